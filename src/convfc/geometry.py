@@ -1,0 +1,295 @@
+"""Window arithmetic: the one place where kernels, strides, dilations, pads and sizes meet.
+
+Everything is per spatial axis (`Window`) and then over all of them (`Convolution`), for any number
+of axes. Sizes are positive integers; an unknown size is ``None``, and what depends on it is
+``None`` too. Only integer arithmetic is used.
+
+Sources: Ma & Lu, "An Equivalence of Fully Connected Layer and Convolutional Layer" (2017),
+equations 5 to 8 and Algorithm 1; Dumoulin & Visin, "A guide to convolution arithmetic for deep
+learning" (2016), for half and full padding; the ONNX operator Conv for SAME_UPPER and SAME_LOWER.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.errors import GeometryError
+
+Pads = tuple[int, int]
+"""Zeros added before and after one axis."""
+
+Sizes = tuple[int | None, ...]
+"""One size per spatial axis; ``None`` where it is not known before run time."""
+
+
+class Same(Enum):
+    """Padding that makes the output ceil(size / stride) long, whatever the kernel.
+
+    The member says where the odd zero goes: after (UPPER, as TensorFlow does) or before (LOWER).
+    """
+
+    UPPER = "same"
+    LOWER = "same_lower"
+
+
+@dataclass(frozen=True)
+class Window:
+    """One spatial axis of a convolution.
+
+    Attributes:
+        kernel: number of taps.
+        stride: step between neighbouring positions of the window.
+        dilation: step between neighbouring taps.
+        padding: zeros before and after the axis, or a rule that finds them from the size.
+
+    Raises:
+        GeometryError: kernel, stride or dilation below 1, or a negative pad.
+    """
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    padding: Pads | Same = (0, 0)
+
+    def __post_init__(self) -> None:
+        for name in ("kernel", "stride", "dilation"):
+            if getattr(self, name) < 1:
+                raise GeometryError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not isinstance(self.padding, Same) and min(self.padding) < 0:
+            raise GeometryError(f"padding {self.padding} is negative; crop the input instead")
+
+    @property
+    def extent(self) -> int:
+        """Length from the first tap to the last: dilation * (kernel - 1) + 1."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def pads(self, size: int | None) -> Pads | None:
+        """Zeros before and after an axis of `size`; ``None`` if they depend on an unknown size."""
+        if not isinstance(self.padding, Same):
+            return self.padding
+        if self.stride == 1:
+            total = self.extent - 1
+        elif size is None:
+            return None
+        else:
+            covered = (-(-size // self.stride) - 1) * self.stride + self.extent
+            total = max(covered - size, 0)
+        less, more = total // 2, total - total // 2
+        return (less, more) if self.padding is Same.UPPER else (more, less)
+
+    def output(self, size: int | None) -> int | None:
+        """Number of positions on an axis of `size` (equations 5 and 6 of Ma & Lu).
+
+        Raises:
+            GeometryError: the padded axis is shorter than the window.
+        """
+        pads = self.pads(size)
+        if size is None or pads is None:
+            return None
+        padded = pads[0] + size + pads[1]
+        if padded < self.extent:
+            raise GeometryError(
+                f"the window spans {self.extent} but the padded axis has only {padded}"
+            )
+        return (padded - self.extent) // self.stride + 1
+
+    def tap(self, tap: int) -> slice:
+        """Where one tap lands over all positions: a strided slice of the padded axis.
+
+        The stop counts from the end, so that the slice holds for every size. Positions that the
+        stride skips at the end fall off by themselves.
+        """
+        start = tap * self.dilation
+        tail = self.extent - 1 - start
+        return slice(start, -tail or None, self.stride)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution over any number of spatial axes.
+
+    Attributes:
+        windows: one per spatial axis.
+        channels: channels of the input.
+        filters: channels of the output.
+        groups: blocks of channels that do not see each other; `channels` for a depthwise one.
+
+    Raises:
+        GeometryError: no axis, no channel or filter, or groups that divide them unevenly.
+    """
+
+    windows: tuple[Window, ...]
+    channels: int
+    filters: int
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise GeometryError("a convolution needs at least one spatial axis")
+        if min(self.channels, self.filters, self.groups) < 1:
+            raise GeometryError("channels, filters and groups must be at least 1")
+        if self.channels % self.groups or self.filters % self.groups:
+            raise GeometryError(
+                f"{self.groups} groups do not divide {self.channels} channels "
+                f"and {self.filters} filters evenly"
+            )
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.windows)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Taps per axis."""
+        return tuple(window.kernel for window in self.windows)
+
+    @property
+    def taps(self) -> int:
+        """Taps in all: the product of `kernel`."""
+        return math.prod(self.kernel)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the kernel, channels last: (k1, .., kr, channels / groups, filters)."""
+        return (*self.kernel, self.channels // self.groups, self.filters)
+
+    @property
+    def patch_length(self) -> int:
+        """Numbers that one filter sees at one position: K = prod(kernel) * channels / groups."""
+        return self.taps * self.channels // self.groups
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the kernel, the bias not counted."""
+        return self.patch_length * self.filters
+
+    def pads(self, sizes: Sizes) -> tuple[Pads, ...] | None:
+        """Pads of every axis; ``None`` if one of them depends on an unknown size."""
+        pads = [window.pads(size) for window, size in self._axes(sizes)]
+        known = tuple(pad for pad in pads if pad is not None)
+        return known if len(known) == len(pads) else None
+
+    def output(self, sizes: Sizes) -> Sizes:
+        """Output size of every axis.
+
+        Raises:
+            GeometryError: a padded axis is shorter than its window, or the number of sizes is
+                not the number of axes.
+        """
+        return tuple(window.output(size) for window, size in self._axes(sizes))
+
+    def positions(self, sizes: Sizes) -> int | None:
+        """Number of output positions, the rows of the patch matrix; ``None`` if unknown."""
+        return product(self.output(sizes))
+
+    def multiply_adds(self, sizes: Sizes) -> int | None:
+        """Multiplications with an addition for one sample; ``None`` if unknown."""
+        positions = self.positions(sizes)
+        return None if positions is None else positions * self.weights
+
+    def index_map(self, sizes: Sequence[int]) -> NDArray[np.int64]:
+        """The index map (equation 8): which padded pixel each tap sees at each position.
+
+        Returns:
+            (prod(output), prod(kernel)) row-major indices into the padded grid. Row o, column i
+            points at pixel o * stride + i * dilation.
+        """
+        index = np.zeros((1, 1), np.int64)
+        for window, size in self._axes(tuple(sizes)):
+            pads, output = window.pads(size), window.output(size)
+            if size is None or pads is None or output is None:
+                raise GeometryError("an index map needs every size")
+            axis = (
+                np.arange(output)[:, None] * window.stride
+                + np.arange(window.kernel) * window.dilation
+            )
+            grid = index[:, None, :, None] * (pads[0] + size + pads[1]) + axis[:, None, :]
+            index = grid.reshape(index.shape[0] * output, index.shape[1] * window.kernel)
+        return index
+
+    def _axes(self, sizes: Sizes) -> list[tuple[Window, int | None]]:
+        if len(sizes) != self.rank:
+            raise GeometryError(f"{len(sizes)} sizes given for {self.rank} spatial axes")
+        return list(zip(self.windows, sizes, strict=True))
+
+
+def product(sizes: Sizes) -> int | None:
+    """Product of sizes; ``None`` if one of them is unknown."""
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else None
+
+
+def named_padding(name: str, kernel: int, dilation: int = 1) -> Pads | Same:
+    """Padding of one axis by its name in the field.
+
+    Args:
+        name: "valid" (none), "same", "same_lower", "causal" (all before, so that no position sees
+            a later one), "half" (extent // 2 on both sides) or "full" (extent - 1 on both sides).
+        kernel: number of taps.
+        dilation: step between taps.
+
+    Raises:
+        GeometryError: an unknown name.
+    """
+    extent = Window(kernel, dilation=dilation).extent
+    paddings: dict[str, Pads | Same] = {
+        "valid": (0, 0),
+        "same": Same.UPPER,
+        "same_lower": Same.LOWER,
+        "causal": (extent - 1, 0),
+        "half": (extent // 2, extent // 2),
+        "full": (extent - 1, extent - 1),
+    }
+    if name not in paddings:
+        raise GeometryError(f"unknown padding {name!r}; known: {', '.join(paddings)}")
+    return paddings[name]
+
+
+def convolution(
+    kernel: Sequence[int],
+    *,
+    channels: int,
+    filters: int,
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    padding: str | Sequence[Pads] = "valid",
+    groups: int = 1,
+) -> Convolution:
+    """A `Convolution` from lists with one entry per spatial axis.
+
+    Args:
+        kernel: taps per axis.
+        channels: channels of the input.
+        filters: channels of the output.
+        strides: ones when left out.
+        dilations: ones when left out.
+        padding: a name that `named_padding` knows, or the pads of each axis.
+        groups: blocks of channels.
+
+    Raises:
+        GeometryError: lists of different lengths, or whatever `Convolution` refuses.
+    """
+    rank = len(kernel)
+    strides = strides or [1] * rank
+    dilations = dilations or [1] * rank
+    if isinstance(padding, str):
+        if len(dilations) != rank:
+            raise GeometryError(f"{len(dilations)} dilations given for {rank} spatial axes")
+        paddings: Sequence[Pads | Same] = [
+            named_padding(padding, taps, dilation)
+            for taps, dilation in zip(kernel, dilations, strict=True)
+        ]
+    else:
+        paddings = list(padding)
+    for name, given in (("strides", strides), ("dilations", dilations), ("pads", paddings)):
+        if len(given) != rank:
+            raise GeometryError(f"{len(given)} {name} given for {rank} spatial axes")
+    windows = map(Window, kernel, strides, dilations, paddings)
+    return Convolution(tuple(windows), channels, filters, groups)

@@ -1,0 +1,35 @@
+"""What a convolution is, written as plainly as possible: loops over windows, no cleverness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.geometry import Convolution
+
+Array = NDArray[Any]
+
+
+def convolve(x: Array, kernel: Array, bias: Array | None, conv: Convolution) -> Array:
+    """(batch, sizes.., channels) and (taps.., channels / groups, filters) to the output."""
+    sizes = x.shape[1:-1]
+    pads = conv.pads(sizes)
+    assert pads is not None
+    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    outputs = [size for size in conv.output(sizes) if size is not None]
+    y = np.zeros((x.shape[0], *outputs, conv.filters), x.dtype)
+    depth, block = conv.channels // conv.groups, conv.filters // conv.groups
+    for position in np.ndindex(*outputs):
+        for tap in np.ndindex(*conv.kernel):
+            place = tuple(
+                o * w.stride + t * w.dilation
+                for o, t, w in zip(position, tap, conv.windows, strict=True)
+            )
+            pixel = x[(slice(None), *place)]
+            for f in range(conv.filters):
+                group = f // block
+                seen = pixel[:, group * depth : (group + 1) * depth]
+                y[(slice(None), *position, f)] += seen @ kernel[(*tap, slice(None), f)]
+    return y if bias is None else y + bias

@@ -1,0 +1,136 @@
+"""The executable meaning of a lowering against a plain loop over windows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convfc.geometry import Convolution, Same, Window, convolution
+from convfc.lowering import (
+    Lowering,
+    NumpyOps,
+    PatchMethod,
+    Refusal,
+    apply,
+    filter_matrices,
+    lower,
+    patch_tensor,
+)
+from tests.reference import convolve
+
+paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 2), st.integers(0, 2)))
+windows = st.builds(Window, st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), paddings)
+tiles = st.integers(1, 3).map(lambda k: Window(k, stride=k))
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Convolution, tuple[int, ...]]:
+    """A convolution with one to three axes and sizes that it fits."""
+    rank = draw(st.integers(1, 3))
+    axes = draw(st.lists(draw(st.sampled_from([windows, tiles])), min_size=rank, max_size=rank))
+    groups = draw(st.integers(1, 3))
+    depth, block = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    conv = Convolution(tuple(axes), groups * depth, groups * block, groups)
+    sizes = tuple(draw(st.integers(window.extent, window.extent + 3)) for window in axes)
+    return conv, sizes
+
+
+@given(layers(), st.sampled_from(PatchMethod), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=300)
+def test_every_method_computes_the_convolution(
+    layer: tuple[Convolution, tuple[int, ...]], method: PatchMethod, with_bias: bool, seed: int
+) -> None:
+    conv, sizes = layer
+    lowering = lower(conv, sizes, method)
+    if isinstance(lowering, Refusal):
+        assert method in (PatchMethod.RESHAPE, PatchMethod.NONE)
+        return
+    random = np.random.default_rng(seed)
+    # Small integers: every product and sum is exact, so equal means equal.
+    x = random.integers(-31, 32, (2, *sizes, conv.channels))
+    kernel = random.integers(-31, 32, conv.kernel_shape)
+    bias = random.integers(-31, 32, conv.filters) if with_bias else None
+    y = apply(NumpyOps(kernel, bias), x, lowering)
+    assert np.array_equal(y, convolve(x, kernel, bias, conv))
+    patches = patch_tensor(NumpyOps(kernel), x, lowering)
+    assert (np.prod(patches.shape[1:-1]), patches.shape[-1]) == lowering.patch_matrix
+
+
+def test_the_loop_over_windows_itself_by_hand() -> None:
+    conv = convolution([2], channels=1, filters=1, padding=[(1, 0)])
+    x = np.array([1, 2, 3]).reshape(1, 3, 1)
+    kernel = np.array([10, 1]).reshape(2, 1, 1)
+    assert convolve(x, kernel, np.array([5]), conv).ravel().tolist() == [6, 17, 28]
+
+
+def test_one_filter_matrix_is_the_kernels_own_bytes() -> None:
+    kernel = np.arange(3 * 2 * 4 * 5, dtype=np.float32).reshape(3, 2, 4, 5)
+    matrices = filter_matrices(kernel)
+    assert matrices.shape == (1, 24, 5)
+    assert np.shares_memory(matrices, kernel)
+
+
+def chosen(conv: Convolution, *sizes: int | None) -> PatchMethod:
+    lowering = lower(conv, sizes)
+    assert isinstance(lowering, Lowering)
+    return lowering.method
+
+
+def test_auto_takes_the_cheapest_that_fits() -> None:
+    def conv(kernel: int, stride: int = 1, dilation: int = 1) -> Convolution:
+        window = Window(kernel, stride, dilation)
+        return Convolution((window, Window(1)), 3, 4)
+
+    assert chosen(conv(1), None, 5) is PatchMethod.NONE
+    assert chosen(conv(4, 4), 9, 5) is PatchMethod.RESHAPE
+    assert chosen(conv(4, 4), None, 5) is PatchMethod.SLICE
+    assert chosen(conv(2, 3, 2), 9, 5) is PatchMethod.GATHER  # the extent tiles, the taps do not
+    assert chosen(conv(1, 2), 9, 5) is PatchMethod.SLICE
+    assert chosen(conv(3), 9, 5) is PatchMethod.GATHER
+    assert chosen(conv(3), 9, None) is PatchMethod.SLICE
+    assert chosen(conv(3), 9000, 5) is PatchMethod.SLICE  # its index map would be large
+
+
+@pytest.mark.parametrize(
+    ("patches", "sizes", "reason"),
+    [
+        (PatchMethod.GATHER, (9, None), "known before run time"),
+        (PatchMethod.RESHAPE, (9, 9), "kernel == stride"),
+        (PatchMethod.GATHER, (3000, 3000), "index map of"),
+        (PatchMethod.SLICE, (None, 9), "'same' padding"),
+    ],
+)
+def test_a_method_that_does_not_fit_is_refused_with_the_reason(
+    patches: PatchMethod, sizes: tuple[int | None, ...], reason: str
+) -> None:
+    padding = Same.UPPER if patches is PatchMethod.SLICE else (1, 1)
+    conv = Convolution((Window(3, 2, 1, padding), Window(3, 1, 1, padding)), 2, 2)
+    refusal = lower(conv, sizes, patches)
+    assert isinstance(refusal, Refusal)
+    assert reason in refusal.reason
+
+
+def test_a_method_that_the_format_lacks_is_not_chosen() -> None:
+    conv = convolution([3], channels=1, filters=1)
+    few = frozenset({PatchMethod.SLICE})
+    lowering = lower(conv, (9,), available=few)
+    assert isinstance(lowering, Lowering)
+    assert lowering.method is PatchMethod.SLICE
+    refusal = lower(conv, (9,), PatchMethod.GATHER, few)
+    assert isinstance(refusal, Refusal)
+    assert "format" in refusal.reason
+
+
+def test_bytes_of_the_patch_matrix() -> None:
+    conv = convolution([4, 4], channels=1, filters=128, strides=[2, 2])
+    lowering = lower(conv, (28, 28))
+    assert isinstance(lowering, Lowering)
+    assert lowering.patch_bytes(4) == 169 * 16 * 4
+    assert lowering.input_bytes(4) == 28 * 28 * 4
+    assert lowering.filter_matrix == (16, 128)
+    pointwise = lower(convolution([1], channels=3, filters=2), (None,))
+    assert isinstance(pointwise, Lowering)
+    assert pointwise.patch_bytes(4) == 0
+    assert pointwise.input_bytes(4) is None
