@@ -1,0 +1,229 @@
+"""Fills one input of a model: images resized, pixel streams, given arrays; then the dtype."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convfc.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from convfc.model import Port
+
+# Sizes for axes that a model leaves open. 64 pixels survive the five or six halvings that
+# segmentation and text networks do, and the skip connections of those meet again.
+OPEN_SIDE = 64
+OPEN_DEPTH = 16
+OPEN_CHANNELS = 3
+OPEN_STEPS = 32
+CHANNEL_COUNTS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input of a model, as it is going to be fed.
+
+    Attributes:
+        port: the input.
+        sizes: its sizes, those that the user set included; ``None`` is still open.
+        axis: the batch axis; ``None``: the input is the same in every batch.
+    """
+
+    port: Port
+    sizes: tuple[int | None, ...]
+    axis: int | None
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Return the shape of a feed of so many samples, open sizes set to sensible ones."""
+        return tuple(
+            rows if axis == self.axis else size or self._open_size(axis)
+            for axis, size in enumerate(self.sizes)
+        )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it takes images or volumes: batch, channels and at least two spatial axes."""
+        return len(self.sizes) >= 4
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the channels of an image: as the model says, else where 1, 3 or 4 stands."""
+        last = len(self.sizes) - 1
+        channels_last = self.port.channels_last
+        if channels_last is None:
+            first, final = (self.sizes[axis] in CHANNEL_COUNTS for axis in (1, last))
+            channels_last = final and not first
+        return last if channels_last else 1
+
+    def _open_size(self, axis: int) -> int:
+        if not self.is_image:
+            return OPEN_STEPS
+        if axis == self.channel_axis:
+            return OPEN_CHANNELS
+        spatial = [a for a in range(1, len(self.sizes)) if a != self.channel_axis]
+        return OPEN_SIDE if axis in spatial[-2:] else OPEN_DEPTH
+
+    def repeat(self, array: NDArray[Any], rows: int) -> NDArray[Any]:
+        """Return a given array for so many samples: cut or cycled along the batch axis.
+
+        Raises:
+            DataError: the array has another shape than the input, or values that its type lacks.
+        """
+        if not array.ndim:
+            return np.broadcast_to(cast(array, self.port), self.shape(rows))
+        self.check(array)
+        if self.axis is not None:
+            array = np.take(array, np.arange(rows) % array.shape[self.axis], self.axis)
+        return cast(array, self.port)
+
+    def check(self, array: NDArray[Any]) -> None:
+        """Raise a DataError if an array does not have the shape of the input."""
+        fits = len(array.shape) == len(self.sizes) and all(
+            axis == self.axis or size in (None, given)
+            for axis, (size, given) in enumerate(zip(self.sizes, array.shape, strict=True))
+        )
+        if not fits or not array.size:
+            sizes = (
+                "any" if size is None or axis == self.axis else str(size)
+                for axis, size in enumerate(self.sizes)
+            )
+            raise DataError(
+                f"input {self.port.name!r} takes the shape ({', '.join(sizes)}), "
+                f"but is given {array.shape}"
+            )
+
+    def fill(self, images: Sequence[NDArray[Any]], rows: int) -> tuple[NDArray[Any], str]:
+        """Fill the input from images, the rank deciding how; see `make_feeds`.
+
+        Returns:
+            The array, and how its values were made from the images.
+
+        Raises:
+            DataError: an input for images, and samples that are none.
+        """
+        shape = self.shape(rows)
+        if not shape:
+            mean = np.mean([image.mean() for image in images[:rows]])
+            return cast(np.asarray(mean), self.port), f"their mean value {mean:.3g}"
+        used = [images[row % len(images)] for row in range(shape[0])]
+        if self.axis != 1 and all(image.shape == shape[1:] for image in used):
+            array, said = np.stack(used), "as they are"
+        elif self.is_image:
+            array, said = self._spread(used, shape)
+        else:
+            array, said = _stream(images, shape), "their values one after another"
+        if self.port.dtype == "uint8":
+            array = np.rint(array * 255)
+        said = f"{said}, {by(shape)}, values {array.min():.3g}..{array.max():.3g}"
+        return cast(array, self.port), said
+
+    def _spread(
+        self, images: Sequence[NDArray[Any]], shape: tuple[int, ...]
+    ) -> tuple[NDArray[Any], str]:
+        """Images resized to the last two spatial axes, repeated over channels and depth."""
+        channels = shape[self.channel_axis]
+        *depth, height, width = (
+            size for axis, size in enumerate(shape) if axis not in (0, self.channel_axis)
+        )
+        planes = [_planes(image, channels, self.port.name) for image in images]
+        found = {by(plane.shape[1:]) for plane in planes}
+        size = found.pop() if len(found) == 1 else "several sizes"
+        target = by((height, width))
+        resized = [_resize(plane, height, width) for plane in planes]
+        thickest = max(len(plane) for plane in resized)
+        stack = np.stack([np.broadcast_to(p, (thickest, height, width)) for p in resized])
+        stack = stack.reshape(len(stack), thickest, *(1 for _ in depth), height, width)
+        array = np.broadcast_to(np.moveaxis(stack, 1, self.channel_axis), shape)
+        said = size if size == target else f"{size} -> {target}"
+        return array, f"{said} on {channels} channel{'s'[: channels > 1]}"
+
+
+def by(shape: Sequence[int]) -> str:
+    """Write a shape as people do: 28x28."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def is_float(port: Port) -> bool:
+    """Whether an input takes floating point numbers of any width."""
+    return port.dtype.startswith(("float", "bfloat"))
+
+
+def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
+    """Return the array in the input's type; floats may lose digits, all else must survive.
+
+    Raises:
+        DataError: a value that the type cannot hold.
+    """
+    if port.dtype == "string":
+        return array.astype(np.str_).astype(object)
+    dtype = _dtype(port.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        result = array.astype(dtype, copy=False)
+        if is_float(port) and array.dtype.kind == "f":
+            return result
+        # The sign shows what wraps there and back again: -1 as uint64.
+        back = result.astype(array.dtype, copy=False)
+        if np.array_equal(back, array) and np.array_equal(result < 0, array < 0):
+            return result
+    raise DataError(
+        f"input {port.name!r} takes {port.dtype}, which cannot hold the {array.dtype} values "
+        "that it is given"
+    )
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(name)
+    except TypeError:  # bfloat16, float8 and int4 are not numpy's own
+        import ml_dtypes
+
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
+
+
+def _planes(image: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
+    """An image as (C, H, W): its own channels if they are as many as asked for, else one grey."""
+    if image.ndim == 2:
+        image = image[None]
+    elif image.ndim == 3 and image.shape[-1] in (*CHANNEL_COUNTS, channels):
+        image = np.moveaxis(image, -1, 0)
+    elif image.ndim != 3 or image.shape[0] not in (*CHANNEL_COUNTS, channels):
+        raise DataError(f"input {name!r} takes images, but a sample has the shape {image.shape}")
+    if len(image) == 4 and channels == 3:
+        return image[:3]
+    return image if len(image) == channels else image.mean(0, keepdims=True)
+
+
+def _resize(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    if planes.shape[1:] == (height, width):
+        return planes
+    from PIL import Image
+
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
+                    (width, height), Image.Resampling.BILINEAR
+                )
+            )
+            for plane in planes
+        ]
+    )
+
+
+def _stream(images: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The values of the images one after another, then again, until the shape is full."""
+    count = math.prod(shape)
+    # Less than an image comes from the middle of the first: the margins of a digit are empty.
+    skipped = max(images[0].size - count, 0) // 2
+    ends = np.cumsum([image.size for image in images])
+    enough = int(np.searchsorted(ends, count)) + 1
+    stream = np.concatenate([image.ravel() for image in images[:enough]])
+    return np.resize(stream[skipped:], shape)

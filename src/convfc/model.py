@@ -1,0 +1,123 @@
+"""What a loaded model is to the rest of convfc, whatever its format: ports, sites, three verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.geometry import Convolution, Sizes
+from convfc.lowering import Lowering, PatchMethod
+from convfc.provenance import Provenance
+
+Feed = Mapping[str, NDArray[Any]]
+"""One array per input or output, by the name of its port."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a model.
+
+    Attributes:
+        name: the name under which the runtime feeds or returns it.
+        shape: one entry per axis, the batch included; ``None`` is an unknown size.
+            ``None`` as a whole: not even the number of axes is known.
+        dtype: numpy's name of the element type (``"float32"``), ``"bfloat16"`` included;
+            ``"string"`` for text.
+        channels_last: whether an image here has its channels on the last axis (else on the
+            second); ``None`` when the format does not say.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+    channels_last: bool | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """One convolution in a model.
+
+    Attributes:
+        name: unique in the model; enclosing models or subgraphs come first, with slashes.
+        kind: the format's own word for it (``"Conv"``, ``"DepthwiseConv2D"``).
+        convolution: its geometry; ``None`` where `reason` says why there is none.
+        sizes: spatial input sizes, ``None`` where unknown; empty without a convolution.
+        dtype: numpy's name of the element type of its patches.
+        bias: whether it adds one.
+        methods: the patch methods that its format can hold.
+        reason: why convfc leaves it as it is, or ``None``.
+    """
+
+    name: str
+    kind: str
+    convolution: Convolution | None
+    sizes: Sizes = ()
+    dtype: str = "float32"
+    bias: bool = False
+    methods: frozenset[PatchMethod] = frozenset(PatchMethod)
+    reason: str | None = None
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per number of its patches."""
+        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+
+
+class Model(Protocol):
+    """A model file that was opened. Opening reads it; only `save_converted` writes."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What opening the file had to do or give up, a sentence each; mostly empty."""
+
+    @property
+    def inputs(self) -> Sequence[Port]:
+        """Inputs that must be fed."""
+
+    @property
+    def outputs(self) -> Sequence[Port]:
+        """Outputs, in the model's order."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Every convolution, in the order of execution."""
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """What `save_converted` wrote into the file, if convfc made it."""
+
+    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run the file, as stored, in its format's stock runtime.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
+    def save_converted(
+        self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
+    ) -> Sequence[str]:
+        """Write a copy in which the named sites are patches + Dense.
+
+        May change the model in memory: open the file again for anything else.
+
+        Args:
+            path: where to write; its folder is the caller's to clean up, and files that the
+                model needs beside it are written there too.
+            lowerings: by site name; each fits its site.
+            provenance: stored in the file.
+
+        Returns:
+            Remarks for the person who asked, a sentence each: what could not be kept as it was.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
