@@ -1,0 +1,115 @@
+"""Reading an ONNX file into onnx_ir, and refusing early what could not be written back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import ShapeInferencePass
+
+from convfc.errors import FileError, UnsupportedModelError
+
+# onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+
+
+def read(path: Path) -> tuple[ir.Model, ir.Model]:
+    """Load an ONNX file twice: as it is, and with every shape that can be inferred.
+
+    Shape inference runs on the second copy because it may alter what it is given. Both copies
+    have the same nodes in the same order; large weights stay on disk until somebody asks.
+
+    Raises:
+        FileError: the file or its external data cannot be read.
+        UnsupportedModelError: it holds something that would be lost on the way back.
+    """
+    proto = read_proto(path)
+    if not proto.opset_import or not proto.graph.output:
+        raise FileError(f"{path}: not an ONNX model: it has no graph with outputs")
+    if proto.training_info:
+        raise UnsupportedModelError(
+            f"{path}: it carries training information, which would be lost; "
+            "export the model for inference"
+        )
+    if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
+        raise UnsupportedModelError(
+            f"{path}: it has sparse initializers, which would be lost; make them dense"
+        )
+    try:
+        model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
+    except Exception as error:
+        raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
+    for copy in (model, inferred):
+        for tensor in external_tensors(copy):
+            tensor.base_dir = path.parent
+            _check_location(path, tensor)
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(inferred)
+    return model, inferred
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file without its external data.
+
+    Raises:
+        FileError: the file is no protobuf message of the kind.
+    """
+    try:
+        return onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise FileError(f"{path}: not an ONNX file, or a damaged one") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Every tensor of the model whose numbers are in another file."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
+                    tensor = attribute.as_tensor()
+                    if isinstance(tensor, ir.ExternalTensor):
+                        yield tensor
+
+
+def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
+    """Refuse external data that is missing, too short or outside the model's folder."""
+    data = (path.parent / tensor.location).resolve()
+    # Some download caches keep links to a model and its data in one folder and both files in
+    # another; each pair of neighbours is as good as the other.
+    if not any(
+        data.is_relative_to(home) for home in (path.parent.resolve(), path.resolve().parent)
+    ):
+        raise FileError(
+            f"{path}: the external data of '{tensor.name}' lies outside the model's folder: "
+            f"'{tensor.location}'"
+        )
+    if not data.is_file():
+        raise FileError(
+            f"{path}: its external data file '{tensor.location}' is missing; "
+            "it belongs beside the model"
+        )
+    if data.stat().st_size < (tensor.offset or 0) + tensor.nbytes:
+        raise FileError(f"{path}: its external data file '{tensor.location}' is cut short")
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for subgraph in (
+                *([attribute.g] if attribute.HasField("g") else []),
+                *attribute.graphs,
+            ):
+                yield from _graphs(subgraph)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,60 @@
+"""Turning a Conv node into patches + MatMul, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from convfc.errors import UnsupportedModelError
+from convfc.lowering import Lowering, apply
+from convfc.onnx_model.emitting import Emitter, Names, OnnxOps
+from convfc.onnx_model.sites import Place, label
+
+
+def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) -> None:
+    """Lower the given nodes; nothing else in the model changes.
+
+    Args:
+        model: changed in place.
+        lowerings: by site name, the node's place and its lowering.
+    """
+    names = Names(model)
+    constants: dict[Any, ir.Value] = {}
+    for place, lowering in lowerings.values():
+        kernel = place.node.inputs[1]
+        _rewrite_node(Emitter(place, names, constants), lowering)
+        if kernel is not None:
+            _drop_if_unused(kernel)
+
+
+def _rewrite_node(emit: Emitter, lowering: Lowering) -> None:
+    """Put the chain before the node and make the node its end.
+
+    The node keeps its name, its output and its metadata: whoever refers to them still finds them.
+    """
+    node, rank = emit.place.node, lowering.convolution.rank
+    x, kernel, bias = (*node.inputs, None)[:3]
+    if x is None or kernel is None:
+        raise UnsupportedModelError(f"{label(node)}: it has no input or no kernel")
+    channels_last = [0, *range(2, rank + 2), 1]
+    channels_first = [0, rank + 1, *range(1, rank + 1)]
+    ops = OnnxOps(emit, kernel, bias, rank)
+    y = apply(ops, emit.transpose(x, channels_last), lowering)
+    node.op_type = "Transpose"
+    node.attributes.clear()
+    node.attributes.add(ir.AttrInt64s("perm", channels_first))
+    node.resize_inputs(1)
+    node.replace_input_with(0, y)
+
+
+def _drop_if_unused(value: ir.Value) -> None:
+    """Remove a kernel that no node reads any more, unless callers see it."""
+    if value.uses() or value.is_graph_input() or value.is_graph_output():
+        return
+    producer, graph = value.producer(), value.graph
+    if producer is not None and producer.op_type == "Constant" and producer.graph is not None:
+        producer.graph.remove(producer, safe=True)
+    elif value.is_initializer() and graph is not None and value.name is not None:
+        graph.initializers.pop(value.name)
