@@ -23,13 +23,13 @@ def convolve(x: Array, kernel: Array, bias: Array | None, conv: Convolution) -> 
     depth, block = conv.channels // conv.groups, conv.filters // conv.groups
     for position in np.ndindex(*outputs):
         for tap in np.ndindex(*conv.kernel):
-            place = tuple(
+            place = [
                 o * w.stride + t * w.dilation
                 for o, t, w in zip(position, tap, conv.windows, strict=True)
-            )
-            pixel = x[(slice(None), *place)]
+            ]
+            pixel = np.moveaxis(x, 0, -1)[tuple(place)].T
             for f in range(conv.filters):
                 group = f // block
                 seen = pixel[:, group * depth : (group + 1) * depth]
-                y[(slice(None), *position, f)] += seen @ kernel[(*tap, slice(None), f)]
+                np.moveaxis(y, 0, -1)[position][f] += seen @ kernel[tap][:, f]
     return y if bias is None else y + bias

@@ -43,8 +43,7 @@ class Names:
 class Emitter:
     """Adds nodes and constants in front of one node, in the forms that its opset has.
 
-    Constants of one graph are shared; in a function's body they are Constant nodes, because a
-    function has no initializers.
+    Constants of one graph are shared; where there can be no initializers they are Constant nodes.
 
     Args:
         place: the node to work in front of.
@@ -58,7 +57,7 @@ class Emitter:
         self._constants = constants
         self._prefix = label(place.node)
 
-    def node(self, op: str, *inputs: ir.Value, **attributes: int | list[int]) -> ir.Value:
+    def node(self, op: str, *inputs: ir.Value, **attributes: int | str | list[int]) -> ir.Value:
         """Add a node with one output."""
         name = self.names.fresh(f"{self._prefix}/{op}")
         output = ir.Value(name=self.names.fresh(f"{self._prefix}/{op}_output"))
@@ -69,6 +68,11 @@ class Emitter:
     def integers(self, numbers: Sequence[int] | NDArray[np.int32], role: str) -> ir.Value:
         """A constant vector: int64 from a list, an array as it is."""
         array = numbers if isinstance(numbers, np.ndarray) else np.array(numbers, np.int64)
+        if not self.place.initializers and self.place.opset < 9:
+            # The Constant operator had no integers yet; these are far below 2**53.
+            wide = self.constant(array.tobytes(), ir.tensor(array.astype(np.float64)), role)
+            to = int(ir.DataType.INT64)
+            return self.node("Cast", wide, to=to if self.place.opset >= 6 else "INT64")
         return self.constant((array.dtype, array.tobytes()), ir.tensor(array), role)
 
     def constant(self, key: object, tensor: ir.TensorProtocol, role: str) -> ir.Value:
@@ -83,12 +87,12 @@ class Emitter:
                 shape=ir.Shape(tensor.shape.numpy()),
                 const_value=tensor,
             )
-            if isinstance(body, ir.Function):
+            if self.place.initializers and isinstance(body, ir.Graph):
+                body.register_initializer(value)
+            else:
                 made = ir.node("Constant", [], attributes={"value": tensor}, outputs=[value])
                 made.name = self.names.fresh(f"{name}/Constant")
                 body.insert_before(body[0], made)
-            else:
-                body.register_initializer(value)
             self._constants[place] = value
         return self._constants[place]
 

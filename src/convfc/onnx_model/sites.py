@@ -38,32 +38,36 @@ class Place:
         within: names of the enclosing functions, nodes and subgraphs, outermost first.
         body: the graph or function whose node list it is in.
         opset: version of the standard operators there.
+        initializers: whether constants can be initializers there. A function has none, and before
+            IR version 4 each was an input as well, which anybody could override.
     """
 
     node: ir.Node
     within: tuple[str, ...]
     body: Body
     opset: int
+    initializers: bool
 
 
 def places(model: ir.Model) -> Iterator[Place]:
     """Every node, in subgraphs and functions too, in the order of the file."""
-    yield from _places(model.graph, (), _opset(model.graph))
+    has_initializers = model.ir_version >= 4
+    yield from _places(model.graph, (), _opset(model.graph), has_initializers)
     for function in model.functions.values():
-        yield from _places(function, (function.name,), _opset(function))
+        yield from _places(function, (function.name,), _opset(function), False)
 
 
-def _places(body: Body, within: tuple[str, ...], opset: int) -> Iterator[Place]:
+def _places(body: Body, within: tuple[str, ...], opset: int, initializers: bool) -> Iterator[Place]:
     for node in body:
-        yield Place(node, within, body, opset)
+        yield Place(node, within, body, opset, initializers)
         for attribute in node.attributes.values():
             if attribute.type is ir.AttributeType.GRAPH:
                 inner = (*within, label(node), attribute.name)
-                yield from _places(attribute.as_graph(), inner, opset)
+                yield from _places(attribute.as_graph(), inner, opset, initializers)
             elif attribute.type is ir.AttributeType.GRAPHS:
                 for number, graph in enumerate(attribute.as_graphs()):
                     inner = (*within, label(node), f"{attribute.name}{number}")
-                    yield from _places(graph, inner, opset)
+                    yield from _places(graph, inner, opset, initializers)
 
 
 def _opset(body: Body) -> int:
@@ -145,10 +149,10 @@ def known_shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
     if value is None:
         return None
     shape = value.shape
-    if shape is None and value.const_value is not None:
-        return tuple(value.const_value.shape.numpy())
     if shape is None:
-        return None
+        # Inside a function nothing is inferred, but a constant knows its own shape.
+        tensor = ir.convenience.get_const_tensor(value)
+        return None if tensor is None else tuple(tensor.shape.numpy())
     # Some exporters write -1 for a size that they do not know.
     return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
 

@@ -1,0 +1,265 @@
+"""ONNX convolutions, converted, through onnxruntime: the same numbers to the last bit."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+import convfc
+from convfc import Convolution, Fate, PatchMethod, Same, Window, convolution
+from convfc.geometry import Sizes
+from tests.onnx_models import (
+    attributes,
+    conv_file,
+    integers,
+    kernel_shape,
+    operators,
+    run,
+    save,
+)
+
+METHODS = ["auto", "reshape", "gather", "slice"]
+
+
+def converted(path: Path, patches: str = "auto") -> Path:
+    """Convert a file in which nothing may be left."""
+    done = convfc.convert(path, patches=patches)
+    assert done.complete, [layer.reason for layer in done.layers]
+    assert not {name for name in operators(done.out) if "Conv" in name}
+    onnx.checker.check_model(str(done.out), full_check=True)
+    return done.out
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Convolution, Sizes]:
+    """A convolution that onnxruntime can run itself, with known and unknown sizes."""
+    rank = draw(st.integers(1, 3))
+    same = draw(st.sampled_from([None, None, Same.UPPER, Same.LOWER]))
+    windows = []
+    for _ in range(rank):
+        kernel = draw(st.integers(1, 4))
+        stride = draw(st.sampled_from([1, 2, 3, kernel]))
+        # onnxruntime has no SAME with dilation.
+        dilation = 1 if same else draw(st.integers(1, 2))
+        pads = same or (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+        windows.append(Window(kernel, stride, dilation, pads))
+    groups = draw(st.integers(1, 3))
+    depth, block = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    conv = Convolution(tuple(windows), groups * depth, groups * block, groups)
+    sizes = [draw(st.integers(w.extent, w.extent + 6)) for w in windows]
+    unknown = draw(st.lists(st.booleans(), min_size=rank, max_size=rank))
+    return conv, tuple(None if no else size for size, no in zip(sizes, unknown, strict=True))
+
+
+@given(layers(), st.sampled_from(METHODS), st.booleans())
+@settings(max_examples=150)
+def test_random_convolutions(layer: tuple[Convolution, Sizes], patches: str, bias: bool) -> None:
+    conv, sizes = layer
+    with tempfile.TemporaryDirectory() as folder:
+        path = conv_file(Path(folder) / "m.onnx", conv, sizes, bias=bias)
+        done = convfc.convert(path, patches=patches)
+        if not done.complete:
+            lowering = convfc.lower(conv, sizes, PatchMethod(patches))
+            assert isinstance(lowering, convfc.Refusal)
+            assert done.layers[0].reason == lowering.reason
+            assert not done.out.exists()
+            return
+        assert "Conv" not in operators(done.out)
+        for batch, more in ((1, 0), (3, 5)):
+            # An unknown size takes several values in one and the same file.
+            shape = [s or w.extent + more for s, w in zip(sizes, conv.windows, strict=True)]
+            x = integers([batch, conv.channels, *shape])
+            assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+@pytest.mark.parametrize("patches", METHODS)
+def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> None:
+    window = Window(3, 3) if patches == "reshape" else Window(3, 2, 2, (1, 2))
+    conv = Convolution((window, Window(2, 2)), 3, 4)
+    path = conv_file(tmp_path / "m.onnx", conv, (11, 8))
+    expected = {
+        "auto": {"Pad", "Gather", "Reshape"},
+        "gather": {"Pad", "Gather", "Reshape"},
+        "slice": {"Pad", "Slice", "Concat"},
+        "reshape": {"Slice", "Reshape"},
+    }
+    out = converted(path, patches)
+    assert operators(out) == expected[patches] | {"Transpose", "MatMul", "Add"}
+    x = integers([2, 3, 11, 8])
+    assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 13, 18, 21, 23])
+@pytest.mark.parametrize("patches", ["gather", "slice"])
+def test_opsets_and_their_operator_forms(tmp_path: Path, opset: int, patches: str) -> None:
+    conv = convolution([3, 2], channels=4, filters=6, padding=[(1, 0), (0, 1)], groups=2)
+    path = conv_file(tmp_path / "m.onnx", conv, (5, 6), opset=opset)
+    out = converted(path, patches)
+    assert onnx.load(out).opset_import[0].version == opset
+    x = integers([2, 4, 5, 6])
+    assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+
+
+def test_slices_with_a_stride_need_opset_10(tmp_path: Path) -> None:
+    conv = convolution([3], channels=1, filters=1, strides=[2])
+    path = conv_file(tmp_path / "m.onnx", conv, (None,), opset=9)
+    done = convfc.convert(path)
+    assert [layer.fate for layer in done.layers] == [Fate.LEFT]
+    assert "opset" in str(done.layers[0].reason)
+    converted(conv_file(tmp_path / "known.onnx", conv, (9,), opset=9))
+
+
+GROUPED = convolution([2, 3], channels=4, filters=6, strides=[1, 2], groups=2)
+
+
+@pytest.mark.parametrize("conv", [GROUPED, convolution([2, 3], channels=4, filters=5)])
+@pytest.mark.parametrize("origin", ["constant", "overridable", "input", "computed"])
+def test_where_a_kernel_comes_from(tmp_path: Path, conv: Convolution, origin: str) -> None:
+    kernel, bias = integers(kernel_shape(conv), 1), integers([conv.filters], 2)
+    node = helper.make_node("Conv", ["x", "W", "B"], ["y"], name="conv", **attributes(conv))
+    inputs: dict[str, list[int | str | None]] = {"x": ["n", 4, 7, 8]}
+    x = integers([2, 4, 7, 8])
+    feed, path = {"x": x}, tmp_path / "m.onnx"
+    if origin == "constant":
+        constant = helper.make_node(
+            "Constant", [], ["W"], value=onnx.numpy_helper.from_array(kernel)
+        )
+        save(path, [constant, node], inputs, ["y"], {"B": bias})
+    elif origin == "overridable":
+        save(path, [node], inputs, ["y"], {"W": kernel, "B": bias}, overridable=True, opset=8)
+    elif origin == "input":
+        inputs |= {"W": list(kernel.shape), "B": list(bias.shape)}
+        save(path, [node], inputs, ["y"], {})
+        feed |= {"W": kernel, "B": bias}
+    else:
+        half = helper.make_node("Add", ["V", "V"], ["W"])
+        save(path, [half, node], inputs, ["y"], {"V": kernel, "B": bias})
+    out = converted(path)
+    assert np.array_equal(run(path, **feed)[0], run(out, **feed)[0])
+    if origin == "constant":
+        assert "Constant" not in operators(out), "the convolution's own kernel is of no use now"
+    if origin == "overridable":
+        feed["W"] = integers(kernel.shape, 3)
+        assert np.array_equal(run(path, **feed)[0], run(out, **feed)[0])
+
+
+def test_a_shared_kernel_stays_shared(tmp_path: Path) -> None:
+    conv = convolution([3, 3], channels=2, filters=2, padding="same")
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["a"], name="one", **attributes(conv)),
+        helper.make_node("Conv", ["a", "W"], ["y"], name="two", strides=[1, 2]),
+    ]
+    path = save(
+        tmp_path / "m.onnx",
+        nodes,
+        {"x": ["n", 2, 5, 6]},
+        ["y"],
+        {"W": integers(kernel_shape(conv))},
+    )
+    out = converted(path)
+    graph = onnx.load(out).graph
+    assert [list(w.dims) for w in graph.initializer].count([18, 2]) == 1
+    assert "W" not in [w.name for w in graph.initializer]
+    x = integers([1, 2, 5, 6])
+    assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+
+
+def test_a_convolution_inside_a_branch_and_one_inside_a_function(tmp_path: Path) -> None:
+    conv = convolution([2, 3], channels=2, filters=3, padding=[(1, 0), (0, 1)])
+    kernel = integers(kernel_shape(conv))
+    inner = helper.make_node("Conv", ["x", "W"], ["b"], name="conv", **attributes(conv))
+    value = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None)
+    then = helper.make_graph([inner], "then", [], [value])
+    zero = helper.make_node("Sub", ["f", "f"], ["b"])
+    nodes = [
+        helper.make_node("F", ["x", "W"], ["f"], domain="here", name="call"),
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+        helper.make_node(
+            "If",
+            ["positive"],
+            ["g"],
+            name="if",
+            then_branch=then,
+            else_branch=helper.make_graph([zero], "else", [], [value]),
+        ),
+        helper.make_node("Add", ["f", "g"], ["y"]),
+    ]
+    body = helper.make_node("Conv", ["u", "k"], ["v"], name="conv", **attributes(conv))
+    with_kernel = helper.make_function(
+        "here",
+        "F",
+        ["u", "w"],
+        ["v"],
+        [
+            helper.make_node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(kernel)),
+            body,
+        ],
+        [helper.make_opsetid("", 17)],
+    )
+    path = save(
+        tmp_path / "m.onnx",
+        nodes,
+        {"x": ["n", 2, 5, 6]},
+        ["y"],
+        {"W": kernel, "zero": np.zeros((), np.float32)},
+        functions=[with_kernel],
+    )
+    done = convfc.convert(path)
+    assert [layer.site.name for layer in done.layers] == ["if/then_branch/conv", "F/conv"]
+    assert done.complete
+    assert "Conv" not in operators(done.out)
+    for sign in (1, -1):
+        x = sign * abs(integers([2, 2, 5, 6]))
+        assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+def test_nothing_else_changes(tmp_path: Path) -> None:
+    conv = convolution([3, 3], channels=2, filters=3)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="before", doc_string="kept"),
+        helper.make_node("Conv", ["a", "W", "B"], ["b"], name="", **attributes(conv)),
+        helper.make_node("Mystery", ["b"], ["c"], domain="their.own", name="custom"),
+        helper.make_node("Conv", ["b", "W", "B"], ["d"], name="Conv", strides=[2, 2]),
+    ]
+    weights = {"W": integers([3, 2, 3, 3]), "B": integers([3])}
+    nodes[3].input[1] = "V"
+    weights["V"] = integers([3, 3, 3, 3], 5)
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 9, 9]}, ["c", "d"], weights)
+    model = onnx.load(path)
+    model.doc_string, model.producer_name = "words", "them"
+    model.opset_import.append(helper.make_opsetid("their.own", 1))
+    model.metadata_props.add(key="k", value="v")
+    model.graph.node[1].metadata_props.add(key="conv", value="its own")
+    onnx.save(model, path)
+
+    done = convfc.convert(path)
+    assert [layer.site.name for layer in done.layers] == ["b", "Conv"]
+    after = onnx.load(done.out)
+    for node in (model.graph.node[0], model.graph.node[2]):
+        assert node in after.graph.node
+    by_output = {node.output[0]: node for node in after.graph.node}
+    assert by_output["b"].metadata_props == model.graph.node[1].metadata_props
+    assert by_output["d"].name == "Conv"
+    assert after.graph.input == model.graph.input
+    assert after.graph.output == model.graph.output
+    assert (after.doc_string, after.producer_name) == ("words", "them")
+    assert model.metadata_props[0] in after.metadata_props
+    assert after.opset_import == model.opset_import
+    assert after.ir_version == model.ir_version
+    names = [name for node in after.graph.node for name in node.output]
+    assert len(set(names)) == len(names)
+
+
+def test_static_shapes_stay_static(tmp_path: Path) -> None:
+    conv = convolution([3, 2], channels=4, filters=6, strides=[2, 1], groups=2)
+    out = converted(conv_file(tmp_path / "m.onnx", conv, (9, 7)))
+    shape = onnx.shape_inference.infer_shapes(onnx.load(out)).graph.output[0].type.tensor_type.shape
+    assert [dim.dim_value or dim.dim_param for dim in shape.dim] == ["batch", 6, 4, 6]
