@@ -51,10 +51,11 @@ def save(
     weights: dict[str, Array],
     *,
     opset: int = 17,
+    ir_version: int = 8,
     overridable: bool = False,
     functions: Sequence[onnx.FunctionProto] = (),
 ) -> Path:
-    """Write a float32 model; opsets below 9 need initializers among the inputs."""
+    """Write a float32 model; with `overridable`, its initializers are inputs as well."""
     ports = [helper.make_tensor_value_info(name, FLOAT, dims) for name, dims in inputs.items()]
     if overridable:
         ports += [helper.make_tensor_value_info(n, FLOAT, w.shape) for n, w in weights.items()]
@@ -70,7 +71,7 @@ def save(
     if functions:
         imports.append(helper.make_opsetid("here", 1))
     model = helper.make_model(
-        graph, opset_imports=imports, functions=functions, ir_version=3 if overridable else 8
+        graph, opset_imports=imports, functions=functions, ir_version=ir_version
     )
     onnx.save(model, path)
     return path

@@ -120,7 +120,7 @@ GROUPED = convolution([2, 3], channels=4, filters=6, strides=[1, 2], groups=2)
 
 
 @pytest.mark.parametrize("conv", [GROUPED, convolution([2, 3], channels=4, filters=5)])
-@pytest.mark.parametrize("origin", ["constant", "overridable", "input", "computed"])
+@pytest.mark.parametrize("origin", ["constant", "overridable", "old", "input", "computed"])
 def test_where_a_kernel_comes_from(tmp_path: Path, conv: Convolution, origin: str) -> None:
     kernel, bias = integers(kernel_shape(conv), 1), integers([conv.filters], 2)
     node = helper.make_node("Conv", ["x", "W", "B"], ["y"], name="conv", **attributes(conv))
@@ -132,8 +132,20 @@ def test_where_a_kernel_comes_from(tmp_path: Path, conv: Convolution, origin: st
             "Constant", [], ["W"], value=onnx.numpy_helper.from_array(kernel)
         )
         save(path, [constant, node], inputs, ["y"], {"B": bias})
-    elif origin == "overridable":
-        save(path, [node], inputs, ["y"], {"W": kernel, "B": bias}, overridable=True, opset=8)
+    elif origin in ("overridable", "old"):
+        # Before IR version 4 every initializer had to be an input as well.
+        weights = {"W": kernel, "B": bias}
+        opset, version = (17, 8) if origin == "overridable" else (8, 3)
+        save(
+            path,
+            [node],
+            inputs,
+            ["y"],
+            weights,
+            overridable=True,
+            opset=opset,
+            ir_version=version,
+        )
     elif origin == "input":
         inputs |= {"W": list(kernel.shape), "B": list(bias.shape)}
         save(path, [node], inputs, ["y"], {})
