@@ -35,6 +35,7 @@ class Feeds:
         axes: the batch axis of each input; ``None``: the input is the same in every batch.
         rows: the number of samples.
         batch: the batch size that the model insists on; ``None`` if it takes any.
+        row_bytes: what one sample takes in memory.
         labels: (rows,) integers, the classes of the samples, if they are known.
         said: one line for each input that says what it is fed.
     """
@@ -43,6 +44,7 @@ class Feeds:
     axes: dict[str, int | None]
     rows: int
     batch: int | None
+    row_bytes: int
     labels: NDArray[Any] | None
     said: tuple[str, ...]
 
@@ -58,11 +60,7 @@ class Feeds:
     @property
     def rows_per_batch(self) -> int:
         """The number of samples in a batch; the last may have fewer if ``batch`` is ``None``."""
-        if self.batch:
-            return self.batch
-        varying = (a.nbytes for name, a in self.arrays.items() if self.axes[name] is not None)
-        row_bytes = max(sum(varying) // self.rows, 1)
-        return min(BATCH_ROWS, max(BATCH_BYTES // row_bytes, 1))
+        return self.batch or min(BATCH_ROWS, max(BATCH_BYTES // max(self.row_bytes, 1), 1))
 
 
 def make_feeds(
@@ -72,6 +70,7 @@ def make_feeds(
     samples: int = 100,
     shapes: Mapping[str, Sequence[int]] | None = None,
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
+    row_bytes: int = 0,
 ) -> Feeds:
     """Make something to run a model on.
 
@@ -94,6 +93,8 @@ def make_feeds(
         inputs: by input name, what to feed instead: an array, a number or boolean (or a text that
             reads as one) that fills the input, or a file: .npy, .npz with one array, IDX, image.
             Inputs of text take a text.
+        row_bytes: the most that the model needs for a sample at once, so that a batch fits into
+            memory; if the inputs take more, that counts.
 
     Raises:
         DataError: data that cannot be read or does not fit; an unknown name; an input of unknown
@@ -129,11 +130,15 @@ def make_feeds(
     if labels is not None:
         labels = labels[np.arange(rows) % len(labels)]
     filled = {slot.port.name: contents[slot.port.name].fill(slot, rows) for slot in slots}
+    arrays = {name: array for name, (array, _) in filled.items()}
+    axes = {slot.port.name: slot.axis for slot in slots}
+    varying = sum(array.nbytes for name, array in arrays.items() if axes[name] is not None)
     return Feeds(
-        arrays={name: array for name, (array, _) in filled.items()},
-        axes={slot.port.name: slot.axis for slot in slots},
+        arrays=arrays,
+        axes=axes,
         rows=rows,
         batch=batch,
+        row_bytes=max(row_bytes, varying // rows),
         labels=labels,
         said=tuple(said for _, said in filled.values()),
     )

@@ -1,0 +1,5 @@
+"""`python -m convfc`."""
+
+from convfc.cli import main
+
+main()

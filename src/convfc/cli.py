@@ -1,0 +1,410 @@
+"""The command line: arguments in, tables or JSON out, an exit code.
+
+Exit codes: 0 yes (all converted, equivalent), 1 no, 2 could not. Results go to stdout, errors and
+progress to stderr. What costs time to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:  # rich takes its time too
+    from rich.console import Console
+
+    from convfc.verify import Verification
+
+YES, NO, COULD_NOT = 0, 1, 2
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class Patches(str, Enum):
+    """The values of --patches."""
+
+    auto = "auto"
+    reshape = "reshape"
+    gather = "gather"
+    slice = "slice"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from convfc._version import __version__
+
+        typer.echo(f"convfc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def convfc(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Rewrite every convolution of a Keras or ONNX model as patches + Dense, and verify it.
+
+    Exit codes: 0 yes (all converted, equivalent), 1 no, 2 could not.
+    """
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation on Python 3.10 too
+        typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
+    ] = None,
+    patches: Annotated[
+        Patches, typer.Option(help="How patches are built; auto decides per layer.")
+    ] = Patches.auto,
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045 - as above
+        typer.Option(metavar="GLOB", help="Convert only layers with such names; repeatable."),
+    ] = None,
+    skip: Annotated[
+        Optional[list[str]],  # noqa: UP045 - as above
+        typer.Option(metavar="GLOB", help="Leave layers with such names alone; repeatable."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Rewrite the convolutions of MODEL as patches + Dense and save the result.
+
+    Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
+    with its reason, and nothing was written unless --partial. 2: it could not be done.
+    """
+    del debug  # `main` looks at it
+    from convfc import convert as run
+    from convfc import report
+
+    with _working(f"converting {model.name}"):
+        done = run(
+            model,
+            out,
+            patches=patches.value,
+            only=only or (),
+            skip=skip or (),
+            partial=partial,
+            force=force,
+            verify=verify,
+        )
+    if as_json:
+        _print_json(report.conversion_json(done))
+    else:
+        console = _console()
+        if done.layers:
+            console.print(report.conversion_table(done))
+        _print_lines(console, done.notes)
+        if done.verification is not None:
+            _print_verification(console, done.verification)
+        _print_lines(console, [report.conversion_summary(done)])
+    raise typer.Exit(YES if done.complete else NO)
+
+
+@app.command()
+def verify(
+    original: Annotated[
+        Optional[Path],  # noqa: UP045 - as above
+        typer.Argument(help="The original; or, alone, either file. None: all of this folder."),
+    ] = None,
+    converted: Annotated[
+        Optional[Path],  # noqa: UP045 - as above
+        typer.Argument(help="The file made from it; found by itself if left out."),
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images."),
+    ] = "mnist",
+    samples: Annotated[int, typer.Option(min=1, help="How many samples, at most.")] = 100,
+    shape: Annotated[
+        Optional[list[str]],  # noqa: UP045 - as above
+        typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),
+    ] = None,
+    inputs: Annotated[
+        Optional[list[str]],  # noqa: UP045 - as above
+        typer.Option("--input", metavar="NAME=FILE|VALUE", help="Feed an input; repeatable."),
+    ] = None,
+    rtol: Annotated[
+        Optional[float],  # noqa: UP045 - as above
+        typer.Option(min=0, help="Tolerated relative difference; by element type by default."),
+    ] = None,
+    atol: Annotated[
+        Optional[float],  # noqa: UP045 - as above
+        typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the same samples through two models and compare every output.
+
+    Exit code 0: equivalent. 1: not equivalent. 2: could not check.
+    """
+    del debug  # `main` looks at it
+    import convfc
+    from convfc import report
+
+    options: dict[str, Any] = {
+        "data": data,
+        "samples": samples,
+        "shapes": {name: _dims(text) for name, text in _pairs("--shape", shape)},
+        "inputs": dict(_pairs("--input", inputs)),
+        "rtol": rtol,
+        "atol": atol,
+    }
+    with _working("verifying") as progress:
+        if original is None:
+            results = convfc.verify_folder(progress=progress, **options)
+        else:
+            results = [convfc.verify(original, converted, progress=progress, **options)]
+    codes = {
+        convfc.Verdict.EQUIVALENT: YES,
+        convfc.Verdict.NOT_EQUIVALENT: NO,
+        convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
+    }
+    if as_json:
+        documents = [report.verification_json(result) for result in results]
+        _print_json(documents[0] if original is not None else {"verifications": documents})
+    else:
+        console = _console()
+        for result in results:
+            _print_verification(console, result)
+    raise typer.Exit(max(codes[result.verdict] for result in results))
+
+
+@app.command()
+def shapes(
+    model: Annotated[
+        Optional[Path],  # noqa: UP045 - as above
+        typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file."),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option("--input", metavar="HxWxC", help="Input size, channels last: 28x28x1."),
+    ] = None,
+    kernel: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option(metavar="N|HxW", help="Kernel size."),
+    ] = None,
+    stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
+    dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
+    padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
+    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Sizes of every convolution in MODEL; or of one, from --input and --kernel.
+
+    The example of the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128
+    """
+    del debug  # `main` looks at it
+    from convfc.errors import UsageError
+
+    if model is not None and (size is not None or kernel is not None):
+        raise UsageError("give a model, or --input and --kernel, not both")
+    if model is not None:
+        _model_shapes(model, as_json)
+    elif size is not None and kernel is not None:
+        _calculate(size, kernel, stride, dilation, padding, filters, as_json)
+    else:
+        raise UsageError(
+            "give a model, or --input and --kernel (such as --input 28x28x1 --kernel 4)"
+        )
+
+
+def _model_shapes(model: Path, as_json: bool) -> None:
+    import convfc
+    from convfc import report
+
+    with _working(f"reading {model.name}"):
+        layers = convfc.shapes(model)
+    if as_json:
+        documents = [report.layer_json(layer) for layer in layers]
+        _print_json({"model": str(model), "layers": documents})
+    elif layers:
+        _console().print(report.shapes_table(model, layers))
+    else:
+        _print_lines(_console(), [f"{model}: no convolution in it"])
+
+
+def _calculate(
+    size: str, kernel: str, stride: str, dilation: str, padding: str, filters: int, as_json: bool
+) -> None:
+    from convfc.errors import UsageError
+    from convfc.geometry import convolution
+    from convfc.lowering import Refusal, lower
+
+    *sizes, channels = _dims(size)
+    if not sizes:
+        raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
+    rank = len(sizes)
+    dilations = _per_axis("--dilation", dilation, rank)
+    conv = convolution(
+        _per_axis("--kernel", kernel, rank),
+        channels=channels,
+        filters=filters,
+        strides=_per_axis("--stride", stride, rank),
+        dilations=dilations,
+        padding=_padding(padding, rank),
+    )
+    lowering = lower(conv, tuple(sizes))
+    assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
+    from convfc import report
+
+    if as_json:
+        _print_json(report.lowering_json(lowering, itemsize=4))
+    else:
+        _console().print(report.calculator_table(lowering))
+
+
+# -- reading arguments ----------------------------------------------------------------------------
+
+
+def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    from convfc.errors import UsageError
+
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise UsageError(f"{option} {text}: write it as NAME=VALUE")
+        yield name, value
+
+
+def _dims(text: str) -> list[int]:
+    """`28x28x1` or `28,28,1` as integers."""
+    from convfc.errors import UsageError
+
+    try:
+        dims = [int(part) for part in text.lower().replace(",", "x").split("x")]
+    except ValueError:
+        dims = []
+    if not dims or min(dims) < 1:
+        raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
+    return dims
+
+
+def _per_axis(option: str, text: str, rank: int) -> list[int]:
+    """One number for all axes, or one for each."""
+    from convfc.errors import UsageError
+
+    numbers = _dims(text)
+    if len(numbers) == 1:
+        return numbers * rank
+    if len(numbers) != rank:
+        raise UsageError(f"{option} {text}: the input has {rank} spatial axes")
+    return numbers
+
+
+def _padding(text: str, rank: int) -> str | list[tuple[int, int]]:
+    """A name, one number for all sides, or before and after of each axis (T,B,L,R)."""
+    from convfc.errors import UsageError
+
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        return text
+    if len(numbers) == 1:
+        numbers *= 2 * rank
+    if len(numbers) != 2 * rank:
+        raise UsageError(
+            f"--padding {text}: give a name, one number, or two for each axis (T,B,L,R)"
+        )
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+# -- printing -------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # A pipe or a log has no width of its own: cutting a table to 80 columns would lose figures.
+    return console if console.is_terminal else Console(highlight=False, width=1000)
+
+
+def _print_lines(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_verification(console: Console, result: Verification) -> None:
+    from convfc import report
+
+    if result.outputs:
+        console.print(report.verification_table(result))
+    _print_lines(console, [*result.fed, *result.notes, report.verification_summary(result)])
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - this is the output
+
+
+@contextmanager
+def _working(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on the terminal while something takes long; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} ..") as status:
+        yield lambda done, total: status.update(f"{what}: {done} of {total} samples ..")
+
+
+def main() -> None:
+    """The program `convfc`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # an ASCII terminal gets ? for ×, no traceback
+    from convfc.errors import ConvfcError
+
+    try:
+        app()
+    except ConvfcError as error:
+        if "--debug" in sys.argv:
+            raise
+        _fail(str(error))
+    except BrokenPipeError:
+        # `convfc .. | head` is no error; point stdout elsewhere so that Python's last flush is not.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(COULD_NOT) from None
+    except KeyboardInterrupt:
+        _fail("interrupted")
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        kind = type(error).__name__
+        _fail(f"unforeseen {kind}: {' '.join(str(error).split())[:300]}\n(--debug shows where)")
+
+
+def _fail(message: str) -> None:
+    print(f"convfc: {message}", file=sys.stderr)  # noqa: T201 - this is the output
+    raise SystemExit(COULD_NOT)

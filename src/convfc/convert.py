@@ -1,0 +1,154 @@
+"""The conversion: a model file in, a file without convolutions out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convfc._version import __version__
+from convfc.errors import FileError, UsageError
+from convfc.formats import default_out, format_of, open_model, provenance_of
+from convfc.lowering import PatchMethod
+from convfc.planning import Fate, Layer, plan
+from convfc.provenance import LayerRecord, Provenance
+from convfc.verify import Verification
+from convfc.verify import verify as verify_files
+from convfc.writing import sha256_of, staged
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        source: the original file.
+        out: where the converted file is, or would have been.
+        written: whether it is there.
+        layers: every convolution, in the order of execution.
+        notes: remarks, a sentence each.
+        verification: the comparison of both files, if one was asked for and got made.
+    """
+
+    source: Path
+    out: Path
+    written: bool
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+    verification: Verification | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was asked for was converted (and verified)."""
+        left = any(layer.fate is Fate.LEFT for layer in self.layers)
+        return self.written and not left
+
+
+def convert(
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    patches: PatchMethod | str = PatchMethod.AUTO,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    partial: bool = False,
+    force: bool = False,
+    verify: bool = False,
+) -> Conversion:
+    """Rewrite the convolutions of a model file as patches + Dense and save the result.
+
+    Args:
+        model: a .onnx, .h5, .hdf5 or .keras file.
+        out: the file to write, of the same format, or a folder to write it in; beside `model` and
+            with `_fc` in its name when left out. A file that convfc made is replaced.
+        patches: how patches are built; "auto" decides per layer.
+        only: patterns of layer names to convert (`*`, `?` and `[..]` as in a shell); all when
+            empty.
+        skip: patterns of layer names to leave alone.
+        partial: write the file even if some convolutions must be left.
+        force: replace `out` even if convfc did not make it.
+        verify: compare both files on MNIST samples, and write nothing if they differ.
+
+    Returns:
+        What was done; nothing is printed.
+
+    Raises:
+        FileError: `model` cannot be read or `out` cannot be written.
+        UnsupportedModelError: `model` holds something that convfc cannot load.
+        UsageError: arguments that contradict each other or a pattern that matches nothing.
+    """
+    source = Path(model)
+    target = _target(source, out, force)
+    opened = open_model(source)
+    layers = plan(opened.sites, PatchMethod(patches), only, skip)
+    notes = tuple(opened.notes)
+    if not partial and any(layer.fate is Fate.LEFT for layer in layers):
+        return Conversion(source, target, False, layers, notes)
+    lowerings = {
+        layer.site.name: layer.lowering
+        for layer in layers
+        if layer.fate is Fate.CONVERTED and layer.lowering is not None
+    }
+    records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
+    provenance = Provenance(source.name, sha256_of(source), __version__, records)
+    replaced = target.exists()
+    verification = None
+    try:
+        with staged(target) as stage:
+            notes += tuple(opened.save_converted(stage, lowerings, provenance))
+            if verify:
+                verification = verify_files(source, stage)
+                if not verification.equivalent:
+                    raise _NotEquivalentError
+            fresh = {file.name for file in stage.parent.iterdir()}
+    except _NotEquivalentError:
+        return Conversion(source, target, False, layers, notes, verification)
+    if replaced:
+        _remove_stale_data(target, fresh)
+    return Conversion(source, target, True, layers, notes, verification)
+
+
+class _NotEquivalentError(Exception):
+    """Leaves the staging block, so that nothing is published."""
+
+
+def _target(source: Path, out: str | Path | None, force: bool) -> Path:
+    """Where to write, or why that cannot be."""
+    kind = format_of(source)
+    target = default_out(source) if out is None else Path(out)
+    if target.is_dir():
+        target /= default_out(source).name
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: there is no folder '{target.parent}'; create it first")
+    if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
+        raise UsageError(
+            f"{target}: the converted model has the format of '{source}'; "
+            f"give it a name that ends in {kind.value[0]}"
+        )
+    if target.exists():
+        if target.samefile(source):
+            raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
+        if not target.is_file():
+            raise FileError(f"{target}: exists and is no regular file; choose another name with -o")
+        if not force and not _is_ours(target):
+            raise FileError(
+                f"{target}: exists and was not made by convfc; "
+                "replace it with --force or choose another name with -o"
+            )
+    return target
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return provenance_of(path) is not None
+    except FileError:
+        return False
+
+
+def _remove_stale_data(target: Path, fresh: set[str]) -> None:
+    """Remove the external data of the file that `target` replaced."""
+    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.data")
+    for file in target.parent.iterdir():
+        if ours.fullmatch(file.name) and file.name not in fresh:
+            file.unlink()

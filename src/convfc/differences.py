@@ -1,0 +1,188 @@
+"""How far two arrays that should be equal are apart, gathered batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_DEFAULT_RTOL = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The element of an output that speaks loudest against equality.
+
+    Attributes:
+        sample: number of the sample.
+        position: its place in the output of that sample.
+        original: the original's value there.
+        converted: the converted model's value there.
+    """
+
+    sample: int
+    position: tuple[int, ...]
+    original: float
+    converted: float
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How one output of two models differs over all samples.
+
+    Attributes:
+        name: the output's name.
+        shape: of one batch, the batch size as ``None``.
+        dtype: numpy's name of the element type.
+        max_abs: largest absolute difference.
+        mean_abs: mean absolute difference.
+        max_rel: largest |a - b| / max(|a|, |b|).
+        mean_frobenius: mean over the samples of the Frobenius norm of the difference (the figure
+            of section 5 of Ma & Lu, 2017).
+        top1_agreement: share of samples whose largest score is at the same place; ``None`` unless
+            the output is a vector of two or more scores.
+        rtol: tolerated difference relative to the original's value.
+        atol: tolerated absolute difference.
+        reason: why this output is not equivalent, or ``None``.
+        witness: where the tolerance is exceeded the most, if it is.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    mean_frobenius: float
+    top1_agreement: float | None
+    rtol: float
+    atol: float
+    reason: str | None
+    witness: Witness | None = None
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether every sample agrees within the tolerance."""
+        return self.reason is None
+
+
+class Comparison:
+    """Collects one output's differences; memory does not grow with the number of batches.
+
+    Equal means |a - b| <= atol + rtol * |a|, for floating point, and a == b for anything else.
+    NaN equals NaN, and an infinity itself. Unless given, rtol depends on the element type (1e-4
+    for float32) and atol is rtol times the largest magnitude in the original's output: a sum that
+    cancels to nearly nothing still has the rounding of its large terms.
+
+    Args:
+        name: the output's name.
+        rtol: see above.
+        atol: see above.
+    """
+
+    def __init__(self, name: str, rtol: float | None = None, atol: float | None = None) -> None:
+        self._name = name
+        self._rtol = rtol
+        self._atol = atol
+        self._rows = 0
+        self._elements = 0
+        self._largest = self._max_abs = self._max_rel = self._sum_abs = self._sum_norm = 0.0
+        self._agreeing = 0
+        self._worst = 0.0  # the largest |a - b| - rtol * |a|
+        self._witness: Witness | None = None
+        self._reason: str | None = None
+        self._shape: tuple[int, ...] = ()
+        self._dtype = ""
+
+    def add(self, original: Array, converted: Array) -> None:
+        """Take in one batch, samples along axis 0."""
+        self._shape, self._dtype = original.shape, original.dtype.name
+        if self._reason is not None:
+            return
+        if original.shape != converted.shape:
+            self._reason = f"its shape changed from {original.shape} to {converted.shape}"
+        elif original.dtype != converted.dtype:
+            self._reason = f"its type changed from {original.dtype} to {converted.dtype}"
+        else:
+            # A scalar, or an output without a batch, is one sample.
+            self._add(np.atleast_1d(original), np.atleast_1d(converted))
+
+    def _add(self, original: Array, converted: Array) -> None:
+        if not _is_number(original):
+            self._differ_at(original != converted, original, converted, "differs")
+            return
+        a, b = original.astype(np.float64), converted.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        finite = np.isfinite(a) & np.isfinite(b)
+        self._differ_at(~same & ~finite, a, b, "is NaN or infinite on one side only")
+        gap = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
+        size = np.abs(np.where(finite, a, 0.0))
+        scale = np.maximum(size, np.abs(np.where(finite, b, 0.0)))
+        relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
+        norms = np.sqrt(np.square(gap).reshape(len(gap), -1).sum(axis=1))
+
+        excess = gap - self._relative_tolerance * size
+        if excess.size and excess.max() > self._worst:
+            self._worst = float(excess.max())
+            self._witness = self._at(int(excess.argmax()), a, b)
+        self._rows += len(a)
+        self._elements += a.size
+        self._largest = max(self._largest, float(size.max(initial=0)))
+        self._max_abs = max(self._max_abs, float(gap.max(initial=0)))
+        self._max_rel = max(self._max_rel, float(relative.max(initial=0)))
+        self._sum_abs += float(gap.sum())
+        self._sum_norm += float(norms.sum())
+        if self._is_scores:
+            self._agreeing += int((a.argmax(axis=1) == b.argmax(axis=1)).sum())
+
+    def _differ_at(self, where: Array, a: Array, b: Array, how: str) -> None:
+        """Note that some elements differ in a way that no tolerance covers."""
+        if self._reason is None and where.any():
+            self._reason = f"{where.sum()} of its elements in one batch: it {how}"
+            self._witness = self._at(int(where.argmax()), a, b)
+
+    def _at(self, flat: int, a: Array, b: Array) -> Witness | None:
+        row, *position = (int(i) for i in np.unravel_index(flat, a.shape))
+        if not _is_number(a):
+            return None
+        return Witness(self._rows + row, tuple(position), float(a.flat[flat]), float(b.flat[flat]))
+
+    @property
+    def _is_scores(self) -> bool:
+        return len(self._shape) == 2 and self._shape[1] > 1 and "float" in self._dtype
+
+    @property
+    def _relative_tolerance(self) -> float:
+        return _DEFAULT_RTOL.get(self._dtype, 0.0) if self._rtol is None else self._rtol
+
+    def result(self) -> OutputDifference:
+        """The figures over all batches so far."""
+        rtol = self._relative_tolerance
+        atol = rtol * self._largest if self._atol is None else self._atol
+        reason, witness = self._reason, self._witness
+        if reason is None and self._worst > atol:
+            reason = "it differs by more than the tolerance"
+        rows, elements = max(self._rows, 1), max(self._elements, 1)
+        return OutputDifference(
+            name=self._name,
+            shape=(None, *self._shape[1:]) if self._shape else (),
+            dtype=self._dtype,
+            max_abs=self._max_abs,
+            mean_abs=self._sum_abs / elements,
+            max_rel=self._max_rel,
+            mean_frobenius=self._sum_norm / rows,
+            top1_agreement=self._agreeing / rows if self._is_scores else None,
+            rtol=rtol,
+            atol=atol,
+            reason=reason,
+            witness=None if reason is None else witness,
+        )
+
+
+def _is_number(array: Array) -> bool:
+    # bfloat16 and its kin are of kind "V" to numpy, like raw bytes, and yet convert to float.
+    return array.dtype.kind in "biufV"

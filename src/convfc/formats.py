@@ -1,0 +1,94 @@
+"""Which format a file is in, decided by its bytes, and the package that opens it.
+
+The packages are imported when they are needed: keras takes seconds, and nobody who converts an
+ONNX file should wait for it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from convfc.errors import FileError
+from convfc.model import Model
+from convfc.provenance import Provenance
+
+
+class Format(Enum):
+    """A file format; the value lists its suffixes, the usual one first."""
+
+    ONNX = (".onnx",)
+    HDF5 = (".h5", ".hdf5")
+    KERAS = (".keras",)
+
+
+def format_of(path: Path) -> Format:
+    """Recognise a file.
+
+    Raises:
+        FileError: it is missing, unreadable, empty, or of no format that convfc knows.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(_folder_message(path))
+        with path.open("rb") as file:
+            head = file.read(8)
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    if not head:
+        raise FileError(f"{path}: the file is empty")
+    if head == b"\x89HDF\r\n\x1a\n":
+        return Format.HDF5
+    if head.startswith(b"PK\x03\x04"):
+        return Format.KERAS
+    if path.suffix.lower() in Format.ONNX.value:
+        return Format.ONNX  # a protobuf message has no signature
+    known = ", ".join(suffix for kind in Format for suffix in kind.value)
+    raise FileError(f"{path}: not a model file that convfc knows (it reads {known})")
+
+
+def _folder_message(path: Path) -> str:
+    if (path / "saved_model.pb").exists():
+        return (
+            f"{path}: a TensorFlow SavedModel; save the Keras model as .keras, "
+            "or export it to .onnx, and convert that"
+        )
+    return f"{path}: is a folder; name a model file"
+
+
+def default_out(source: Path) -> Path:
+    """The name of a converted file: `model.h5` -> `model_fc.h5`, beside it."""
+    return source.with_name(f"{source.stem}_fc{source.suffix}")
+
+
+def open_model(path: Path) -> Model:
+    """Open a model file of any known format.
+
+    Raises:
+        FileError: see `format_of`; or the file is damaged.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    if format_of(path) is Format.ONNX:
+        from convfc.onnx_model import open_onnx
+
+        return open_onnx(path)
+    from convfc.keras_model import open_keras
+
+    return open_keras(path)
+
+
+def provenance_of(path: Path) -> Provenance | None:
+    """The record in a file that convfc made; ``None`` if convfc did not make it.
+
+    Raises:
+        FileError: the file or the record cannot be read.
+    """
+    if format_of(path) is Format.ONNX:
+        from convfc import onnx_model
+
+        return onnx_model.read_provenance(path)
+    from convfc import keras_model
+
+    return keras_model.read_provenance(path)

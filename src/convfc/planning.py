@@ -1,0 +1,85 @@
+"""The decision, before anything is written: what becomes of each convolution of a model."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from convfc.errors import GeometryError, UsageError
+from convfc.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.model import Site
+
+
+class Fate(str, Enum):
+    """What became of one convolution."""
+
+    CONVERTED = "converted"
+    LEFT = "left"
+    """It was asked for and could not be converted."""
+    SKIPPED = "skipped"
+    """It was not asked for."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution and what became of it.
+
+    Attributes:
+        site: the convolution.
+        fate: converted, left or skipped.
+        lowering: how, where there is a way.
+        reason: why it was left, else ``None``.
+    """
+
+    site: Site
+    fate: Fate
+    lowering: Lowering | None = None
+    reason: str | None = None
+
+
+def plan(
+    sites: Sequence[Site],
+    patches: PatchMethod = PatchMethod.AUTO,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+) -> tuple[Layer, ...]:
+    """Decide the fate of every site.
+
+    Args:
+        sites: the convolutions of a model.
+        patches: how patches are to be built.
+        only: patterns of the names to convert (`*`, `?`, `[..]`); all when empty.
+        skip: patterns of the names to leave alone.
+
+    Raises:
+        UsageError: a pattern that matches no site.
+    """
+    for pattern in (*only, *skip):
+        if not any(fnmatch.fnmatchcase(site.name, pattern) for site in sites):
+            names = ", ".join(site.name for site in sites[:8]) or "none"
+            more = f" and {len(sites) - 8} more" if len(sites) > 8 else ""
+            raise UsageError(f"no convolution is called '{pattern}'; there are: {names}{more}")
+
+    def listed(site: Site, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in patterns)
+
+    return tuple(
+        _layer(site, patches)
+        if (not only or listed(site, only)) and not listed(site, skip)
+        else Layer(site, Fate.SKIPPED)
+        for site in sites
+    )
+
+
+def _layer(site: Site, patches: PatchMethod) -> Layer:
+    if site.convolution is None:
+        return Layer(site, Fate.LEFT, reason=site.reason)
+    try:
+        lowering = lower(site.convolution, site.sizes, patches, site.methods)
+    except GeometryError as error:
+        return Layer(site, Fate.LEFT, reason=str(error))
+    if isinstance(lowering, Refusal):
+        return Layer(site, Fate.LEFT, reason=lowering.reason)
+    return Layer(site, Fate.CONVERTED, lowering)

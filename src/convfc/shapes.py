@@ -1,0 +1,24 @@
+"""The sizes of every convolution in a model, without converting it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convfc.formats import open_model
+from convfc.planning import Layer, plan
+
+
+def shapes(model: str | Path) -> tuple[Layer, ...]:
+    """Every convolution of a model with its geometry and the lowering that it would get.
+
+    For a single convolution without a model, `convfc.lower(convfc.convolution(..), sizes)` has
+    the same figures.
+
+    Args:
+        model: a .onnx, .h5, .hdf5 or .keras file.
+
+    Raises:
+        FileError: the file cannot be read.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    return plan(open_model(Path(model)).sites)

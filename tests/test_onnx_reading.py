@@ -1,0 +1,177 @@
+"""ONNX files that are refused, and those whose weights lie beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import convfc
+from convfc import FileError, UnsupportedModelError, convolution
+from tests.onnx_models import conv_file, integers, run
+
+CONV = convolution([3, 2], channels=4, filters=64, padding="same")
+
+
+def external_file(path: Path) -> Path:
+    """A model with its weights in `<name>.data`."""
+    conv_file(path, CONV, (None, 6))
+    onnx.save(
+        onnx.load(path),
+        path,
+        save_as_external_data=True,
+        location=f"{path.name}.data",
+        size_threshold=0,
+    )
+    return path
+
+
+def edited(path: Path, edit: Callable[[onnx.ModelProto], object]) -> Path:
+    model = onnx.load(path, load_external_data=False)
+    edit(model)
+    onnx.save(model, path)
+    return path
+
+
+def sparse(model: onnx.ModelProto) -> None:
+    values = helper.make_tensor("s", onnx.TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("i", onnx.TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [9]))
+
+
+def sparse_in_a_branch(model: onnx.ModelProto) -> None:
+    body = helper.make_graph([], "body", [], [])
+    inner = onnx.ModelProto(graph=body)
+    sparse(inner)
+    model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=inner.graph))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (sparse, "sparse"),
+        (sparse_in_a_branch, "sparse"),
+        (lambda model: model.training_info.add(), "training"),
+    ],
+)
+def test_what_would_be_lost_is_refused(
+    tmp_path: Path, edit: Callable[[onnx.ModelProto], object], message: str
+) -> None:
+    path = edited(conv_file(tmp_path / "m.onnx", CONV, (5, 6)), edit)
+    with pytest.raises(UnsupportedModelError, match=message):
+        convfc.convert(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def move_data(where: str) -> Callable[[onnx.ModelProto], object]:
+    def edit(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            next(e for e in tensor.external_data if e.key == "location").value = where
+
+    return edit
+
+
+@pytest.mark.parametrize("where", ["../secret", "/etc/passwd", "inside/../../secret", "link"])
+def test_external_data_may_not_leave_the_folder(tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = edited(external_file(folder / "m.onnx"), move_data(where))
+    shutil.copy(folder / "m.onnx.data", tmp_path / "secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(FileError, match="outside"):
+        convfc.convert(path)
+
+
+def test_a_link_to_a_model_beside_its_data_is_followed(tmp_path: Path) -> None:
+    cache, view = tmp_path / "cache", tmp_path / "view"
+    cache.mkdir()
+    view.mkdir()
+    path = external_file(cache / "m.onnx")
+    for name in ("m.onnx", "m.onnx.data"):
+        (view / name).symlink_to(cache / name)
+    assert convfc.shapes(view / path.name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data.unlink(), "missing"),
+        (lambda data: data.write_bytes(data.read_bytes()[:-1]), "cut short"),
+    ],
+)
+def test_external_data_must_be_there_and_whole(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    path = external_file(tmp_path / "m.onnx")
+    damage(tmp_path / "m.onnx.data")
+    with pytest.raises(FileError, match=message):
+        convfc.convert(path)
+
+
+def test_external_data_stays_external_and_old_data_goes(tmp_path: Path) -> None:
+    path = external_file(tmp_path / "m.onnx")
+    done = convfc.convert(path)
+    assert done.complete
+    x = integers([2, 4, 5, 6])
+    assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+    data = {file.name for file in tmp_path.glob("m_fc.onnx.*")}
+    assert len(data) == 1
+    # Another conversion has data of another name; that of the replaced file goes.
+    assert convfc.convert(path, patches="slice", skip=["*"]).complete
+    again = {file.name for file in tmp_path.glob("m_fc.onnx.*")}
+    assert len(again) == 1
+    assert again != data
+    assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Dear reader, this is no model at all.\n", "not an ONNX"),
+        (b"\x00" * 64, "not an ONNX"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_onnx_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=message):
+        convfc.convert(path)
+
+
+def test_a_truncated_file_at_every_length(tmp_path: Path) -> None:
+    whole = conv_file(tmp_path / "m.onnx", convolution([2], channels=1, filters=1), (5,))
+    content = whole.read_bytes()
+    for length in range(len(content)):
+        path = tmp_path / "cut.onnx"
+        path.write_bytes(content[:length])
+        # A cut between two fields leaves a smaller message that is valid; any other is refused.
+        with contextlib.suppress(FileError, UnsupportedModelError):
+            convfc.shapes(path)
+
+
+def test_transposed_and_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", convolution([3], channels=2, filters=2), (5,))
+
+    def add(model: onnx.ModelProto) -> None:
+        node = helper.make_node("ConvTranspose", ["y", "W", "B"], ["z"], name="up")
+        model.graph.node.append(node)
+
+    done = convfc.convert(edited(path, add))
+    assert [(layer.site.name, layer.reason) for layer in done.layers] == [
+        ("conv", None),
+        ("up", "transposed convolutions are not covered yet"),
+    ]
+    assert not done.written
+    assert not done.out.exists()
+    partly = convfc.convert(path, partial=True)
+    assert partly.written
+    assert not partly.complete
+    everything = convfc.convert(path, only=["conv"])
+    assert everything.complete
