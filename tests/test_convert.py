@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -182,17 +181,7 @@ def test_a_full_disk_leaves_nothing(model: Path) -> None:
     assert names(model.parent) == {"net.onnx"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder(model: Path) -> None:
-    model.parent.chmod(0o500)
-    try:
-        with pytest.raises(FileError, match="Permission denied"):
-            convfc.convert(model)
-    finally:
-        model.parent.chmod(0o700)
-
-
-def test_an_unwritable_folder_for_root_too(model: Path) -> None:
+def test_a_folder_that_nobody_may_write_in(model: Path) -> None:
     with pytest.raises(FileError, match="cannot be written"):
         convfc.convert(model, "/proc/net_fc.onnx")
 

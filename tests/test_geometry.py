@@ -18,9 +18,7 @@ from convfc.geometry import (
 )
 
 small = st.integers(1, 5)
-paddings = st.one_of(
-    st.sampled_from(Same), st.tuples(st.integers(0, 4), st.integers(0, 4))
-)
+paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 4), st.integers(0, 4)))
 windows = st.builds(Window, small, small, st.integers(1, 3), paddings)
 sizes = st.integers(1, 20)
 
@@ -89,9 +87,7 @@ def test_the_index_map_points_at_every_tap_of_every_position(
     shape = [size for _, size in axes]
     padding = [window.pads(size) for window, size in axes]
     pads = [pad for pad in padding if pad is not None]
-    positions = [
-        starts(window, size, pad) for (window, size), pad in zip(axes, pads, strict=True)
-    ]
+    positions = [starts(window, size, pad) for (window, size), pad in zip(axes, pads, strict=True)]
     if not all(positions):
         return
     padded = [size + sum(pad) for size, pad in zip(shape, pads, strict=True)]

@@ -169,13 +169,13 @@ def verify(
     """
     del debug  # `main` looks at it
     import convfc
-    from convfc import report
+    from convfc import arguments, report
 
     options: dict[str, Any] = {
         "data": data,
         "samples": samples,
-        "shapes": {name: _dims(text) for name, text in _pairs("--shape", shape)},
-        "inputs": dict(_pairs("--input", inputs)),
+        "shapes": {name: arguments.dims(text) for name, text in arguments.pairs("--shape", shape)},
+        "inputs": dict(arguments.pairs("--input", inputs)),
         "rtol": rtol,
         "atol": atol,
     }
@@ -257,22 +257,23 @@ def _model_shapes(model: Path, as_json: bool) -> None:
 def _calculate(
     size: str, kernel: str, stride: str, dilation: str, padding: str, filters: int, as_json: bool
 ) -> None:
+    from convfc import arguments
     from convfc.errors import UsageError
     from convfc.geometry import convolution
     from convfc.lowering import Refusal, lower
 
-    *sizes, channels = _dims(size)
+    *sizes, channels = arguments.dims(size)
     if not sizes:
         raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
     rank = len(sizes)
-    dilations = _per_axis("--dilation", dilation, rank)
+    dilations = arguments.per_axis("--dilation", dilation, rank)
     conv = convolution(
-        _per_axis("--kernel", kernel, rank),
+        arguments.per_axis("--kernel", kernel, rank),
         channels=channels,
         filters=filters,
-        strides=_per_axis("--stride", stride, rank),
+        strides=arguments.per_axis("--stride", stride, rank),
         dilations=dilations,
-        padding=_padding(padding, rank),
+        padding=arguments.padding(padding, rank),
     )
     lowering = lower(conv, tuple(sizes))
     assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
@@ -282,61 +283,6 @@ def _calculate(
         _print_json(report.lowering_json(lowering, itemsize=4))
     else:
         _console().print(report.calculator_table(lowering))
-
-
-# -- reading arguments ----------------------------------------------------------------------------
-
-
-def _pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    from convfc.errors import UsageError
-
-    for text in texts or ():
-        name, _, value = text.partition("=")
-        if not name or not value:
-            raise UsageError(f"{option} {text}: write it as NAME=VALUE")
-        yield name, value
-
-
-def _dims(text: str) -> list[int]:
-    """`28x28x1` or `28,28,1` as integers."""
-    from convfc.errors import UsageError
-
-    try:
-        dims = [int(part) for part in text.lower().replace(",", "x").split("x")]
-    except ValueError:
-        dims = []
-    if not dims or min(dims) < 1:
-        raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
-    return dims
-
-
-def _per_axis(option: str, text: str, rank: int) -> list[int]:
-    """One number for all axes, or one for each."""
-    from convfc.errors import UsageError
-
-    numbers = _dims(text)
-    if len(numbers) == 1:
-        return numbers * rank
-    if len(numbers) != rank:
-        raise UsageError(f"{option} {text}: the input has {rank} spatial axes")
-    return numbers
-
-
-def _padding(text: str, rank: int) -> str | list[tuple[int, int]]:
-    """A name, one number for all sides, or before and after of each axis (T,B,L,R)."""
-    from convfc.errors import UsageError
-
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        return text
-    if len(numbers) == 1:
-        numbers *= 2 * rank
-    if len(numbers) != 2 * rank:
-        raise UsageError(
-            f"--padding {text}: give a name, one number, or two for each axis (T,B,L,R)"
-        )
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 # -- printing -------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class Comparison:
         size = np.abs(np.where(finite, a, 0.0))
         scale = np.maximum(size, np.abs(np.where(finite, b, 0.0)))
         relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
-        norms = np.sqrt(np.square(gap).reshape(len(gap), -1).sum(axis=1))
+        norms = np.sqrt(np.square(gap).sum(axis=tuple(range(1, gap.ndim))))
 
         excess = gap - self._relative_tolerance * size
         if excess.size and excess.max() > self._worst:

@@ -142,7 +142,7 @@ def lower(
     for method in order:
         misfit = _misfit(method, convolution, sizes)
         if misfit is None and method not in available:
-            misfit = "cannot be written in this file's format or opset"
+            misfit = "is not to be had here, in this format or opset"
         if misfit is None:
             return Lowering(convolution, sizes, method)
         refusals.append(f"{method.value} {misfit}")

@@ -1,0 +1,147 @@
+"""A Keras file as the rest of convfc sees it: `convfc.model.Model`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from convfc.errors import UnsupportedModelError
+from convfc.keras_model.quiet import overheard
+from convfc.keras_model.reading import brief, load, with_suffix
+from convfc.keras_model.record import write_provenance
+from convfc.keras_model.rewriting import replacement, rewrite
+from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
+from convfc.lowering import Lowering
+from convfc.model import Feed, Port, Site
+from convfc.provenance import Provenance
+
+
+class KerasModel:
+    """A loaded Keras model; see `convfc.model.Model`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileError: the file is missing, damaged, or holds no Keras model.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        loaded = load(path)
+        self.path = path
+        self.notes: Sequence[str] = loaded.notes
+        self.provenance = loaded.envelope.provenance
+        self._format = loaded.envelope.file_format
+        self._model = loaded.model
+        self._graph = graph_of(loaded.model)
+        if self._graph is None:
+            raise UnsupportedModelError(
+                f"{path}: its class {type(loaded.model).__name__} does not say what its inputs "
+                "are; build it as a Functional model and save it again"
+            )
+        self._masks = makes_masks(loaded.model)
+        self._places: dict[str, Place] = {place.name: place for place in find_places(loaded.model)}
+
+    @cached_property
+    def inputs(self) -> Sequence[Port]:
+        """See `Model.inputs`."""
+        return self._ports([tensor.name for tensor in self._graph.inputs], self._graph.inputs)
+
+    @cached_property
+    def outputs(self) -> Sequence[Port]:
+        """See `Model.outputs`."""
+        seen: Counter[str] = Counter()
+        names = []
+        for name in self._graph.output_names:
+            # A layer with several outputs gives its name to each of them.
+            names.append(f"{name}:{seen[name]}" if seen[name] else name)
+            seen[name] += 1
+        return self._ports(names, self._graph.outputs)
+
+    @cached_property
+    def sites(self) -> Sequence[Site]:
+        """See `Model.sites`."""
+        return [place.site(self._format, masks=self._masks) for place in self._places.values()]
+
+    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run`."""
+        try:
+            flat = [
+                keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
+                for port in self.inputs
+            ]
+            inputs = keras.tree.pack_sequence_as(self._graph.input, flat)
+            with overheard():
+                outputs = keras.tree.flatten(self._call(inputs))
+                arrays = [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"{self.path}: Keras cannot run it: {brief(error)}"
+            ) from error
+        return {port.name: array for port, array in zip(self.outputs, arrays, strict=True)}
+
+    def save_converted(
+        self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
+    ) -> Sequence[str]:
+        """See `Model.save_converted`."""
+        remarks: list[str] = []
+        replaced = {}
+        model = self._model
+        with overheard():
+            for name, lowering in lowerings.items():
+                layer = self._places[name].layer
+                replaced[id(layer)], left = replacement(
+                    layer, lowering, self._format, ends_masks=self._masks
+                )
+                remarks += left
+            if replaced:
+                model, left = rewrite(model, replaced)
+                remarks += left
+            named = with_suffix(path, self._format)
+            try:
+                keras.saving.save_model(model, named)
+                write_provenance(named, self._format, provenance)
+            except (OSError, RuntimeError) as error:
+                raise _write_error(error) from error
+        named.replace(path)
+        return remarks
+
+    @cached_property
+    def _call(self) -> Any:
+        """The model in inference mode, traced where that is possible."""
+        call = partial(self._model, training=False)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        return tf.function(call, reduce_retracing=True) if on_tensorflow else call
+
+    def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
+        return [
+            Port(name, tuple(tensor.shape), tensor.dtype, self._channels_last)
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
+
+    @property
+    def _channels_last(self) -> bool | None:
+        formats = [getattr(place.layer, "data_format", None) for place in self._places.values()]
+        known = [data_format for data_format in formats if data_format is not None]
+        return known[0] == "channels_last" if known else None
+
+
+def _write_error(error: Exception) -> OSError:
+    """What kept a file from being written, in the system's words.
+
+    h5py wraps it in a paragraph, and in a RuntimeError if it comes up while a file is closed.
+    """
+    cause = error if isinstance(error, OSError) else error.__context__
+    number = getattr(cause, "errno", None) or errno.EIO
+    return OSError(number, os.strerror(number))

@@ -1,0 +1,146 @@
+"""A convolution layer becomes a small model of patches + Dense, and a model gets them in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from convfc.keras_model.ops import KerasOps, StockOps
+from convfc.keras_model.parameters import taken_over
+from convfc.keras_model.record import ZIP
+from convfc.keras_model.sites import is_graph
+from convfc.lowering import Lowering, PatchMethod, apply
+
+Layer = Any
+"""A `keras.Layer` or a `keras.Model`; keras has no types."""
+
+
+def replacement(
+    layer: Layer, lowering: Lowering, file_format: str, *, ends_masks: bool
+) -> tuple[Layer, list[str]]:
+    """The model that computes what one convolution layer computes, with its weights.
+
+    Args:
+        layer: a convolution layer.
+        lowering: how it is to be computed.
+        file_format: where it will be saved.
+        ends_masks: whether a mask may come in; a convolution does not hand it on.
+
+    Returns:
+        The model, named like the layer, and what it could not keep of the layer, in words.
+    """
+    conv = lowering.convolution
+    rank = conv.rank
+    policy = layer.dtype_policy
+    channels_last = layer.data_format == "channels_last"
+    # A Dense carries the activation where its output is the convolution's own.
+    fused = channels_last and conv.groups == 1
+    output = {
+        "activation": layer.activation,
+        "activity_regularizer": layer.activity_regularizer,
+    }
+    remarks: list[str] = []
+
+    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> Mapping[str, Any]:
+        kept, left = taken_over(layer, kernel, bias)
+        remarks.extend(left)
+        if conv.groups == 1:
+            kept["use_bias"] = layer.use_bias
+        elif layer.use_bias:
+            kept["bias_axes"] = "go"
+        return {**kept, **(output if fused else {})}
+
+    ops = (KerasOps if file_format == ZIP else StockOps)(layer.name, policy, rank, parameters)
+    shape = [*lowering.sizes, conv.channels]
+    inputs = x = keras.Input(
+        shape if channels_last else [shape[-1], *shape[:-1]],
+        dtype=layer.compute_dtype,
+        name=f"{layer.name}_input",
+    )
+    if ends_masks and lowering.method is PatchMethod.NONE:
+        # A Dense alone would hand the mask on; a layer that changes nothing does not.
+        x = ops.transpose(x, range(rank + 2))
+    if not channels_last:
+        x = ops.transpose(x, [0, *range(2, rank + 2), 1])
+    y = apply(ops, x, lowering)
+    if not channels_last:
+        y = ops.transpose(y, [0, rank + 1, *range(1, rank + 1)])
+    linear = layer.activation is keras.activations.linear
+    if not fused and not (linear and layer.activity_regularizer is None):
+        y = ops.layer(layers.Activation, **output)(y)
+    made = keras.Model(inputs, y, name=layer.name)
+    for old, new in zip(layer.weights, made.weights, strict=True):
+        new.assign(keras.ops.reshape(old, new.shape))
+    made.trainable = layer.trainable
+    return made, remarks
+
+
+def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
+    """A model with some of its layers, at any depth, replaced by others.
+
+    All other layers are the model's own: it is used up.
+
+    Args:
+        model: a stock Sequential or Functional model.
+        replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
+            at least one.
+
+    Returns:
+        The new model, compiled as the old one, and what could not be kept, in words.
+    """
+    taken: dict[int, Layer] = dict(replaced)
+    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    weights = model.trainable_variables
+    compiled = model.get_compile_config() if model.compiled else None
+    # Compiled below, when everything that it looks at is in its place.
+    model.compiled = False
+
+    def copied(layer: Layer) -> Layer:
+        if id(layer) not in taken:
+            touched = is_graph(layer) and any(
+                id(inner) in replaced for inner in layer._flatten_layers()
+            )
+            taken[id(layer)] = cloned(layer) if touched else layer
+        return taken[id(layer)]
+
+    def cloned(graph: Layer) -> Layer:
+        return keras.models.clone_model(graph, clone_function=copied)
+
+    made = copied(model)
+    # Outer flags are set before inner ones, which they overwrite.
+    for layer, flag in flags:
+        taken.get(id(layer), layer).trainable = flag
+    if compiled is None:
+        return made, []
+    made.compile_from_config(compiled)
+    new_weights = {
+        id(old): new
+        for layer, _ in flags
+        if id(layer) in replaced
+        for old, new in zip(layer.weights, replaced[id(layer)].weights, strict=True)
+    }
+    expected = [id(new_weights.get(id(weight), weight)) for weight in weights]
+    same_order = expected == [id(weight) for weight in made.trainable_variables]
+    return made, [] if same_order and _carry(model.optimizer, made.optimizer) else [_FRESH]
+
+
+_FRESH = "The optimizer's state depends on the shapes of the weights; it starts afresh."
+
+
+def _carry(old: Any, new: Any) -> bool:
+    """Give an optimizer the state of another one; false if it does not fit, by size."""
+    if not old.built:
+        return True
+    if [_size(v) for v in old.variables] != [_size(v) for v in new.variables]:
+        return False
+    for before, after in zip(old.variables, new.variables, strict=True):
+        after.assign(keras.ops.reshape(before, after.shape))
+    return True
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.shape)

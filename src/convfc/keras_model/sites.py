@@ -1,0 +1,215 @@
+"""Every convolution of a loaded Keras model, at any depth, in the order of execution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import layers
+
+from convfc.geometry import Convolution, convolution
+from convfc.keras_model.record import HDF5
+from convfc.lowering import PatchMethod
+from convfc.model import Site
+
+_PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+_LEFT: dict[type, str] = {
+    **dict.fromkeys(_TRANSPOSED, "a transposed convolution is not converted yet"),
+    **dict.fromkeys(
+        (layers.SeparableConv1D, layers.SeparableConv2D),
+        "a separable convolution is not converted yet",
+    ),
+    **dict.fromkeys(
+        (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D),
+        "it convolves inside a recurrent cell",
+    ),
+    layers.STFTSpectrogram: "it convolves with fixed filters to compute a spectrogram",
+}
+_OPERATIONS = ("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose", "ExtractPatches")
+
+_LARGEST_INDEX = 2**20
+"""Longest index map that is stored: Keras writes it into the configuration, as text."""
+
+
+@dataclass
+class Place:
+    """Where a convolution stands in the model.
+
+    Attributes:
+        name: of the site.
+        layer: the layer, or the operation, that it is.
+        inside: the class that one of its calls is hidden in, or ``None`` if all can be seen.
+        shapes: of its input, one per call; empty where the call is hidden.
+    """
+
+    name: str
+    layer: Any
+    inside: str | None = None
+    shapes: list[tuple[int | None, ...]] = field(default_factory=list)
+
+    def site(self, file_format: str, *, masks: bool) -> Site:
+        """What the rest of convfc sees, given the format and whether the model makes masks."""
+        kind = type(self.layer).__name__
+        reason = self._reason()
+        if reason is None and masks and file_format == HDF5:
+            # The model in its place takes the mask, which is an operation to Keras, as an argument.
+            reason = "it stands in a model with masks, which .h5 cannot hold; save that as .keras"
+        if reason is not None:
+            return Site(self.name, kind, None, reason=reason)
+        conv = _convolution(self.layer)
+        sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
+        dtype = self.layer.compute_dtype
+        methods = frozenset(PatchMethod)
+        positions = conv.positions(sizes)
+        if file_format == HDF5 or positions is None or positions * conv.taps > _LARGEST_INDEX:
+            methods -= {PatchMethod.GATHER}
+        if file_format == HDF5 and conv.rank == 3 and dtype == "float64":
+            # In stock layers a stride is a pooling, which tensorflow lacks for these.
+            methods -= {PatchMethod.SLICE}
+        return Site(
+            self.name,
+            kind,
+            conv,
+            sizes=sizes,
+            dtype=dtype,
+            bias=self.layer.use_bias,
+            methods=methods,
+        )
+
+    def _reason(self) -> str | None:
+        """Why it is left as it is, or ``None``."""
+        layer = self.layer
+        if self.inside is not None:
+            return f"it is inside a {self.inside}, which convfc does not rewrite"
+        if type(layer) not in (*_PLAIN, *_DEPTHWISE):
+            return _why_left(layer)
+        if getattr(layer, "lora_rank", None):
+            return "its kernel has a LoRA update beside it; merge it first"
+        if any(len(shape) != layer.rank + 2 for shape in self.shapes):
+            return f"its input does not have {layer.rank + 2} axes"
+        return None
+
+    def _spatial(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape[1:-1] if self.layer.data_format == "channels_last" else shape[2:]
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether it is a stock Sequential or Functional model, which shows all its calls."""
+    stock = type(layer).__module__.startswith("keras.")
+    return stock and isinstance(layer, keras.Model) and graph_of(layer) is not None
+
+
+def graph_of(model: Any) -> Any:
+    """The Functional model that a stock model is or holds; ``None`` for any other class."""
+    if isinstance(model, keras.Sequential):
+        return model._functional
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def makes_masks(model: Any) -> bool:
+    """Whether some layer marks parts of its output as to be ignored."""
+    return any(
+        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False)
+        for layer in model._flatten_layers()
+    )
+
+
+def find_places(model: Any) -> list[Place]:
+    """Every convolution of a model, in the order of execution; a shared layer once."""
+    places: dict[int, Place] = {}
+
+    def note(name: str, layer: Any, shape: tuple[int | None, ...], inside: str | None) -> None:
+        place = places.setdefault(id(layer), Place(name, layer))
+        place.inside = place.inside or inside
+        place.shapes.append(shape)
+
+    if is_graph(model):
+        _follow(model, graph_of(model).inputs, "", note)
+    else:
+        _look_inside(model, "", note)
+    taken: set[str] = set()
+    for place in places.values():
+        stem, count = place.name, 1
+        while place.name in taken:
+            count += 1
+            place.name = f"{stem}_{count}"
+        taken.add(place.name)
+    return list(places.values())
+
+
+_Note = Callable[[str, Any, tuple[int | None, ...], str | None], None]
+
+
+def _follow(model: Any, inputs: Sequence[Any], prefix: str, note: _Note) -> Any:
+    """Walk through a graph as its tensors do, into nested graphs with the sizes they get there.
+
+    Returns:
+        The outputs, symbolic as the inputs are.
+    """
+
+    def visited(operation: Any) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments = keras.tree.flatten([list(args), kwargs])
+            tensors = [x for x in arguments if isinstance(x, keras.KerasTensor)]
+            name = prefix + operation.name
+            if is_graph(operation):
+                return _follow(operation, tensors, f"{name}/", note)
+            if _is_convolution(operation):
+                note(name, operation, tuple(tensors[0].shape), None)
+            elif isinstance(operation, keras.Layer):
+                _look_inside(operation, f"{name}/", note)
+            return operation.compute_output_spec(*args, **kwargs)
+
+        return call
+
+    return graph_of(model)._run_through_graph(inputs, operation_fn=visited)
+
+
+def _look_inside(layer: Any, prefix: str, note: _Note) -> None:
+    """Find convolutions in a layer of another kind, which calls them where nobody can see it."""
+    for inner in layer._flatten_layers(include_self=False):
+        if _is_convolution(inner):
+            note(prefix + inner.name, inner, (), type(layer).__name__)
+
+
+def _is_convolution(operation: Any) -> bool:
+    if isinstance(operation, keras.Layer):
+        return isinstance(operation, (*_PLAIN, *_DEPTHWISE, *_LEFT))
+    return type(operation).__name__ in _OPERATIONS
+
+
+def _why_left(layer: Any) -> str:
+    if not isinstance(layer, keras.Layer):
+        return "it is an operation in the model's graph, not a layer"
+    known = _LEFT.get(type(layer))
+    if known is not None:
+        return known
+    return f"{type(layer).__name__} is a custom class; what it computes is not known"
+
+
+def _convolution(layer: Any) -> Convolution:
+    """The geometry of a stock layer; a depthwise one has a group per channel."""
+    *kernel, channels, filters = layer.kernel.shape
+    groups = layer.groups if isinstance(layer, _PLAIN) else channels
+    if isinstance(layer, _PLAIN):
+        channels *= groups
+    else:
+        filters *= groups
+    return convolution(
+        kernel,
+        channels=channels,
+        filters=filters,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        padding=layer.padding,
+        groups=groups,
+    )
+
+
+def _merged(sizes: Sequence[int | None]) -> int | None:
+    """The size that all calls share, else unknown."""
+    return sizes[0] if len(set(sizes)) == 1 else None

@@ -1,0 +1,206 @@
+"""Files that cannot be opened say why in a line or two, and nothing else reaches the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.keras_model import open_keras
+from convfc.keras_model.quiet import overheard
+from tests.keras_models import FORMATS, save
+
+
+def _model(*stack: Any) -> Any:
+    return keras.Sequential([keras.Input((6, 5, 2)), *stack])
+
+
+def _refusal(path: Path, kind: type[ConvfcError], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        open_keras(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert len(text.splitlines()) <= 2
+    for word in words:
+        assert word in text
+
+
+def _edit_hdf5(path: Path, old: str, new: str) -> None:
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"]
+        assert old in config
+        file.attrs["model_config"] = config.replace(old, new)
+
+
+def _edit_zip(path: Path, member: str, old: str, new: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert old.encode() in members[member]
+    members[member] = members[member].replace(old.encode(), new.encode())
+    _write_zip(path, members)
+
+
+def _write_zip(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_missing(tmp_path: Path) -> None:
+    _refusal(tmp_path / "none.h5", FileError, "no such file")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"not a model\n" * 20])
+def test_no_model_at_all(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(content)
+    _refusal(path, FileError, "neither an HDF5 file nor a .keras zip")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("share", [0.2, 0.7, 0.98])
+def test_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+    path = save(_model(layers.Conv2D(40, 3)), tmp_path / f"cut{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    _refusal(path, FileError, "cut short")
+
+
+def test_weights_only(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    with overheard():
+        _model(layers.Conv2D(1, 1)).save_weights(path)
+    _refusal(path, FileError, "weights and no model", "model.save")
+
+
+def test_a_zip_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    _refusal(path, FileError, "no Keras model")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_lambda_with_code_is_never_run(tmp_path: Path, suffix: str) -> None:
+    layer = layers.Lambda(lambda x: x + 1, output_shape=lambda s: s, name="plus")
+    path = save(_model(layers.Conv2D(1, 1), layer), tmp_path / f"code{suffix}")
+    _refusal(path, UnsupportedModelError, "Lambda", "'plus'")
+
+
+def test_unknown_classes_are_named(tmp_path: Path) -> None:
+    path = save(_model(layers.Conv2D(1, 1)), tmp_path / "a.h5")
+    _edit_hdf5(path, '"Conv2D"', '"FancyConv"')
+    _refusal(path, UnsupportedModelError, "'FancyConv'", "register_keras_serializable")
+
+
+def test_unknown_registered_classes_are_named(tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("elsewhere")
+    class FancyConv(layers.Conv2D):  # type: ignore[misc] # keras has no types
+        pass
+
+    path = save(_model(FancyConv(1, 1)), tmp_path / "a.keras")
+    _edit_zip(path, "config.json", __name__, "elsewhere.layers")
+    del keras.saving.get_custom_objects()["elsewhere>FancyConv"]
+    _refusal(path, UnsupportedModelError, "'FancyConv'", "register_keras_serializable")
+
+
+def test_a_file_of_an_older_keras(tmp_path: Path) -> None:
+    path = save(_model(layers.DepthwiseConv2D(2)), tmp_path / "old.h5")
+    _edit_hdf5(path, '"depth_multiplier"', '"groups": 1, "depth_multiplier"')
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = b"2.8.0"
+    _refusal(path, UnsupportedModelError, "older Keras (2.8.0)", "groups", "re-save")
+
+
+def test_anything_else_that_keras_refuses(tmp_path: Path) -> None:
+    path = save(_model(layers.Conv2D(1, 1)), tmp_path / "a.keras")
+    _edit_zip(path, "config.json", '"filters": 1', '"filters": -1')
+    _refusal(path, UnsupportedModelError, keras.__version__, "filters=-1")
+
+
+def test_unreadable_training_setup_is_a_note(tmp_path: Path) -> None:
+    model = _model(layers.Conv2D(1, 1))
+    model.compile("sgd", keras.losses.MeanSquaredError())
+    path = save(model, tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["training_config"])
+        config["loss"] = "no_such_loss"
+        file.attrs["training_config"] = json.dumps(config)
+    (note,) = open_keras(path).notes
+    assert "training setup could not be read" in note
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_unreadable_optimizer_state_is_a_note(tmp_path: Path, suffix: str) -> None:
+    model = _model(layers.Conv2D(1, 1), layers.Flatten(), layers.Dense(1))
+    model.compile("adam", keras.losses.MeanSquaredError())
+    model.fit(np.zeros((2, 6, 5, 2)), np.zeros((2, 1)), verbose=0)
+    path = save(model, tmp_path / f"a{suffix}")
+    if suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            names = file["optimizer_weights"].attrs["weight_names"]
+            file["optimizer_weights"].attrs["weight_names"] = names[:-1]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        weights = io.BytesIO(members["model.weights.h5"])
+        with h5py.File(weights, "r+") as file:
+            del file["optimizer/vars/5"]
+        _write_zip(path, {**members, "model.weights.h5": weights.getvalue()})
+    (note,) = open_keras(path).notes
+    assert "optimizer" in note
+
+
+def test_a_feed_that_does_not_fit(tmp_path: Path) -> None:
+    model = open_keras(save(_model(layers.Conv2D(1, 1)), tmp_path / "a.keras"))
+    (port,) = model.inputs
+    with pytest.raises(UnsupportedModelError, match="cannot run it"):
+        model.run({port.name: np.zeros((1, 6, 5, 3), np.float32)})
+
+
+def test_nothing_but_our_text_reaches_the_terminal(tmp_path: Path) -> None:
+    path = save(_model(layers.Conv2D(1, 2)), tmp_path / "a.h5")  # not compiled: Keras would say so
+    script = f"""
+from pathlib import Path
+import sys
+import numpy as np
+from convfc.keras_model import open_keras, read_provenance
+from convfc.provenance import Provenance
+assert read_provenance(Path({str(path)!r})) is None and "keras" not in sys.modules
+model = open_keras(Path({str(path)!r}))
+model.run({{model.inputs[0].name: np.zeros((1, 6, 5, 2), np.float32)}})
+model.save_converted(Path({str(tmp_path / "b.h5")!r}), {{}}, Provenance("a", "", "", ()))
+print("ours", file=sys.stderr)
+"""
+    settings = {key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**settings, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == ""
+    assert done.stderr == "ours\n"
+
+
+def test_overheard_ends() -> None:
+    with overheard() as said:
+        warnings.warn("within", stacklevel=1)
+    assert said == ["within"]
+    with pytest.warns(UserWarning, match="after"):
+        warnings.warn("after", stacklevel=1)

@@ -1,0 +1,84 @@
+"""A converted model trains on where the original stood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.keras_models import FORMATS, convert, loaded, save, stock
+
+RNG = np.random.default_rng(4)
+X = RNG.random((12, 8, 7, 2), dtype=np.float32)
+Y = RNG.integers(0, 3, 12)
+
+
+def _trained(optimizer: Any) -> Any:
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 7, 2)),
+            layers.Conv2D(4, 3, strides=(2, 1), padding="same", activation="relu"),
+            layers.Conv2D(4, 2, groups=2, kernel_regularizer="l2"),
+            layers.DepthwiseConv2D(2, activation="tanh"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(
+        optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False
+    )
+    _fit(model)
+    return model
+
+
+def _fit(model: Any) -> list[float]:
+    history = model.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0).history
+    return list(history["loss"])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "optimizer"),
+    [
+        (".h5", keras.optimizers.Adam(0.02)),
+        (".keras", keras.optimizers.SGD(0.02, momentum=0.9, use_ema=True)),
+    ],
+)
+def test_training_goes_on_as_it_would_have(tmp_path: Path, suffix: str, optimizer: Any) -> None:
+    source = save(_trained(optimizer), tmp_path / f"a{suffix}")
+    out = tmp_path / f"b{suffix}"
+    assert convert(source, out) == []
+    # Keras itself restores no optimizer from .h5, so both are taken as convfc loads them.
+    original, new = loaded(source), loaded(out)
+    assert new.get_compile_config() == original.get_compile_config()
+    assert int(new.optimizer.iterations) == 6
+    for old, kept in zip(original.optimizer.variables, new.optimizer.variables, strict=True):
+        assert np.asarray(old).tobytes() == np.asarray(kept).tobytes()
+    # Six more steps of float32 sums in another order; a fresh optimizer would differ by percents.
+    np.testing.assert_allclose(_fit(new), _fit(original), rtol=1e-4)
+
+
+def test_state_that_depends_on_shapes_starts_afresh(tmp_path: Path) -> None:
+    source = save(_trained(keras.optimizers.Adafactor()), tmp_path / "a.keras")
+    (remark,) = convert(source, tmp_path / "b.keras")
+    assert "optimizer" in remark
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_uncompiled_model_stays_uncompiled(tmp_path: Path, suffix: str) -> None:
+    model = keras.Sequential([keras.Input((8, 7, 2)), layers.Conv2D(1, 2)])
+    source = save(model, tmp_path / f"a{suffix}")
+    convert(source, tmp_path / f"b{suffix}")
+    assert not stock(tmp_path / f"b{suffix}").compiled
+
+
+def test_compiled_but_never_trained(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8, 7, 2)), layers.Conv2D(1, 2)])
+    model.compile("sgd", keras.losses.MeanSquaredError())
+    source = save(model, tmp_path / "a.h5")
+    assert convert(source, tmp_path / "b.h5") == []
+    assert isinstance(stock(tmp_path / "b.h5").loss, keras.losses.MeanSquaredError)

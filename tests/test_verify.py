@@ -1,0 +1,133 @@
+"""`convfc.verify`: which files, which samples, which verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import convfc
+from convfc import FileError, UnsupportedModelError, UsageError, Verdict, convolution
+from tests.onnx_models import FLOAT, conv_file, save
+
+CONV = convolution([3, 2], channels=1, filters=3, strides=[1, 2])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """One convolution, not yet converted."""
+    return conv_file(tmp_path / "net.onnx", CONV, (9, 8))
+
+
+def edit_weight(path: Path, change: float) -> None:
+    """Add to the first number of the filter matrix."""
+    model = onnx.load(path)
+    weight = next(w for w in model.graph.initializer if w.data_type == FLOAT and len(w.dims) == 2)
+    array = numpy_helper.to_array(weight).copy()
+    array.flat[0] += change
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(model, path)
+
+
+def test_a_true_conversion(model: Path) -> None:
+    out = convfc.convert(model).out
+    seen: list[tuple[int, int]] = []
+    result = convfc.verify(model, out, samples=40, progress=lambda *done: seen.append(done))
+    assert result.verdict is Verdict.EQUIVALENT
+    assert (result.original, result.converted) == (model, out)
+    assert result.samples == 40
+    assert seen[-1] == (40, 40)
+    assert "MNIST" in result.fed[0]
+    assert result.notes == ()
+    assert result.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize("change", [1.0, np.nan, np.inf])
+def test_a_wrong_weight(model: Path, change: float) -> None:
+    out = convfc.convert(model).out
+    edit_weight(out, change)
+    result = convfc.verify(model, out)
+    assert result.verdict is Verdict.NOT_EQUIVALENT
+    assert "output 'y'" in str(result.reason)
+    assert result.outputs[0].witness is not None
+
+
+def test_one_file_finds_the_other(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="convert it first"):
+        convfc.verify(model)
+    out = convfc.convert(model).out
+    for given in (model, out):
+        result = convfc.verify(given)
+        assert (result.original, result.converted) == (model, out)
+    elsewhere = convfc.convert(model, tmp_path / "other.onnx").out
+    assert convfc.verify(elsewhere).original == model
+    model.rename(tmp_path / "gone.onnx")
+    with pytest.raises(FileError, match=r"'net\.onnx', which is not beside it"):
+        convfc.verify(elsewhere)
+
+
+def test_a_folder(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no model that convfc made"):
+        convfc.verify_folder(tmp_path)
+    convfc.convert(model)
+    wrong = convfc.convert(model, tmp_path / "wrong.onnx").out
+    edit_weight(wrong, 1.0)
+    (tmp_path / "cut.onnx").write_bytes(wrong.read_bytes()[:99])
+    results = convfc.verify_folder(tmp_path, samples=8)
+    assert [(result.converted.name, result.verdict) for result in results] == [
+        ("cut.onnx", Verdict.COULD_NOT_CHECK),
+        ("net_fc.onnx", Verdict.EQUIVALENT),
+        ("wrong.onnx", Verdict.NOT_EQUIVALENT),
+    ]
+
+
+def test_an_original_that_has_changed_is_told(model: Path) -> None:
+    out = convfc.convert(model).out
+    changed = onnx.load(model)
+    changed.doc_string = "new words"
+    onnx.save(changed, model)
+    result = convfc.verify(model, out)
+    assert result.equivalent
+    assert result.notes == ("'net.onnx' has changed since it was converted",)
+
+
+def relu(path: Path, inputs: list[str], output: str, op: str = "Relu") -> Path:
+    node = helper.make_node(op, inputs, [output])
+    return save(path, [node], {name: [None, 1, 5, 5] for name in inputs}, [output], {})
+
+
+def test_other_inputs_or_outputs_are_no_equivalence(tmp_path: Path) -> None:
+    a = relu(tmp_path / "a.onnx", ["x"], "y")
+    for name, other in (
+        ("input", relu(tmp_path / "b.onnx", ["z"], "y")),
+        ("output", relu(tmp_path / "c.onnx", ["x"], "z")),
+    ):
+        result = convfc.verify(a, other)
+        assert result.verdict is Verdict.NOT_EQUIVALENT
+        assert f"the {name}s are" in str(result.reason)
+    assert convfc.verify(a, relu(tmp_path / "d.onnx", ["x"], "y", "Identity")).equivalent
+
+
+def test_samples_shapes_and_inputs_reach_the_model(tmp_path: Path) -> None:
+    a = conv_file(tmp_path / "a.onnx", CONV, (None, None))
+    out = convfc.convert(a).out
+    result = convfc.verify(a, out, shapes={"x": [4, 1, 12, 13]}, samples=4)
+    assert "4x1x12x13" in result.fed[0]
+    result = convfc.verify(a, out, inputs={"x": np.ones((2, 1, 6, 7), np.float32)})
+    assert result.samples == 2
+    data = tmp_path / "data.npy"
+    np.save(data, np.zeros((3, 9, 9), np.float32))
+    assert convfc.verify(a, out, data=data).samples == 3
+
+
+def test_what_cannot_be_checked(model: Path, tmp_path: Path) -> None:
+    convfc.convert(model)
+    with pytest.raises(UsageError, match="at least 1"):
+        convfc.verify(model, samples=0)
+    node = helper.make_node("Mystery", ["x"], ["y"], domain="their.own")
+    path = save(tmp_path / "custom.onnx", [node], {"x": [1, 2]}, ["y"], {})
+    with pytest.raises(UnsupportedModelError, match="onnxruntime cannot load it"):
+        convfc.verify(path, path)
