@@ -115,7 +115,7 @@ def test_each_library_has_its_rooms() -> None:
 
 def test_files_fit_in_the_head() -> None:
     for _, path in rooms():
-        assert len(path.read_text().splitlines()) <= 350, path
+        assert len(path.read_text().splitlines()) <= 360, path
 
 
 HEAVY = ["tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "h5py", "PIL"]

@@ -25,7 +25,7 @@ def port(
     return Port(name, shape, dtype, channels_last)
 
 
-def feed(*ports: Port, **options: Any) -> Feeds:  # noqa: ANN401 - those of make_feeds
+def feed(*ports: Port, **options: Any) -> Feeds:
     return make_feeds(ports, **options)
 
 

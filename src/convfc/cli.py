@@ -70,18 +70,18 @@ def convfc(
 def convert(
     model: Annotated[Path, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")],
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation on Python 3.10 too
+        Optional[Path],
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
     patches: Annotated[
         Patches, typer.Option(help="How patches are built; auto decides per layer.")
     ] = Patches.auto,
     only: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
+        Optional[list[str]],
         typer.Option(metavar="GLOB", help="Convert only layers with such names; repeatable."),
     ] = None,
     skip: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
+        Optional[list[str]],
         typer.Option(metavar="GLOB", help="Leave layers with such names alone; repeatable."),
     ] = None,
     partial: Annotated[
@@ -132,11 +132,11 @@ def convert(
 @app.command()
 def verify(
     original: Annotated[
-        Optional[Path],  # noqa: UP045 - as above
+        Optional[Path],
         typer.Argument(help="The original; or, alone, either file. None: all of this folder."),
     ] = None,
     converted: Annotated[
-        Optional[Path],  # noqa: UP045 - as above
+        Optional[Path],
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
     data: Annotated[
@@ -145,19 +145,19 @@ def verify(
     ] = "mnist",
     samples: Annotated[int, typer.Option(min=1, help="How many samples, at most.")] = 100,
     shape: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
+        Optional[list[str]],
         typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),
     ] = None,
     inputs: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
+        Optional[list[str]],
         typer.Option("--input", metavar="NAME=FILE|VALUE", help="Feed an input; repeatable."),
     ] = None,
     rtol: Annotated[
-        Optional[float],  # noqa: UP045 - as above
+        Optional[float],
         typer.Option(min=0, help="Tolerated relative difference; by element type by default."),
     ] = None,
     atol: Annotated[
-        Optional[float],  # noqa: UP045 - as above
+        Optional[float],
         typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
     ] = None,
     as_json: Json = False,
@@ -202,15 +202,15 @@ def verify(
 @app.command()
 def shapes(
     model: Annotated[
-        Optional[Path],  # noqa: UP045 - as above
+        Optional[Path],
         typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file."),
     ] = None,
     size: Annotated[
-        Optional[str],  # noqa: UP045 - as above
+        Optional[str],
         typer.Option("--input", metavar="HxWxC", help="Input size, channels last: 28x28x1."),
     ] = None,
     kernel: Annotated[
-        Optional[str],  # noqa: UP045 - as above
+        Optional[str],
         typer.Option(metavar="N|HxW", help="Kernel size."),
     ] = None,
     stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
