@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("convfc", deadline=None)
 settings.load_profile("convfc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")

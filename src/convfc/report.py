@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,25 +136,21 @@ def verification_table(verification: Verification) -> Table:
 def conversion_summary(conversion: Conversion) -> str:
     """One line that says what was done."""
     layers = conversion.layers
-    done = sum(layer.fate is Fate.CONVERTED for layer in layers)
-    left = sum(layer.fate is Fate.LEFT for layer in layers)
-    skipped = sum(layer.fate is Fate.SKIPPED for layer in layers)
-    parts = [f"{done} of {len(layers)} convolutions converted"]
+    count = {fate: sum(layer.fate is fate for layer in layers) for fate in Fate}
+    what = "converted" if conversion.written else "can be converted"
+    text = f"{count[Fate.CONVERTED]} of {len(layers)} convolutions {what}"
     if not layers:
-        parts = ["no convolution in the model: the copy is the same network"]
-    if left:
-        parts.append(f"{left} left")
-    if skipped:
-        parts.append(f"{skipped} not asked for")
-    text = ", ".join(parts)
+        text = "no convolution in the model: the copy is the same network"
+    if count[Fate.LEFT]:
+        text += f", {count[Fate.LEFT]} left"
+    if count[Fate.SKIPPED]:
+        text += f", {count[Fate.SKIPPED]} not asked for"
     if conversion.written:
         return f"{text}; wrote {conversion.out}"
     if conversion.verification is not None:
         return f"{text}, but the result is not equivalent; nothing written"
-    return f"{text}; nothing written (--partial converts the others)".replace(
-        f"{done} of {len(layers)} convolutions converted",
-        f"{done} of {len(layers)} can be converted",
-    )
+    hint = " (--partial converts the others)" if count[Fate.CONVERTED] else ""
+    return f"{text}; nothing written{hint}"
 
 
 def verification_summary(verification: Verification) -> str:
@@ -208,7 +205,7 @@ def _describe(conv: Convolution) -> str:
     if rule is not None:
         parts.append(rule.value)
     elif any(map(any, explicit)):
-        ends = [*(pads[0] for pads in explicit), *(pads[1] for pads in explicit)]
+        ends = list(itertools.chain(*explicit))  # as --padding takes them: T,B,L,R
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
     if conv.groups > 1:

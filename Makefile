@@ -1,0 +1,41 @@
+# Two targets do everything on a machine with Python and pip: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check lint clean
+
+demo: $(VENV)/installed
+	mkdir -p demo
+	$(BIN)/convfc convert sample_models/mnist_cnn.h5 -o demo
+	$(BIN)/convfc verify sample_models/mnist_cnn.h5 demo/mnist_cnn_fc.h5
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) demo
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "convfc needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: pyproject.toml | $(VENV)/python
+	@echo "installing convfc and what it needs (tensorflow is large: this can take minutes) .."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/python
+	@echo "installing convfc and its tests (tensorflow is large: this can take minutes) .."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/installed

@@ -1,0 +1,273 @@
+"""The program at a terminal and in a script: tables, JSON, streams, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import helper
+
+from convfc import convolution
+from convfc.cli import main
+from tests.onnx_models import conv_file, integers, save
+
+SAMPLES = Path(__file__).parents[1] / "sample_models"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a script would: no terminal anywhere."""
+    plain = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
+    return subprocess.run(
+        [sys.executable, "-m", "convfc", *map(str, arguments)],
+        cwd=cwd,
+        env={**plain, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """One convolution with a name."""
+    return conv_file(
+        tmp_path / "net.onnx",
+        convolution([3, 2], channels=4, filters=6, strides=[1, 2], padding="same", groups=2),
+        (None, 8),
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of that name; `pytest --rewrite-golden` writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(text)
+        assert text == path.read_text(), f"pytest --rewrite-golden if {path.name} should change"
+
+    return compare
+
+
+def without_figures(text: str) -> str:
+    """A verification's words: how large the differences are depends on the machine."""
+    lines = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("│")]
+        if len(cells) == 11:
+            cells[3:7] = "#" * 4
+        if line[:1] not in "┏┡└":
+            lines.append(" | ".join(cells).strip())
+    return re.sub(r"(difference) .*", r"\1 #", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("calculator", "shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128"),
+        (
+            "calculator_all",
+            "shapes --input 9x20x3 --kernel 3x5 --stride 2x1 --dilation 1x2 --padding 0,1,2,3",
+        ),
+        ("calculator_3d", "shapes --input 8x9x10x2 --kernel 2 --padding full --filters 5"),
+    ],
+)
+def test_the_calculator(
+    tmp_path: Path, golden: Callable[[str, str], None], name: str, arguments: str
+) -> None:
+    done = cli(*arguments.split(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    golden(name, done.stdout)
+
+
+def test_shapes_convert_and_verify_a_sample(
+    tmp_path: Path, golden: Callable[[str, str], None]
+) -> None:
+    sample = SAMPLES / "mnist_cnn.onnx"
+    runs: list[tuple[str, list[str | Path]]] = [
+        ("shapes", ["shapes", sample]),
+        ("convert", ["convert", sample, "-o", "."]),
+        ("verify", ["verify", sample, "mnist_cnn_fc.onnx", "--samples", "64", "--atol", "1e-4"]),
+    ]
+    for name, arguments in runs:
+        done = cli(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        text = done.stdout.replace(f"{SAMPLES}/", "")
+        golden(name, without_figures(text) if name == "verify" else text)
+
+
+def test_exit_code_1_says_what_was_left_and_why(
+    model: Path, golden: Callable[[str, str], None]
+) -> None:
+    done = cli("convert", model.name, "--patches", "gather", cwd=model.parent)
+    assert (done.returncode, done.stderr) == (1, "")
+    golden("left", done.stdout)
+    assert [file.name for file in model.parent.iterdir()] == ["net.onnx"]
+    done = cli("convert", model.name, "--patches", "gather", "--partial", cwd=model.parent)
+    assert done.returncode == 1
+    assert (model.parent / "net_fc.onnx").exists()
+
+
+def test_not_equivalent_is_exit_code_1(model: Path) -> None:
+    other = conv_file(
+        model.parent / "b.onnx", convolution([1, 1], channels=4, filters=6), (None, 8)
+    )
+    done = cli("verify", model.name, other.name, cwd=model.parent)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith(
+        "NOT EQUIVALENT: b.onnx and net.onnx: output 'y'"
+    )
+
+
+def test_verify_with_no_file_does_the_folder(model: Path) -> None:
+    assert cli("verify", cwd=model.parent).returncode == 2
+    assert cli("convert", model, cwd=model.parent).returncode == 0
+    done = cli("verify", cwd=model.parent)
+    assert done.returncode == 0
+    assert "EQUIVALENT: net_fc.onnx and net.onnx" in done.stdout
+    (model.parent / "broken.onnx").write_bytes(b"no model")
+    done = cli("verify", cwd=model.parent)
+    assert done.returncode == 2
+    assert "COULD NOT CHECK: broken.onnx" in done.stdout
+    assert "EQUIVALENT: net_fc.onnx" in done.stdout
+
+
+def test_json_is_one_document_with_every_figure(model: Path) -> None:
+    def document(*arguments: str) -> dict[str, Any]:
+        done = cli(*arguments, "--json", cwd=model.parent)
+        assert done.stderr == ""
+        loaded: dict[str, Any] = json.loads(done.stdout)
+        return loaded
+
+    made = document("convert", "net.onnx", "--verify")
+    assert made["complete"]
+    assert made["out"] == "net_fc.onnx"
+    layer = made["layers"][0]
+    assert (layer["name"], layer["fate"], layer["reason"]) == ("conv", "converted", None)
+    assert layer["lowering"]["kernel"] == [3, 2]
+    assert layer["lowering"]["output"] == [None, 4]
+    assert layer["lowering"]["padding"] == ["same", "same"]
+    assert made["verification"]["verdict"] == "equivalent"
+    shapes = document("shapes", "net.onnx")
+    assert shapes["layers"] == made["layers"]
+    checked = document("verify", "net.onnx")
+    assert checked["verdict"] == "equivalent"
+    assert 0 <= checked["outputs"][0]["max_abs"] <= checked["outputs"][0]["atol"]
+    assert document("verify")["verifications"] == [checked]
+    calculated = document("shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2")
+    assert calculated["patch_matrix"] == [169, 16]
+
+
+def test_numbers_that_json_lacks_become_text(tmp_path: Path) -> None:
+    for name, op in (("a", "Identity"), ("b", "Log")):
+        node = helper.make_node(op, ["x"], ["y"])
+        save(tmp_path / f"{name}.onnx", [node], {"x": [None, 3]}, ["y"], {})
+    done = cli("verify", "a.onnx", "b.onnx", "--input", "x=0", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    witness = json.loads(done.stdout)["outputs"][0]["witness"]
+    assert witness["converted"] == "-inf"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("convert none.onnx", "none.onnx: no such file"),
+        ("convert empty.onnx", "empty.onnx: the file is empty"),
+        ("convert cut.onnx", "cut.onnx: not an ONNX file"),
+        ("convert text.onnx", "text.onnx: not an ONNX file"),
+        ("convert text.txt", "text.txt: not a model file that convfc knows"),
+        ("convert .", ".: is a folder"),
+        ("convert saved", "saved: a TensorFlow SavedModel"),
+        ("convert net.onnx -o text.onnx", "--force"),
+        ("convert net.onnx -o /proc/x.onnx", "/proc/x.onnx: cannot be written"),
+        ("convert net.onnx --only nothing", "'nothing'; there are: conv"),
+        ("verify net.onnx", "convert it first"),
+        ("verify net.onnx net.onnx --shape x", "--shape x: write it as NAME=VALUE"),
+        ("verify net.onnx net.onnx --shape x=1xb", "1xb: write sizes as positive numbers"),
+        ("verify net.onnx net.onnx --shape z=1", "no input 'z'"),
+        ("verify net.onnx net.onnx --input x=none.npy", "none.npy"),
+        ("verify net.onnx net.onnx --data none.npz", "none.npz"),
+        ("shapes", "give a model"),
+        ("shapes net.onnx --kernel 3", "not both"),
+        ("shapes --input 28x28x1", "give a model"),
+        ("shapes --input 28 --kernel 2", "like 28x28x1"),
+        ("shapes --input 28x28x1 --kernel 2x2x2", "2 spatial axes"),
+        ("shapes --input 28x28x1 --kernel 30", "spans 30"),
+        ("shapes --input 28x28x1 --kernel 3 --padding most", "unknown padding 'most'"),
+        ("shapes --input 28x28x1 --kernel 3 --padding 1,2", "T,B,L,R"),
+    ],
+)
+def test_errors_are_two_lines_at_most(
+    model: Path,
+    arguments: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = model.parent
+    (folder / "empty.onnx").touch()
+    (folder / "cut.onnx").write_bytes(model.read_bytes()[:-9])
+    for name in ("text.onnx", "text.txt"):
+        (folder / name).write_text("Dear reader, this is no model.\n")
+    (folder / "saved").mkdir()
+    (folder / "saved" / "saved_model.pb").touch()
+    before = sorted(folder.iterdir())
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["convfc", *arguments.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    output, error = capsys.readouterr()
+    assert (end.value.code, output) == (2, "")
+    assert error.startswith("convfc: ")
+    assert words in error
+    assert len(error.splitlines()) <= 2
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", ["convert", "convert a b", "convert x --patches some", "nonsense", "--what"]
+)
+def test_bad_usage_is_exit_code_2(tmp_path: Path, arguments: str) -> None:
+    done = cli(*arguments.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: " in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = cli("convert", "none.onnx", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+    assert "FileError: none.onnx: no such file" in done.stderr
+
+
+def test_a_pipe_gets_whole_lines_and_no_escape_codes(tmp_path: Path) -> None:
+    long = "a_layer_with_a_name_that_is_far_longer_than_any_terminal_line_would_be_" * 3
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name=long)
+    weights = {"W": integers([1, 1, 1, 1])}
+    path = save(tmp_path / "m.onnx", [node], {"x": [1, 1, 2, 2]}, ["y"], weights)
+    done = cli("convert", path, cwd=tmp_path, COLUMNS="40")
+    assert long in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_an_ascii_terminal_gets_no_traceback(model: Path) -> None:
+    done = cli("shapes", model.name, cwd=model.parent, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "conv" in done.stdout
+
+
+def test_a_closed_pipe_is_no_traceback(model: Path) -> None:
+    command = f"'{sys.executable}' -m convfc shapes {model.name} --json | true"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=model.parent, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
