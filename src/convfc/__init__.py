@@ -4,29 +4,34 @@
     >>> convfc.convert("model.onnx").complete
     >>> convfc.verify("model.onnx").equivalent
 
-Nothing here prints. Importing it does not import tensorflow, keras, onnx or onnxruntime.
+Nothing here prints. A name is imported when it is first used, so that `import convfc` costs
+nothing and only those who open a Keras file wait for keras.
 """
 
-# The functions below take the names of their modules in this package, on purpose: what a caller
-# wants is `convfc.convert(..)`. Inside the package, modules are imported by their full names.
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from convfc._version import __version__
-from convfc.convert import Conversion, convert
-from convfc.differences import OutputDifference, Witness
-from convfc.errors import (
-    ConvfcError,
-    DataError,
-    FileError,
-    GeometryError,
-    UnsupportedModelError,
-    UsageError,
-)
-from convfc.geometry import Convolution, Same, Window, convolution, named_padding
-from convfc.lowering import Lowering, NumpyOps, PatchMethod, Refusal, apply, lower
-from convfc.model import Port, Site
-from convfc.planning import Fate, Layer
-from convfc.provenance import LayerRecord, Provenance
-from convfc.shapes import shapes
-from convfc.verify import Verdict, Verification, verify, verify_folder
+
+if TYPE_CHECKING:
+    from convfc.conversion import Conversion, convert
+    from convfc.differences import OutputDifference, Witness
+    from convfc.errors import (
+        ConvfcError,
+        DataError,
+        FileError,
+        GeometryError,
+        UnsupportedModelError,
+        UsageError,
+    )
+    from convfc.geometry import Convolution, Same, Window, convolution, named_padding
+    from convfc.lowering import Lowering, NumpyOps, PatchMethod, Refusal, apply, lower
+    from convfc.model import Port, Site
+    from convfc.planning import Fate, Layer, shapes
+    from convfc.provenance import LayerRecord, Provenance
+    from convfc.verification import Verdict, Verification, verify, verify_folder
 
 __all__ = [
     "Conversion",
@@ -63,3 +68,22 @@ __all__ = [
     "verify",
     "verify_folder",
 ]
+
+_HOMES = {
+    "conversion": ["Conversion", "convert"],
+    "differences": ["OutputDifference", "Witness"],
+    "errors": [name for name in __all__ if name.endswith("Error")],
+    "geometry": ["Convolution", "Same", "Window", "convolution", "named_padding"],
+    "lowering": ["Lowering", "NumpyOps", "PatchMethod", "Refusal", "apply", "lower"],
+    "model": ["Port", "Site"],
+    "planning": ["Fate", "Layer", "shapes"],
+    "provenance": ["LayerRecord", "Provenance"],
+    "verification": ["Verdict", "Verification", "verify", "verify_folder"],
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"convfc.{home}"), name)
+    raise AttributeError(f"module 'convfc' has no attribute {name!r}")

@@ -20,7 +20,7 @@ import typer
 if TYPE_CHECKING:  # rich takes its time too
     from rich.console import Console
 
-    from convfc.verify import Verification
+    from convfc.verification import Verification
 
 YES, NO, COULD_NOT = 0, 1, 2
 
@@ -103,7 +103,7 @@ def convert(
     """
     del debug  # `main` looks at it
     from convfc import convert as run
-    from convfc import report
+    from convfc import documents, tables
 
     with _working(f"converting {model.name}"):
         done = run(
@@ -117,15 +117,15 @@ def convert(
             verify=verify,
         )
     if as_json:
-        _print_json(report.conversion_json(done))
+        _print_json(documents.conversion_json(done))
     else:
         console = _console()
         if done.layers:
-            console.print(report.conversion_table(done))
+            console.print(tables.conversion_table(done))
         _print_lines(console, done.notes)
         if done.verification is not None:
             _print_verification(console, done.verification)
-        _print_lines(console, [report.conversion_summary(done)])
+        _print_lines(console, [tables.conversion_summary(done)])
     raise typer.Exit(YES if done.complete else NO)
 
 
@@ -169,7 +169,7 @@ def verify(
     """
     del debug  # `main` looks at it
     import convfc
-    from convfc import arguments, report
+    from convfc import arguments, documents
 
     options: dict[str, Any] = {
         "data": data,
@@ -190,8 +190,8 @@ def verify(
         convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
     }
     if as_json:
-        documents = [report.verification_json(result) for result in results]
-        _print_json(documents[0] if original is not None else {"verifications": documents})
+        found = [documents.verification_json(result) for result in results]
+        _print_json(found[0] if original is not None else {"verifications": found})
     else:
         console = _console()
         for result in results:
@@ -241,15 +241,15 @@ def shapes(
 
 def _model_shapes(model: Path, as_json: bool) -> None:
     import convfc
-    from convfc import report
+    from convfc import documents, tables
 
     with _working(f"reading {model.name}"):
         layers = convfc.shapes(model)
     if as_json:
-        documents = [report.layer_json(layer) for layer in layers]
-        _print_json({"model": str(model), "layers": documents})
+        found = [documents.layer_json(layer) for layer in layers]
+        _print_json({"model": str(model), "layers": found})
     elif layers:
-        _console().print(report.shapes_table(model, layers))
+        _console().print(tables.shapes_table(model, layers))
     else:
         _print_lines(_console(), [f"{model}: no convolution in it"])
 
@@ -277,12 +277,12 @@ def _calculate(
     )
     lowering = lower(conv, tuple(sizes))
     assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
-    from convfc import report
+    from convfc import documents, tables
 
     if as_json:
-        _print_json(report.lowering_json(lowering, itemsize=4))
+        _print_json(documents.lowering_json(lowering, itemsize=4))
     else:
-        _console().print(report.calculator_table(lowering))
+        _console().print(tables.calculator_table(lowering))
 
 
 # -- printing -------------------------------------------------------------------------------------
@@ -302,11 +302,11 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
 
 
 def _print_verification(console: Console, result: Verification) -> None:
-    from convfc import report
+    from convfc import tables
 
     if result.outputs:
-        console.print(report.verification_table(result))
-    _print_lines(console, [*result.fed, *result.notes, report.verification_summary(result)])
+        console.print(tables.verification_table(result))
+    _print_lines(console, [*result.fed, *result.notes, tables.verification_summary(result)])
 
 
 def _print_json(document: dict[str, Any]) -> None:

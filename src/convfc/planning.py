@@ -6,8 +6,10 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from convfc.errors import GeometryError, UsageError
+from convfc.formats import open_model
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Site
 
@@ -83,3 +85,19 @@ def _layer(site: Site, patches: PatchMethod) -> Layer:
     if isinstance(lowering, Refusal):
         return Layer(site, Fate.LEFT, reason=lowering.reason)
     return Layer(site, Fate.CONVERTED, lowering)
+
+
+def shapes(model: str | Path) -> tuple[Layer, ...]:
+    """Every convolution of a model with its geometry and the lowering that it would get.
+
+    For a single convolution without a model, `convfc.lower(convfc.convolution(..), sizes)` has
+    the same figures.
+
+    Args:
+        model: a .onnx, .h5, .hdf5 or .keras file.
+
+    Raises:
+        FileError: the file cannot be read.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    return plan(open_model(Path(model)).sites)

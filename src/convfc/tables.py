@@ -1,35 +1,33 @@
-"""Results as rich tables for people and as JSON for programs."""
+"""Results as rich tables and lines of text, for people."""
 
 from __future__ import annotations
 
 import itertools
-import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from convfc.convert import Conversion
-from convfc.differences import OutputDifference
 from convfc.geometry import Convolution, Same
 from convfc.lowering import Lowering
-from convfc.planning import Fate, Layer
-from convfc.provenance import LayerRecord
-from convfc.verify import Verdict, Verification
+
+if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
+    from convfc.conversion import Conversion
+    from convfc.planning import Layer
+    from convfc.verification import Verification
+
 
 _STYLES = {
-    Fate.CONVERTED: "green",
-    Fate.LEFT: "red",
-    Fate.SKIPPED: "dim",
-    Verdict.EQUIVALENT: "green",
-    Verdict.NOT_EQUIVALENT: "red",
-    Verdict.COULD_NOT_CHECK: "yellow",
+    "converted": "green",
+    "left": "red",
+    "skipped": "dim",
+    "equivalent": "green",
+    "not equivalent": "red",
+    "could not check": "yellow",
 }
-
-
-# -- tables ---------------------------------------------------------------------------------------
 
 
 def conversion_table(conversion: Conversion) -> Table:
@@ -38,7 +36,7 @@ def conversion_table(conversion: Conversion) -> Table:
     for name in ("layer", "convolution", "input → output", "patches", "P · F", "result"):
         table.add_column(name)
     for layer in conversion.layers:
-        result = Text(layer.fate.value, _STYLES[layer.fate])
+        result = Text(layer.fate.value, _STYLES[layer.fate.value])
         if layer.reason is not None:
             result.append(f": {layer.reason}")
         patches, matrices = "", ""
@@ -117,7 +115,7 @@ def verification_table(verification: Verification) -> Table:
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for out in verification.outputs:
-        verdict = Verdict.EQUIVALENT if out.equivalent else Verdict.NOT_EQUIVALENT
+        verdict = "equivalent" if out.equivalent else "not equivalent"
         agreement = "" if out.top1_agreement is None else f"{out.top1_agreement:.2%}"
         table.add_row(
             out.name,
@@ -128,7 +126,7 @@ def verification_table(verification: Verification) -> Table:
             f"{out.mean_frobenius:.3g}",
             agreement,
             f"{out.atol:.2g} + {out.rtol:g}·|a|",
-            Text(verdict.value, _STYLES[verdict]),
+            Text(verdict, _STYLES[verdict]),
         )
     return table
 
@@ -136,20 +134,20 @@ def verification_table(verification: Verification) -> Table:
 def conversion_summary(conversion: Conversion) -> str:
     """One line that says what was done."""
     layers = conversion.layers
-    count = {fate: sum(layer.fate is fate for layer in layers) for fate in Fate}
+    count = Counter(layer.fate.value for layer in layers)
     what = "converted" if conversion.written else "can be converted"
-    text = f"{count[Fate.CONVERTED]} of {len(layers)} convolutions {what}"
+    text = f"{count['converted']} of {len(layers)} convolutions {what}"
     if not layers:
         text = "no convolution in the model: the copy is the same network"
-    if count[Fate.LEFT]:
-        text += f", {count[Fate.LEFT]} left"
-    if count[Fate.SKIPPED]:
-        text += f", {count[Fate.SKIPPED]} not asked for"
+    if count["left"]:
+        text += f", {count['left']} left"
+    if count["skipped"]:
+        text += f", {count['skipped']} not asked for"
     if conversion.written:
         return f"{text}; wrote {conversion.out}"
     if conversion.verification is not None:
         return f"{text}, but the result is not equivalent; nothing written"
-    hint = " (--partial converts the others)" if count[Fate.CONVERTED] else ""
+    hint = " (--partial converts the others)" if count["converted"] else ""
     return f"{text}; nothing written{hint}"
 
 
@@ -238,98 +236,3 @@ def _bytes(number: int | None) -> str:
             return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
-
-
-# -- JSON -----------------------------------------------------------------------------------------
-
-
-def conversion_json(conversion: Conversion) -> dict[str, Any]:
-    """Everything in `conversion_table`, and more, as JSON types."""
-    checked = conversion.verification
-    return {
-        "source": str(conversion.source),
-        "out": str(conversion.out),
-        "written": conversion.written,
-        "complete": conversion.complete,
-        "layers": [layer_json(layer) for layer in conversion.layers],
-        "notes": list(conversion.notes),
-        "verification": None if checked is None else verification_json(checked),
-    }
-
-
-def layer_json(layer: Layer) -> dict[str, Any]:
-    """One convolution as JSON types."""
-    site = layer.site
-    return {
-        "name": site.name,
-        "kind": site.kind,
-        "fate": layer.fate.value,
-        "reason": layer.reason,
-        "dtype": site.dtype,
-        "bias": site.bias,
-        "lowering": None
-        if layer.lowering is None
-        else lowering_json(layer.lowering, site.itemsize),
-    }
-
-
-def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
-    """Geometry, sizes and costs as JSON types."""
-    conv = lowering.convolution
-    return {
-        **LayerRecord.of("", lowering).geometry,
-        "pads": [list(pads) for pads in lowering.pads],
-        "output": list(lowering.output),
-        "patches": lowering.method.value,
-        "patch_matrix": list(lowering.patch_matrix),
-        "filter_matrix": list(lowering.filter_matrix),
-        "weights": conv.weights,
-        "multiply_adds": conv.multiply_adds(lowering.sizes),
-        "input_bytes": lowering.input_bytes(itemsize),
-        "patch_bytes": lowering.patch_bytes(itemsize),
-    }
-
-
-def verification_json(verification: Verification) -> dict[str, Any]:
-    """Everything in `verification_table`, and more, as JSON types."""
-    return {
-        "original": str(verification.original),
-        "converted": str(verification.converted),
-        "verdict": verification.verdict.value,
-        "reason": verification.reason,
-        "samples": verification.samples,
-        "fed": list(verification.fed),
-        "notes": list(verification.notes),
-        "outputs": [_difference_json(out) for out in verification.outputs],
-    }
-
-
-def _difference_json(out: OutputDifference) -> dict[str, Any]:
-    witness = out.witness
-    return {
-        "name": out.name,
-        "shape": list(out.shape),
-        "dtype": out.dtype,
-        "equivalent": out.equivalent,
-        "reason": out.reason,
-        "max_abs": out.max_abs,
-        "mean_abs": out.mean_abs,
-        "max_rel": out.max_rel,
-        "mean_frobenius": out.mean_frobenius,
-        "top1_agreement": out.top1_agreement,
-        "rtol": out.rtol,
-        "atol": out.atol,
-        "witness": None
-        if witness is None
-        else {
-            "sample": witness.sample,
-            "position": list(witness.position),
-            "original": _number(witness.original),
-            "converted": _number(witness.converted),
-        },
-    }
-
-
-def _number(value: float) -> float | str:
-    """JSON has no NaN and no infinity: they become text."""
-    return value if math.isfinite(value) else str(value)

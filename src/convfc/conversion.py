@@ -13,8 +13,8 @@ from convfc.formats import default_out, format_of, open_model, provenance_of
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
-from convfc.verify import Verification
-from convfc.verify import verify as verify_files
+from convfc.verification import Verification
+from convfc.verification import verify as verify_files
 from convfc.writing import sha256_of, staged
 
 
