@@ -51,7 +51,7 @@ def test_top1_agreement_of_scores() -> None:
     "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.bool_]
 )
 def test_equal_is_equivalent_and_one_wrong_element_is_not(dtype: type) -> None:
-    a = RANDOM.normal(size=(6, 5)).round(2).astype(dtype)
+    a: Array = RANDOM.normal(size=(6, 5)).round(2).astype(dtype)
     assert compare(a, a.copy(), 2).equivalent
     b = a.copy()
     b[4, 2] = not a[4, 2] if dtype is np.bool_ else a[4, 2] + 1

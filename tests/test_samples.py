@@ -103,7 +103,7 @@ def test_volumes_repeat_the_image_along_the_depth() -> None:
 def test_colour_stays_to_three_channels_and_is_averaged_to_others(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
     data = save(tmp_path / "a.npz", images=pixels)
-    scaled = pixels / np.float32(255)
+    scaled: NDArray[Any] = pixels / np.float32(255)
     rgb = feed(port(None, 3, 8, 8), data=data).arrays["x"]
     np.testing.assert_allclose(rgb, np.moveaxis(scaled, -1, 1), rtol=1e-6)
     for channels in (1, 5):
