@@ -12,10 +12,11 @@ from rich.text import Text
 
 from convfc.convert import Conversion
 from convfc.differences import OutputDifference
-from convfc.geometry import Convolution, Same
+from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
 from convfc.planning import Fate, Layer
 from convfc.provenance import LayerRecord
+from convfc.transposed import TransposedConvolution
 from convfc.verify import Verdict, Verification
 
 _STYLES = {
@@ -193,7 +194,7 @@ def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
     return site.name, f"{site.kind} {_describe(conv)}", flow
 
 
-def _describe(conv: Convolution) -> str:
+def _describe(conv: AnyConvolution) -> str:
     """Kernel, and whatever is not the default: `3x5, stride 2x1, dilation 2, same`."""
     parts = [_sizes(conv.kernel)]
     for name, values in (
@@ -211,6 +212,11 @@ def _describe(conv: Convolution) -> str:
         ends = [*(pads[0] for pads in explicit), *(pads[1] for pads in explicit)]
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
+    if isinstance(conv, TransposedConvolution):
+        parts[0] = f"transposed {parts[0]}"
+        added = [window.output_padding for window in conv.windows]
+        if any(added):
+            parts.append(f"output padding {_sizes(added)}")
     if conv.groups > 1:
         parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
     return ", ".join(parts)
