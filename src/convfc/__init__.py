@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from convfc._version import __version__
 
 if TYPE_CHECKING:
+    from convfc.applying import NumpyOps, apply
     from convfc.conversion import Conversion, convert
     from convfc.differences import OutputDifference, Witness
     from convfc.errors import (
@@ -26,14 +27,27 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from convfc.geometry import Convolution, Same, Window, convolution, named_padding
-    from convfc.lowering import Lowering, NumpyOps, PatchMethod, Refusal, apply, lower
+    from convfc.geometry import (
+        AnyConvolution,
+        Convolution,
+        Same,
+        Window,
+        convolution,
+        named_padding,
+    )
+    from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
     from convfc.planning import Fate, Layer, shapes
     from convfc.provenance import LayerRecord, Provenance
+    from convfc.transposed import (
+        TransposedConvolution,
+        TransposedWindow,
+        named_transposed_window,
+    )
     from convfc.verification import Verdict, Verification, verify, verify_folder
 
 __all__ = [
+    "AnyConvolution",
     "Conversion",
     "ConvfcError",
     "Convolution",
@@ -52,6 +66,8 @@ __all__ = [
     "Refusal",
     "Same",
     "Site",
+    "TransposedConvolution",
+    "TransposedWindow",
     "UnsupportedModelError",
     "UsageError",
     "Verdict",
@@ -64,20 +80,23 @@ __all__ = [
     "convolution",
     "lower",
     "named_padding",
+    "named_transposed_window",
     "shapes",
     "verify",
     "verify_folder",
 ]
 
 _HOMES = {
+    "applying": ["NumpyOps", "apply"],
     "conversion": ["Conversion", "convert"],
     "differences": ["OutputDifference", "Witness"],
     "errors": [name for name in __all__ if name.endswith("Error")],
-    "geometry": ["Convolution", "Same", "Window", "convolution", "named_padding"],
-    "lowering": ["Lowering", "NumpyOps", "PatchMethod", "Refusal", "apply", "lower"],
+    "geometry": ["AnyConvolution", "Convolution", "Same", "Window", "convolution", "named_padding"],
+    "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],
     "planning": ["Fate", "Layer", "shapes"],
     "provenance": ["LayerRecord", "Provenance"],
+    "transposed": ["TransposedConvolution", "TransposedWindow", "named_transposed_window"],
     "verification": ["Verdict", "Verification", "verify", "verify_folder"],
 }
 

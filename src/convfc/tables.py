@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from convfc.geometry import Convolution, Same
+from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
+from convfc.transposed import TransposedConvolution
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
@@ -188,7 +189,7 @@ def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
     return site.name, f"{site.kind} {_describe(conv)}", flow
 
 
-def _describe(conv: Convolution) -> str:
+def _describe(conv: AnyConvolution) -> str:
     """Kernel, and whatever is not the default: `3x5, stride 2x1, dilation 2, same`."""
     parts = [_sizes(conv.kernel)]
     for name, values in (
@@ -206,6 +207,11 @@ def _describe(conv: Convolution) -> str:
         ends = list(itertools.chain(*explicit))  # as --padding takes them: T,B,L,R
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
+    if isinstance(conv, TransposedConvolution):
+        parts[0] = f"transposed {parts[0]}"
+        added = [window.output_padding for window in conv.windows]
+        if any(added):
+            parts.append(f"output padding {_sizes(added)}")
     if conv.groups > 1:
         parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
     return ", ".join(parts)

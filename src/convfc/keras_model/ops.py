@@ -80,9 +80,9 @@ class StockOps:
         """See `Ops.concatenate`."""
         return self.layer(layers.Concatenate)(list(xs))
 
-    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """See `Ops.reshape`."""
-        return self.layer(layers.Reshape, tuple(shape))(x)
+    def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
+        """See `Ops.reshape`; one size may be unknown."""
+        return self.layer(layers.Reshape, tuple(-1 if size is None else size for size in shape))(x)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
         """See `Ops.transpose`."""

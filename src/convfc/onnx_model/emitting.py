@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.applying import filter_matrices
 from convfc.geometry import Convolution, Pads
-from convfc.lowering import filter_matrices
 from convfc.onnx_model.sites import Place, label, places
 
 _END = np.iinfo(np.int64).max
@@ -201,9 +201,9 @@ class OnnxOps:
         """See `Ops.concatenate`."""
         return self._emit.node("Concat", *xs, axis=self._last)
 
-    def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
+    def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
         """See `Ops.reshape`."""
-        return self._emit.reshape(x, [0, *shape])
+        return self._emit.reshape(x, [0, *(size or 0 for size in shape)])
 
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """See `Ops.transpose`."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from convfc.applying import apply
 from convfc.errors import UnsupportedModelError
-from convfc.lowering import Lowering, apply
+from convfc.lowering import Lowering
 from convfc.onnx_model.emitting import Emitter, Names, OnnxOps
 from convfc.onnx_model.sites import Place, label
 
