@@ -127,7 +127,7 @@ def test_files_fit_in_the_head() -> None:
         assert len(path.read_text().splitlines()) <= 360, path
 
 
-HEAVY = ["tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "h5py", "PIL"]
+HEAVY = ["numpy", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "h5py", "PIL"]
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -161,6 +161,10 @@ def test_help_and_the_calculator_import_nothing_heavy(arguments: list[str]) -> N
 def test_an_onnx_file_needs_no_keras_and_a_conversion_no_runtime(tmp_path: Path) -> None:
     """Its twin is in it: the same probe does see the packages that are needed."""
     sample = Path(__file__).parents[1] / "sample_models" / "mnist_cnn.onnx"
-    assert loaded("convert", str(sample), "-o", str(tmp_path / "m.onnx")) == {"onnx", "onnx_ir"}
+    assert loaded("convert", str(sample), "-o", str(tmp_path / "m.onnx")) == {
+        "numpy",
+        "onnx",
+        "onnx_ir",
+    }
     seen = loaded("verify", str(sample), str(tmp_path / "m.onnx"), "--samples", "1")
-    assert seen == {"onnx", "onnx_ir", "onnxruntime"}
+    assert seen == {"numpy", "onnx", "onnx_ir", "onnxruntime"}

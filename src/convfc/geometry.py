@@ -16,12 +16,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from convfc.errors import GeometryError
+
+if TYPE_CHECKING:  # sizes are plain integers: who only asks for them need not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Pads = tuple[int, int]
 """Zeros added before and after one axis."""
@@ -265,6 +266,8 @@ class Convolution(AnyConvolution):
             (prod(output), prod(kernel)) row-major indices into the padded grid. Row o, column i
             points at pixel o * stride + i * dilation.
         """
+        import numpy as np
+
         index = np.zeros((1, 1), np.int64)
         for window, size in self._axes(tuple(sizes)):
             pads, output = window.pads(size), window.output(size)

@@ -12,11 +12,9 @@ convolutional layer?" (2016); the ONNX operator ConvTranspose and onnxruntime fo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from convfc.errors import GeometryError
 from convfc.geometry import (
@@ -29,6 +27,10 @@ from convfc.geometry import (
     Window,
     product,
 )
+
+if TYPE_CHECKING:  # as in `convfc.geometry`
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class TransposedWindow(AnyWindow):
         Returns:
             (inner taps * stride,) indices of taps; `kernel` itself where there is none.
         """
+        import numpy as np
+
         taps = np.arange(self._reach // self._inner_dilation, -1, -1) * self._inner_dilation
         place = (taps[:, None] * self.stride + np.arange(self.stride)).reshape(-1)
         exists = (place % self.dilation == 0) & (place < self.extent)
@@ -160,11 +164,13 @@ class TransposedConvolution(AnyConvolution):
             GeometryError: it depends on an unknown size.
         """
         windows = [w.inner(size) for w, size in zip(self.windows, sizes, strict=True)]
-        filters = self.filters * int(np.prod(self.phases))
+        filters = self.filters * math.prod(self.phases)
         return Convolution(tuple(windows), self.channels, filters, self.groups)
 
     def inner_kernel(self, kernel: NDArray[Any]) -> NDArray[Any]:
         """See `AnyConvolution.inner_kernel`."""
+        import numpy as np
+
         kernel = np.pad(kernel, [*[(0, 1)] * self.rank, (0, 0), (0, 0)])
         for axis, window in enumerate(self.windows):
             kernel = kernel.take(window.tap_of_phase, axis)
