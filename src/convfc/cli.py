@@ -160,10 +160,20 @@ def verify(
         Optional[float],
         typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
+    junit: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run the same samples through two models and compare every output.
+    """Prove that CONVERTED is the same function as ORIGINAL, and run samples through both.
+
+    With --rtol or --atol, or for files that convfc did not make, the outputs are only compared.
 
     Exit code 0: equivalent. 1: not equivalent. 2: could not check.
     """
@@ -178,6 +188,8 @@ def verify(
         "inputs": dict(arguments.pairs("--input", inputs)),
         "rtol": rtol,
         "atol": atol,
+        "quick": quick,
+        "seed": seed,
     }
     with _working("verifying") as progress:
         if original is None:
@@ -189,6 +201,8 @@ def verify(
         convfc.Verdict.NOT_EQUIVALENT: NO,
         convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
     }
+    if junit is not None:
+        documents.write_junit(junit, results)
     if as_json:
         found = [documents.verification_json(result) for result in results]
         _print_json(found[0] if original is not None else {"verifications": found})
@@ -304,8 +318,10 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
 def _print_verification(console: Console, result: Verification) -> None:
     from convfc import tables
 
+    if result.layers:
+        console.print(tables.proof_table(result))
     if result.outputs:
-        console.print(tables.verification_table(result))
+        console.print(tables.differences_table(result))
     _print_lines(console, [*result.fed, *result.notes, tables.verification_summary(result)])
 
 
@@ -314,15 +330,15 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _working(what: str) -> Iterator[Callable[[int, int], None]]:
+def _working(what: str) -> Iterator[Callable[[str], None]]:
     """A line on the terminal while something takes long; nothing in a pipe."""
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _: None
         return
     from rich.console import Console
 
     with Console(stderr=True).status(f"{what} ..") as status:
-        yield lambda done, total: status.update(f"{what}: {done} of {total} samples ..")
+        yield lambda words: status.update(f"{what}: {words} ..")
 
 
 def main() -> None:

@@ -45,8 +45,8 @@ class OutputDifference:
             of section 5 of Ma & Lu, 2017).
         top1_agreement: share of samples whose largest score is at the same place; ``None`` unless
             the output is a vector of two or more scores.
-        rtol: tolerated difference relative to the original's value.
-        atol: tolerated absolute difference.
+        rtol: tolerated difference relative to the original's value; ``None`` if none was asked.
+        atol: tolerated absolute difference; likewise.
         reason: why this output is not equivalent, or ``None``.
         witness: where the tolerance is exceeded the most, if it is.
     """
@@ -59,8 +59,8 @@ class OutputDifference:
     max_rel: float
     mean_frobenius: float
     top1_agreement: float | None
-    rtol: float
-    atol: float
+    rtol: float | None
+    atol: float | None
     reason: str | None
     witness: Witness | None = None
 
@@ -82,9 +82,18 @@ class Comparison:
         name: the output's name.
         rtol: see above.
         atol: see above.
+        judged: whether to hold the differences against a tolerance at all.
     """
 
-    def __init__(self, name: str, rtol: float | None = None, atol: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rtol: float | None = None,
+        atol: float | None = None,
+        *,
+        judged: bool = True,
+    ) -> None:
+        self._judged = judged
         self._name = name
         self._rtol = rtol
         self._atol = atol
@@ -164,7 +173,7 @@ class Comparison:
         rtol = self._relative_tolerance
         atol = rtol * self._largest if self._atol is None else self._atol
         reason, witness = self._reason, self._witness
-        if reason is None and self._worst > atol:
+        if reason is None and self._judged and self._worst > atol:
             reason = "it differs by more than the tolerance"
         rows, elements = max(self._rows, 1), max(self._elements, 1)
         return OutputDifference(
@@ -176,8 +185,8 @@ class Comparison:
             max_rel=self._max_rel,
             mean_frobenius=self._sum_norm / rows,
             top1_agreement=self._agreeing / rows if self._is_scores else None,
-            rtol=rtol,
-            atol=atol,
+            rtol=rtol if self._judged else None,
+            atol=atol if self._judged else None,
             reason=reason,
             witness=None if reason is None else witness,
         )

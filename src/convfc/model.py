@@ -68,6 +68,71 @@ class Site:
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
 
+class Twin(Protocol):
+    """One convolution twice, each alone: as the original has it and as the converted model has it.
+
+    Both run in the format's stock runtime. Inputs and outputs have the model's own layout.
+    """
+
+    @property
+    def site(self) -> Site:
+        """The original's convolution."""
+
+    @property
+    def terms(self) -> int:
+        """How many numbers at most are added up for one number of the output, bias included."""
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Sizes of the input, the batch first; ``None`` where unknown."""
+
+    @property
+    def smallest_shape(self) -> tuple[int, ...]:
+        """An input that is as small as the windows allow, with a few positions."""
+
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any] | None]:
+        """Kernel and bias of a convolution of real numbers as the original has them, by name.
+
+        ``None`` for one that is computed at run time. Empty for a quantized convolution.
+        """
+
+    def parameter_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a parameter in the original."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the converted layer cannot have the original's parameters, or ``None``.
+
+        Without a problem, its numbers are those of the original's kernel, bit for bit.
+        """
+
+    def run(
+        self, x: NDArray[Any], parameters: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Original and converted output, with other `parameters` in the places of their own.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses one of them.
+        """
+
+    def original(self, x: NDArray[Any], parameters: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """The original's output alone."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A converted model next to its original.
+
+    Attributes:
+        twins: the converted convolutions, in the order of execution.
+        differences: what is different outside of them, a sentence each.
+    """
+
+    twins: tuple[Twin, ...]
+    differences: tuple[str, ...]
+
+
 class Model(Protocol):
     """A model file that was opened. Opening reads it; only `save_converted` writes."""
 
@@ -100,6 +165,20 @@ class Model(Protocol):
 
         Raises:
             UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
+    def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """What the named convolutions are fed when the model is; those that cannot be seen lack.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
+    def align(self, converted: Model) -> Alignment:
+        """Cut a converted model along its converted convolutions.
+
+        Args:
+            converted: another model of the same format.
         """
 
     def save_converted(

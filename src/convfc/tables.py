@@ -107,28 +107,58 @@ def calculator_table(lowering: Lowering) -> Table:
     return table
 
 
-def verification_table(verification: Verification) -> Table:
-    """A row per output: how far the two models are apart."""
-    table = _table(f"{verification.original.name} ≟ {verification.converted.name}")
-    table.add_column("output")
-    table.add_column("shape")
-    for name in ("max |a-b|", "mean |a-b|", "max rel", "mean ‖a-b‖F", "top-1", "tolerance"):
+def proof_table(verification: Verification) -> Table:
+    """A row per converted layer: is it the same function, and is the rounding only rounding?"""
+    table = _table(f"{verification.original.name} ≡ {verification.converted.name}: layer by layer")
+    table.add_column("layer")
+    table.add_column("convolution")
+    for name in ("parameters", "integer draws", "chance of a miss", "of the rounding bound"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
+    for layer in verification.layers:
+        if layer.reason is not None:
+            verdict = Text(f"not equivalent: {layer.reason}", _STYLES["not equivalent"])
+        elif layer.unchecked is not None:
+            verdict = Text(f"could not check: {layer.unchecked}", _STYLES["could not check"])
+        else:
+            verdict = Text("equivalent", _STYLES["equivalent"])
+        table.add_row(
+            layer.name,
+            layer.kind,
+            "bit for bit" if layer.parameters_equal else "",
+            f"{layer.draws} equal" if layer.draws else "",
+            "" if layer.chance is None else f"{layer.chance:.0e}",
+            "" if layer.share is None else f"{layer.share:.2%}",
+            verdict,
+        )
+    return table
+
+
+def differences_table(verification: Verification) -> Table:
+    """A row per output: how far the two models are apart on the samples."""
+    table = _table(f"{verification.original.name} - {verification.converted.name}: on the samples")
+    table.add_column("output")
+    table.add_column("shape")
+    for name in ("max |a-b|", "mean |a-b|", "max rel", "mean ‖a-b‖F", "top-1"):
+        table.add_column(name, justify="right")
+    judged = any(out.atol is not None for out in verification.outputs)
+    if judged:
+        table.add_column("tolerance", justify="right")
+        table.add_column("verdict")
     for out in verification.outputs:
         verdict = "equivalent" if out.equivalent else "not equivalent"
-        agreement = "" if out.top1_agreement is None else f"{out.top1_agreement:.2%}"
-        table.add_row(
+        cells: list[str | Text] = [
             out.name,
             f"{_sizes(out.shape)} {out.dtype}",
             f"{out.max_abs:.3g}",
             f"{out.mean_abs:.3g}",
             f"{out.max_rel:.3g}",
             f"{out.mean_frobenius:.3g}",
-            agreement,
-            f"{out.atol:.2g} + {out.rtol:g}·|a|",
-            Text(verdict, _STYLES[verdict]),
-        )
+            "" if out.top1_agreement is None else f"{out.top1_agreement:.2%}",
+        ]
+        if judged:
+            cells += [f"{out.atol:.2g} + {out.rtol:g}·|a|", Text(verdict, _STYLES[verdict])]
+        table.add_row(*cells)
     return table
 
 
@@ -156,18 +186,23 @@ def verification_summary(verification: Verification) -> str:
     """One line that a person or a script can read alone."""
     verdict = verification.verdict.value.upper()
     names = f"{verification.converted} and {verification.original}"
-    if verification.equivalent:
-        worst = max((out.max_abs for out in verification.outputs), default=0.0)
-        return (
-            f"{verdict}: {names} agree on {verification.samples} samples, "
-            f"largest difference {worst:.3g}"
-        )
-    return f"{verdict}: {names}: {verification.reason}{_witness(verification)}"
+    if not verification.equivalent:
+        return f"{verdict}: {names}: {verification.reason}{_witness(verification)}"
+    worst = max((out.max_abs for out in verification.outputs), default=0.0)
+    samples = f"largest difference {worst:.3g} on {verification.samples} samples"
+    if verification.proved:
+        layers = len(verification.layers)
+        return f"{verdict}: {names} are the same function ({layers} layers proved), {samples}"
+    if verification.layers:
+        return f"{verdict}: {names}, as far as a quick look tells; {samples}"
+    return f"{verdict}: {names} agree within a tolerance, which proves nothing; {samples}"
 
 
 def _witness(verification: Verification) -> str:
-    found = next((out.witness for out in verification.outputs if out.witness is not None), None)
-    if found is None:
+    witnesses = [layer.witness for layer in verification.layers if layer.reason is not None]
+    witnesses += [out.witness for out in verification.outputs]
+    found = next((witness for witness in witnesses if witness is not None), None)
+    if found is None or verification.verdict.value == "could not check":
         return ""
     place = f"sample {found.sample}"
     if found.position:

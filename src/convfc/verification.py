@@ -1,23 +1,29 @@
-"""The verification: the same samples through two model files, and the verdict."""
+"""The verification: is the converted model the same function, and what does a user see of it?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from convfc.differences import Comparison, OutputDifference
-from convfc.errors import ConvfcError, FileError, UsageError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.formats import Format, default_out, open_model, provenance_of
-from convfc.model import Port, Site
+from convfc.model import Model, Port, Site
 from convfc.planning import plan
+from convfc.proof import LayerProof, prove
 from convfc.provenance import Provenance
-from convfc.samples import make_feeds
+from convfc.samples import Feeds, make_feeds
 from convfc.writing import sha256_of
+
+_MEASURED = 4
+"""Samples whose activations each layer is fed alone: rounding varies little between samples."""
 
 
 class Verdict(str, Enum):
@@ -37,6 +43,9 @@ class Verification:
         converted: the file made from it.
         verdict: the answer.
         reason: why it is not "equivalent", or ``None``.
+        proved: whether the verdict is about all inputs; otherwise samples were compared within a
+            tolerance, which proves nothing.
+        layers: what is known about each converted layer; empty if nothing was to be proved.
         outputs: the differences, output by output.
         samples: how many samples went through both.
         fed: what they were, a line per input.
@@ -47,6 +56,8 @@ class Verification:
     converted: Path
     verdict: Verdict
     reason: str | None = None
+    proved: bool = False
+    layers: tuple[LayerProof, ...] = ()
     outputs: tuple[OutputDifference, ...] = ()
     samples: int = 0
     fed: tuple[str, ...] = ()
@@ -68,9 +79,15 @@ def verify(
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
-    """Run the same samples through two model files and compare every output.
+    """Show that two model files are the same function, and run the same samples through both.
+
+    A file that convfc made is proved layer by layer (see `convfc.proof`), and everything else in
+    it is compared with the original. With a tolerance, or for two files of which convfc made
+    neither, the outputs are compared on the samples instead.
 
     Args:
         original: the file that was converted; or, alone, either of the two.
@@ -81,46 +98,130 @@ def verify(
         inputs: what to feed an input, by its name: a file, a number or an array.
         rtol: tolerated difference relative to the original's value; by element type if left out.
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
-        progress: called with the number of samples done and of all.
+        quick: leave out the draws of random integers, and with them the proof.
+        seed: of the draws.
+        progress: called with a few words whenever something new begins.
 
     Returns:
-        The differences and the verdict; nothing is printed.
+        The verdict and all figures; nothing is printed.
 
     Raises:
         FileError: one of the files cannot be read, or there is no second one.
         UnsupportedModelError: one of the models cannot be loaded or run.
         DataError: the samples cannot be read or do not fit.
+        UsageError: no sample is wanted.
     """
     first, second = pair(Path(original), None if converted is None else Path(converted))
     if samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
     a, b = open_model(first), open_model(second)
-    notes = (*a.notes, *_staleness(first, b.provenance))
+    if a.provenance is not None and b.provenance is None:
+        (first, a), (second, b) = (second, b), (first, a)  # named the other way round
+    notes = [*a.notes, *_staleness(first, b.provenance)]
+
+    def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
+        return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
+
     changed = _changed_port("input", a.inputs, b.inputs)
     changed = changed or _changed_port("output", a.outputs, b.outputs)
     if changed is not None:
-        return Verification(first, second, Verdict.NOT_EQUIVALENT, changed, notes=notes)
-    feeds = make_feeds(
+        return result(Verdict.NOT_EQUIVALENT, changed)
+    feed = partial(
+        make_feeds,
         a.inputs,
         data=data,
-        samples=samples,
         shapes=shapes,
         inputs=inputs,
         row_bytes=_row_bytes(a.sites),
     )
-    comparisons = {port.name: Comparison(port.name, rtol, atol) for port in a.outputs}
+    feeds = feed(samples=samples)
+    if b.provenance is None or rtol is not None or atol is not None:
+        outputs = _compare(a, b, feeds, rtol, atol, progress)
+        reason = next((f"output '{out.name}': {out.reason}" for out in outputs if out.reason), None)
+        verdict = Verdict.EQUIVALENT if reason is None else Verdict.NOT_EQUIVALENT
+        return result(verdict, reason, outputs=outputs, samples=feeds.rows, fed=feeds.said)
+
+    few = feed(samples=min(samples, _MEASURED))
+    differences, layers = _prove(a, b, few, np.random.default_rng(seed), quick, notes, progress)
+    verdict, reason = _judge(differences, layers)
+    outputs: tuple[OutputDifference, ...] = ()
+    try:
+        outputs = _compare(a, b, feeds, None, None, progress, judged=False)
+    except UnsupportedModelError as error:
+        notes.append(f"The samples could not be run through both: {error}")
+    return result(
+        verdict,
+        reason,
+        proved=not quick,
+        layers=layers,
+        outputs=outputs,
+        samples=feeds.rows if outputs else 0,
+        fed=feeds.said,
+    )
+
+
+def _prove(
+    a: Model,
+    b: Model,
+    few: Feeds,
+    random: np.random.Generator,
+    quick: bool,
+    notes: list[str],
+    progress: Callable[[str], None],
+) -> tuple[tuple[str, ...], tuple[LayerProof, ...]]:
+    """What differs outside the converted layers, and what is known about each of them."""
+    progress("comparing what was not converted")
+    alignment = a.align(b)
+    activations: Mapping[str, NDArray[Any]] = {}
+    try:
+        names = [twin.site.name for twin in alignment.twins]
+        activations = a.activations(next(few.batches()), names)
+    except UnsupportedModelError as error:
+        notes.append(f"The original cannot run as a whole, so layers were not fed by it: {error}")
+    layers = []
+    for number, twin in enumerate(alignment.twins, 1):
+        name = twin.site.name
+        progress(f"layer {number} of {len(alignment.twins)}: {name}")
+        layers.append(prove(twin, activations.get(name), random, quick=quick))
+    return alignment.differences, tuple(layers)
+
+
+def _judge(differences: Sequence[str], layers: Sequence[LayerProof]) -> tuple[Verdict, str | None]:
+    """The verdict of a proof and its reason."""
+    wrong = next((layer for layer in layers if layer.reason is not None), None)
+    if wrong is not None:
+        return Verdict.NOT_EQUIVALENT, f"layer '{wrong.name}': {wrong.reason}"
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        return Verdict.NOT_EQUIVALENT, f"outside the converted layers: {differences[0]}{more}"
+    unknown = next((layer for layer in layers if layer.unchecked is not None), None)
+    if unknown is not None:
+        return Verdict.COULD_NOT_CHECK, f"layer '{unknown.name}': {unknown.unchecked}"
+    return Verdict.EQUIVALENT, None
+
+
+def _compare(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    rtol: float | None,
+    atol: float | None,
+    progress: Callable[[str], None],
+    *,
+    judged: bool = True,
+) -> tuple[OutputDifference, ...]:
+    """Run all samples through both models."""
+    comparisons = {
+        port.name: Comparison(port.name, rtol, atol, judged=judged) for port in a.outputs
+    }
     done = 0
     for feed in feeds.batches():
+        progress(f"sample {done} of {feeds.rows}")
         expected, got = a.run(feed), b.run(feed)
         for name, comparison in comparisons.items():
             comparison.add(expected[name], got[name])
-        done = min(done + feeds.rows_per_batch, feeds.rows)
-        if progress is not None:
-            progress(done, feeds.rows)
-    outputs = tuple(comparison.result() for comparison in comparisons.values())
-    reason = next((f"output '{out.name}': {out.reason}" for out in outputs if out.reason), None)
-    verdict = Verdict.EQUIVALENT if reason is None else Verdict.NOT_EQUIVALENT
-    return Verification(first, second, verdict, reason, outputs, done, feeds.said, notes)
+        done += feeds.rows_per_batch
+    return tuple(comparison.result() for comparison in comparisons.values())
 
 
 def verify_folder(

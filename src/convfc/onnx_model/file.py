@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # only `verify` needs it
-    import onnxruntime
+if TYPE_CHECKING:
+    from convfc.onnx_model.running import Session
 
-from convfc.errors import UnsupportedModelError
-from convfc.lowering import Lowering
-from convfc.model import Feed, Port, Site
+from convfc.lowering import Lowering, lower
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin
+from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.reading import external_tensors, read, read_proto
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.sites import (
@@ -86,30 +86,56 @@ class OnnxModel:
         return unique
 
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
-        import onnxruntime
+    def _session(self) -> Session:
+        from convfc.onnx_model.running import Session  # only `verify` needs onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: onnxruntime cannot load it: {_one_line(error)}"
-            ) from error
+        return Session(self.path, str(self.path))
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
         names = [port.name for port in self.outputs]
-        session = self._session
-        try:
-            return dict(zip(names, session.run(names, dict(feed)), strict=True))
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: onnxruntime cannot run it: {_one_line(error)}"
-            ) from error
+        return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Model.activations`; those inside branches, loops and functions cannot be seen."""
+        seen = [name for name in sites if self._places[name].body is self._model.graph]
+        inputs = {name: self._places[name].node.inputs[0] for name in seen}
+        wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
+        if not wanted:
+            return {}
+        proto = read_proto(self.path)
+        visible = {value.name for value in proto.graph.output}
+        for name in set(wanted.values()) - visible - feed.keys():
+            proto.graph.output.add(name=name)
+        from convfc.onnx_model.running import Session
+
+        names = sorted(set(wanted.values()) - feed.keys())
+        found = dict(feed)
+        if names:  # onnxruntime takes no names for all names
+            session = Session(proto.SerializeToString(), str(self.path), self.path.parent)
+            found.update(zip(names, session.run(names, feed), strict=True))
+        return {site: found[name] for site, name in wanted.items()}
+
+    def align(self, converted: Model) -> Alignment:
+        """See `Model.align`."""
+        if not isinstance(converted, OnnxModel):
+            return Alignment((), (f"'{converted.path.name}' is of another format",))
+        from convfc.onnx_model.twins import OnnxTwin
+
+        cuts = cut(self._model, converted._model)
+        twins: list[Twin] = []
+        for site in self.sites:
+            found = cuts.layers.get(self._places[site.name].node)
+            if found is None:
+                continue
+            lowering = None
+            if site.convolution is not None:
+                lowering = lower(site.convolution, site.sizes, available=site.methods)
+            if not isinstance(lowering, Lowering):
+                cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
+                continue
+            twins.append(OnnxTwin(site, found, lowering, self._model.ir_version or 4))
+        return Alignment(tuple(twins), tuple(cuts.differences))
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
@@ -146,8 +172,3 @@ def _port(value: ir.Value) -> Port:
     if not isinstance(value.type, ir.TensorType):
         return Port(value.name or "", None, "string" if value.type is None else str(value.type))
     return Port(value.name or "", known_shape(value), numpy_name(value.dtype), channels_last=False)
-
-
-def _one_line(error: Exception) -> str:
-    # onnxruntime puts its source path and function in brackets before what it has to say.
-    return " ".join(str(error).split())[:300]
