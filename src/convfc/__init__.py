@@ -26,18 +26,16 @@ from convfc.geometry import (
     Convolution,
     Same,
     Window,
-    convolution,
-    named_padding,
 )
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Port, Site
+from convfc.named import convolution, named_padding, named_transposed_window
 from convfc.planning import Fate, Layer
 from convfc.provenance import LayerRecord, Provenance
 from convfc.shapes import shapes
 from convfc.transposed import (
     TransposedConvolution,
     TransposedWindow,
-    named_transposed_window,
 )
 from convfc.verify import Verdict, Verification, verify, verify_folder
 
