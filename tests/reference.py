@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.geometry import Convolution
+from convfc.transposed import TransposedConvolution
 
 Array = NDArray[Any]
 
@@ -32,4 +33,36 @@ def convolve(x: Array, kernel: Array, bias: Array | None, conv: Convolution) -> 
                 group = f // block
                 seen = pixel[:, group * depth : (group + 1) * depth]
                 np.moveaxis(y, 0, -1)[position][f] += seen @ kernel[tap][:, f]
+    return y if bias is None else y + bias
+
+
+def convolve_transposed(
+    x: Array, kernel: Array, bias: Array | None, conv: TransposedConvolution
+) -> Array:
+    """Overlap-add: each input pixel, times the kernel, added to the output where it belongs."""
+    sizes = x.shape[1:-1]
+    pads = conv.pads(sizes)
+    assert pads is not None
+    full = [
+        (size - 1) * w.stride + w.extent + max(-after, 0)
+        for size, w, (_, after) in zip(sizes, conv.windows, pads, strict=True)
+    ]
+    y = np.zeros((*full, x.shape[0], conv.filters), x.dtype)
+    depth, block = conv.channels // conv.groups, conv.filters // conv.groups
+    for position in np.ndindex(*sizes):
+        pixel = np.moveaxis(x, 0, -1)[position].T
+        for tap in np.ndindex(*conv.kernel):
+            place = [
+                q * w.stride + t * w.dilation
+                for q, t, w in zip(position, tap, conv.windows, strict=True)
+            ]
+            for f in range(conv.filters):
+                group = f // block
+                seen = pixel[:, group * depth : (group + 1) * depth]
+                y[tuple(place)][:, f] += seen @ kernel[tap][:, f]
+    cut = tuple(
+        slice(before, size - max(after, 0))
+        for size, (before, after) in zip(full, pads, strict=True)
+    )
+    y = np.moveaxis(y[cut], -2, 0)
     return y if bias is None else y + bias

@@ -10,6 +10,7 @@ Nothing here prints. Importing it does not import tensorflow, keras, onnx or onn
 # The functions below take the names of their modules in this package, on purpose: what a caller
 # wants is `convfc.convert(..)`. Inside the package, modules are imported by their full names.
 from convfc._version import __version__
+from convfc.applying import NumpyOps, apply
 from convfc.convert import Conversion, convert
 from convfc.differences import OutputDifference, Witness
 from convfc.errors import (
@@ -20,15 +21,26 @@ from convfc.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from convfc.geometry import Convolution, Same, Window, convolution, named_padding
-from convfc.lowering import Lowering, NumpyOps, PatchMethod, Refusal, apply, lower
+from convfc.geometry import (
+    AnyConvolution,
+    Convolution,
+    Same,
+    Window,
+)
+from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Port, Site
+from convfc.named import convolution, named_padding, named_transposed_window
 from convfc.planning import Fate, Layer
 from convfc.provenance import LayerRecord, Provenance
 from convfc.shapes import shapes
+from convfc.transposed import (
+    TransposedConvolution,
+    TransposedWindow,
+)
 from convfc.verify import Verdict, Verification, verify, verify_folder
 
 __all__ = [
+    "AnyConvolution",
     "Conversion",
     "ConvfcError",
     "Convolution",
@@ -47,6 +59,8 @@ __all__ = [
     "Refusal",
     "Same",
     "Site",
+    "TransposedConvolution",
+    "TransposedWindow",
     "UnsupportedModelError",
     "UsageError",
     "Verdict",
@@ -59,6 +73,7 @@ __all__ = [
     "convolution",
     "lower",
     "named_padding",
+    "named_transposed_window",
     "shapes",
     "verify",
     "verify_folder",

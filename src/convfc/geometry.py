@@ -1,20 +1,22 @@
 """Window arithmetic: the one place where kernels, strides, dilations, pads and sizes meet.
 
 Everything is per spatial axis (`Window`) and then over all of them (`Convolution`), for any number
-of axes. Sizes are positive integers; an unknown size is ``None``, and what depends on it is
-``None`` too. Only integer arithmetic is used.
+of axes; `AnyWindow` and `AnyConvolution` are what transposed ones (`convfc.transposed`) share with
+them. Sizes are positive integers; an unknown size is ``None``, and what depends on it is ``None``
+too. Only integer arithmetic is used.
 
 Sources: Ma & Lu, "An Equivalence of Fully Connected Layer and Convolutional Layer" (2017),
 equations 5 to 8 and Algorithm 1; Dumoulin & Visin, "A guide to convolution arithmetic for deep
-learning" (2016), for half and full padding; the ONNX operator Conv for SAME_UPPER and SAME_LOWER.
+learning" (2016), for half and full padding; the ONNX operator Conv for SAME.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +39,15 @@ class Same(Enum):
     UPPER = "same"
     LOWER = "same_lower"
 
+    def split(self, total: int) -> Pads:
+        """Share `total` zeros out between both sides."""
+        less, more = total // 2, total - total // 2
+        return (less, more) if self is Same.UPPER else (more, less)
+
 
 @dataclass(frozen=True)
-class Window:
-    """One spatial axis of a convolution.
+class AnyWindow:
+    """One spatial axis of a convolution of any kind.
 
     Attributes:
         kernel: number of taps.
@@ -62,12 +69,25 @@ class Window:
             if getattr(self, name) < 1:
                 raise GeometryError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not isinstance(self.padding, Same) and min(self.padding) < 0:
-            raise GeometryError(f"padding {self.padding} is negative; crop the input instead")
+            raise GeometryError(f"padding {self.padding} is negative")
 
     @property
     def extent(self) -> int:
         """Length from the first tap to the last: dilation * (kernel - 1) + 1."""
         return self.dilation * (self.kernel - 1) + 1
+
+    def pads(self, size: int | None) -> Pads | None:
+        """What `padding` amounts to; ``None`` if that depends on an unknown size."""
+        raise NotImplementedError
+
+    def output(self, size: int | None) -> int | None:
+        """Length of the output of an axis of `size`, ``None`` if unknown; an error without one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Window(AnyWindow):
+    """One spatial axis of an ordinary convolution: a window that slides over the input."""
 
     def pads(self, size: int | None) -> Pads | None:
         """Zeros before and after an axis of `size`; ``None`` if they depend on an unknown size."""
@@ -80,8 +100,15 @@ class Window:
         else:
             covered = (-(-size // self.stride) - 1) * self.stride + self.extent
             total = max(covered - size, 0)
-        less, more = total // 2, total - total // 2
-        return (less, more) if self.padding is Same.UPPER else (more, less)
+        return self.padding.split(total)
+
+    def pads_by_remainder(self, size: int | None) -> tuple[Pads, ...]:
+        """Zeros before and after, by size % stride: one entry where they are the same for all."""
+        pads = self.pads(size)
+        if pads is not None:
+            return (pads,)
+        sizes = (remainder or self.stride for remainder in range(self.stride))
+        return tuple(pads for pads in map(self.pads, sizes) if pads is not None)
 
     def output(self, size: int | None) -> int | None:
         """Number of positions on an axis of `size` (equations 5 and 6 of Ma & Lu).
@@ -99,6 +126,10 @@ class Window:
             )
         return (padded - self.extent) // self.stride + 1
 
+    def span(self, start: int, stop: int) -> slice:
+        """What positions from `start` to before `stop` see of the padded axis."""
+        return slice(start * self.stride, (stop - 1) * self.stride + self.extent, 1)
+
     def tap(self, tap: int) -> slice:
         """Where one tap lands over all positions: a strided slice of the padded axis.
 
@@ -111,8 +142,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """A convolution over any number of spatial axes.
+class AnyConvolution:
+    """A convolution of any kind over any number of spatial axes.
 
     Attributes:
         windows: one per spatial axis.
@@ -121,10 +152,10 @@ class Convolution:
         groups: blocks of channels that do not see each other; `channels` for a depthwise one.
 
     Raises:
-        GeometryError: no axis, no channel or filter, or groups that divide them unevenly.
+        GeometryError: no axis, channel or filter, or groups that divide them unevenly.
     """
 
-    windows: tuple[Window, ...]
+    windows: tuple[AnyWindow, ...]
     channels: int
     filters: int
     groups: int = 1
@@ -162,7 +193,7 @@ class Convolution:
 
     @property
     def patch_length(self) -> int:
-        """Numbers that one filter sees at one position: K = prod(kernel) * channels / groups."""
+        """Numbers that meet one filter at one position: K = prod(kernel) * channels / groups."""
         return self.taps * self.channels // self.groups
 
     @property
@@ -171,7 +202,7 @@ class Convolution:
         return self.patch_length * self.filters
 
     def pads(self, sizes: Sizes) -> tuple[Pads, ...] | None:
-        """Pads of every axis; ``None`` if one of them depends on an unknown size."""
+        """`AnyWindow.pads` of every axis; ``None`` if one of them depends on an unknown size."""
         pads = [window.pads(size) for window, size in self._axes(sizes)]
         known = tuple(pad for pad in pads if pad is not None)
         return known if len(known) == len(pads) else None
@@ -180,19 +211,70 @@ class Convolution:
         """Output size of every axis.
 
         Raises:
-            GeometryError: a padded axis is shorter than its window, or the number of sizes is
-                not the number of axes.
+            GeometryError: an axis has no output, or there are fewer or more sizes than axes.
         """
         return tuple(window.output(size) for window, size in self._axes(sizes))
-
-    def positions(self, sizes: Sizes) -> int | None:
-        """Number of output positions, the rows of the patch matrix; ``None`` if unknown."""
-        return product(self.output(sizes))
 
     def multiply_adds(self, sizes: Sizes) -> int | None:
         """Multiplications with an addition for one sample; ``None`` if unknown."""
         positions = self.positions(sizes)
         return None if positions is None else positions * self.weights
+
+    def positions(self, sizes: Sizes) -> int | None:
+        """How often the whole kernel is applied to one sample; ``None`` if unknown."""
+        raise NotImplementedError
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """Output positions per axis that `inner` computes at each of its own."""
+        return (1,) * self.rank
+
+    def inner(self, sizes: Sizes) -> Convolution:
+        """The ordinary convolution that computes it.
+
+        Its filters are, per group and phase, the group's own filters. What it computes is
+        interleaved along each axis (`phases`), then cut (`cuts`).
+        """
+        raise NotImplementedError
+
+    def inner_kernel(self, kernel: NDArray[Any]) -> NDArray[Any]:
+        """The kernel of `inner`, from one of `kernel_shape`."""
+        return kernel
+
+    def inner_bias(self, bias: NDArray[Any]) -> NDArray[Any]:
+        """The bias of `inner`, from one of shape (filters,): every phase has the same."""
+        blocks = bias.reshape(self.groups, 1, -1).repeat(math.prod(self.phases), axis=1)
+        return blocks.reshape(-1)
+
+    def cuts(self, sizes: Sizes) -> tuple[slice, ...]:
+        """The part of what `inner` computes, interleaved, that is the output: per axis."""
+        return (slice(0, None, 1),) * len(sizes)
+
+    def _axes(self, sizes: Sizes) -> list[tuple[AnyWindow, int | None]]:
+        if len(sizes) != self.rank:
+            raise GeometryError(f"{len(sizes)} sizes given for {self.rank} spatial axes")
+        return list(zip(self.windows, sizes, strict=True))
+
+
+@dataclass(frozen=True)
+class Convolution(AnyConvolution):
+    """An ordinary convolution: one window per spatial axis slides over the input."""
+
+    windows: tuple[Window, ...]
+
+    def positions(self, sizes: Sizes) -> int | None:
+        """See `AnyConvolution.positions`: at each output position, a row of the patch matrix."""
+        return product(self.output(sizes))
+
+    def inner(self, sizes: Sizes) -> Convolution:  # noqa: ARG002 - others depend on them
+        """See `AnyConvolution.inner`: itself."""
+        return self
+
+    @property
+    def unpadded(self) -> Convolution:
+        """The same on an input that has its pads already."""
+        windows = [replace(window, padding=(0, 0)) for window in self.windows]
+        return replace(self, windows=tuple(windows))
 
     def index_map(self, sizes: Sequence[int]) -> NDArray[np.int64]:
         """The index map (equation 8): which padded pixel each tap sees at each position.
@@ -214,82 +296,8 @@ class Convolution:
             index = grid.reshape(index.shape[0] * output, index.shape[1] * window.kernel)
         return index
 
-    def _axes(self, sizes: Sizes) -> list[tuple[Window, int | None]]:
-        if len(sizes) != self.rank:
-            raise GeometryError(f"{len(sizes)} sizes given for {self.rank} spatial axes")
-        return list(zip(self.windows, sizes, strict=True))
-
 
 def product(sizes: Sizes) -> int | None:
     """Product of sizes; ``None`` if one of them is unknown."""
     known = [size for size in sizes if size is not None]
     return math.prod(known) if len(known) == len(sizes) else None
-
-
-def named_padding(name: str, kernel: int, dilation: int = 1) -> Pads | Same:
-    """Padding of one axis by its name in the field.
-
-    Args:
-        name: "valid" (none), "same", "same_lower", "causal" (all before, so that no position sees
-            a later one), "half" (extent // 2 on both sides) or "full" (extent - 1 on both sides).
-        kernel: number of taps.
-        dilation: step between taps.
-
-    Raises:
-        GeometryError: an unknown name.
-    """
-    extent = Window(kernel, dilation=dilation).extent
-    paddings: dict[str, Pads | Same] = {
-        "valid": (0, 0),
-        "same": Same.UPPER,
-        "same_lower": Same.LOWER,
-        "causal": (extent - 1, 0),
-        "half": (extent // 2, extent // 2),
-        "full": (extent - 1, extent - 1),
-    }
-    if name not in paddings:
-        raise GeometryError(f"unknown padding {name!r}; known: {', '.join(paddings)}")
-    return paddings[name]
-
-
-def convolution(
-    kernel: Sequence[int],
-    *,
-    channels: int,
-    filters: int,
-    strides: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
-    padding: str | Sequence[Pads] = "valid",
-    groups: int = 1,
-) -> Convolution:
-    """A `Convolution` from lists with one entry per spatial axis.
-
-    Args:
-        kernel: taps per axis.
-        channels: channels of the input.
-        filters: channels of the output.
-        strides: ones when left out.
-        dilations: ones when left out.
-        padding: a name that `named_padding` knows, or the pads of each axis.
-        groups: blocks of channels.
-
-    Raises:
-        GeometryError: lists of different lengths, or whatever `Convolution` refuses.
-    """
-    rank = len(kernel)
-    strides = strides or [1] * rank
-    dilations = dilations or [1] * rank
-    if isinstance(padding, str):
-        if len(dilations) != rank:
-            raise GeometryError(f"{len(dilations)} dilations given for {rank} spatial axes")
-        paddings: Sequence[Pads | Same] = [
-            named_padding(padding, taps, dilation)
-            for taps, dilation in zip(kernel, dilations, strict=True)
-        ]
-    else:
-        paddings = list(padding)
-    for name, given in (("strides", strides), ("dilations", dilations), ("pads", paddings)):
-        if len(given) != rank:
-            raise GeometryError(f"{len(given)} {name} given for {rank} spatial axes")
-    windows = map(Window, kernel, strides, dilations, paddings)
-    return Convolution(tuple(windows), channels, filters, groups)

@@ -1,30 +1,14 @@
-"""From a convolution to patches + Dense: which patch method, and what it computes.
+"""From a convolution to patches + Dense: which patch method, on which sizes, at what cost.
 
-With channels last, the patch matrix P has a row per output position and in it the column
-(i1, .., ir, c), in that order (Algorithm 1 of Ma & Lu, 2017). The filter matrix F is the kernel
-reshaped to (K, filters). The convolution is **y = P F + b**; with groups, one such product per
-block of channels.
-
-`apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
-version of them, `NumpyOps`, is the executable meaning; the format packages bring their own and
-build graphs of nodes or layers with them.
+What a lowering computes is in `convfc.applying`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from convfc.geometry import Convolution, Pads, Sizes, product
-
-Array = NDArray[Any]
-T = TypeVar("T")
+from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 
 
 class PatchMethod(str, Enum):
@@ -57,18 +41,27 @@ class Lowering:
         convolution: the geometry.
         sizes: spatial input sizes, ``None`` where unknown.
         method: never AUTO: the method that was chosen.
+        block: rows of output positions, along the first axis, that are computed at once. Patches
+            of so many rows exist at the same time; ``None`` for all.
     """
 
-    convolution: Convolution
+    convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
+    block: int | None = None
 
     @property
-    def pads(self) -> tuple[Pads, ...]:
-        """Zeros around the input, per axis."""
-        pads = self.convolution.pads(self.sizes)
-        assert pads is not None, "`lower` refuses pads that depend on an unknown size"  # noqa: S101 - a promise of the constructor, not input
-        return pads
+    def inner(self) -> Convolution:
+        """The ordinary convolution that computes it; patches and product are those of it."""
+        return self.convolution.inner(self.sizes)
+
+    @property
+    def pads(self) -> tuple[Pads, ...] | None:
+        """Zeros around the input per axis, or what a transposed convolution crops off.
+
+        ``None`` if they depend on an unknown size and are found at run time.
+        """
+        return self.convolution.pads(self.sizes)
 
     @property
     def output(self) -> Sizes:
@@ -78,13 +71,13 @@ class Lowering:
     @property
     def patch_matrix(self) -> tuple[int | None, int]:
         """Rows and columns of P for one sample, all groups together."""
-        conv = self.convolution
+        conv = self.inner
         return conv.positions(self.sizes), conv.taps * conv.channels
 
     @property
     def filter_matrix(self) -> tuple[int, int]:
         """Rows and columns of F (of each block, with groups)."""
-        conv = self.convolution
+        conv = self.inner
         return conv.patch_length, conv.filters // conv.groups
 
     def input_bytes(self, itemsize: int) -> int | None:
@@ -99,7 +92,24 @@ class Lowering:
         rows, columns = self.patch_matrix
         return None if rows is None else rows * columns * itemsize
 
+    def block_bytes(self, itemsize: int) -> int | None:
+        """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
+        whole, rows = self.patch_bytes(itemsize), self.inner.output(self.sizes)[0]
+        if whole is None or rows is None or self.block is None:
+            return whole
+        return whole // rows * self.block
 
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """First row of each block and the row behind its last; empty where there is but one."""
+        rows = self.inner.output(self.sizes)[0]
+        if rows is None or self.block is None:
+            return []
+        return [(start, min(start + self.block, rows)) for start in range(0, rows, self.block)]
+
+
+_LARGEST_BLOCK = 2**28
+"""Bytes of patches for one sample up to which they are made at once: 256 MB."""
 _SMALL_INDEX_MAP = 2**16
 """Entries up to which AUTO gathers: 256 KB in the file, which a few slices do not take."""
 _LARGEST_INDEX_MAP = 2**22
@@ -107,10 +117,11 @@ _LARGEST_INDEX_MAP = 2**22
 
 
 def lower(
-    convolution: Convolution,
+    convolution: AnyConvolution,
     sizes: Sizes,
     patches: PatchMethod = PatchMethod.AUTO,
     available: frozenset[PatchMethod] = frozenset(PatchMethod),
+    itemsize: int = 4,
 ) -> Lowering | Refusal:
     """Choose how a convolution's patches are built.
 
@@ -123,31 +134,41 @@ def lower(
         sizes: spatial input sizes, ``None`` where unknown.
         patches: the method that the user asked for.
         available: the methods that the model's format can hold.
+        itemsize: bytes of a number in the patches, by which they are cut into blocks.
 
     Returns:
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
 
     Raises:
-        GeometryError: the window does not fit the sizes.
+        GeometryError: the window does not fit the sizes, or what is to be cropped off depends on
+            an unknown one.
     """
     convolution.output(sizes)
-    if convolution.pads(sizes) is None:
-        return Refusal("its 'same' padding depends on a size that is unknown before run time")
+    inner = convolution.inner(sizes)
     order = [PatchMethod.NONE, patches]
     if patches is PatchMethod.AUTO:
         order = [PatchMethod.NONE, PatchMethod.RESHAPE, PatchMethod.GATHER, PatchMethod.SLICE]
-        if convolution.taps == 1 or _index_entries(convolution, sizes) > _SMALL_INDEX_MAP:
+        if inner.taps == 1 or _index_entries(inner, sizes) > _SMALL_INDEX_MAP:
             order[2:] = PatchMethod.SLICE, PatchMethod.GATHER
     refusals = []
     for method in order:
-        misfit = _misfit(method, convolution, sizes)
+        misfit = _misfit(method, inner, sizes)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
         if misfit is None:
-            return Lowering(convolution, sizes, method)
+            whole = Lowering(convolution, sizes, method)
+            return replace(whole, block=_block(whole, itemsize))
         refusals.append(f"{method.value} {misfit}")
     remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
     return Refusal("; ".join(refusals[1:]) + remedy)
+
+
+def _block(lowering: Lowering, itemsize: int) -> int | None:
+    """Rows whose patches may exist at once, where not all may."""
+    size, rows = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)[0]
+    if size is None or rows is None or size <= _LARGEST_BLOCK:
+        return None
+    return max(rows * _LARGEST_BLOCK // size, 1)
 
 
 def _misfit(method: PatchMethod, convolution: Convolution, sizes: Sizes) -> str | None:
@@ -168,134 +189,3 @@ def _misfit(method: PatchMethod, convolution: Convolution, sizes: Sizes) -> str 
 
 def _index_entries(convolution: Convolution, sizes: Sizes) -> int:
     return (convolution.positions(sizes) or 0) * convolution.taps
-
-
-class Ops(Protocol[T]):
-    """The operations that `apply` is made of, on tensors (batch, spatial axes.., channels).
-
-    `T` is whatever stands for a tensor: an array, a node's output, a symbolic layer output.
-    """
-
-    def pad(self, x: T, pads: Sequence[Pads]) -> T:
-        """Zeros (or what stands for zero) before and after each spatial axis."""
-
-    def slice(self, x: T, slices: Sequence[slice]) -> T:
-        """One slice per spatial axis; a stop may count from the end, steps may exceed 1."""
-
-    def take(self, x: T, index: NDArray[np.int64]) -> T:
-        """Rows of axis 1 by a flat constant index."""
-
-    def concatenate(self, xs: Sequence[T]) -> T:
-        """Join along the last axis."""
-
-    def reshape(self, x: T, shape: Sequence[int]) -> T:
-        """Reshape all but the batch axis, to known sizes."""
-
-    def transpose(self, x: T, order: Sequence[int]) -> T:
-        """Permute axes; axis 0, the batch, stays."""
-
-    def product(self, patches: T, convolution: Convolution) -> T:
-        """P F + b: (batch, spatial.., taps * channels) to (batch, spatial.., filters)."""
-
-
-def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
-    """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters)."""
-    return ops.product(patch_tensor(ops, x, lowering), lowering.convolution)
-
-
-def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
-    """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
-    convolution = lowering.convolution
-    if any(map(any, lowering.pads)):
-        x = ops.pad(x, lowering.pads)
-    if lowering.method is PatchMethod.NONE:
-        return x
-    if lowering.method is PatchMethod.SLICE:
-        taps = [
-            ops.slice(x, [w.tap(i) for w, i in zip(convolution.windows, tap, strict=True)])
-            for tap in itertools.product(*map(range, convolution.kernel))
-        ]
-        return ops.concatenate(taps) if len(taps) > 1 else taps[0]
-
-    # Both other methods are chosen for known sizes only.
-    sizes = [size for size in lowering.sizes if size is not None]
-    outputs = [size for size in lowering.output if size is not None]
-    padded = [size + sum(pads) for size, pads in zip(sizes, lowering.pads, strict=True)]
-    columns = convolution.taps * convolution.channels
-    if lowering.method is PatchMethod.GATHER:
-        pixels = ops.reshape(x, [int(np.prod(padded)), convolution.channels])
-        rows = ops.take(pixels, convolution.index_map(sizes).reshape(-1))
-        return ops.reshape(rows, [*outputs, columns])
-
-    tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
-    if tiled != padded:
-        x = ops.slice(x, [slice(0, size, 1) for size in tiled])
-    pairs = list(itertools.chain(*zip(outputs, convolution.kernel, strict=True)))
-    tiles = ops.reshape(x, [*pairs, convolution.channels])
-    last = 2 * convolution.rank + 1
-    order = [0, *range(1, last, 2), *range(2, last, 2), last]
-    return ops.reshape(ops.transpose(tiles, order), [*outputs, columns])
-
-
-def filter_matrices(kernel: Array, groups: int = 1) -> Array:
-    """The filter matrix of every block of channels.
-
-    Args:
-        kernel: (k1, .., kr, channels / groups, filters), channels last.
-        groups: number of blocks G.
-
-    Returns:
-        (G, K, filters / G). For one block, F = [0] is the kernel's own bytes.
-    """
-    patch_length = int(np.prod(kernel.shape[:-1]))
-    blocks = kernel.reshape(patch_length, groups, kernel.shape[-1] // groups)
-    return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
-
-
-class NumpyOps:
-    """`Ops` on numpy arrays: what a lowering means.
-
-    Args:
-        kernel: (k1, .., kr, channels / groups, filters).
-        bias: (filters,), or ``None``.
-    """
-
-    def __init__(self, kernel: Array, bias: Array | None = None) -> None:
-        self.kernel = kernel
-        self.bias = bias
-
-    def pad(self, x: Array, pads: Sequence[Pads]) -> Array:
-        """See `Ops.pad`."""
-        return np.pad(x, [(0, 0), *pads, (0, 0)])
-
-    def slice(self, x: Array, slices: Sequence[slice]) -> Array:
-        """See `Ops.slice`."""
-        cuts = (slice(None), *slices)
-        cut: Array = x[cuts]
-        return cut
-
-    def take(self, x: Array, index: NDArray[np.int64]) -> Array:
-        """See `Ops.take`."""
-        return np.take(x, index, axis=1)
-
-    def concatenate(self, xs: Sequence[Array]) -> Array:
-        """See `Ops.concatenate`."""
-        return np.concatenate(xs, axis=-1)
-
-    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
-        """See `Ops.reshape`."""
-        return x.reshape(x.shape[0], *shape)
-
-    def transpose(self, x: Array, order: Sequence[int]) -> Array:
-        """See `Ops.transpose`."""
-        return np.transpose(x, order)
-
-    def product(self, patches: Array, convolution: Convolution) -> Array:
-        """See `Ops.product`."""
-        groups = convolution.groups
-        lead = patches.shape[:-1]
-        blocks = patches.reshape(*lead, convolution.taps, groups, -1)
-        blocks = np.moveaxis(blocks, -2, 0).reshape(groups, -1, convolution.patch_length)
-        products = blocks @ filter_matrices(self.kernel, groups)
-        y: Array = np.moveaxis(products, 0, 1).reshape(*lead, convolution.filters)
-        return y if self.bias is None else y + self.bias

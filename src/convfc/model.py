@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.geometry import Convolution, Sizes
+from convfc.geometry import AnyConvolution, Sizes
 from convfc.lowering import Lowering, PatchMethod
 from convfc.provenance import Provenance
 
@@ -55,7 +55,7 @@ class Site:
 
     name: str
     kind: str
-    convolution: Convolution | None
+    convolution: AnyConvolution | None
     sizes: Sizes = ()
     dtype: str = "float32"
     bias: bool = False

@@ -11,6 +11,7 @@ from typing import Any
 from convfc.errors import FileError
 from convfc.geometry import Same
 from convfc.lowering import Lowering
+from convfc.transposed import TransposedConvolution
 
 KEY = "convfc"
 """Name of the record: an ONNX metadata property, an HDF5 root attribute, a .keras zip member."""
@@ -23,7 +24,8 @@ class LayerRecord:
     Attributes:
         name: the site's name.
         patches: the patch method.
-        geometry: kernel, strides, dilations, pads, channels, filters, groups and input sizes.
+        geometry: kernel, strides, dilations, pads, channels, filters, groups and input sizes;
+            of a transposed convolution also what is added to the output.
     """
 
     name: str
@@ -47,6 +49,9 @@ class LayerRecord:
             "groups": conv.groups,
             "sizes": list(lowering.sizes),
         }
+        if isinstance(conv, TransposedConvolution):
+            geometry["transposed"] = True
+            geometry["output_padding"] = [w.output_padding for w in conv.windows]
         return cls(name, lowering.method.value, geometry)
 
 

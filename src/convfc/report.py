@@ -12,10 +12,11 @@ from rich.text import Text
 
 from convfc.convert import Conversion
 from convfc.differences import OutputDifference
-from convfc.geometry import Convolution, Same
+from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
 from convfc.planning import Fate, Layer
 from convfc.provenance import LayerRecord
+from convfc.transposed import TransposedConvolution
 from convfc.verify import Verdict, Verification
 
 _STYLES = {
@@ -66,7 +67,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
             f"{conv.weights:,}",
             _count(conv.multiply_adds(lowering.sizes)),
             _bytes(lowering.input_bytes(layer.site.itemsize)),
-            _bytes(lowering.patch_bytes(layer.site.itemsize)),
+            _patch_memory(lowering, layer.site.itemsize),
         )
     return table
 
@@ -78,7 +79,8 @@ def calculator_table(lowering: Lowering) -> Table:
     for name in ("what", "how", "result"):
         table.add_column(name, justify="right" if name == "result" else "left")
     axes = ["height", "width"] if conv.rank == 2 else [f"axis {i + 1}" for i in range(conv.rank)]
-    rows = zip(axes, conv.windows, lowering.sizes, lowering.pads, lowering.output, strict=True)
+    pads = lowering.pads or ()
+    rows = zip(axes, conv.windows, lowering.sizes, pads, lowering.output, strict=True)
     for axis, window, size, (before, after), output in rows:
         extent = str(window.kernel)
         if window.dilation > 1:
@@ -103,7 +105,7 @@ def calculator_table(lowering: Lowering) -> Table:
     )
     table.add_row("built by", "--patches auto", lowering.method.value)
     table.add_row("input memory", "float32", _bytes(lowering.input_bytes(4)))
-    table.add_row("patch matrix memory", "float32", _bytes(lowering.patch_bytes(4)))
+    table.add_row("patch matrix memory", "float32", _patch_memory(lowering, 4))
     return table
 
 
@@ -193,7 +195,7 @@ def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
     return site.name, f"{site.kind} {_describe(conv)}", flow
 
 
-def _describe(conv: Convolution) -> str:
+def _describe(conv: AnyConvolution) -> str:
     """Kernel, and whatever is not the default: `3x5, stride 2x1, dilation 2, same`."""
     parts = [_sizes(conv.kernel)]
     for name, values in (
@@ -211,6 +213,11 @@ def _describe(conv: Convolution) -> str:
         ends = [*(pads[0] for pads in explicit), *(pads[1] for pads in explicit)]
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
+    if isinstance(conv, TransposedConvolution):
+        parts[0] = f"transposed {parts[0]}"
+        added = [window.output_padding for window in conv.windows]
+        if any(added):
+            parts.append(f"output padding {_sizes(added)}")
     if conv.groups > 1:
         parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
     return ", ".join(parts)
@@ -230,6 +237,14 @@ def _sizes(sizes: Sequence[int | None]) -> str:
 
 def _count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
+
+
+def _patch_memory(lowering: Lowering, itemsize: int) -> str:
+    whole = _bytes(lowering.patch_bytes(itemsize))
+    blocks = len(lowering.blocks)
+    if not blocks:
+        return whole
+    return f"{whole}, in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
 
 
 def _bytes(number: int | None) -> str:
@@ -281,7 +296,7 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
     conv = lowering.convolution
     return {
         **LayerRecord.of("", lowering).geometry,
-        "pads": [list(pads) for pads in lowering.pads],
+        "pads": None if lowering.pads is None else [list(pads) for pads in lowering.pads],
         "output": list(lowering.output),
         "patches": lowering.method.value,
         "patch_matrix": list(lowering.patch_matrix),
@@ -290,6 +305,8 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
         "multiply_adds": conv.multiply_adds(lowering.sizes),
         "input_bytes": lowering.input_bytes(itemsize),
         "patch_bytes": lowering.patch_bytes(itemsize),
+        "blocks": len(lowering.blocks) or 1,
+        "block_bytes": lowering.block_bytes(itemsize),
     }
 
 

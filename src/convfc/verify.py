@@ -184,7 +184,7 @@ def pair(first: Path, second: Path | None) -> tuple[Path, Path]:
 def _row_bytes(sites: Sequence[Site]) -> int:
     """The most bytes that one sample's patches can take in the converted model."""
     sizes = [
-        layer.lowering.patch_bytes(layer.site.itemsize)
+        layer.lowering.block_bytes(layer.site.itemsize)
         for layer in plan(sites)
         if layer.lowering is not None
     ]

@@ -9,11 +9,12 @@ from typing import Any
 import keras
 from keras import layers
 
+from convfc.applying import apply
 from convfc.keras_model.ops import KerasOps, StockOps
 from convfc.keras_model.parameters import taken_over
 from convfc.keras_model.record import ZIP
 from convfc.keras_model.sites import is_graph
-from convfc.lowering import Lowering, PatchMethod, apply
+from convfc.lowering import Lowering, PatchMethod
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""

@@ -1,0 +1,234 @@
+"""What a lowering computes: patches + Dense, for tensors of any kind.
+
+With channels last, the patch matrix P has a row per output position and in it the column
+(i1, .., ir, c), in that order (Algorithm 1 of Ma & Lu, 2017). The filter matrix F is the kernel
+reshaped to (K, filters). The convolution is **y = P F + b**; with groups, one such product per
+block of channels.
+
+A transposed convolution is an ordinary one with a filter for each of its phases, whose output is
+interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase.
+
+`apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
+version of them, `NumpyOps`, is the executable meaning; the format packages bring their own and
+build graphs of nodes or layers with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes
+from convfc.lowering import Lowering, PatchMethod
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+class Ops(Protocol[T]):
+    """The operations that `apply` is made of, on tensors (batch, spatial axes.., channels).
+
+    `T` is whatever stands for a tensor: an array, a node's output, a symbolic layer output.
+    """
+
+    def pad(self, x: T, pads: Sequence[Sequence[Pads]]) -> T:
+        """Zeros (or what stands for zero) before and after each spatial axis.
+
+        An axis of n gets pads[n % len(pads)]; where there is more than one entry, n is not known
+        before run time.
+        """
+
+    def slice(self, x: T, slices: Sequence[slice]) -> T:
+        """One slice per spatial axis; a stop may count from the end, steps may exceed 1."""
+
+    def take(self, x: T, index: NDArray[np.int64]) -> T:
+        """Rows of axis 1 by a flat constant index."""
+
+    def concatenate(self, xs: Sequence[T], axis: int) -> T:
+        """Join along axis 1, the first spatial one, or -1, the channels."""
+
+    def reshape(self, x: T, shape: Sequence[int | None]) -> T:
+        """Reshape all but the batch axis.
+
+        A size is ``None`` where the axis in that place stays as it is, whatever its size; one may
+        be -1: what is left.
+        """
+
+    def transpose(self, x: T, order: Sequence[int]) -> T:
+        """Permute axes; axis 0, the batch, stays."""
+
+    def product(self, patches: T, convolution: Convolution) -> T:
+        """P F + b: (batch, spatial.., taps * channels) to (batch, spatial.., filters).
+
+        Called once per block of rows, always with the same kernel.
+        """
+
+
+def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters).
+
+    `ops` holds the kernel and the bias of `lowering.inner`.
+    """
+    convolution, inner = lowering.convolution, lowering.inner
+    if lowering.blocks:
+        padded, sizes = _padded(ops, x, lowering)
+        rest = [slice(0, None, 1)] * (inner.rank - 1)
+        pieces = []
+        for start, stop in lowering.blocks:
+            rows = inner.windows[0].span(start, stop)
+            piece = ops.slice(padded, [rows, *rest])
+            piece_sizes = (rows.stop - rows.start, *sizes[1:])
+            patches = _patches(ops, piece, inner.unpadded, piece_sizes, lowering.method)
+            pieces.append(ops.product(patches, inner))
+        y = ops.concatenate(pieces, 1)
+    else:
+        y = ops.product(patch_tensor(ops, x, lowering), inner)
+    if max(convolution.phases) > 1:
+        y = _interleave(ops, y, convolution, inner.output(lowering.sizes))
+    cuts = convolution.cuts(lowering.sizes)
+    return y if all(cut == slice(0, None, 1) for cut in cuts) else ops.slice(y, cuts)
+
+
+def _interleave(ops: Ops[T], y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
+    """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
+
+    All axes at once; axis by axis where more than one size is unknown. The axes that are done go
+    behind the others, so those that are yet to be done keep their places, and in the end all are
+    in order again.
+    """
+    rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
+    depth //= groups
+    at_once = rank if sizes.count(None) <= 1 else 1
+    todo = list(zip(sizes, convolution.phases, strict=True))
+    axes = list(sizes)
+    while todo:
+        now, todo = todo[:at_once], todo[at_once:]
+        phases = [phase for _, phase in now]
+        rest = math.prod(phase for _, phase in todo) * depth
+        y = ops.reshape(y, [*axes, groups, *phases, rest])
+        pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
+        order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
+        merged = [None if size is None else size * phase for size, phase in now]
+        axes = axes[at_once:] + merged
+        shape = [-1 if size is None else size for size in merged]
+        y = ops.reshape(ops.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
+    return y
+
+
+def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
+    padded, sizes = _padded(ops, x, lowering)
+    return _patches(ops, padded, lowering.inner.unpadded, sizes, lowering.method)
+
+
+def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
+    """The input with its pads, and its spatial sizes then."""
+    axes = list(zip(lowering.inner.windows, lowering.sizes, strict=True))
+    padding = [window.pads_by_remainder(size) for window, size in axes]
+    if any(pads != ((0, 0),) for pads in padding):
+        x = ops.pad(x, padding)
+    return x, tuple(
+        None if size is None else size + sum(pads[0])
+        for size, pads in zip(lowering.sizes, padding, strict=True)
+    )
+
+
+def _patches(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, method: PatchMethod) -> T:
+    """See `patch_tensor`: of an input of `sizes` and a convolution that pads no more."""
+    if method is PatchMethod.NONE:
+        return x
+    if method is PatchMethod.SLICE:
+        taps = [
+            ops.slice(x, [w.tap(i) for w, i in zip(convolution.windows, tap, strict=True)])
+            for tap in itertools.product(*map(range, convolution.kernel))
+        ]
+        return ops.concatenate(taps, -1) if len(taps) > 1 else taps[0]
+
+    # Both other methods are chosen for known sizes only.
+    known = [size for size in sizes if size is not None]
+    outputs = [size for size in convolution.output(sizes) if size is not None]
+    columns = convolution.taps * convolution.channels
+    if method is PatchMethod.GATHER:
+        pixels = ops.reshape(x, [math.prod(known), convolution.channels])
+        rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
+        return ops.reshape(rows, [*outputs, columns])
+
+    tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
+    if tiled != known:
+        x = ops.slice(x, [slice(0, size, 1) for size in tiled])
+    pairs = list(itertools.chain(*zip(outputs, convolution.kernel, strict=True)))
+    tiles = ops.reshape(x, [*pairs, convolution.channels])
+    last = 2 * convolution.rank + 1
+    order = [0, *range(1, last, 2), *range(2, last, 2), last]
+    return ops.reshape(ops.transpose(tiles, order), [*outputs, columns])
+
+
+def filter_matrices(kernel: Array, groups: int = 1) -> Array:
+    """The filter matrix of every block of channels.
+
+    Args:
+        kernel: (k1, .., kr, channels / groups, filters), channels last.
+        groups: number of blocks G.
+
+    Returns:
+        (G, K, filters / G). For one block, F = [0] is the kernel's own bytes.
+    """
+    patch_length = int(np.prod(kernel.shape[:-1]))
+    blocks = kernel.reshape(patch_length, groups, kernel.shape[-1] // groups)
+    return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
+
+
+class NumpyOps:
+    """`Ops` on numpy arrays: what a lowering means.
+
+    Args:
+        kernel: of `Lowering.inner`: (k1, .., kr, channels / groups, filters); see `inner_kernel`.
+        bias: of the same: (filters,), or ``None``; see `inner_bias`.
+    """
+
+    def __init__(self, kernel: Array, bias: Array | None = None) -> None:
+        self.kernel = kernel
+        self.bias = bias
+
+    def pad(self, x: Array, pads: Sequence[Sequence[Pads]]) -> Array:
+        """See `Ops.pad`."""
+        axes = zip(x.shape[1:-1], pads, strict=True)
+        return np.pad(x, [(0, 0), *(by[size % len(by)] for size, by in axes), (0, 0)])
+
+    def slice(self, x: Array, slices: Sequence[slice]) -> Array:
+        """See `Ops.slice`."""
+        cuts = (slice(None), *slices)
+        cut: Array = x[cuts]
+        return cut
+
+    def take(self, x: Array, index: NDArray[np.int64]) -> Array:
+        """See `Ops.take`."""
+        return np.take(x, index, axis=1)
+
+    def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
+        """See `Ops.concatenate`."""
+        return np.concatenate(xs, axis)
+
+    def reshape(self, x: Array, shape: Sequence[int | None]) -> Array:
+        """See `Ops.reshape`."""
+        sizes = [x.shape[i] if size is None else size for i, size in enumerate(shape, 1)]
+        return x.reshape(x.shape[0], *sizes)
+
+    def transpose(self, x: Array, order: Sequence[int]) -> Array:
+        """See `Ops.transpose`."""
+        return np.transpose(x, order)
+
+    def product(self, patches: Array, convolution: Convolution) -> Array:
+        """See `Ops.product`."""
+        groups = convolution.groups
+        lead = patches.shape[:-1]
+        blocks = patches.reshape(*lead, convolution.taps, groups, -1)
+        blocks = np.moveaxis(blocks, -2, 0).reshape(groups, -1, convolution.patch_length)
+        products = blocks @ filter_matrices(self.kernel, groups)
+        y: Array = np.moveaxis(products, 0, 1).reshape(*lead, convolution.filters)
+        return y if self.bias is None else y + self.bias
