@@ -15,8 +15,10 @@ Array = NDArray[Any]
 RANDOM = np.random.default_rng(5)
 
 
-def compare(a: Array, b: Array, batches: int = 1, **tolerance: float) -> OutputDifference:
-    comparison = Comparison("y", **tolerance)
+def compare(
+    a: Array, b: Array, batches: int = 1, rtol: float | None = None, atol: float | None = None
+) -> OutputDifference:
+    comparison = Comparison("y", rtol, atol)
     for x, y in zip(np.array_split(a, batches), np.array_split(b, batches), strict=True):
         comparison.add(x, y)
     return comparison.result()

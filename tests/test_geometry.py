@@ -13,9 +13,8 @@ from convfc.geometry import (
     Pads,
     Same,
     Window,
-    convolution,
-    named_padding,
 )
+from convfc.named import convolution, named_padding
 
 small = st.integers(1, 5)
 paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 4), st.integers(0, 4)))

@@ -19,6 +19,7 @@ FLOORS = {
     "errors": 0,
     "geometry": 0,
     "transposed": 0,
+    "named": 0,
     "lowering": 1,
     "applying": 1,
     "writing": 1,

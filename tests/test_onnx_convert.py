@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convfc
-from convfc import Convolution, Fate, PatchMethod, Same, Window, convolution
+from convfc import Convolution, PatchMethod, Same, Window, convolution
 from convfc.geometry import Sizes
 from tests.onnx_models import (
     attributes,
@@ -107,13 +107,16 @@ def test_opsets_and_their_operator_forms(tmp_path: Path, opset: int, patches: st
     assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
 
 
-def test_slices_with_a_stride_need_opset_10(tmp_path: Path) -> None:
-    conv = convolution([3], channels=1, filters=1, strides=[2])
-    path = conv_file(tmp_path / "m.onnx", conv, (None,), opset=9)
-    done = convfc.convert(path)
-    assert [layer.fate for layer in done.layers] == [Fate.LEFT]
-    assert "opset" in str(done.layers[0].reason)
-    converted(conv_file(tmp_path / "known.onnx", conv, (9,), opset=9))
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_before_opset_10_pooling_makes_the_steps_of_slices(tmp_path: Path, rank: int) -> None:
+    conv = convolution([3, 2, 1][:rank], channels=2, filters=3, strides=[2, 1, 3][:rank])
+    path = conv_file(tmp_path / "m.onnx", conv, (None,) * rank, opset=9)
+    out = converted(path)
+    for size in (5, 8):
+        x = integers([2, 2, *[size] * rank])
+        x[0, 0, 0] = np.nan
+        x[0, 1, 0] = -np.inf
+        assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0], equal_nan=True)
 
 
 GROUPED = convolution([2, 3], channels=4, filters=6, strides=[1, 2], groups=2)

@@ -156,17 +156,17 @@ def test_a_truncated_file_at_every_length(tmp_path: Path) -> None:
             convfc.shapes(path)
 
 
-def test_transposed_and_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
+def test_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "m.onnx", convolution([3], channels=2, filters=2), (5,))
 
     def add(model: onnx.ModelProto) -> None:
-        node = helper.make_node("ConvTranspose", ["y", "W", "B"], ["z"], name="up")
+        node = helper.make_node("DeformConv", ["y", "W", "o"], ["z"], name="moving")
         model.graph.node.append(node)
 
     done = convfc.convert(edited(path, add))
     assert [(layer.site.name, layer.reason) for layer in done.layers] == [
         ("conv", None),
-        ("up", "transposed convolutions are not covered yet"),
+        ("moving", "its taps move with the data: no matrix product expresses that"),
     ]
     assert not done.written
     assert not done.out.exists()

@@ -27,23 +27,13 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from convfc.geometry import (
-        AnyConvolution,
-        Convolution,
-        Same,
-        Window,
-        convolution,
-        named_padding,
-    )
+    from convfc.geometry import AnyConvolution, Convolution, Same, Window
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
+    from convfc.named import convolution, named_padding, named_transposed_window
     from convfc.planning import Fate, Layer, shapes
     from convfc.provenance import LayerRecord, Provenance
-    from convfc.transposed import (
-        TransposedConvolution,
-        TransposedWindow,
-        named_transposed_window,
-    )
+    from convfc.transposed import TransposedConvolution, TransposedWindow
     from convfc.verification import Verdict, Verification, verify, verify_folder
 
 __all__ = [
@@ -91,12 +81,13 @@ _HOMES = {
     "conversion": ["Conversion", "convert"],
     "differences": ["OutputDifference", "Witness"],
     "errors": [name for name in __all__ if name.endswith("Error")],
-    "geometry": ["AnyConvolution", "Convolution", "Same", "Window", "convolution", "named_padding"],
+    "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],
+    "named": ["convolution", "named_padding", "named_transposed_window"],
     "planning": ["Fate", "Layer", "shapes"],
     "provenance": ["LayerRecord", "Provenance"],
-    "transposed": ["TransposedConvolution", "TransposedWindow", "named_transposed_window"],
+    "transposed": ["TransposedConvolution", "TransposedWindow"],
     "verification": ["Verdict", "Verification", "verify", "verify_folder"],
 }
 

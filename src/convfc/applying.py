@@ -36,8 +36,12 @@ class Ops(Protocol[T]):
     `T` is whatever stands for a tensor: an array, a node's output, a symbolic layer output.
     """
 
-    def pad(self, x: T, pads: Sequence[Pads]) -> T:
-        """Zeros (or what stands for zero) before and after each spatial axis."""
+    def pad(self, x: T, pads: Sequence[Sequence[Pads]]) -> T:
+        """Zeros (or what stands for zero) before and after each spatial axis.
+
+        An axis of n gets pads[n % len(pads)]; where there is more than one entry, n is not known
+        before run time.
+        """
 
     def slice(self, x: T, slices: Sequence[slice]) -> T:
         """One slice per spatial axis; a stop may count from the end, steps may exceed 1."""
@@ -45,8 +49,8 @@ class Ops(Protocol[T]):
     def take(self, x: T, index: NDArray[np.int64]) -> T:
         """Rows of axis 1 by a flat constant index."""
 
-    def concatenate(self, xs: Sequence[T]) -> T:
-        """Join along the last axis."""
+    def concatenate(self, xs: Sequence[T], axis: int) -> T:
+        """Join along axis 1, the first spatial one, or -1, the channels."""
 
     def reshape(self, x: T, shape: Sequence[int | None]) -> T:
         """Reshape all but the batch axis.
@@ -59,7 +63,10 @@ class Ops(Protocol[T]):
         """Permute axes; axis 0, the batch, stays."""
 
     def product(self, patches: T, convolution: Convolution) -> T:
-        """P F + b: (batch, spatial.., taps * channels) to (batch, spatial.., filters)."""
+        """P F + b: (batch, spatial.., taps * channels) to (batch, spatial.., filters).
+
+        Called once per block of rows, always with the same kernel.
+        """
 
 
 def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
@@ -67,10 +74,22 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
 
     `ops` holds the kernel and the bias of `lowering.inner`.
     """
-    convolution = lowering.convolution
-    y = ops.product(patch_tensor(ops, x, lowering), lowering.inner)
+    convolution, inner = lowering.convolution, lowering.inner
+    if lowering.blocks:
+        padded, sizes = _padded(ops, x, lowering)
+        rest = [slice(0, None, 1)] * (inner.rank - 1)
+        pieces = []
+        for start, stop in lowering.blocks:
+            rows = inner.windows[0].span(start, stop)
+            piece = ops.slice(padded, [rows, *rest])
+            piece_sizes = (rows.stop - rows.start, *sizes[1:])
+            patches = _patches(ops, piece, inner.unpadded, piece_sizes, lowering.method)
+            pieces.append(ops.product(patches, inner))
+        y = ops.concatenate(pieces, 1)
+    else:
+        y = ops.product(patch_tensor(ops, x, lowering), inner)
     if max(convolution.phases) > 1:
-        y = _interleave(ops, y, convolution, lowering.inner.output(lowering.sizes))
+        y = _interleave(ops, y, convolution, inner.output(lowering.sizes))
     cuts = convolution.cuts(lowering.sizes)
     return y if all(cut == slice(0, None, 1) for cut in cuts) else ops.slice(y, cuts)
 
@@ -103,32 +122,44 @@ def _interleave(ops: Ops[T], y: T, convolution: AnyConvolution, sizes: Sizes) ->
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
-    convolution = lowering.inner
-    padding = convolution.pads(lowering.sizes)
-    assert padding is not None, "`lower` refuses pads that depend on an unknown size"  # noqa: S101 - a promise of the constructor, not input
-    if any(map(any, padding)):
+    padded, sizes = _padded(ops, x, lowering)
+    return _patches(ops, padded, lowering.inner.unpadded, sizes, lowering.method)
+
+
+def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
+    """The input with its pads, and its spatial sizes then."""
+    axes = list(zip(lowering.inner.windows, lowering.sizes, strict=True))
+    padding = [window.pads_by_remainder(size) for window, size in axes]
+    if any(pads != ((0, 0),) for pads in padding):
         x = ops.pad(x, padding)
-    if lowering.method is PatchMethod.NONE:
+    return x, tuple(
+        None if size is None else size + sum(pads[0])
+        for size, pads in zip(lowering.sizes, padding, strict=True)
+    )
+
+
+def _patches(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, method: PatchMethod) -> T:
+    """See `patch_tensor`: of an input of `sizes` and a convolution that pads no more."""
+    if method is PatchMethod.NONE:
         return x
-    if lowering.method is PatchMethod.SLICE:
+    if method is PatchMethod.SLICE:
         taps = [
             ops.slice(x, [w.tap(i) for w, i in zip(convolution.windows, tap, strict=True)])
             for tap in itertools.product(*map(range, convolution.kernel))
         ]
-        return ops.concatenate(taps) if len(taps) > 1 else taps[0]
+        return ops.concatenate(taps, -1) if len(taps) > 1 else taps[0]
 
     # Both other methods are chosen for known sizes only.
-    sizes = tuple(size for size in lowering.sizes if size is not None)
+    known = [size for size in sizes if size is not None]
     outputs = [size for size in convolution.output(sizes) if size is not None]
-    padded = [size + sum(pads) for size, pads in zip(sizes, padding, strict=True)]
     columns = convolution.taps * convolution.channels
-    if lowering.method is PatchMethod.GATHER:
-        pixels = ops.reshape(x, [int(np.prod(padded)), convolution.channels])
-        rows = ops.take(pixels, convolution.index_map(sizes).reshape(-1))
+    if method is PatchMethod.GATHER:
+        pixels = ops.reshape(x, [math.prod(known), convolution.channels])
+        rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
         return ops.reshape(rows, [*outputs, columns])
 
     tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
-    if tiled != padded:
+    if tiled != known:
         x = ops.slice(x, [slice(0, size, 1) for size in tiled])
     pairs = list(itertools.chain(*zip(outputs, convolution.kernel, strict=True)))
     tiles = ops.reshape(x, [*pairs, convolution.channels])
@@ -164,9 +195,10 @@ class NumpyOps:
         self.kernel = kernel
         self.bias = bias
 
-    def pad(self, x: Array, pads: Sequence[Pads]) -> Array:
+    def pad(self, x: Array, pads: Sequence[Sequence[Pads]]) -> Array:
         """See `Ops.pad`."""
-        return np.pad(x, [(0, 0), *pads, (0, 0)])
+        axes = zip(x.shape[1:-1], pads, strict=True)
+        return np.pad(x, [(0, 0), *(by[size % len(by)] for size, by in axes), (0, 0)])
 
     def slice(self, x: Array, slices: Sequence[slice]) -> Array:
         """See `Ops.slice`."""
@@ -178,9 +210,9 @@ class NumpyOps:
         """See `Ops.take`."""
         return np.take(x, index, axis=1)
 
-    def concatenate(self, xs: Sequence[Array]) -> Array:
+    def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
         """See `Ops.concatenate`."""
-        return np.concatenate(xs, axis=-1)
+        return np.concatenate(xs, axis)
 
     def reshape(self, x: Array, shape: Sequence[int | None]) -> Array:
         """See `Ops.reshape`."""

@@ -273,8 +273,8 @@ def _calculate(
 ) -> None:
     from convfc import arguments
     from convfc.errors import UsageError
-    from convfc.geometry import convolution
     from convfc.lowering import Refusal, lower
+    from convfc.named import convolution
 
     *sizes, channels = arguments.dims(size)
     if not sizes:

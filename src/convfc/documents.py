@@ -50,7 +50,7 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
     conv = lowering.convolution
     return {
         **LayerRecord.of("", lowering).geometry,
-        "pads": [list(pads) for pads in lowering.pads],
+        "pads": None if lowering.pads is None else [list(pads) for pads in lowering.pads],
         "output": list(lowering.output),
         "patches": lowering.method.value,
         "patch_matrix": list(lowering.patch_matrix),
@@ -59,6 +59,8 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
         "multiply_adds": conv.multiply_adds(lowering.sizes),
         "input_bytes": lowering.input_bytes(itemsize),
         "patch_bytes": lowering.patch_bytes(itemsize),
+        "blocks": len(lowering.blocks) or 1,
+        "block_bytes": lowering.block_bytes(itemsize),
     }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,14 @@ class Window(AnyWindow):
             total = max(covered - size, 0)
         return self.padding.split(total)
 
+    def pads_by_remainder(self, size: int | None) -> tuple[Pads, ...]:
+        """Zeros before and after, by size % stride: one entry where they are the same for all."""
+        pads = self.pads(size)
+        if pads is not None:
+            return (pads,)
+        sizes = (remainder or self.stride for remainder in range(self.stride))
+        return tuple(pads for pads in map(self.pads, sizes) if pads is not None)
+
     def output(self, size: int | None) -> int | None:
         """Number of positions on an axis of `size` (equations 5 and 6 of Ma & Lu).
 
@@ -118,6 +126,10 @@ class Window(AnyWindow):
                 f"the window spans {self.extent} but the padded axis has only {padded}"
             )
         return (padded - self.extent) // self.stride + 1
+
+    def span(self, start: int, stop: int) -> slice:
+        """What positions from `start` to before `stop` see of the padded axis."""
+        return slice(start * self.stride, (stop - 1) * self.stride + self.extent, 1)
 
     def tap(self, tap: int) -> slice:
         """Where one tap lands over all positions: a strided slice of the padded axis.
@@ -259,6 +271,12 @@ class Convolution(AnyConvolution):
         """See `AnyConvolution.inner`: itself."""
         return self
 
+    @property
+    def unpadded(self) -> Convolution:
+        """The same on an input that has its pads already."""
+        windows = [replace(window, padding=(0, 0)) for window in self.windows]
+        return replace(self, windows=tuple(windows))
+
     def index_map(self, sizes: Sequence[int]) -> NDArray[np.int64]:
         """The index map (equation 8): which padded pixel each tap sees at each position.
 
@@ -286,69 +304,3 @@ def product(sizes: Sizes) -> int | None:
     """Product of sizes; ``None`` if one of them is unknown."""
     known = [size for size in sizes if size is not None]
     return math.prod(known) if len(known) == len(sizes) else None
-
-
-def named_padding(name: str, kernel: int, dilation: int = 1) -> Pads | Same:
-    """Padding of one axis by its name in the field.
-
-    Args:
-        name: "valid" (none), "same", "same_lower", "causal" (all before, so that no position sees
-            a later one), "half" (extent // 2 on both sides) or "full" (extent - 1 on both sides).
-        kernel: number of taps.
-        dilation: step between taps.
-
-    Raises:
-        GeometryError: an unknown name.
-    """
-    extent = Window(kernel, dilation=dilation).extent
-    paddings: dict[str, Pads | Same] = {
-        "valid": (0, 0),
-        "same": Same.UPPER,
-        "same_lower": Same.LOWER,
-        "causal": (extent - 1, 0),
-        "half": (extent // 2, extent // 2),
-        "full": (extent - 1, extent - 1),
-    }
-    if name not in paddings:
-        raise GeometryError(f"unknown padding {name!r}; known: {', '.join(paddings)}")
-    return paddings[name]
-
-
-def convolution(
-    kernel: Sequence[int],
-    *,
-    channels: int,
-    filters: int,
-    strides: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
-    padding: str | Sequence[Pads] = "valid",
-    groups: int = 1,
-) -> Convolution:
-    """A `Convolution` from lists with one entry per spatial axis.
-
-    Args:
-        kernel: taps per axis.
-        channels: channels of the input.
-        filters: channels of the output.
-        strides: ones when left out.
-        dilations: ones when left out.
-        padding: a name that `named_padding` knows, or the pads of each axis.
-        groups: blocks of channels.
-
-    Raises:
-        GeometryError: see `Window` and `Convolution`; also lists of different lengths.
-    """
-    rank = len(kernel)
-    strides = strides or [1] * rank
-    dilations = dilations or [1] * rank
-    if isinstance(padding, str):
-        # A list that is too short is found below, whatever this makes of it.
-        pairs = zip(kernel, dilations, strict=False)
-        paddings: Sequence[Pads | Same] = [named_padding(padding, *pair) for pair in pairs]
-    else:
-        paddings = list(padding)
-    for name, given in (("dilations", dilations), ("strides", strides), ("pads", paddings)):
-        if len(given) != rank:
-            raise GeometryError(f"{len(given)} {name} given for {rank} spatial axes")
-    windows = map(Window, kernel, strides, dilations, paddings)
-    return Convolution(tuple(windows), channels, filters, groups)

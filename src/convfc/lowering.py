@@ -5,7 +5,7 @@ What a lowering computes is in `convfc.applying`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes, product
@@ -41,11 +41,14 @@ class Lowering:
         convolution: the geometry.
         sizes: spatial input sizes, ``None`` where unknown.
         method: never AUTO: the method that was chosen.
+        block: rows of output positions, along the first axis, that are computed at once. Patches
+            of so many rows exist at the same time; ``None`` for all.
     """
 
     convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
+    block: int | None = None
 
     @property
     def inner(self) -> Convolution:
@@ -53,11 +56,12 @@ class Lowering:
         return self.convolution.inner(self.sizes)
 
     @property
-    def pads(self) -> tuple[Pads, ...]:
-        """Zeros around the input per axis, or what a transposed convolution crops off."""
-        pads = self.convolution.pads(self.sizes)
-        assert pads is not None, "`lower` refuses pads that depend on an unknown size"  # noqa: S101 - a promise of the constructor, not input
-        return pads
+    def pads(self) -> tuple[Pads, ...] | None:
+        """Zeros around the input per axis, or what a transposed convolution crops off.
+
+        ``None`` if they depend on an unknown size and are found at run time.
+        """
+        return self.convolution.pads(self.sizes)
 
     @property
     def output(self) -> Sizes:
@@ -88,7 +92,24 @@ class Lowering:
         rows, columns = self.patch_matrix
         return None if rows is None else rows * columns * itemsize
 
+    def block_bytes(self, itemsize: int) -> int | None:
+        """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
+        whole, rows = self.patch_bytes(itemsize), self.inner.output(self.sizes)[0]
+        if whole is None or rows is None or self.block is None:
+            return whole
+        return whole // rows * self.block
 
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """First row of each block and the row behind its last; empty where there is but one."""
+        rows = self.inner.output(self.sizes)[0]
+        if rows is None or self.block is None:
+            return []
+        return [(start, min(start + self.block, rows)) for start in range(0, rows, self.block)]
+
+
+_LARGEST_BLOCK = 2**28
+"""Bytes of patches for one sample up to which they are made at once: 256 MB."""
 _SMALL_INDEX_MAP = 2**16
 """Entries up to which AUTO gathers: 256 KB in the file, which a few slices do not take."""
 _LARGEST_INDEX_MAP = 2**22
@@ -100,6 +121,7 @@ def lower(
     sizes: Sizes,
     patches: PatchMethod = PatchMethod.AUTO,
     available: frozenset[PatchMethod] = frozenset(PatchMethod),
+    itemsize: int = 4,
 ) -> Lowering | Refusal:
     """Choose how a convolution's patches are built.
 
@@ -112,16 +134,16 @@ def lower(
         sizes: spatial input sizes, ``None`` where unknown.
         patches: the method that the user asked for.
         available: the methods that the model's format can hold.
+        itemsize: bytes of a number in the patches, by which they are cut into blocks.
 
     Returns:
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
 
     Raises:
-        GeometryError: the window does not fit the sizes.
+        GeometryError: the window does not fit the sizes, or what is to be cropped off depends on
+            an unknown one.
     """
     convolution.output(sizes)
-    if convolution.pads(sizes) is None:
-        return Refusal("its padding depends on a size that is unknown before run time")
     inner = convolution.inner(sizes)
     order = [PatchMethod.NONE, patches]
     if patches is PatchMethod.AUTO:
@@ -134,10 +156,19 @@ def lower(
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
         if misfit is None:
-            return Lowering(convolution, sizes, method)
+            whole = Lowering(convolution, sizes, method)
+            return replace(whole, block=_block(whole, itemsize))
         refusals.append(f"{method.value} {misfit}")
     remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
     return Refusal("; ".join(refusals[1:]) + remedy)
+
+
+def _block(lowering: Lowering, itemsize: int) -> int | None:
+    """Rows whose patches may exist at once, where not all may."""
+    size, rows = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)[0]
+    if size is None or rows is None or size <= _LARGEST_BLOCK:
+        return None
+    return max(rows * _LARGEST_BLOCK // size, 1)
 
 
 def _misfit(method: PatchMethod, convolution: Convolution, sizes: Sizes) -> str | None:

@@ -79,7 +79,7 @@ def _layer(site: Site, patches: PatchMethod) -> Layer:
     if site.convolution is None:
         return Layer(site, Fate.LEFT, reason=site.reason)
     try:
-        lowering = lower(site.convolution, site.sizes, patches, site.methods)
+        lowering = lower(site.convolution, site.sizes, patches, site.methods, site.itemsize)
     except GeometryError as error:
         return Layer(site, Fate.LEFT, reason=str(error))
     if isinstance(lowering, Refusal):

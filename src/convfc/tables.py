@@ -66,7 +66,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
             f"{conv.weights:,}",
             _count(conv.multiply_adds(lowering.sizes)),
             _bytes(lowering.input_bytes(layer.site.itemsize)),
-            _bytes(lowering.patch_bytes(layer.site.itemsize)),
+            _patch_memory(lowering, layer.site.itemsize),
         )
     return table
 
@@ -78,7 +78,8 @@ def calculator_table(lowering: Lowering) -> Table:
     for name in ("what", "how", "result"):
         table.add_column(name, justify="right" if name == "result" else "left")
     axes = ["height", "width"] if conv.rank == 2 else [f"axis {i + 1}" for i in range(conv.rank)]
-    rows = zip(axes, conv.windows, lowering.sizes, lowering.pads, lowering.output, strict=True)
+    pads = lowering.pads or ()
+    rows = zip(axes, conv.windows, lowering.sizes, pads, lowering.output, strict=True)
     for axis, window, size, (before, after), output in rows:
         extent = str(window.kernel)
         if window.dilation > 1:
@@ -103,7 +104,7 @@ def calculator_table(lowering: Lowering) -> Table:
     )
     table.add_row("built by", "--patches auto", lowering.method.value)
     table.add_row("input memory", "float32", _bytes(lowering.input_bytes(4)))
-    table.add_row("patch matrix memory", "float32", _bytes(lowering.patch_bytes(4)))
+    table.add_row("patch matrix memory", "float32", _patch_memory(lowering, 4))
     return table
 
 
@@ -266,6 +267,14 @@ def _sizes(sizes: Sequence[int | None]) -> str:
 
 def _count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
+
+
+def _patch_memory(lowering: Lowering, itemsize: int) -> str:
+    whole = _bytes(lowering.patch_bytes(itemsize))
+    blocks = len(lowering.blocks)
+    if not blocks:
+        return whole
+    return f"{whole}, in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
 
 
 def _bytes(number: int | None) -> str:

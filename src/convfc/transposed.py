@@ -197,36 +197,3 @@ class TransposedConvolution(AnyConvolution):
     def cuts(self, sizes: Sizes) -> tuple[slice, ...]:
         """See `AnyConvolution.cuts`."""
         return tuple(w.cut(size) for w, size in zip(self.windows, sizes, strict=True))
-
-
-def named_transposed_window(
-    name: str,
-    kernel: int,
-    stride: int = 1,
-    dilation: int = 1,
-    output_padding: int | None = None,
-) -> TransposedWindow:
-    """One axis of a transposed convolution as Keras says it.
-
-    Args:
-        name: "valid" or "same".
-        kernel: number of taps.
-        stride: step between windows in the output.
-        dilation: step between taps.
-        output_padding: positions to add to the output: of all windows, or of the one position
-            (two for an even window) that "same" leaves of the last window. ``None`` fills the
-            last stride.
-
-    Raises:
-        GeometryError: an unknown name.
-    """
-    extent = AnyWindow(kernel, dilation=dilation).extent
-    if name not in ("valid", "same"):
-        raise GeometryError(f"unknown padding {name!r}; known: valid, same")
-    padding: Pads | Same = Same.UPPER if name == "same" else (0, 0)
-    if output_padding is None:
-        output_padding = max(stride - extent, 0)
-    elif name == "same":
-        excess = extent - extent % 2 - output_padding
-        padding, output_padding = Same.UPPER.split(max(excess, 0)), max(-excess, 0)
-    return TransposedWindow(kernel, stride, dilation, padding, output_padding)

@@ -136,10 +136,10 @@ def verify(
     )
     feeds = feed(samples=samples)
     if b.provenance is None or rtol is not None or atol is not None:
-        outputs = _compare(a, b, feeds, rtol, atol, progress)
-        reason = next((f"output '{out.name}': {out.reason}" for out in outputs if out.reason), None)
+        found = _compare(a, b, feeds, rtol, atol, progress)
+        reason = next((f"output '{out.name}': {out.reason}" for out in found if out.reason), None)
         verdict = Verdict.EQUIVALENT if reason is None else Verdict.NOT_EQUIVALENT
-        return result(verdict, reason, outputs=outputs, samples=feeds.rows, fed=feeds.said)
+        return result(verdict, reason, outputs=found, samples=feeds.rows, fed=feeds.said)
 
     few = feed(samples=min(samples, _MEASURED))
     differences, layers = _prove(a, b, few, np.random.default_rng(seed), quick, notes, progress)
@@ -285,7 +285,7 @@ def pair(first: Path, second: Path | None) -> tuple[Path, Path]:
 def _row_bytes(sites: Sequence[Site]) -> int:
     """The most bytes that one sample's patches can take in the converted model."""
     sizes = [
-        layer.lowering.patch_bytes(layer.site.itemsize)
+        layer.lowering.block_bytes(layer.site.itemsize)
         for layer in plan(sites)
         if layer.lowering is not None
     ]

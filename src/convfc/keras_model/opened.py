@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.reading import brief, load, with_suffix
-from convfc.keras_model.record import write_provenance
+from convfc.keras_model.reading import brief, load
+from convfc.keras_model.record import HDF5, drop_optimizer, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
+from convfc.keras_model.staging import with_suffix
 from convfc.lowering import Lowering
 from convfc.model import Feed, Port, Site
 from convfc.provenance import Provenance
@@ -111,6 +112,8 @@ class KerasModel:
             named = with_suffix(path, self._format)
             try:
                 keras.saving.save_model(model, named)
+                if self._format == HDF5:
+                    drop_optimizer(named)
                 write_provenance(named, self._format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error

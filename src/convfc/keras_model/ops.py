@@ -39,6 +39,7 @@ class StockOps:
         self._dtype = dtype
         self._rank = rank
         self._parameters = parameters
+        self._dense: Any = None
         self._made = 0
 
     def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -47,9 +48,9 @@ class StockOps:
         name = f"{self._name}_{kind.__name__.lower()}_{self._made}"
         return kind(*args, **{"name": name, "dtype": self._dtype, **kwargs})
 
-    def pad(self, x: Tensor, pads: Sequence[Pads]) -> Tensor:
-        """See `Ops.pad`."""
-        return self._along_axes(_PADDING, x, list(pads))
+    def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
+        """See `Ops.pad`; a `Site` has no convolution where pads depend on an unknown size."""
+        return self._along_axes(_PADDING, x, [only for (only,) in pads])
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
         """See `Ops.slice`: cropping, then pooling of single numbers for the steps."""
@@ -76,9 +77,9 @@ class StockOps:
         """See `Ops.take`."""
         raise NotImplementedError("no stock layer gathers; Site.methods does not offer it")
 
-    def concatenate(self, xs: Sequence[Tensor]) -> Tensor:
+    def concatenate(self, xs: Sequence[Tensor], axis: int) -> Tensor:
         """See `Ops.concatenate`."""
-        return self.layer(layers.Concatenate)(list(xs))
+        return self.layer(layers.Concatenate, axis=axis)(list(xs))
 
     def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
         """See `Ops.reshape`; one size may be unknown."""
@@ -91,22 +92,28 @@ class StockOps:
     def product(self, patches: Tensor, convolution: Convolution) -> Tensor:
         """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
         groups, filters = convolution.groups, convolution.filters
+        if self._dense is None:
+            self._dense = self._weighted(convolution, self._sizes(patches))
+        if groups == 1:
+            return self._dense(patches)
+        split = self._regroup(patches, (convolution.taps, groups, convolution.channels // groups))
+        return self._regroup(self._dense(split), (filters,))
+
+    def _weighted(self, convolution: Convolution, sizes: list[Any]) -> Any:
+        """The layer with the weights; all blocks of rows share it."""
+        groups, filters = convolution.groups, convolution.filters
         if groups == 1:
             shapes = (convolution.patch_length, filters), (filters,)
-            return self.layer(layers.Dense, filters, name=self._name, **self._parameters(*shapes))(
-                patches
-            )
+            return self.layer(layers.Dense, filters, name=self._name, **self._parameters(*shapes))
         inner, outer = convolution.channels // groups, filters // groups
         space = "xyz"[: self._rank]
-        dense = self.layer(
+        return self.layer(
             layers.EinsumDense,
             f"b{space}tgi,tigo->b{space}go",
-            (*self._sizes(patches), groups, outer),
+            (*sizes, groups, outer),
             name=self._name,
             **self._parameters((convolution.taps, inner, groups, outer), (groups, outer)),
         )
-        split = self._regroup(patches, (convolution.taps, groups, inner))
-        return self._regroup(dense(split), (filters,))
 
     def _along_axes(self, kinds: Sequence[type[Any]], x: Tensor, amounts: list[Pads]) -> Tensor:
         if self._rank == 1:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
-import numpy as np
 
-from convfc.errors import UnsupportedModelError
+from convfc.errors import FileError, UnsupportedModelError
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.record import HDF5, ZIP, Envelope, read_envelope
-
-_SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
+from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, Envelope, read_envelope
+from convfc.keras_model.staging import Staged, staged
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Loaded:
     Attributes:
         model: as Keras loads it, compiled if the file says so.
         envelope: what the file says beside it.
-        notes: what loading had to give up, a sentence each.
+        notes: what loading had to change or give up, a sentence each.
     """
 
     model: Any
@@ -48,64 +46,54 @@ def load(path: Path) -> Loaded:
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
             "replace it by a stock layer and save the model again"
         )
-    # Keras goes by the file's name, convfc by its bytes: a link has the name that Keras expects.
-    with tempfile.TemporaryDirectory(prefix="convfc-") as folder, overheard() as said:
-        named = path
-        if with_suffix(path, envelope.file_format) != path:
-            named = Path(folder, f"model{envelope.file_format}")
-            named.symlink_to(path.resolve())
+    notes: list[str] = []
+    with overheard() as said, _staged(path, envelope) as stage:
+        if stage.done:
+            by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
+            notes.append(f"Brought a file of {by} up to date: {'; '.join(stage.done)}.")
+        notes += stage.cautions
         try:
-            model = keras.saving.load_model(named, compile=True, safe_mode=True)
+            model = keras.saving.load_model(stage.path, compile=True, safe_mode=True)
         except Exception as uncompilable:
             try:
-                model = keras.saving.load_model(named, compile=False, safe_mode=True)
+                model = keras.saving.load_model(stage.path, compile=False, safe_mode=True)
             except Exception as error:
                 raise _refusal(path, error, envelope.version) from error
-            note = (
+            notes.append(
                 f"Its training setup could not be read ({brief(uncompilable)}); "
                 "the converted file will not be compiled."
             )
-            return Loaded(model, envelope, (note,))
-    if envelope.file_format == HDF5 and model.compiled:
-        restored = _restore_optimizer(model, path)
-    else:
-        restored = not any("optimizer" in message for message in said)
-    if not restored:
-        note = "Keras could not restore the optimizer's state; training would start afresh."
-        return Loaded(model, envelope, (note,))
-    return Loaded(model, envelope, ())
+    if model.compiled and envelope.file_format == HDF5:
+        # Keras builds the optimizer for the variables that the model holds itself, which are none.
+        with overheard():
+            model.compile_from_config(model.get_compile_config())
+        if _was_trained(path):
+            notes.append("Keras restores no optimizer from HDF5; training would start it afresh.")
+    elif any("optimizer" in message for message in said):
+        notes.append("Keras could not restore the optimizer's state; training would start afresh.")
+    return Loaded(model, envelope, tuple(notes))
 
 
-def _restore_optimizer(model: Any, path: Path) -> bool:
-    """Read the optimizer's state from an HDF5 file; false if it does not fit.
+def _was_trained(path: Path) -> bool:
+    """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
+    kept: list[h5py.Dataset] = []
 
-    Keras writes it but, up to 3.15 at least, fails to read it back: it builds the optimizer for
-    the variables that the model holds itself, which are none.
-    """
+    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        kept.extend([item] if isinstance(item, h5py.Dataset) else [])
+
     with h5py.File(path) as file:
-        group = file.get("optimizer_weights")
-        if group is None:
-            return True
-        # Keras cuts a list that is too long for one attribute into several: names0, names1, ..
-        chunks = [name for name in group.attrs if name.startswith("weight_names")]
-        chunks.sort(key=lambda name: int(name.removeprefix("weight_names") or 0))
-        names = [name for chunk in chunks for name in group.attrs[chunk]]
-        values = [np.asarray(group[name]) for name in names]
-    with overheard():
-        model.compile_from_config(model.get_compile_config())
-    variables = model.optimizer.variables
-    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-        return False
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return True
+        if OPTIMIZER_WEIGHTS in file:
+            file[OPTIMIZER_WEIGHTS].visititems(visit)
+    return len(kept) > 2
 
 
-def with_suffix(path: Path, file_format: str) -> Path:
-    """`path`, or a neighbour of it, with a name that tells Keras the format."""
-    if path.name.endswith(_SUFFIXES[file_format]):
-        return path
-    return path.with_name(path.name + file_format)
+@contextmanager
+def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
+    try:
+        with staged(path, envelope) as found:
+            yield found
+    except OSError as error:
+        raise FileError(f"{path}: no room for a copy of it that is up to date: {error}") from error
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -143,18 +131,12 @@ _UNKNOWN_NAME = re.compile(
 def _refusal(path: Path, error: Exception, version: str) -> UnsupportedModelError:
     """What a failure of Keras's loader means to a person."""
     unknown = _UNKNOWN_NAME.search(str(error))
-    if version.startswith(("1.", "2.")):
-        return UnsupportedModelError(
-            f"{path}: written by an older Keras ({version}); "
-            f"Keras {keras.__version__} cannot read it: {brief(error)}\n"
-            "convfc cannot read it yet: re-save it with a current Keras"
-        )
     if unknown:
         kind = unknown["old"] or unknown["new"]
         return UnsupportedModelError(
             f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know\n"
-            "Call convfc from Python, after importing the module that registers it "
-            "with keras.saving.register_keras_serializable"
+            "Register it with @keras.saving.register_keras_serializable() in a module of yours, "
+            "and name that with --import MODULE"
         )
     return UnsupportedModelError(
         f"{path}: written by Keras {version or '?'}; "

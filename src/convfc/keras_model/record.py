@@ -16,6 +16,18 @@ from convfc.provenance import KEY, Provenance
 HDF5, ZIP = ".h5", ".keras"
 """The two formats, named by the suffix by which Keras tells them apart."""
 
+CONFIG = "config.json"
+"""The member of a zip with the model's configuration."""
+
+WEIGHTS = "model.weights.h5"
+"""The member of a zip with the weights."""
+
+MODEL_CONFIG, TRAINING_CONFIG = "model_config", "training_config"
+"""The attributes of an HDF5 file with the configurations."""
+
+OPTIMIZER_WEIGHTS = "optimizer_weights"
+"""The group of an HDF5 file with the optimizer's state."""
+
 _MEMBER = f"{KEY}.json"
 
 
@@ -26,14 +38,21 @@ class Envelope:
     Attributes:
         file_format: `HDF5` or `ZIP`.
         config: the model's configuration, as Keras wrote it.
+        training: what it was compiled with, as Keras wrote it; ``None`` if it was not.
         version: of the Keras that wrote it; empty if the file does not say.
         provenance: convfc's record, if convfc made the file.
     """
 
     file_format: str
     config: dict[str, Any]
+    training: dict[str, Any] | None
     version: str
     provenance: Provenance | None
+
+    @property
+    def is_old(self) -> bool:
+        """Whether a Keras before 3 wrote it."""
+        return self.version.split(".")[0] in ("", "0", "1", "2")
 
 
 def read_envelope(path: Path) -> Envelope:
@@ -64,6 +83,18 @@ def read_provenance(path: Path) -> Provenance | None:
     return read_envelope(path).provenance
 
 
+def drop_optimizer(path: Path) -> None:
+    """Take the optimizer's state out of an HDF5 file.
+
+    Keras writes it, but whoever loads the file with it cannot go on training.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with h5py.File(path, "r+") as file:
+        file.pop(OPTIMIZER_WEIGHTS, None)
+
+
 def write_provenance(path: Path, file_format: str, provenance: Provenance) -> None:
     """Store the record in a file that Keras wrote.
 
@@ -81,8 +112,8 @@ def write_provenance(path: Path, file_format: str, provenance: Provenance) -> No
 
 def _read_hdf5(path: Path) -> Envelope:
     with h5py.File(path) as file:
-        attributes = {name: file.attrs.get(name) for name in ("model_config", "keras_version", KEY)}
-    config, version, record = attributes.values()
+        names = (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
+        config, training, version, record = (file.attrs.get(name) for name in names)
     if config is None:
         raise FileError(
             f"{path}: holds weights and no model; "
@@ -90,18 +121,20 @@ def _read_hdf5(path: Path) -> Envelope:
         )
     if isinstance(version, bytes):
         version = version.decode()
-    return Envelope(HDF5, json.loads(config), version or "", _provenance(record, path))
+    setup = None if training is None else json.loads(training)
+    return Envelope(HDF5, json.loads(config), setup, version or "", _provenance(record, path))
 
 
 def _read_zip(path: Path) -> Envelope:
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-        if "config.json" not in members:
-            raise FileError(f"{path}: a zip file with no Keras model in it (no config.json)")
-        config = json.loads(archive.read("config.json"))
+        if CONFIG not in members:
+            raise FileError(f"{path}: a zip file with no Keras model in it (no {CONFIG})")
+        config = json.loads(archive.read(CONFIG))
         metadata = json.loads(archive.read("metadata.json"))
         record = archive.read(_MEMBER) if _MEMBER in members else None
-    return Envelope(ZIP, config, metadata.get("keras_version", ""), _provenance(record, path))
+    version = metadata.get("keras_version", "")
+    return Envelope(ZIP, config, config.get("compile_config"), version, _provenance(record, path))
 
 
 def _provenance(record: str | bytes | None, path: Path) -> Provenance | None:

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 from keras import layers
 
-from convfc.geometry import Convolution, convolution
+from convfc.geometry import Convolution
 from convfc.keras_model.record import HDF5
 from convfc.lowering import PatchMethod
 from convfc.model import Site
+from convfc.named import convolution
 
 _PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -62,6 +63,9 @@ class Place:
             return Site(self.name, kind, None, reason=reason)
         conv = _convolution(self.layer)
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
+        if conv.pads(sizes) is None:
+            reason = "its padding depends on a size that is unknown before run time"
+            return Site(self.name, kind, None, reason=reason)
         dtype = self.layer.compute_dtype
         methods = frozenset(PatchMethod)
         positions = conv.positions(sizes)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from convfc.onnx_model.sites import Body, Place, is_convolution, label, places
+from convfc.onnx_model.operators import is_convolution
+from convfc.onnx_model.sites import Body, Place, label, places
 from convfc.provenance import KEY
 
 

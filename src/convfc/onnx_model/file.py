@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 from convfc.lowering import Lowering, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin
 from convfc.onnx_model.cutting import cut
+from convfc.onnx_model.operators import is_convolution, known_shape
 from convfc.onnx_model.reading import external_tensors, read, read_proto
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.sites import (
     Place,
-    is_convolution,
-    known_shape,
     label,
     numpy_name,
     places,

@@ -1,4 +1,4 @@
-"""Turning a Conv node into patches + MatMul, in place."""
+"""Turning a convolution node into patches + MatMul, in place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import onnx_ir as ir
 
 from convfc.applying import apply
-from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
-from convfc.onnx_model.emitting import Emitter, Names, OnnxOps
-from convfc.onnx_model.sites import Place, label
+from convfc.onnx_model.emitting import Emitter, Names
+from convfc.onnx_model.operators import is_integer, operands
+from convfc.onnx_model.ops import IntegerOps, OnnxOps
+from convfc.onnx_model.sites import Place
 
 
 def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) -> None:
@@ -24,25 +25,22 @@ def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) ->
     names = Names(model)
     constants: dict[Any, ir.Value] = {}
     for place, lowering in lowerings.values():
-        kernel = place.node.inputs[1]
-        _rewrite_node(Emitter(place, names, constants), lowering)
-        if kernel is not None:
-            _drop_if_unused(kernel)
+        given = operands(place.node)
+        _rewrite_node(Emitter(place, names, constants), lowering, given)
+        for value in given.values():
+            _drop_if_unused(value)
 
 
-def _rewrite_node(emit: Emitter, lowering: Lowering) -> None:
+def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
     """Put the chain before the node and make the node its end.
 
     The node keeps its name, its output and its metadata: whoever refers to them still finds them.
     """
     node, rank = emit.place.node, lowering.convolution.rank
-    x, kernel, bias = (*node.inputs, None)[:3]
-    if x is None or kernel is None:
-        raise UnsupportedModelError(f"{label(node)}: it has no input or no kernel")
     channels_last = [0, *range(2, rank + 2), 1]
     channels_first = [0, rank + 1, *range(1, rank + 1)]
-    ops = OnnxOps(emit, kernel, bias, rank)
-    y = apply(ops, emit.transpose(x, channels_last), lowering)
+    ops = (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, given)
+    y = apply(ops, emit.transpose(given["x"], channels_last), lowering)
     node.op_type = "Transpose"
     node.attributes.clear()
     node.attributes.add(ir.AttrInt64s("perm", channels_first))
@@ -51,7 +49,7 @@ def _rewrite_node(emit: Emitter, lowering: Lowering) -> None:
 
 
 def _drop_if_unused(value: ir.Value) -> None:
-    """Remove a kernel that no node reads any more, unless callers see it."""
+    """Remove a constant that no node reads any more, unless callers see it."""
     if value.uses() or value.is_graph_input() or value.is_graph_output():
         return
     producer, graph = value.producer(), value.graph

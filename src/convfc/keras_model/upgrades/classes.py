@@ -1,0 +1,146 @@
+"""Classes, their modules and their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras import initializers, layers
+
+Config = dict[str, Any]
+
+_MODELS = {"Model": "functional", "Functional": "functional", "Sequential": "sequential"}
+_CONVOLUTIONS = (
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "Conv1DTranspose",
+    "Conv2DTranspose",
+    "Conv3DTranspose",
+)
+_SPATIAL_DROPOUT = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+_KERNEL = (*_CONVOLUTIONS[:4],)
+"""They have a depthwise kernel and a pointwise one; what was said of a third meant nothing."""
+
+_ANY = object()
+
+
+_SAYS_NOTHING: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
+    "groups": (_CONVOLUTIONS, (1, None)),
+    "kernel_initializer": (_KERNEL, (_ANY,)),
+    "kernel_regularizer": (_KERNEL, (_ANY,)),
+    "kernel_constraint": (_KERNEL, (_ANY,)),
+    "time_major": (_RECURRENT, (False, None)),
+    "implementation": ((*_RECURRENT, "GRUCell", "LSTMCell"), (_ANY,)),
+    "trainable": (_SPATIAL_DROPOUT, (True,)),
+    "noise_shape": (_SPATIAL_DROPOUT, (None,)),
+    "renorm": (("BatchNormalization",), (False, None)),
+    "virtual_batch_size": (("BatchNormalization",), (None,)),
+    "fused": (("BatchNormalization",), (_ANY,)),
+    "mode": (("BatchNormalization",), (0,)),
+    "input_length": (("Embedding",), (_ANY,)),
+}
+"""Per argument that Keras 3 lacks: the classes that had it, and its values that change nothing."""
+
+_EVERYWHERE = ("batch_input_shape", "input_dtype")
+"""Arguments of any layer that only say what its input looks like, which its graph says too."""
+
+_RENAMED = {
+    ("LeakyReLU", "alpha"): "negative_slope",
+    ("InputLayer", "batch_input_shape"): "batch_shape",
+}
+
+
+def objects(config: Any) -> Iterator[Config]:
+    """Every class with arguments in a configuration, outer ones first: layers, initializers, .."""
+    if isinstance(config, dict):
+        if isinstance(config.get("class_name"), str) and "config" in config:
+            yield config
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            yield from objects(value)
+
+
+def arguments(config: Any) -> Iterator[tuple[str, Config]]:
+    """The class and the arguments of every object that has some."""
+    for found in objects(config):
+        if isinstance(found["config"], dict):
+            yield found["class_name"], found["config"]
+
+
+def name_lists(config: Config) -> bool:
+    """Up to Keras 2.2.2 the configuration of a Sequential was the list of its layers."""
+    changed = False
+    for found in objects(config):
+        if found["class_name"] == "Sequential" and isinstance(found["config"], list):
+            found["config"] = {"name": "sequential", "layers": found["config"]}
+            changed = True
+    return changed
+
+
+def name_modules(config: Config) -> bool:
+    """Keras 3 finds a class by its module: 2.15 knew others, and earlier ones named none."""
+    changed = False
+    for found in objects(config):
+        kind, package = found["class_name"], found.get("registered_name")
+        if package not in (None, kind):
+            continue
+        if kind in _MODELS:
+            kind = "Functional" if kind == "Model" else kind
+            new: Config = {"class_name": kind, "module": f"keras.src.models.{_MODELS[kind]}"}
+        elif isinstance(getattr(layers, kind, None), type):
+            new = {"module": "keras.layers"}
+        else:
+            continue
+        new["registered_name"] = None
+        changed |= found.get("module") != new["module"]
+        found.update(new)
+    return changed
+
+
+def drop_arguments(config: Config) -> bool:
+    """Arguments that are gone, where their value changes nothing; else Keras refuses them."""
+    changed = False
+    for kind, given in arguments(config):
+        for name in list(given):
+            kinds, values = _SAYS_NOTHING.get(name, ((), ()))
+            idle = kind in kinds and (_ANY in values or given[name] in values)
+            idle |= name in _EVERYWHERE and hasattr(layers, kind) and kind != "InputLayer"
+            idle |= name == "dtype" and hasattr(initializers, kind)
+            if idle:
+                del given[name]
+                changed = True
+    return changed
+
+
+def rename_arguments(config: Config) -> bool:
+    """Arguments with another name or default, and values with another form."""
+    changed = False
+    for kind, given in arguments(config):
+        if kind == "GRU" and "reset_after" not in given:
+            given["reset_after"] = False
+            changed = True
+        for name in list(given):
+            new_name, value = _RENAMED.get((kind, name), name), given[name]
+            if name == "axis" and isinstance(value, list) and len(value) == 1:
+                value = value[0]  # of a BatchNormalization
+            elif kind == "VarianceScaling" and (name, value) == ("distribution", "normal"):
+                value = "truncated_normal"
+            if (new_name, value) != (name, given[name]):
+                del given[name]
+                given[new_name] = value
+                changed = True
+    return changed
+
+
+def use_other_sigmoid(config: Config) -> list[str]:
+    """Names of layers with a hard_sigmoid, which Keras 3 draws with another slope."""
+    return [
+        given.get("name", kind)
+        for kind, given in arguments(config)
+        if "hard_sigmoid" in (given.get("activation"), given.get("recurrent_activation"))
+    ]

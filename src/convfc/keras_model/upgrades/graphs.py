@@ -1,0 +1,123 @@
+"""How layers are put together: inputs, names, calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from convfc.keras_model.upgrades.classes import objects
+
+Config = dict[str, Any]
+
+
+def make_inputs(config: Config) -> bool:
+    """In Keras 2 the first layer of a Sequential could say what its input looks like."""
+    changed = False
+    for model in objects(config):
+        if model["class_name"] != "Sequential" or not model["config"].get("layers"):
+            continue
+        stack = model["config"]["layers"]
+        first = stack[0].get("config", {})
+        if stack[0].get("class_name") == "InputLayer" or "batch_input_shape" not in first:
+            continue
+        dtype = first.get("input_dtype") or first.get("dtype") or "float32"
+        if stack[0]["class_name"] == "Embedding":
+            dtype = "int32" if "input_dtype" not in first else dtype
+        stack.insert(
+            0,
+            {
+                "class_name": "InputLayer",
+                "module": "keras.layers",
+                "registered_name": None,
+                "config": {
+                    "batch_shape": first["batch_input_shape"],
+                    "dtype": dtype if isinstance(dtype, str) else "float32",
+                    "name": f"{first['name']}_input",
+                },
+            },
+        )
+        changed = True
+    return changed
+
+
+def rename_layers(config: Config) -> bool:
+    """Keras 3 keeps '/' in names for paths."""
+    names = {
+        found["config"]["name"]
+        for found in objects(config)
+        if isinstance(found["config"], dict) and isinstance(found["config"].get("name"), str)
+    }
+    taken = set(names)
+    new_names = {}
+    for name in sorted(name for name in names if "/" in name):
+        new = name.replace("/", "_")
+        while new in taken:
+            new += "_"
+        taken.add(new)
+        new_names[name] = new
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [renamed(inner) for inner in value]
+        return new_names.get(value, value) if isinstance(value, str) else value
+
+    if new_names:
+        config.update(renamed(config))
+    return bool(new_names)
+
+
+def graphs(config: Any) -> Iterator[Config]:
+    """The configurations of all Functional models, outer ones first."""
+    for found in objects(config):
+        inner = found["config"]
+        if isinstance(inner, dict) and {"layers", "input_layers", "output_layers"} <= set(inner):
+            yield inner
+
+
+def count_calls(config: Config) -> bool:
+    """In Keras 2 a nested model counted its own making as its first call.
+
+    Keras 3 does so for a Functional model too, but only where it is an output of the outer one.
+    """
+    changed = False
+    for graph in graphs(config):
+        kinds = {layer["name"]: layer["class_name"] for layer in graph["layers"]}
+        inner = [ref for layer in graph["layers"] for ref in references(layer["inbound_nodes"])]
+        outer = list(references(graph["output_layers"]))
+        for name, kind in kinds.items():
+            if kind not in ("Functional", "Sequential"):
+                continue
+            calls = [ref for ref in (*inner, *outer) if ref[0] == name]
+            first = min((ref[1] for ref in calls), default=0)
+            for ref in calls:
+                own = kind == "Functional" and any(ref is output for output in outer)
+                changed |= first != own
+                ref[1] += own - first
+    return changed
+
+
+def references(nodes: Any) -> Iterator[list[Any]]:
+    """Every mention of a layer's output, [name, call, output, ..], in a layer's calls."""
+    if isinstance(nodes, list):
+        if len(nodes) in (3, 4) and isinstance(nodes[0], str):
+            yield nodes
+            nodes = nodes[3:]
+        for value in nodes:
+            yield from references(value)
+    elif isinstance(nodes, dict):
+        for value in nodes.values():
+            yield from references(value)
+
+
+def unwrap_singles(config: Config) -> bool:
+    """Keras 2 took a list of one tensor for that tensor."""
+    changed = False
+    for graph in graphs(config):
+        for key in ("input_layers", "output_layers"):
+            tensors = graph[key]
+            if isinstance(tensors, list) and len(tensors) == 1 and isinstance(tensors[0], list):
+                graph[key] = tensors[0]
+                changed = True
+    return changed

@@ -1,0 +1,181 @@
+"""`convfc.applying.Ops` on ONNX values: each call adds nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from convfc.geometry import Convolution, Pads
+from convfc.lowering import Lowering
+from convfc.onnx_model.emitting import Emitter, constant_of
+from convfc.onnx_model.kernels import filter_matrix, phase_bias
+
+_END = np.iinfo(np.int64).max
+
+
+class OnnxOps:
+    """Operations around a product of floating-point numbers.
+
+    Args:
+        emitter: where the nodes go.
+        lowering: the layer.
+        given: its inputs by their roles.
+    """
+
+    def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
+        self._emit = emitter
+        self._lowering = lowering
+        self._given = given
+        self._rank = lowering.convolution.rank
+
+    def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
+        """See `Ops.pad`; sizes that are not known before run time need opset 11.
+
+        The pads of all axes and remainders form one table, of which each axis takes a row.
+        """
+        emit = self._emit
+        table = [((0, 0),), *pads, ((0, 0),)]
+        counts = [len(rows) for rows in table]
+        flat = [row for rows in table for row in rows]
+        if len(flat) == len(table):
+            return emit.pad(x, [*(row[0] for row in flat), *(row[1] for row in flat)], self._zero)
+        firsts = np.cumsum([0, *counts[:-1]])
+        remainders = emit.node("Mod", emit.node("Shape", x), emit.integers(counts, "strides"))
+        rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
+        chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
+        return emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
+
+    def slice(self, x: ir.Value, slices: Sequence[slice]) -> ir.Value:
+        """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""
+        emit = self._emit
+        old = emit.place.opset < 10
+        steps = [cut.step for cut in slices]
+        # An axis that is taken whole needs no mention.
+        whole = [slice(0, None, 1), *([slice(0, None, step) for step in steps] if old else [])]
+        cuts = {axis: cut for axis, cut in enumerate(slices, 1) if cut not in whole}
+        starts = [cut.start for cut in cuts.values()]
+        ends = [_END if cut.stop is None else cut.stop for cut in cuts.values()]
+        if not old:
+            if not cuts:
+                return x
+            lists = {"starts": starts, "ends": ends, "axes": list(cuts)}
+            lists["steps"] = [cut.step for cut in cuts.values()]
+            return emit.node("Slice", x, *(emit.integers(v, role) for role, v in lists.items()))
+        if cuts:
+            x = emit.node("Slice", x, starts=starts, ends=ends, axes=list(cuts))
+        if max(steps) == 1:
+            return x
+        last = self._rank + 1
+        first = emit.transpose(x, [0, last, *range(1, last)])
+        ones = [1] * self._rank
+        kept = emit.node("AveragePool", first, kernel_shape=ones, strides=steps)
+        return emit.transpose(kept, [0, *range(2, last + 1), 1])
+
+    def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
+        """See `Ops.take`."""
+        narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
+        return self._emit.node("Gather", x, self._emit.integers(narrow, "index_map"), axis=1)
+
+    def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
+        """See `Ops.concatenate`."""
+        return self._emit.node("Concat", *xs, axis=axis % (self._rank + 2))
+
+    def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
+        """See `Ops.reshape`."""
+        return self._emit.reshape(x, [0, *(size or 0 for size in shape)])
+
+    def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
+        """See `Ops.transpose`."""
+        return self._emit.transpose(x, order)
+
+    def product(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
+        """See `Ops.product`.
+
+        With groups, the block axis goes before the last spatial one and the product runs over all
+        blocks at once; the zeros in the shapes leave every spatial size open.
+        """
+        emit, rank, groups = self._emit, convolution.rank, convolution.groups
+        if groups == 1:
+            return self._finish(self._multiply(patches))
+        keep = [0] * (rank + 1)
+        depth = convolution.channels // groups
+        split = emit.reshape(patches, [*keep, convolution.taps, groups, depth])
+        order = [*range(rank), rank + 2, rank, rank + 1, rank + 3]
+        blocks = emit.transpose(split, order)
+        flat = emit.reshape(blocks, [*keep, 0, convolution.patch_length])
+        y = emit.transpose(self._multiply(flat), [*range(rank), rank + 1, rank, rank + 2])
+        return self._finish(emit.reshape(y, [*keep, convolution.filters]))
+
+    @cached_property
+    def _matrix(self) -> ir.Value:
+        return filter_matrix(self._emit, self._given["kernel"], self._lowering)
+
+    @property
+    def _zero(self) -> ir.Value | None:
+        """What pads are filled with; ``None`` for the number zero."""
+        return None
+
+    def _multiply(self, patches: ir.Value) -> ir.Value:
+        """The product of patches, or of blocks of them, with the filter matrix."""
+        return self._emit.node("MatMul", patches, self._matrix)
+
+    def _finish(self, y: ir.Value) -> ir.Value:
+        """Whatever follows the product."""
+        bias = self._given.get("bias")
+        if bias is None:
+            return y
+        return self._emit.add(y, phase_bias(self._emit, bias, self._lowering))
+
+
+class IntegerOps(OnnxOps):
+    """Operations around an exact product of 8-bit integers (ConvInteger, QLinearConv)."""
+
+    @property
+    def _zero(self) -> ir.Value | None:
+        given = self._given
+        if "x_zero" in given:
+            return given["x_zero"]
+        dtype = given["x"].dtype or ir.DataType.UINT8
+        return self._emit.numbers(np.zeros((), dtype.numpy()), "zero")
+
+    def _multiply(self, patches: ir.Value) -> ir.Value:
+        zeros = [self._given.get("x_zero"), self._kernel_zero]
+        return self._emit.node("MatMulInteger", patches, self._matrix, *zeros)
+
+    @property
+    def _kernel_zero(self) -> ir.Value | None:
+        """The kernel's zero points; with groups, those of a block are a row."""
+        zero = self._given.get("kernel_zero")
+        conv = self._lowering.convolution
+        per_filter = zero is not None and zero.shape is not None and zero.shape.rank() == 1
+        if zero is None or not per_filter or conv.groups == 1 or zero.shape == (1,):
+            return zero
+        return self._emit.reshape(zero, [conv.groups, 1, conv.filters // conv.groups])
+
+    def _finish(self, y: ir.Value) -> ir.Value:
+        """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""
+        emit, given = self._emit, self._given
+        if "bias" in given:
+            y = emit.add(y, given["bias"])
+        if "y_scale" not in given:
+            return y
+        scaled = emit.node("Mul", emit.cast(y, ir.DataType.FLOAT), self._multiplier)
+        one = emit.numbers(np.array(1, np.float32), "one")
+        return emit.node("QuantizeLinear", scaled, one, given["y_zero"])
+
+    @property
+    def _multiplier(self) -> ir.Value:
+        """(x_scale * kernel_scale) / y_scale in float32, in this order, as onnxruntime does."""
+        scales = [self._given[role] for role in ("x_scale", "kernel_scale", "y_scale")]
+        tensors = [constant_of(scale) for scale in scales]
+        x, kernel, y = (None if tensor is None else tensor.numpy() for tensor in tensors)
+        if x is None or kernel is None or y is None:
+            both = self._emit.node("Mul", scales[0], scales[1])
+            return self._emit.node("Div", both, scales[2])
+        multiplier: NDArray[Any] = x * kernel / y
+        return self._emit.numbers(np.asarray(multiplier, np.float32), "multiplier")

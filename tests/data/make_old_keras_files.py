@@ -1,0 +1,136 @@
+"""Writes the models of old_keras.zip: run it with an old Keras or TensorFlow, in a folder.
+
+    python make_old_keras_files.py            # tensorflow 2.x, its own keras
+    python make_old_keras_files.py --keras    # standalone keras 2.x
+
+Each model is written as `<name>_<keras version>.h5` (and `.keras`, from 2.12 on), beside an
+`.npz` with inputs i0, i1, .. and the outputs o0, o1, .. that this Keras computed for them.
+It runs on Python 3.6, so it is written for that.
+"""
+
+import sys
+
+import numpy as np
+
+if "--keras" in sys.argv:
+    import keras
+
+    version = keras.__version__
+else:
+    import tensorflow as tf
+    from tensorflow import keras
+
+    newer = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 6)
+    version = (__import__("keras") if newer else keras).__version__.replace("-tf", "")
+
+layers = keras.layers
+rng = np.random.RandomState(0)
+
+
+def integers(*shape):
+    return rng.randint(-3, 4, shape).astype("float32")
+
+
+def write(name, model, *inputs):
+    values = []
+    for variable, value in zip(model.weights, model.get_weights()):
+        low = 1 if "variance" in variable.name else -2
+        values.append(rng.randint(low, 3, value.shape).astype("float32"))
+    model.set_weights(values)
+    outputs = model.predict(list(inputs))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    arrays = {"i%d" % i: x for i, x in enumerate(inputs)}
+    arrays.update({"o%d" % i: y for i, y in enumerate(outputs)})
+    np.savez("%s_%s.npz" % (name, version), **arrays)
+    model.save("%s_%s.h5" % (name, version))
+    if tuple(map(int, version.split(".")[:2])) >= (2, 12):
+        model.save("%s_%s.keras" % (name, version))
+
+
+def mobile():
+    image = layers.Input((9, 8, 2), name="image")
+    x = layers.Conv2D(3, (3, 2), strides=(2, 2), padding="same", use_bias=False)(image)
+    x = layers.BatchNormalization()(x)
+    x = layers.ReLU(6.0)(x)
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    x = layers.DepthwiseConv2D((3, 2), padding="same", depth_multiplier=2)(x)
+    x = layers.LeakyReLU(alpha=0.5)(x)
+    x = layers.SeparableConv2D(4, (2, 3), depth_multiplier=2)(x)
+    x = layers.Dropout(0.5)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    y = layers.Dense(3, kernel_initializer="he_normal", kernel_regularizer="l2")(x)
+    model = keras.Model(image, y)
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    model.fit(integers(4, 9, 8, 2), integers(4, 3), verbose=0)
+    write("mobile", model, integers(4, 9, 8, 2))
+
+
+def nested():
+    left, right = layers.Input((6, 5, 2), name="left"), layers.Input((6, 5, 2), name="right")
+    inside = layers.Input((6, 5, 2))
+    inner = keras.Model([inside], [layers.Conv2D(3, 2, activation="relu")(inside)], name="inner")
+    conv = layers.Conv2D(2, 2, padding="same", input_shape=(5, 4, 3))
+    stack = keras.Sequential([conv, layers.Activation("relu")], name="stack")
+    shared = layers.Conv2D(3, 1, name="block/shared")
+    x = layers.Add(name="scope/add")([shared(stack(inner(left))), shared(stack(inner(right)))])
+    a, b = layers.Input((5, 4, 3)), layers.Input((5, 4, 3))
+    two = keras.Model([a, b], [layers.Multiply()([a, b]), layers.Conv2D(2, 3)(b)], name="two")
+    p, q = two([x, x])
+    model = keras.Model([left, right], [layers.Flatten()(p), layers.Flatten()(q)])
+    write("nested", model, integers(2, 6, 5, 2), integers(2, 6, 5, 2))
+
+
+def timed():
+    conv = layers.Conv2D(2, 2, activation="relu")
+    model = keras.Sequential()
+    model.add(layers.TimeDistributed(conv, input_shape=(4, 6, 5, 1)))
+    model.add(layers.TimeDistributed(layers.Flatten()))
+    model.add(layers.Bidirectional(layers.LSTM(3, return_sequences=True)))
+    model.add(layers.GRU(2))
+    model.compile("rmsprop", "binary_crossentropy", metrics=["accuracy"])
+    write("timed", model, integers(2, 4, 6, 5, 1))
+
+
+def transposed():
+    model = keras.Sequential()
+    model.add(layers.Dense(24, input_shape=(3,)))
+    model.add(layers.Reshape((3, 4, 2)))
+    model.add(layers.Conv2DTranspose(3, (4, 3), strides=(2, 3), padding="same", name="up"))
+    model.add(layers.Conv2DTranspose(2, 3, strides=2, name="up2"))
+    model.add(layers.Activation("tanh"))
+    model.compile("sgd", "mse")
+    write("transposed", model, integers(2, 3))
+
+
+def operations():
+    image = layers.Input((6, 5, 2))
+    x = layers.Conv2D(3, 2)(image)
+    x = tf.nn.relu(x * 2.0 + 1.0) - x
+    x = tf.concat([x, 3.0 - x], axis=-1)
+    x = tf.transpose(tf.pad(x, [[0, 0], [1, 1], [0, 1], [0, 0]]), [0, 2, 1, 3])
+    y = tf.reshape(x, (-1, 5 * 7 * 6))
+    x = tf.reduce_mean(x, axis=[1, 2])
+    model = keras.Model(image, [layers.Dense(2)(x / 4.0), layers.Dense(2)(y)])
+    write("operations", model, integers(2, 6, 5, 2))
+
+
+def recurrent():
+    words = layers.Input((7,), dtype="int32")
+    x = layers.Embedding(9, 4, input_length=7)(words)
+    x = layers.Conv1D(3, 3, padding="causal", dilation_rate=2)(x)
+    x = layers.SpatialDropout1D(0.2)(x)
+    x = layers.MaxPooling1D(2)(x)
+    x = layers.LSTM(3, return_sequences=True)(x)
+    x = layers.GRU(3)(x)
+    x = layers.PReLU()(x)
+    limit = keras.constraints.MaxNorm(2)
+    model = keras.Model(words, layers.Dense(1, activation="sigmoid", kernel_constraint=limit)(x))
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
+    model.compile(optimizer, "binary_crossentropy", metrics=["acc"])
+    write("recurrent", model, rng.randint(0, 9, (2, 7)).astype("int32"))
+
+
+for make in (mobile, nested, timed, transposed, recurrent):
+    make()
+if "--keras" not in sys.argv:
+    operations()

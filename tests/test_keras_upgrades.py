@@ -1,0 +1,385 @@
+"""Files of Keras 2: each difference by itself, and whole files that old versions wrote.
+
+tests/data/make_old_keras_files.py made the files; their outputs beside them are those of the
+Keras that wrote them.
+"""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from convfc.errors import UnsupportedModelError
+from convfc.keras_model import open_keras
+from convfc.keras_model.upgrades import (
+    MODEL_STEPS,
+    TRAINING_STEPS,
+    classes,
+    graphs,
+    operations,
+    training,
+    upgrade,
+    weights,
+)
+from tests.keras_models import convert, stock
+
+OLD = Path(__file__).with_name("data") / "old_keras.zip"
+
+
+def layer(kind: str, *nodes: Any, **config: Any) -> dict[str, Any]:
+    return {"class_name": kind, "config": config, "inbound_nodes": list(nodes)} | (
+        {"name": config["name"]} if "name" in config else {}
+    )
+
+
+def functional(*stack: Any, inputs: Any, outputs: Any, name: str = "net") -> dict[str, Any]:
+    inner = {"name": name, "layers": list(stack), "input_layers": inputs, "output_layers": outputs}
+    return {"class_name": "Functional", "config": inner}
+
+
+def changed(step: Any, config: dict[str, Any]) -> Any:
+    """What a step makes of a configuration; done a second time, it has nothing to do."""
+    config = copy.deepcopy(config)
+    assert step(config)
+    again = copy.deepcopy(config)
+    assert not step(again)
+    assert again == config
+    return config
+
+
+def test_upgrade_leaves_the_original_and_names_the_steps() -> None:
+    config = {"class_name": "Model", "config": {"layers": []}}
+    before = copy.deepcopy(config)
+    new, done = upgrade(config, MODEL_STEPS)
+    assert config == before != new
+    assert done == ("named the modules of classes as Keras 3 does",)
+    assert upgrade({"loss": "mean_squared_error"}, TRAINING_STEPS)[1] == ()
+
+
+def test_name_lists() -> None:
+    stack = [layer("Dense", units=2)]
+    new = changed(classes.name_lists, {"class_name": "Sequential", "config": stack})
+    assert new["config"] == {"name": "sequential", "layers": stack}
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "expected"),
+    [
+        ("Model", None, ("Functional", "keras.src.models.functional")),
+        (
+            "Functional",
+            "keras.src.engine.functional",
+            ("Functional", "keras.src.models.functional"),
+        ),
+        ("Sequential", "keras", ("Sequential", "keras.src.models.sequential")),
+        ("Conv2D", None, ("Conv2D", "keras.layers")),
+    ],
+)
+def test_name_modules(kind: str, module: str | None, expected: tuple[str, str]) -> None:
+    config = {"class_name": kind, "config": {}} | ({"module": module} if module else {})
+    new = changed(classes.name_modules, config)
+    assert (new["class_name"], new["module"]) == expected
+
+
+def test_custom_classes_keep_their_modules() -> None:
+    config = {"class_name": "Conv2D", "config": {}, "module": "m", "registered_name": "my>Conv2D"}
+    assert not classes.name_modules(config)
+    assert not classes.name_modules({"class_name": "Fancy", "config": {}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "kept"),
+    [
+        ("DepthwiseConv2D", {"groups": 1, "strides": 2}, {"strides": 2}),
+        ("Conv2DTranspose", {"groups": 1}, {}),
+        ("SeparableConv2D", {"kernel_initializer": "zeros", "filters": 1}, {"filters": 1}),
+        ("LSTM", {"time_major": False, "implementation": 2}, {}),
+        ("TimeDistributed", {"batch_input_shape": [None, 3]}, {}),
+        ("GlorotUniform", {"seed": 1, "dtype": "float32"}, {"seed": 1}),
+        ("SpatialDropout2D", {"trainable": True, "noise_shape": None, "rate": 0.1}, {"rate": 0.1}),
+    ],
+)
+def test_drop_arguments(kind: str, given: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert changed(classes.drop_arguments, layer(kind, **given))["config"] == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("Conv2D", {"groups": 1, "dtype": "float32"}),
+        ("DepthwiseConv2D", {"groups": 2}),
+        ("LSTM", {"time_major": True}),
+        ("Fancy", {"batch_input_shape": [1]}),
+    ],
+)
+def test_arguments_that_say_something_stay(kind: str, given: dict[str, Any]) -> None:
+    assert not classes.drop_arguments(layer(kind, **given))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("LeakyReLU", {"alpha": 0.5}, {"negative_slope": 0.5}),
+        ("InputLayer", {"batch_input_shape": [None, 2]}, {"batch_shape": [None, 2]}),
+        ("BatchNormalization", {"axis": [3]}, {"axis": 3}),
+        (
+            "VarianceScaling",
+            {"distribution": "normal"},
+            {"distribution": "truncated_normal"},
+        ),
+        ("GRU", {"units": 2}, {"units": 2, "reset_after": False}),
+    ],
+)
+def test_rename_arguments(kind: str, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert changed(classes.rename_arguments, layer(kind, **given))["config"] == expected
+
+
+def test_make_inputs() -> None:
+    stack = [layer("Conv2D", name="conv", batch_input_shape=[None, 4, 3, 1], dtype="float64")]
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": stack}}
+    first, _ = changed(graphs.make_inputs, config)["config"]["layers"]
+    assert first["class_name"] == "InputLayer"
+    assert first["config"] == {
+        "batch_shape": [None, 4, 3, 1],
+        "dtype": "float64",
+        "name": "conv_input",
+    }
+
+
+def test_rename_layers() -> None:
+    config = functional(
+        layer("InputLayer", name="x"),
+        layer("Conv2D", [["x", 0, 0, {}]], name="a/b"),
+        layer("Conv2D", [["a/b", 0, 0, {}]], name="a_b"),
+        inputs=[["x", 0, 0]],
+        outputs=[["a_b", 0, 0], ["a/b", 0, 0]],
+    )
+    new = changed(graphs.rename_layers, config)["config"]
+    assert [layer["name"] for layer in new["layers"]] == ["x", "a_b_", "a_b"]
+    assert [layer["config"]["name"] for layer in new["layers"]] == ["x", "a_b_", "a_b"]
+    assert new["layers"][2]["inbound_nodes"] == [[["a_b_", 0, 0, {}]]]
+    assert new["output_layers"] == [["a_b", 0, 0], ["a_b_", 0, 0]]
+
+
+def test_count_calls_and_unwrap_singles() -> None:
+    inner = functional(layer("InputLayer", name="i"), inputs=[["i", 0, 0]], outputs=[["i", 0, 0]])
+    config = functional(
+        layer("InputLayer", name="x"),
+        {**inner, "name": "net", "inbound_nodes": [[["x", 0, 0, {}]], [["x", 0, 0, {}]]]},
+        {**layer("Sequential", [["net", 2, 0, {}]]), "name": "stack"},
+        inputs=[["x", 0, 0]],
+        outputs=[["net", 1, 0], ["stack", 1, 0]],
+        name="outer",
+    )
+    assert graphs.count_calls(config)
+    new = config["config"]
+    assert new["layers"][2]["inbound_nodes"] == [[["net", 1, 0, {}]]]
+    assert new["output_layers"] == [["net", 1, 0], ["stack", 0, 0]]
+    new = changed(graphs.unwrap_singles, config)["config"]
+    assert new["input_layers"] == ["x", 0, 0]
+    assert len(new["output_layers"]) == 2
+    assert new["layers"][1]["config"]["output_layers"] == ["i", 0, 0]
+
+
+def _node(op: str, *constants: Any, tensors: int = 1) -> dict[str, Any]:
+    held = {str(tensors + place): value for place, value in enumerate(constants)}
+    node = {"op": op, "input": ["_"] * (tensors + len(constants)), "attr": {}}
+    refs = [["x", 0, 0, {}] for _ in range(tensors)]
+    return layer("TensorFlowOpLayer", refs, name="op", node_def=node, constants=held, **KEPT)
+
+
+def _function(name: str, *node: Any) -> dict[str, Any]:
+    return layer("TFOpLambda", list(node), name="op", function=name, **KEPT)
+
+
+KEPT = {"trainable": True, "dtype": "float32"}
+SCALED = {"scale": 1.0, "offset": -2.0}
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "config"),
+    [
+        (_node("Sub", 2.0), "Rescaling", SCALED),
+        (_function("math.subtract", "x", 0, 0, {"y": 2.0}), "Rescaling", SCALED),
+        (
+            _function("math.subtract", "_CONSTANT_VALUE", -1, 2.0, {"y": ["x", 0, 0]}),
+            "Rescaling",
+            {"scale": -1.0, "offset": 2.0},
+        ),
+        (_node("RealDiv", 4.0), "Rescaling", {"scale": 0.25, "offset": 0.0}),
+        (_node("AddV2", tensors=2), "Add", {}),
+        (_function("__operators__.add", "x", 0, 0, {"y": ["x", 0, 0]}), "Add", {}),
+        (_node("Relu6"), "Activation", {"activation": "relu6"}),
+        (_node("ConcatV2", 1, tensors=2), "Concatenate", {"axis": 1}),
+        (
+            _function("concat", ["x", 0, 0, {"axis": 1}], ["x", 0, 0, {"axis": 1}]),
+            "Concatenate",
+            {"axis": 1},
+        ),
+        (
+            _node("Mean", [1, 2]),
+            "GlobalAveragePooling2D",
+            {"data_format": "channels_last", "keepdims": False},
+        ),
+        (
+            _node("Pad", [[0, 0], [1, 2], [0, 0]]),
+            "ZeroPadding1D",
+            {"padding": [1, 2], "data_format": "channels_last"},
+        ),
+        (_node("Transpose", [0, 2, 1]), "Permute", {"dims": [2, 1]}),
+        (_node("Reshape", [-1, 3, 2]), "Reshape", {"target_shape": [3, 2]}),
+    ],
+)
+def test_replace_operations(operation: Any, kind: str, config: dict[str, Any]) -> None:
+    graph = functional(
+        layer("InputLayer", name="x"), operation, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]]
+    )
+    made = changed(operations.replace_operations, graph)["config"]["layers"][1]
+    assert made["class_name"] == kind
+    assert made["config"] == {"name": "op", **KEPT, **config}
+    assert {tuple(ref[:3]) for ref in made["inbound_nodes"][0]} == {("x", 0, 0)}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        _node("Mean", [0, 1]),
+        _node("Transpose", [1, 0]),
+        _node("Reshape", [3, 2]),
+        _node("Pad", [[1, 0], [1, 2], [0, 0]]),
+        _node("Maximum", 1.0),
+        _node("Einsum"),
+        _function("math.truediv", "_CONSTANT_VALUE", -1, 2.0, {"y": ["x", 0, 0]}),
+        layer("SlicingOpLambda", ["x", 0, 0, {}], name="op", function="getitem", **KEPT),
+    ],
+)
+def test_operations_without_a_stock_layer_stay(operation: Any) -> None:
+    graph = functional(operation, inputs=[], outputs=[])
+    assert not operations.replace_operations(graph)
+    assert [name for name, _ in operations.left_over(graph)] == ["op"]
+
+
+def test_optimizer_arguments() -> None:
+    config = {"optimizer_config": {"class_name": "SGD", "config": {"lr": 0.1, "decay": 0.0}}}
+    new = changed(training.rename_optimizer, config)
+    assert new["optimizer_config"]["config"] == {"learning_rate": 0.1}
+    config["optimizer_config"]["config"]["decay"] = 0.5  # type: ignore[index]
+    new = changed(training.rename_optimizer, config)
+    schedule = new["optimizer_config"]["config"]["learning_rate"]
+    assert schedule["class_name"] == "InverseTimeDecay"
+    assert schedule["config"] == {
+        "initial_learning_rate": 0.1,
+        "decay_steps": 1,
+        "decay_rate": 0.5,
+    }
+
+
+def test_optimizer_modules() -> None:
+    optimizer = {"class_name": "SGD", "config": {}, "module": "keras.optimizers.experimental"}
+    new = changed(training.rename_optimizer, {"optimizer": optimizer})
+    assert new["optimizer"]["module"] == "keras.optimizers"
+
+
+def test_losses() -> None:
+    auto = {"class_name": "Huber", "config": {"reduction": "auto", "delta": 2}}
+    new = changed(training.spell_out_losses, {"loss": {"a": "MSE", "b": [auto]}})
+    assert new["loss"]["a"] == "mean_squared_error"
+    assert new["loss"]["b"][0]["config"] == {"reduction": "sum_over_batch_size", "delta": 2}
+    assert not training.spell_out_losses({"loss": "hinge"})
+
+
+def test_metrics() -> None:
+    config = {"name": "acc", "dtype": "float32", "fn": "binary_accuracy"}
+    wrapped = {"class_name": "MeanMetricWrapper", "config": config}
+    new = changed(training.name_metrics, {"metrics": [[wrapped, "mae"]]})
+    (made, string) = new["metrics"][0]
+    assert (made["class_name"], made["config"]["name"]) == ("BinaryAccuracy", "acc")
+    assert string == "mae"
+
+
+def test_renumber(tmp_path: Path) -> None:
+    old = "_layer_checkpoint_dependencies"
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        for name in ("conv2d", "conv2d_2", "conv2d_10", "dense_4"):
+            file[f"{old}/{name}/vars/0"] = len(name)
+        file[f"{old}/functional_2/{old}/conv2d_4/vars/0"] = 1
+        assert weights.renumber(file)
+        assert not weights.renumber(file)
+        found = {
+            name: int(group["vars/0"][()])
+            for name, group in file["layers"].items()
+            if "vars" in group
+        }
+        assert found == {"conv2d": 6, "conv2d_1": 8, "conv2d_2": 9, "dense": 7}
+        assert "layers/functional/layers/conv2d" in file
+
+
+def _files() -> list[str]:
+    with zipfile.ZipFile(OLD) as archive:
+        return sorted(name for name in archive.namelist() if not name.endswith(".npz"))
+
+
+OTHER_SIGMOID = "timed_2.2.4.h5"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    with zipfile.ZipFile(OLD) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in _files() if name != OTHER_SIGMOID])
+def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) -> None:
+    path = folder / name
+    before = path.read_bytes()
+    model = open_keras(path)
+    arrays = np.load(path.with_suffix(".npz"))
+    feed = {port.name: arrays[f"i{place}"] for place, port in enumerate(model.inputs)}
+    outputs = list(model.run(feed).values())
+    for place, output in enumerate(outputs):
+        expected = arrays[f"o{place}"]
+        np.testing.assert_allclose(output, expected, atol=1e-6 * np.abs(expected).max())
+    assert "up to date" in model.notes[0]
+    assert not any("training setup" in note for note in model.notes)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["mobile_2.8.0.h5", "nested_2.13.1.keras", "nested_2.4.0.h5"])
+def test_an_old_file_becomes_one_of_today(folder: Path, tmp_path: Path, name: str) -> None:
+    original = open_keras(folder / name)
+    arrays = np.load((folder / name).with_suffix(".npz"))
+    feed = {port.name: arrays[f"i{place}"] for place, port in enumerate(original.inputs)}
+    expected = original.run(feed)
+    out = tmp_path / name
+    convert(folder / name, out)
+    model = stock(out)
+    new = open_keras(out)
+    assert list(new.notes) == []
+    for name, output in new.run(feed).items():
+        np.testing.assert_allclose(output, expected[name], rtol=1e-6, atol=1e-6)
+    if model.compiled:
+        history = model.fit(arrays["i0"], expected["dense"], verbose=0).history
+        assert "loss" in history
+
+
+def test_another_sigmoid_is_said(folder: Path) -> None:
+    notes = open_keras(folder / OTHER_SIGMOID).notes
+    assert any("hard_sigmoid" in note and note.startswith("gru_1:") for note in notes)
+
+
+def test_an_operation_without_a_stock_layer_is_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "operations.h5"
+    path.write_bytes((folder / "operations_2.4.0.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"]
+        file.attrs["model_config"] = config.replace('"op": "Relu"', '"op": "Erf"')
+    with pytest.raises(UnsupportedModelError, match="'tf_op_layer_Relu' is the TensorFlow"):
+        open_keras(path)
