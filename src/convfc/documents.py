@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convfc.errors import FileError
 from convfc.lowering import Lowering
 from convfc.provenance import LayerRecord
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
-    from convfc.differences import OutputDifference
+    from convfc.differences import OutputDifference, Witness
     from convfc.planning import Layer
+    from convfc.proof import LayerProof
     from convfc.verification import Verification
 
 
@@ -71,6 +75,8 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "converted": str(verification.converted),
         "verdict": verification.verdict.value,
         "reason": verification.reason,
+        "proved": verification.proved,
+        "layers": [_proof_json(proof) for proof in verification.layers],
         "samples": verification.samples,
         "fed": list(verification.fed),
         "notes": list(verification.notes),
@@ -78,8 +84,22 @@ def verification_json(verification: Verification) -> dict[str, Any]:
     }
 
 
+def _proof_json(proof: LayerProof) -> dict[str, Any]:
+    return {
+        "name": proof.name,
+        "kind": proof.kind,
+        "equivalent": proof.reason is None and proof.unchecked is None,
+        "reason": proof.reason,
+        "unchecked": proof.unchecked,
+        "parameters_equal": proof.parameters_equal,
+        "draws": proof.draws,
+        "chance": proof.chance,
+        "share_of_bound": None if proof.share is None else _number(proof.share),
+        "witness": _witness_json(proof.witness),
+    }
+
+
 def _difference_json(out: OutputDifference) -> dict[str, Any]:
-    witness = out.witness
     return {
         "name": out.name,
         "shape": list(out.shape),
@@ -93,17 +113,53 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
         "top1_agreement": out.top1_agreement,
         "rtol": out.rtol,
         "atol": out.atol,
-        "witness": None
-        if witness is None
-        else {
-            "sample": witness.sample,
-            "position": list(witness.position),
-            "original": _number(witness.original),
-            "converted": _number(witness.converted),
-        },
+        "witness": _witness_json(out.witness),
+    }
+
+
+def _witness_json(witness: Witness | None) -> dict[str, Any] | None:
+    if witness is None:
+        return None
+    return {
+        "sample": witness.sample,
+        "position": list(witness.position),
+        "original": _number(witness.original),
+        "converted": _number(witness.converted),
     }
 
 
 def _number(value: float) -> float | str:
     """JSON has no NaN and no infinity: they become text."""
     return value if math.isfinite(value) else str(value)
+
+
+def write_junit(path: Path, verifications: Sequence[Verification]) -> None:
+    """Write a JUnit XML report: a suite per converted file, a case per layer and one for the rest.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    from xml.etree import ElementTree
+
+    root = ElementTree.Element("testsuites", name="convfc verify")
+    for verification in verifications:
+        suite = ElementTree.SubElement(root, "testsuite", name=str(verification.converted))
+        verdict = verification.verdict.value
+        whole = None if verification.equivalent else f"{verdict}: {verification.reason}"
+        cases = [(layer.name, layer.reason, layer.unchecked) for layer in verification.layers]
+        cannot = verdict == "could not check"
+        cases.append(("verdict", None if cannot else whole, whole if cannot else None))
+        for name, failure, error in cases:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=str(verification.converted), name=name
+            )
+            for tag, message in (("failure", failure), ("error", error)):
+                if message is not None:
+                    ElementTree.SubElement(case, tag, message=message)
+        suite.set("tests", str(len(cases)))
+        suite.set("failures", str(sum(failure is not None for _, failure, _ in cases)))
+        suite.set("errors", str(sum(error is not None for *_, error in cases)))
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror}") from error
