@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check lint clean
+.PHONY: demo test test-slow check lint clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -13,6 +13,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q -m slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -79,8 +79,8 @@ class Twin(Protocol):
         """The original's convolution."""
 
     @property
-    def terms(self) -> int:
-        """How many numbers at most are added up for one number of the output, bias included."""
+    def stages(self) -> tuple[int, ...]:
+        """How many products are summed for one number of the output, product after product."""
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

@@ -3,8 +3,9 @@
 **The same function.** For each layer: the numbers in its filter matrix are the kernel's, bit for
 bit; and with random small integers as input, kernel and bias, for which no sum of products rounds
 in any order, the original's runtime and the converted one's agree bit for bit. Both compute a
-polynomial of degree 2 in those numbers. If the polynomials differ, they agree on a draw from n
-numbers each with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply.
+polynomial of degree 2 in those numbers (3 for two products in a row). If the polynomials differ,
+they agree on a draw from n numbers each with probability at most 2 / n (Schwartz, 1980; Zippel,
+1979); several draws multiply.
 
 **Only rounding.** On real activations the two may differ by the rounding of a sum in another
 order. Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u) times
@@ -98,11 +99,15 @@ def _draw(
     shape = _shape(twin, activations)
     if site.dtype not in _DIGITS:
         return _draw_integers(twin, shape, random, proof)
-    largest = _largest_exact(twin.terms, site.dtype)
+    largest = _largest_exact(twin.stages, site.dtype)
     if largest < 1:
-        reason = f"no integers are exact in {site.dtype} over sums of {twin.terms}"
+        reason = f"not even ones add up exactly in {site.dtype} over sums of {max(twin.stages)}"
         return replace(proof, unchecked=reason)
-    chance_once = 2 / (2 * largest + 1)
+    degree = len(twin.stages) + 1
+    chance_once = degree / (2 * largest + 1)
+    if chance_once >= 1:
+        reason = f"the integers that are exact in {site.dtype} are too few for a proof"
+        return replace(proof, unchecked=reason)
     draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
     for draw in range(draws):
 
@@ -154,7 +159,7 @@ def _measure(
         for name, value in twin.parameters.items()
     }
     magnitude = np.asarray(twin.original(abs(activations), parameters), np.float64)
-    n, unit = twin.terms, 2.0 ** -_DIGITS[site.dtype]
+    n, unit = sum(twin.stages) + len(twin.stages), 2.0 ** -_DIGITS[site.dtype]
     gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
     with np.errstate(invalid="ignore", over="ignore"):
         # The magnitude itself was summed with rounding: the true one is this much larger at most.
@@ -187,9 +192,12 @@ def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
     return (1, *(size or found or least for size, found, least in sizes))
 
 
-def _largest_exact(terms: int, dtype: str) -> int:
-    """The largest integer whose products, `terms` of them, add up exactly in any order."""
-    return min(_LARGEST_INTEGER, math.isqrt(2 ** _DIGITS[dtype] // terms))
+def _largest_exact(stages: Sequence[int], dtype: str) -> int:
+    """The largest integer from which sums of products, bias included, are exact in any order."""
+    sums = math.prod(terms + 1 for terms in stages)
+    limit = 2 ** _DIGITS[dtype]
+    fits = (r for r in range(_LARGEST_INTEGER, 0, -1) if sums * r ** (len(stages) + 1) <= limit)
+    return next(fits, 0)
 
 
 def _unequal(a: Array, b: Array) -> Witness | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from convfc.errors import FileError
 from convfc.geometry import Same
-from convfc.lowering import Lowering
+from convfc.lowering import Lowering, PatchMethod
 from convfc.transposed import TransposedConvolution
 
 KEY = "convfc"
@@ -70,6 +70,14 @@ class Provenance:
     sha256: str
     version: str
     layers: tuple[LayerRecord, ...]
+
+    def method_of(self, layer: str) -> PatchMethod:
+        """The patch method of a layer; AUTO for one that is not recorded."""
+        methods = (record.patches for record in self.layers if record.name == layer)
+        try:
+            return PatchMethod(next(methods, PatchMethod.AUTO))
+        except ValueError:
+            return PatchMethod.AUTO
 
     def to_json(self) -> str:
         """Compact JSON text."""

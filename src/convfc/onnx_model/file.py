@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from convfc.onnx_model.running import Session
 
-from convfc.lowering import Lowering, lower
+from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.operators import is_convolution, known_shape
@@ -129,7 +129,9 @@ class OnnxModel:
                 continue
             lowering = None
             if site.convolution is not None:
-                lowering = lower(site.convolution, site.sizes, available=site.methods)
+                record = converted.provenance
+                method = PatchMethod.AUTO if record is None else record.method_of(site.name)
+                lowering = lower(site.convolution, site.sizes, method, site.methods)
             if not isinstance(lowering, Lowering):
                 cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
                 continue

@@ -54,9 +54,9 @@ class OnnxTwin:
         return (1, convolution.channels, *sizes)
 
     @property
-    def terms(self) -> int:
-        """See `Twin.terms`."""
-        return self._lowering.convolution.patch_length + 1
+    def stages(self) -> tuple[int, ...]:
+        """See `Twin.stages`."""
+        return (self._lowering.convolution.patch_length,)
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:

@@ -1,0 +1,150 @@
+"""Two Keras models side by side: which layers were converted, and what else differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from convfc.keras_model.sites import graph_of, is_graph
+
+Layer = Any
+"""A `keras.Layer`, a `keras.Model` or an operation; keras has no types."""
+
+
+@dataclass
+class Cuts:
+    """All of a converted model, cut along its convolutions.
+
+    Attributes:
+        made: what took the place of a convolution, by the `id` of the original's layer.
+        differences: what else is not as it was, a sentence each.
+    """
+
+    made: dict[int, Layer] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+
+
+def cut(original: Layer, converted: Layer, convolutions: Mapping[int, str]) -> Cuts:
+    """Cut a converted model along the layers that were converted.
+
+    Args:
+        original: a stock Sequential or Functional model.
+        converted: the model made from it.
+        convolutions: the original's convolutions: names by the `id` of the layer.
+    """
+    found = Cuts()
+    _compare(original, converted, "", convolutions, found)
+    return found
+
+
+def _compare(a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts) -> None:
+    """Compare two layers that should be the same, or of which the second replaces the first."""
+    name = f"{where}{a.name}"
+    if getattr(a, "trainable", None) != getattr(b, "trainable", None):
+        found.differences.append(f"layer '{name}': its trainable flag changed")
+    if id(a) in convolutions and is_graph(b):
+        found.made[id(a)] = b
+    elif type(a) is not type(b):
+        found.differences.append(
+            f"layer '{name}' is a {type(b).__name__}, it was a {type(a).__name__}"
+        )
+    elif is_graph(a):
+        _compare_graphs(a, b, f"{name}/", convolutions, found)
+    elif type(a) is layers.TimeDistributed:
+        _compare(a.layer, b.layer, f"{name}/", convolutions, found)
+    else:
+        if _config(a) != _config(b):
+            found.differences.append(f"layer '{name}': its settings changed")
+        _compare_weights(a, b, name, found)
+
+
+def _compare_graphs(
+    a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts
+) -> None:
+    """Compare two models: their layers by name, and how these are connected."""
+    left, right = graph_of(a), graph_of(b)
+    old = {operation.name: operation for operation in left.operations}
+    new = {operation.name: operation for operation in right.operations}
+    for name in old.keys() ^ new.keys():
+        found.differences.append(f"layer '{where}{name}' is in one of the files only")
+    for name, operation in old.items():
+        if name in new:
+            _compare(operation, new[name], where, convolutions, found)
+    for what, before, after in zip(
+        ("connections", "inputs", "outputs"), _wiring(left), _wiring(right), strict=True
+    ):
+        if before != after:
+            found.differences.append(f"the {what} of '{where or a.name}' changed")
+
+
+def _wiring(graph: Layer) -> tuple[Any, Any, Any]:
+    """Who is fed by whom; what goes in and what comes out."""
+    calls = {
+        operation.name: [
+            (_tensors(node.arguments.args), _tensors(node.arguments.kwargs))
+            for node in operation._inbound_nodes
+            if _belongs(graph, operation, node)
+        ]
+        for operation in graph.operations
+    }
+    return calls, _tensors(graph.input), _tensors(graph.output)
+
+
+def _belongs(graph: Layer, operation: Layer, node: Any) -> bool:
+    """Whether a call is one of this graph's: a layer may be called in several."""
+    calls = (call for depth in graph._nodes_by_depth.values() for call in depth)
+    return any(call is node and call.operation is operation for call in calls)
+
+
+def _tensors(structure: Any) -> str:
+    """A structure of arguments as text, with each tensor as the layer and output it comes from."""
+
+    def described(value: Any) -> str:
+        if isinstance(value, keras.KerasTensor):
+            operation, _, output = value._keras_history
+            return f"{operation.name}:{output}"
+        if isinstance(value, np.ndarray):
+            return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+        return repr(value)
+
+    return repr(keras.tree.map_structure(described, structure))
+
+
+def _config(layer: Layer) -> str:
+    """A layer's settings as text, without what Keras numbers anew at each load."""
+    config = keras.saving.serialize_keras_object(layer)
+    return json.dumps(_without(config, {"shared_object_id", "build_config"}), default=repr)
+
+
+def _without(config: Any, keys: set[str]) -> Any:
+    if isinstance(config, dict):
+        return {key: _without(value, keys) for key, value in config.items() if key not in keys}
+    return [_without(item, keys) for item in config] if isinstance(config, list | tuple) else config
+
+
+def _compare_weights(a: Layer, b: Layer, name: str, found: Cuts) -> None:
+    for old, new in zip(_weights(a), _weights(b), strict=False):
+        difference = array_difference(np.asarray(old), np.asarray(new))
+        if difference is not None:
+            found.differences.append(f"layer '{name}': its {old.name} {difference}")
+
+
+def _weights(layer: Layer) -> Iterator[Any]:
+    yield from getattr(layer, "weights", ())
+
+
+def array_difference(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> str | None:
+    """How two arrays differ in type, shape or bits; ``None`` if they do not."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return "has another type or shape"
+    if a.tobytes() == b.tobytes():
+        return None
+    left, right = (np.frombuffer(array.tobytes(), np.uint8) for array in (a, b))
+    element = int(np.argmax(left != right)) // a.dtype.itemsize
+    return f"differs in element {element}: {a.flat[element]} became {b.flat[element]}"

@@ -1,0 +1,185 @@
+"""Wrong conversions, each by one thing: `verify` must catch every one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import convfc
+from convfc import Convolution, Same, Verdict, Window
+from tests.onnx_models import attributes, kernel_shape, run, save
+
+Mutation = Callable[[onnx.ModelProto], None]
+
+CONVS = {
+    "plain": Convolution((Window(3, 2, 1, (1, 0)), Window(2, 1, 2, (0, 2))), 3, 4),
+    "grouped": Convolution((Window(2), Window(3, 2, 1, (1, 0))), 4, 6, 2),
+    "depthwise": Convolution((Window(3, 1, 1, Same.UPPER), Window(2, 1, 1, Same.UPPER)), 4, 4, 4),
+    "tiles": Convolution((Window(2, 2), Window(3, 3)), 3, 4),
+}
+
+
+def network(path: Path, conv: Convolution) -> Path:
+    """Relu, a convolution with real weights, an Add with a constant, another convolution."""
+    random = np.random.default_rng(7)
+    weights = {
+        "W": random.normal(size=kernel_shape(conv)).astype(np.float32),
+        "B": random.normal(size=conv.filters).astype(np.float32),
+        "C": random.normal(size=(conv.filters, 1, 1)).astype(np.float32),
+        "V": random.normal(size=(2, conv.filters, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="before"),
+        helper.make_node("Conv", ["r", "W", "B"], ["c"], name="conv", **attributes(conv)),
+        helper.make_node("Add", ["c", "C"], ["a"], name="shift"),
+        helper.make_node("Clip", ["a", "low", "high"], ["l"], name="clip"),
+        helper.make_node("Conv", ["l", "V"], ["y"], name="last"),
+    ]
+    limits = {"low": np.float32(-9).reshape(()), "high": np.float32(9).reshape(())}
+    inputs = {"x": ["n", conv.channels, 9, 10]}
+    return save(path, nodes, inputs, ["y"], {**weights, **limits})
+
+
+def initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from model.graph.initializer
+
+
+def number_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
+    """Change one number somewhere, in every initializer."""
+    for index, tensor in enumerate(initializers(model)):
+        array = numpy_helper.to_array(tensor)
+        for place in sorted({0, array.size // 2, array.size - 1}):
+            changes: dict[str, Callable[[np.ndarray], object]] = {}
+            if array.dtype == np.float32:
+                changes["ulp"] = lambda a, p=place: a.flat.__setitem__(
+                    p, np.nextafter(a.flat[p], np.float32(np.inf))
+                )
+                changes["1e-3"] = lambda a, p=place: a.flat.__setitem__(p, a.flat[p] + 1e-3)
+                changes["nan"] = lambda a, p=place: a.flat.__setitem__(p, np.nan)
+            else:
+                changes["minus one"] = lambda a, p=place: a.flat.__setitem__(p, a.flat[p] - 1)
+            if array.size > 1 and array.flat[place] != array.flat[place - 1]:
+                changes["swap"] = lambda a, p=place: a.flat.__setitem__(
+                    [p, p - 1], [a.flat[p - 1], a.flat[p]]
+                )
+            for name, change in changes.items():
+
+                def mutate(
+                    mutant: onnx.ModelProto,
+                    index: int = index,
+                    change: Callable[..., object] = change,
+                ) -> None:
+                    tensor = mutant.graph.initializer[index]
+                    array = numpy_helper.to_array(tensor).copy()
+                    change(array)
+                    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+                yield f"{tensor.name}[{place}] {name}", mutate
+
+
+def node_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
+    """Change one attribute, drop or add one node, swap two inputs, change a name."""
+    for index, node in enumerate(model.graph.node):
+        for number, attribute in enumerate(node.attribute):
+            if attribute.type == onnx.AttributeProto.INTS:
+
+                def swap(mutant: onnx.ModelProto, i: int = index, n: int = number) -> None:
+                    ints = mutant.graph.node[i].attribute[n].ints
+                    ints[-1], ints[-2] = ints[-2], ints[-1]
+
+                yield f"{node.name}: {attribute.name} swapped", swap
+            if attribute.type == onnx.AttributeProto.INT:
+
+                def step(mutant: onnx.ModelProto, i: int = index, n: int = number) -> None:
+                    mutant.graph.node[i].attribute[n].i += 1
+
+                yield f"{node.name}: {attribute.name} + 1", step
+        if node.op_type in ("Relu", "Add", "Clip", "Pad", "Transpose"):
+
+            def drop(mutant: onnx.ModelProto, i: int = index) -> None:
+                gone = mutant.graph.node[i]
+                for other in mutant.graph.node:
+                    for place, name in enumerate(other.input):
+                        if name == gone.output[0]:
+                            other.input[place] = gone.input[0]
+                if gone.output[0] != "y":
+                    del mutant.graph.node[i]
+
+            yield f"{node.name} dropped", drop
+        if node.op_type == "Concat":
+
+            def reorder(mutant: onnx.ModelProto, i: int = index) -> None:
+                inputs = mutant.graph.node[i].input
+                inputs[0], inputs[1] = inputs[1], inputs[0]
+
+            yield f"{node.name}: inputs swapped", reorder
+
+        def insert(mutant: onnx.ModelProto, i: int = index) -> None:
+            node = mutant.graph.node[i]
+            name = f"{node.output[0]}_before"
+            relu = helper.make_node("Relu", [name], [node.output[0]], name="extra")
+            node.output[0] = name
+            mutant.graph.node.insert(i + 1, relu)
+
+        yield f"a Relu behind {node.name}", insert
+
+
+def mutants(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Every wrong model, with what is wrong about it."""
+    for name, mutate in (*number_mutations(model), *node_mutations(model)):
+        mutant = copy.deepcopy(model)
+        mutate(mutant)
+        if mutant.SerializeToString() != model.SerializeToString():
+            yield name, mutant
+
+
+def survivors(tmp_path: Path, kind: str, patches: str) -> tuple[int, list[str]]:
+    """How many wrong models there are, and those that verify takes for the original.
+
+    Some mutants are not wrong: a window that starts in one zero of the padding or in another, an
+    end beyond the end. Those give the true conversion's own numbers, to the bit, on any input.
+    """
+    path = network(tmp_path / "net.onnx", CONVS[kind])
+    out = convfc.convert(path, patches=patches).out
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
+    model = onnx.load(out)
+    random = np.random.default_rng(3)
+    inputs = [random.normal(size=(n, CONVS[kind].channels, 9, 10)) for n in (1, 3)]
+    feeds = [x.astype(np.float32) for x in inputs]
+    true = [run(out, x=x)[0] for x in feeds]
+    alive, wrong = [], 0
+    for name, mutant in mutants(model):
+        onnx.save(mutant, out)
+        try:
+            verdict = convfc.verify(path, out, samples=2).verdict
+        except convfc.ConvfcError:
+            verdict = Verdict.COULD_NOT_CHECK  # no runtime loads it
+        if verdict is not Verdict.EQUIVALENT:
+            wrong += 1
+        elif not all(np.array_equal(run(out, x=x)[0], y) for x, y in zip(feeds, true, strict=True)):
+            alive.append(name)
+    return wrong, alive
+
+
+@pytest.mark.parametrize(
+    ("kind", "patches"),
+    [
+        ("grouped", "gather"),
+        pytest.param("plain", "gather", marks=pytest.mark.slow),
+        pytest.param("plain", "slice", marks=pytest.mark.slow),
+        pytest.param("grouped", "slice", marks=pytest.mark.slow),
+        pytest.param("depthwise", "gather", marks=pytest.mark.slow),
+        pytest.param("depthwise", "slice", marks=pytest.mark.slow),
+        pytest.param("tiles", "reshape", marks=pytest.mark.slow),
+    ],
+)
+def test_no_mutant_passes(tmp_path: Path, kind: str, patches: str) -> None:
+    wrong, alive = survivors(tmp_path, kind, patches)
+    assert wrong > 80
+    assert alive == []
