@@ -157,10 +157,11 @@ def test_a_truncated_file_at_every_length(tmp_path: Path) -> None:
 
 
 def test_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
-    path = conv_file(tmp_path / "m.onnx", convolution([3], channels=2, filters=2), (5,))
+    conv = convolution([3], channels=2, filters=2)
+    path = conv_file(tmp_path / "m.onnx", conv, (5,), opset=19)
 
     def add(model: onnx.ModelProto) -> None:
-        node = helper.make_node("DeformConv", ["y", "W", "o"], ["z"], name="moving")
+        node = helper.make_node("DeformConv", ["y", "W", "y"], ["z"], name="moving")
         model.graph.node.append(node)
 
     done = convfc.convert(edited(path, add))
@@ -175,3 +176,48 @@ def test_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
     assert not partly.complete
     everything = convfc.convert(path, only=["conv"])
     assert everything.complete
+
+
+def unknown_input(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = "nowhere"
+
+
+def no_such_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Konv", ["y"], ["z"]))
+
+
+def no_such_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("stride", [1, 1]))
+
+
+def twice_the_same_name(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Neg", ["x"], ["y"]))
+
+
+def sorted_the_wrong_way(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Neg", ["y"], ["z"]))
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(
+    "edit",
+    [unknown_input, no_such_operator, no_such_attribute, twice_the_same_name],
+)
+def test_an_invalid_graph_is_refused(
+    tmp_path: Path, edit: Callable[[onnx.ModelProto], object], external: bool
+) -> None:
+    path = tmp_path / "m.onnx"
+    edited(external_file(path) if external else conv_file(path, CONV, (5, 6)), edit)
+    with pytest.raises(FileError, match="invalid ONNX graph"):
+        convfc.convert(path)
+
+
+def test_what_onnxruntime_runs_is_not_refused(tmp_path: Path) -> None:
+    """The checker wants nodes in order; onnxruntime sorts them."""
+    path = edited(conv_file(tmp_path / "m.onnx", CONV, (5, 6)), sorted_the_wrong_way)
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(str(path))
+    x = integers([2, 4, 5, 6])
+    done = convfc.convert(path)
+    assert done.complete
+    assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
