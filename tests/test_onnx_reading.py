@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from onnx import helper
 
 import convfc
 from convfc import FileError, UnsupportedModelError, convolution
-from tests.onnx_models import conv_file, integers, run
+from tests.onnx_models import conv_file, integers, run, save
 
 CONV = convolution([3, 2], channels=4, filters=64, padding="same")
 
@@ -221,3 +223,35 @@ def test_what_onnxruntime_runs_is_not_refused(tmp_path: Path) -> None:
     done = convfc.convert(path)
     assert done.complete
     assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+def test_weights_that_lie_beside_the_model_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    """Each is laid out while it is written, and the mapping of its file closed again."""
+    path, count = tmp_path / "m.onnx", 24
+    nodes = [
+        helper.make_node("Conv", [f"x{i}", f"W{i}"], [f"x{i + 1}"], pads=[1, 1, 1, 1])
+        for i in range(count)
+    ]
+    kernel = integers([256, 256, 3, 3])
+    save(
+        path,
+        nodes,
+        {"x0": ["n", 256, 8, 8]},
+        [f"x{count}"],
+        {f"W{i}": kernel for i in range(count)},
+    )
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    script = (
+        "import convfc, resource, sys\n"
+        "convfc.shapes(sys.argv[1])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert convfc.convert(sys.argv[1]).complete\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    megabytes = int(done.stdout) / 1024
+    assert megabytes < 24, f"{megabytes} MB more to convert {count * kernel.nbytes / 2**20} MB"
