@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,46 +42,38 @@ def network(path: Path, conv: Convolution) -> Path:
         helper.make_node("Clip", ["a", "low", "high"], ["l"], name="clip"),
         helper.make_node("Conv", ["l", "V"], ["y"], name="last"),
     ]
-    limits = {"low": np.float32(-9).reshape(()), "high": np.float32(9).reshape(())}
-    inputs = {"x": ["n", conv.channels, 9, 10]}
-    return save(path, nodes, inputs, ["y"], {**weights, **limits})
-
-
-def initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
+    weights |= {"low": np.array(-9, np.float32), "high": np.array(9, np.float32)}
+    return save(path, nodes, {"x": ["n", conv.channels, 9, 10]}, ["y"], weights)
 
 
 def number_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
-    """Change one number somewhere, in every initializer."""
-    for index, tensor in enumerate(initializers(model)):
+    """Change one number somewhere, or swap two, in every initializer."""
+    for index, tensor in enumerate(model.graph.initializer):
         array = numpy_helper.to_array(tensor)
+        flat = array.reshape(-1)
         for place in sorted({0, array.size // 2, array.size - 1}):
-            changes: dict[str, Callable[[np.ndarray], object]] = {}
+            value = flat[place]
+            edits: dict[str, dict[int, Any]] = {"minus one": {place: value - 1}}
             if array.dtype == np.float32:
-                changes["ulp"] = lambda a, p=place: a.flat.__setitem__(
-                    p, np.nextafter(a.flat[p], np.float32(np.inf))
-                )
-                changes["1e-3"] = lambda a, p=place: a.flat.__setitem__(p, a.flat[p] + 1e-3)
-                changes["nan"] = lambda a, p=place: a.flat.__setitem__(p, np.nan)
-            else:
-                changes["minus one"] = lambda a, p=place: a.flat.__setitem__(p, a.flat[p] - 1)
-            if array.size > 1 and array.flat[place] != array.flat[place - 1]:
-                changes["swap"] = lambda a, p=place: a.flat.__setitem__(
-                    [p, p - 1], [a.flat[p - 1], a.flat[p]]
-                )
-            for name, change in changes.items():
+                edits["ulp"] = {place: np.nextafter(value, np.float32(np.inf))}
+                edits["1e-3"] = {place: value + np.float32(1e-3)}
+                edits["nan"] = {place: np.nan}
+            edits["swap"] = {place: flat[place - 1], place - 1: value}
+            for name, edit in edits.items():
+                yield f"{tensor.name}[{place}] {name}", edited(index, edit)
 
-                def mutate(
-                    mutant: onnx.ModelProto,
-                    index: int = index,
-                    change: Callable[..., object] = change,
-                ) -> None:
-                    tensor = mutant.graph.initializer[index]
-                    array = numpy_helper.to_array(tensor).copy()
-                    change(array)
-                    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
-                yield f"{tensor.name}[{place}] {name}", mutate
+def edited(index: int, edit: dict[int, Any]) -> Mutation:
+    """Other numbers at some places of an initializer."""
+
+    def mutate(mutant: onnx.ModelProto) -> None:
+        tensor = mutant.graph.initializer[index]
+        array = numpy_helper.to_array(tensor).copy()
+        for place, value in edit.items():
+            array.reshape(-1)[place] = value
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+    return mutate
 
 
 def node_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:

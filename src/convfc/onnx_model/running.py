@@ -1,4 +1,4 @@
-"""onnxruntime, with its refusals as errors of ours."""
+"""onnxruntime, imported when it is needed: a conversion does without it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
@@ -25,6 +24,8 @@ class Session:
     """
 
     def __init__(self, model: Path | bytes, name: str, folder: Path | None = None) -> None:
+        import onnxruntime
+
         self._name = name
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
