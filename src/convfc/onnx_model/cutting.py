@@ -49,11 +49,17 @@ def cut(original: ir.Model, converted: ir.Model) -> Cuts:
     """Cut a converted model along the convolutions that were converted."""
     found = Cuts()
     differ = found.differences.append
-    for what in ("ir_version", "producer_name", "producer_version", "domain", "model_version"):
-        if getattr(original, what) != getattr(converted, what):
+    for what in (
+        "ir_version",
+        "producer_name",
+        "producer_version",
+        "domain",
+        "model_version",
+        "doc_string",
+    ):
+        # Left out and empty are the same to whoever reads the file.
+        if (getattr(original, what) or None) != (getattr(converted, what) or None):
             differ(f"the model's {what} changed")
-    if (original.doc_string or "") != (converted.doc_string or ""):
-        differ("the model's doc_string changed")
     if dict(original.opset_imports) != dict(converted.opset_imports):
         differ(f"the opsets changed from {original.opset_imports} to {converted.opset_imports}")
     for key in {*original.metadata_props, *converted.metadata_props} - {KEY}:
