@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from convfc.geometry import Convolution, Same, Sizes
 
@@ -91,10 +92,25 @@ def conv_file(
 
 def run(path: Path, **feed: Array) -> list[Array]:
     """All outputs of a model in onnxruntime."""
+    return list(session(path).run(None, feed))
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """A model in onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, feed))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_anywhere(paths: Sequence[Path], feed: Mapping[str, Array]) -> list[list[Array]]:
+    """All outputs of each model, all in onnxruntime or, where that cannot run the first, all in
+    the ONNX reference evaluator."""
+    try:
+        first = run(paths[0], **feed)
+    except Exception:  # onnxruntime's many kinds
+        runs: list[Any] = [ReferenceEvaluator(str(path)).run(None, dict(feed)) for path in paths]
+        return [list(outputs) for outputs in runs]
+    return [first, *(run(path, **feed) for path in paths[1:])]
 
 
 def operators(path: Path) -> set[str]:

@@ -138,11 +138,10 @@ class Emitter:
         assert filling.dtype is not None  # noqa: S101
         return self.cast(back, filling.dtype)
 
-    def add(self, x: ir.Value, bias: ir.Value) -> ir.Value:
-        """Add a vector along the last axis."""
-        if self.place.opset < 7:
-            return self.node("Add", x, bias, broadcast=1)
-        return self.node("Add", x, bias)
+    def ones_column(self, x: ir.Value, rank: int) -> ir.Value:
+        """Put a 1 behind the last axis, in the form of `Pad` before opset 11."""
+        name = "pads" if self.place.opset >= 2 else "paddings"
+        return self.node("Pad", x, **{name: [0] * (2 * rank - 1) + [1]}, value=1.0)
 
 
 def constant_of(value: ir.Value) -> ir.TensorProtocol | None:

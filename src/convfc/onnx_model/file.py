@@ -18,12 +18,14 @@ from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Feed, Port, Site
 from convfc.onnx_model.operators import is_convolution, known_shape
-from convfc.onnx_model.reading import external_tensors, read, read_proto
+from convfc.onnx_model.reading import external_tensors, raised, read, read_proto
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.sites import (
     Place,
     label,
+    lowest_opset,
     numpy_name,
+    opset_of,
     places,
     site_of,
 )
@@ -58,18 +60,26 @@ def read_provenance(path: Path) -> Provenance | None:
 class OnnxModel:
     """An ONNX file that was opened; see `convfc.model.Model` for the members."""
 
-    notes: Sequence[str] = ()
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._model, inferred = read(path)
+        twins = _convolutions(self._model, inferred)
+        needed = max((lowest_opset(twin) for _, twin in twins), default=1)
+        self.notes: Sequence[str] = ()
+        before = opset_of(self._model.graph)
+        newer = raised(path, needed) if needed > before else None
+        if newer is not None:
+            self._model, inferred = newer
+            twins = _convolutions(self._model, inferred)
+            self.notes = [
+                f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
+            ]
         self._places: dict[str, Place] = {}
         sites = []
-        for place, twin in zip(places(self._model), places(inferred), strict=True):
-            if is_convolution(place.node):
-                name = self._unique("/".join((*place.within, label(place.node))))
-                self._places[name] = place
-                sites.append(site_of(place, twin.node, name))
+        for place, twin in twins:
+            name = self._unique("/".join((*place.within, label(place.node))))
+            self._places[name] = place
+            sites.append(site_of(place, twin, name))
         self.sites: Sequence[Site] = sites
         text = self._model.metadata_props.get(KEY)
         self.provenance = None if text is None else Provenance.from_json(text, path)
@@ -139,6 +149,12 @@ class OnnxModel:
             for value in graph.initializers.values()
             if value.const_value is not None
         )
+
+
+def _convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
+    """Every convolution, each with its twin that has shapes."""
+    pairs = zip(places(model), places(inferred), strict=True)
+    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
 
 
 def _port(value: ir.Value) -> Port:

@@ -44,7 +44,7 @@ def is_integer(node: ir.Node) -> bool:
 
 def operands(node: ir.Node) -> dict[str, ir.Value]:
     """A node's inputs by their roles; those that are left out are not in it."""
-    pairs = zip(_OPERANDS[node.op_type], node.inputs, strict=False)
+    pairs = zip(_OPERANDS.get(node.op_type, ()), node.inputs, strict=False)
     return {role: value for role, value in pairs if value is not None}
 
 

@@ -113,7 +113,13 @@ class OnnxOps:
 
     @cached_property
     def _matrix(self) -> ir.Value:
-        return filter_matrix(self._emit, self._given["kernel"], self._lowering)
+        matrix = filter_matrix(self._emit, self._given["kernel"], self._lowering)
+        if self._bias is None or self._adds:
+            return matrix
+        groups = self._lowering.convolution.groups
+        shape = [1, -1] if groups == 1 else [groups, 1, -1]
+        row = self._emit.reshape(self._bias, shape)
+        return self._emit.node("Concat", matrix, row, axis=len(shape) - 2)
 
     @property
     def _zero(self) -> ir.Value | None:
@@ -122,14 +128,28 @@ class OnnxOps:
 
     def _multiply(self, patches: ir.Value) -> ir.Value:
         """The product of patches, or of blocks of them, with the filter matrix."""
+        if self._bias is not None and not self._adds:
+            blocks = self._lowering.convolution.groups > 1
+            patches = self._emit.ones_column(patches, self._rank + 2 + blocks)
         return self._emit.node("MatMul", patches, self._matrix)
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Whatever follows the product."""
+        return self._emit.node("Add", y, self._bias) if self._bias and self._adds else y
+
+    @cached_property
+    def _bias(self) -> ir.Value | None:
         bias = self._given.get("bias")
-        if bias is None:
-            return y
-        return self._emit.add(y, phase_bias(self._emit, bias, self._lowering))
+        return None if bias is None else phase_bias(self._emit, bias, self._lowering)
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the bias is added, else it is a row of the filter matrix.
+
+        Before opset 7, the vector of an Add was not found by the shapes, and onnxruntime never
+        learned that form.
+        """
+        return self._emit.place.opset >= 7
 
 
 class IntegerOps(OnnxOps):
@@ -160,8 +180,7 @@ class IntegerOps(OnnxOps):
     def _finish(self, y: ir.Value) -> ir.Value:
         """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""
         emit, given = self._emit, self._given
-        if "bias" in given:
-            y = emit.add(y, given["bias"])
+        y = super()._finish(y)
         if "y_scale" not in given:
             return y
         scaled = emit.node("Mul", emit.cast(y, ir.DataType.FLOAT), self._multiplier)

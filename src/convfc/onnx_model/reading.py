@@ -9,9 +9,10 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx import version_converter
 
 from convfc.errors import FileError, UnsupportedModelError
+from convfc.onnx_model.inference import infer
 
 # onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -39,6 +40,26 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
+    return _twice(path, proto)
+
+
+def raised(path: Path, opset: int) -> tuple[ir.Model, ir.Model] | None:
+    """What `read` returns, converted to a newer version of the standard operators.
+
+    Returns:
+        ``None`` if the official converter cannot do that.
+    """
+    proto = read_proto(path)
+    # The converter would not find weights that are in other files.
+    if any(tensor.external_data for graph in _graphs(proto.graph) for tensor in graph.initializer):
+        return None
+    try:
+        return _twice(path, version_converter.convert_version(proto, opset))
+    except Exception:  # it raises many kinds, RuntimeError among them
+        return None
+
+
+def _twice(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     try:
         model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     except Exception as error:
@@ -47,7 +68,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
             _check_location(path, tensor)
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(inferred)
+    infer(inferred)
     return model, inferred
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from convfc.errors import GeometryError
+from convfc.geometry import AnyConvolution, Convolution
 from convfc.lowering import PatchMethod
 from convfc.model import Site
 from convfc.onnx_model.operators import DOMAINS, LEFT, geometry, operands
@@ -39,9 +40,9 @@ class Place:
 def places(model: ir.Model) -> Iterator[Place]:
     """Every node, in subgraphs and functions too, in the order of the file."""
     has_initializers = model.ir_version >= 4
-    yield from _places(model.graph, (), _opset(model.graph), has_initializers)
+    yield from _places(model.graph, (), opset_of(model.graph), has_initializers)
     for function in model.functions.values():
-        yield from _places(function, (function.name,), _opset(function), False)
+        yield from _places(function, (function.name,), opset_of(function), False)
 
 
 def _places(body: Body, within: tuple[str, ...], opset: int, initializers: bool) -> Iterator[Place]:
@@ -57,7 +58,8 @@ def _places(body: Body, within: tuple[str, ...], opset: int, initializers: bool)
                     yield from _places(graph, inner, opset, initializers)
 
 
-def _opset(body: Body) -> int:
+def opset_of(body: Body) -> int:
+    """Version of the standard operators in a graph or function."""
     imports = body.opset_imports
     return next((imports[domain] for domain in DOMAINS if domain in imports), 1)
 
@@ -76,22 +78,51 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         name: the site's name.
     """
     kind = place.node.op_type
-    x = inferred.inputs[0]
-    dtype = numpy_name(x.dtype if x is not None else None)
+    dtype = numpy_name(inferred.inputs[0].dtype if inferred.inputs[0] is not None else None)
     if kind in LEFT:
         return Site(name, kind, None, dtype=dtype, reason=LEFT[kind])
     try:
         convolution, sizes = geometry(inferred)
+        pads = convolution.inner(sizes).pads(sizes)
     except GeometryError as error:
         return Site(name, kind, None, dtype=dtype, reason=str(error))
+    if pads is None and place.opset < 11:
+        reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
+        return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
-    if place.opset < 10:
-        # Slice got its steps in opset 10; pooling makes them where it can.
-        strided = any(window.stride > 1 for window in convolution.inner(sizes).windows)
-        if strided and (dtype != "float32" or convolution.rank > 3):
-            methods.remove(PatchMethod.SLICE)
+    if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
+        methods.remove(PatchMethod.SLICE)
     bias = "bias" in operands(inferred)
     return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
+
+
+def lowest_opset(inferred: ir.Node) -> int:
+    """The version of the standard operators from which on patches + MatMul can be run.
+
+    Args:
+        inferred: a convolution, with its shapes.
+    """
+    try:
+        convolution, sizes = geometry(inferred)
+        pads = convolution.inner(sizes).pads(sizes)
+    except GeometryError:
+        return 1
+    if pads is None:
+        return 11  # Pad with computed amounts
+    if None in sizes and _strided(convolution):
+        dtype = numpy_name(inferred.inputs[0].dtype if inferred.inputs[0] is not None else None)
+        return 7 if _pools(convolution, dtype) else 10  # Slice with steps
+    return 5  # no runtime knows the Reshape before
+
+
+def _strided(convolution: AnyConvolution) -> bool:
+    """Whether slices of its input need steps; those of a transposed one do not."""
+    return isinstance(convolution, Convolution) and any(w.stride > 1 for w in convolution.windows)
+
+
+def _pools(convolution: AnyConvolution, dtype: str) -> bool:
+    """Whether pooling of single numbers can make the steps of slices."""
+    return dtype == "float32" and convolution.rank <= 3
 
 
 def numpy_name(dtype: ir.DataType | None) -> str:
