@@ -156,7 +156,7 @@ def test_verify_keeps_a_wrong_file_from_appearing(
     right = model.with_name("net_fc.onnx").read_bytes()
     # A lowering that forgets the kernel's order of axes: a wrong program for a right plan.
     monkeypatch.setattr(
-        "convfc.onnx_model.emitting.filter_matrices", lambda kernel, _: kernel[::-1].copy()
+        "convfc.onnx_model.kernels.filter_matrices", lambda kernel, _: kernel[::-1].copy()
     )
     done = convfc.convert(model, verify=True)
     assert done.verification is not None

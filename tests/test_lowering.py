@@ -138,3 +138,39 @@ def test_bytes_of_the_patch_matrix() -> None:
     assert isinstance(pointwise, Lowering)
     assert pointwise.patch_bytes(4) == 0
     assert pointwise.input_bytes(4) is None
+
+
+@pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.SLICE])
+def test_large_patches_are_made_in_blocks_of_rows(
+    method: PatchMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv = convolution([3, 2], channels=2, filters=4, strides=[2, 1], padding="same", groups=2)
+    whole = lower(conv, (17, 6), method)
+    assert isinstance(whole, Lowering)
+    assert whole.block is None
+    assert whole.block_bytes(4) == whole.patch_bytes(4) == 9 * 6 * 12 * 4
+    # Nine rows of 288 bytes; four at once, so the last block is smaller.
+    monkeypatch.setattr("convfc.lowering._LARGEST_BLOCK", 4 * 288 + 10)
+    lowering = lower(conv, (17, 6), method)
+    assert isinstance(lowering, Lowering)
+    assert lowering.blocks == [(0, 4), (4, 8), (8, 9)]
+    assert lowering.block_bytes(4) == 4 * 288
+    assert lowering.patch_bytes(4) == 9 * 288
+    random = np.random.default_rng(0)
+    x = random.integers(-31, 32, (2, 17, 6, 2))
+    kernel = random.integers(-31, 32, conv.kernel_shape)
+    y = apply(NumpyOps(kernel), x, lowering)
+    assert np.array_equal(y, convolve(x, kernel, None, conv))
+    # A half as wide number takes half the memory.
+    half = lower(conv, (17, 6), method, itemsize=2)
+    assert isinstance(half, Lowering)
+    assert half.blocks == [(0, 8), (8, 9)]
+    # Not even one row fits: one at a time, all the same.
+    monkeypatch.setattr("convfc.lowering._LARGEST_BLOCK", 1)
+    rows = lower(conv, (17, 6), method)
+    assert isinstance(rows, Lowering)
+    assert len(rows.blocks) == 9
+    # Unknown sizes stay in one piece.
+    unknown = lower(conv, (None, 6))
+    assert isinstance(unknown, Lowering)
+    assert unknown.blocks == []

@@ -278,3 +278,23 @@ def test_static_shapes_stay_static(tmp_path: Path) -> None:
     out = converted(conv_file(tmp_path / "m.onnx", conv, (9, 7)))
     shape = onnx.shape_inference.infer_shapes(onnx.load(out)).graph.output[0].type.tensor_type.shape
     assert [dim.dim_value or dim.dim_param for dim in shape.dim] == ["batch", 6, 4, 6]
+
+
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("patches", ["gather", "slice"])
+def test_blocks_of_rows(
+    tmp_path: Path, kind: str, patches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convfc.lowering._LARGEST_BLOCK", 400)
+    conv = convolution([3, 2], channels=4, filters=4, strides=[2, 1], padding="half", groups=2)
+    node = helper.make_node(kind, ["x", "W", "B"], ["y"], **attributes(conv))
+    weights = {"W": integers([4, 2, 3, 2]), "B": integers([4])}
+    path = save(tmp_path / "m.onnx", [node], {"x": ["n", 4, 11, 3]}, ["y"], weights)
+    out = converted(path, patches)
+    (layer,) = convfc.shapes(path)
+    assert layer.lowering is not None
+    assert len(layer.lowering.blocks) > 2
+    x = integers([2, 4, 11, 3])
+    assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+    matrices = [w for w in onnx.load(out).graph.initializer if "filter_matrix" in w.name]
+    assert len(matrices) == 1, "all blocks share it"

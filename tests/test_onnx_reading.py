@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from onnx import helper
 
 import convfc
 from convfc import FileError, UnsupportedModelError, convolution
-from tests.onnx_models import conv_file, integers, run
+from tests.onnx_models import conv_file, integers, run, save
 
 CONV = convolution([3, 2], channels=4, filters=64, padding="same")
 
@@ -157,10 +159,11 @@ def test_a_truncated_file_at_every_length(tmp_path: Path) -> None:
 
 
 def test_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
-    path = conv_file(tmp_path / "m.onnx", convolution([3], channels=2, filters=2), (5,))
+    conv = convolution([3], channels=2, filters=2)
+    path = conv_file(tmp_path / "m.onnx", conv, (5,), opset=19)
 
     def add(model: onnx.ModelProto) -> None:
-        node = helper.make_node("DeformConv", ["y", "W", "o"], ["z"], name="moving")
+        node = helper.make_node("DeformConv", ["y", "W", "y"], ["z"], name="moving")
         model.graph.node.append(node)
 
     done = convfc.convert(edited(path, add))
@@ -175,3 +178,80 @@ def test_moving_convolutions_are_left_with_a_reason(tmp_path: Path) -> None:
     assert not partly.complete
     everything = convfc.convert(path, only=["conv"])
     assert everything.complete
+
+
+def unknown_input(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = "nowhere"
+
+
+def no_such_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Konv", ["y"], ["z"]))
+
+
+def no_such_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("stride", [1, 1]))
+
+
+def twice_the_same_name(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Neg", ["x"], ["y"]))
+
+
+def sorted_the_wrong_way(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Neg", ["y"], ["z"]))
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize(
+    "edit",
+    [unknown_input, no_such_operator, no_such_attribute, twice_the_same_name],
+)
+def test_an_invalid_graph_is_refused(
+    tmp_path: Path, edit: Callable[[onnx.ModelProto], object], external: bool
+) -> None:
+    path = tmp_path / "m.onnx"
+    edited(external_file(path) if external else conv_file(path, CONV, (5, 6)), edit)
+    with pytest.raises(FileError, match="invalid ONNX graph"):
+        convfc.convert(path)
+
+
+def test_what_onnxruntime_runs_is_not_refused(tmp_path: Path) -> None:
+    """The checker wants nodes in order; onnxruntime sorts them."""
+    path = edited(conv_file(tmp_path / "m.onnx", CONV, (5, 6)), sorted_the_wrong_way)
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(str(path))
+    x = integers([2, 4, 5, 6])
+    done = convfc.convert(path)
+    assert done.complete
+    assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+def test_weights_that_lie_beside_the_model_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    """Each is laid out while it is written, and the mapping of its file closed again."""
+    path, count = tmp_path / "m.onnx", 24
+    nodes = [
+        helper.make_node("Conv", [f"x{i}", f"W{i}"], [f"x{i + 1}"], pads=[1, 1, 1, 1])
+        for i in range(count)
+    ]
+    kernel = integers([256, 256, 3, 3])
+    save(
+        path,
+        nodes,
+        {"x0": ["n", 256, 8, 8]},
+        [f"x{count}"],
+        {f"W{i}": kernel for i in range(count)},
+    )
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    script = (
+        "import convfc, resource, sys\n"
+        "convfc.shapes(sys.argv[1])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert convfc.convert(sys.argv[1]).complete\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    megabytes = int(done.stdout) / 1024
+    assert megabytes < 24, f"{megabytes} MB more to convert {count * kernel.nbytes / 2**20} MB"

@@ -18,8 +18,9 @@ from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Feed, Port, Site
 from convfc.onnx_model.operators import is_convolution, known_shape
-from convfc.onnx_model.reading import external_tensors, raised, read, read_proto
+from convfc.onnx_model.reading import external_tensors, raised, read, read_proto, undescribe
 from convfc.onnx_model.rewriting import rewrite
+from convfc.onnx_model.running import one_line, session
 from convfc.onnx_model.sites import (
     Place,
     label,
@@ -96,28 +97,17 @@ class OnnxModel:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: onnxruntime cannot load it: {_one_line(error)}"
-            ) from error
+        return session(self.path)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
         names = [port.name for port in self.outputs]
-        session = self._session
+        loaded = self._session
         try:
-            return dict(zip(names, session.run(names, dict(feed)), strict=True))
+            return dict(zip(names, loaded.run(names, dict(feed)), strict=True))
         except Exception as error:
             raise UnsupportedModelError(
-                f"{self.path}: onnxruntime cannot run it: {_one_line(error)}"
+                f"{self.path}: onnxruntime cannot run it: {one_line(error)}"
             ) from error
 
     def save_converted(
@@ -137,6 +127,7 @@ class OnnxModel:
         )
         record = provenance.to_json()
         model.metadata_props[KEY] = record
+        undescribe(model)
         data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
         ir.save(model, path, "protobuf", external_data=data if apart else None)
         return ()
@@ -161,8 +152,3 @@ def _port(value: ir.Value) -> Port:
     if not isinstance(value.type, ir.TensorType):
         return Port(value.name or "", None, "string" if value.type is None else str(value.type))
     return Port(value.name or "", known_shape(value), numpy_name(value.dtype), channels_last=False)
-
-
-def _one_line(error: Exception) -> str:
-    # onnxruntime puts its source path and function in brackets before what it has to say.
-    return " ".join(str(error).split())[:300]

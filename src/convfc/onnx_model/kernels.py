@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from convfc.applying import filter_matrices
 from convfc.geometry import AnyConvolution
@@ -38,10 +41,10 @@ def filter_matrix(emit: Emitter, kernel: ir.Value, lowering: Lowering) -> ir.Val
         return emit.transpose(emit.reshape(last, [shape[1], groups, shape[2]]), [1, 0, 2])
 
     def matrix() -> ir.TensorProtocol:
-        split, order, merged = _layout(conv)
-        last = tensor.numpy().reshape(split).transpose(order).reshape(merged)
-        blocks = filter_matrices(conv.inner_kernel(last), groups)
-        return ir.Tensor(blocks.reshape(shape), dtype=tensor.dtype)
+        blocks = _laid_out(tensor.numpy(), conv).reshape(shape)
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()  # or in the end the whole file would be in memory
+        return ir.Tensor(blocks, dtype=tensor.dtype)
 
     # Computed while the file is written: no second copy of all weights in memory.
     lazy = ir.LazyTensor(matrix, dtype=tensor.dtype, shape=ir.Shape(shape))
@@ -62,6 +65,13 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
         return emit.constant((id(bias), conv), repeated, "bias")
     blocks = emit.reshape(bias, [conv.groups, conv.filters // conv.groups])
     return emit.reshape(emit.node("Concat", *[blocks] * phases, axis=1), [-1])
+
+
+def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
+    """The filter matrices of a constant kernel: always a copy."""
+    split, order, merged = _layout(conv)
+    last = kernel.reshape(split).transpose(order).reshape(merged)
+    return np.array(filter_matrices(conv.inner_kernel(last), conv.groups))
 
 
 def _layout(conv: AnyConvolution) -> tuple[list[int], list[int], list[int]]:

@@ -48,7 +48,11 @@ class OnnxOps:
         remainders = emit.node("Mod", emit.node("Shape", x), emit.integers(counts, "strides"))
         rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
         chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
-        return emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
+        padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
+        # Shape inference gives up all axes of such a Pad; most of them are known.
+        axes = zip(self._lowering.sizes, pads, strict=True)
+        sizes = [0 if size is None else size + sum(rows[0]) for size, rows in axes]
+        return emit.reshape(padded, [0, *sizes, self._lowering.convolution.channels])
 
     def slice(self, x: ir.Value, slices: Sequence[slice]) -> ir.Value:
         """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""

@@ -9,10 +9,14 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx import version_converter
+from onnx import checker, version_converter
 
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.onnx_model.inference import infer
+from convfc.onnx_model.running import session
+
+_DESCRIBED = "described"
+"""Where a model that was read keeps the names of values that the file describes."""
 
 # onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -40,7 +44,9 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
-    return _twice(path, proto)
+    copies = _twice(path, proto)
+    _check(path, proto)
+    return copies
 
 
 def raised(path: Path, opset: int) -> tuple[ir.Model, ir.Model] | None:
@@ -64,6 +70,8 @@ def _twice(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     except Exception as error:
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
+    names = {info.name for graph in _graphs(proto.graph) for info in graph.value_info}
+    model.meta[_DESCRIBED] = names
     for copy in (model, inferred):
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
@@ -119,6 +127,42 @@ def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
         )
     if data.stat().st_size < (tensor.offset or 0) + tensor.nbytes:
         raise FileError(f"{path}: its external data file '{tensor.location}' is cut short")
+
+
+def undescribe(model: ir.Model) -> None:
+    """Take type and shape off weights that had no description in the file.
+
+    They tell it themselves; onnx_ir would save a description of each, beside them.
+    """
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            if name not in model.meta[_DESCRIBED] and not value.is_graph_input():
+                value.type = value.shape = None
+
+
+def _check(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse an invalid graph, by the official checker; but not what onnxruntime loads anyway.
+
+    Weights in other files are seen to elsewhere; the checker gets empty ones instead.
+    """
+    checked: str | onnx.ModelProto = str(path)
+    tensors = [tensor for graph in _graphs(proto.graph) for tensor in graph.initializer]
+    if any(tensor.external_data for tensor in tensors):
+        for tensor in tensors:
+            if tensor.external_data:
+                tensor.CopyFrom(
+                    onnx.TensorProto(
+                        name=tensor.name, dims=[0], data_type=tensor.data_type, raw_data=b""
+                    )
+                )
+        checked = proto
+    try:
+        checker.check_model(checked)
+    except Exception as error:  # a ValidationError, but for some graphs others
+        try:
+            session(path)
+        except UnsupportedModelError:
+            raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

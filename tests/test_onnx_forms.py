@@ -1,0 +1,321 @@
+"""Where kernels come from, which types they have, and where in a model convolutions stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convfc
+from convfc import Fate, convolution
+from tests.onnx_models import Array, attributes, conv_file, integers, operators, run_anywhere, save
+
+CONV = convolution(
+    [2, 3], channels=4, filters=6, strides=[1, 2], padding=[(1, 0), (0, 1)], groups=2
+)
+KERNEL = integers([6, 2, 2, 3], 1)
+X = integers([2, 4, 5, 6])
+
+
+def same(path: Path, feed: dict[str, Array]) -> Path:
+    """Convert a file in which nothing may be left, and compare bit for bit."""
+    done = convfc.convert(path, force=True)
+    assert done.complete, [layer.reason for layer in done.layers]
+    assert not {name for name in operators(done.out) if "Conv" in name}
+    onnx.checker.check_model(str(done.out), full_check=True)
+    before, after = run_anywhere([path, done.out], feed)
+    for expected, got in zip(before, after, strict=True):
+        assert expected.dtype == got.dtype
+        assert np.array_equal(expected, got, equal_nan=True)
+    return done.out
+
+
+def value(name: str, dims: Any = (None,) * 4, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def model(path: Path, graph: onnx.GraphProto, opset: int = 21, **more: Any) -> Path:
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("here", 1)]
+    made = helper.make_model(graph, opset_imports=imports, ir_version=10, **more)
+    onnx.save(made, path)
+    return path
+
+
+def conv_node(**names: str) -> onnx.NodeProto:
+    given = {"x": "x", "W": "W", "y": "y", **names}
+    return helper.make_node("Conv", [given["x"], given["W"]], [given["y"]], **attributes(CONV))
+
+
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
+@pytest.mark.parametrize("patches", ["gather", "slice"])
+def test_other_types(tmp_path: Path, kind: str, dtype: str, patches: str) -> None:
+    numpy_type = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    # Sums stay small enough for the 8 bits of a bfloat16.
+    kernel, x = (np.sign(array).astype(numpy_type) for array in (KERNEL, X))
+    given = attributes(CONV)
+    if kind == "ConvTranspose":
+        kernel = kernel.reshape(4, 3, 2, 3)
+        del given["group"]  # more than the reference evaluator can do
+    tensor_type = helper.np_dtype_to_tensor_dtype(numpy_type)
+    node = helper.make_node(kind, ["x", "W"], ["y"], **given)
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [value("x", ["n", *x.shape[1:]], tensor_type)],
+        [value("y", kind=tensor_type)],
+        [numpy_helper.from_array(kernel, "W")],
+    )
+    path = model(tmp_path / "m.onnx", graph, opset=22)
+    done = convfc.convert(path, patches=patches)
+    assert done.complete
+    assert done.layers[0].site.dtype == dtype
+    assert done.layers[0].site.itemsize == numpy_type.itemsize
+    before, after = run_anywhere([path, done.out], {"x": x})
+    assert before[0].dtype == after[0].dtype == numpy_type
+    assert np.array_equal(before[0].astype(np.float64), after[0].astype(np.float64))
+
+
+QUANTIZED = {
+    "int8": (TensorProto.INT8, -128, 127),
+    "uint8": (TensorProto.UINT8, 0, 255),
+    "int4": (TensorProto.INT4, -8, 7),
+    "uint4": (TensorProto.UINT4, 0, 15),
+    "int16": (TensorProto.INT16, -300, 300),
+    "uint16": (TensorProto.UINT16, 0, 300),
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_dequantized_kernels(tmp_path: Path, name: str, per_channel: bool, kind: str) -> None:
+    tensor_type, low, high = QUANTIZED[name]
+    shape = [6, 2, 2, 3] if kind == "Conv" else [4, 3, 2, 3]
+    count = [shape[0]] if per_channel else []
+    draw = np.random.default_rng(3)
+    numbers = draw.integers(low, high + 1, shape)
+    zeros = np.broadcast_to(draw.integers(max(low, -5), 6, count or None), count)
+    scales = np.broadcast_to(2.0 ** draw.integers(-3, 1, count or None), count)
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["Wq", "s", "z"], ["W"], axis=0),
+            helper.make_node(kind, ["x", "W"], ["y"], **attributes(CONV)),
+        ],
+        "net",
+        [value("x", ["n", 4, 5, "w"])],
+        [value("y")],
+        [
+            helper.make_tensor("Wq", tensor_type, shape, numbers.ravel().tolist()),
+            numpy_helper.from_array(scales.astype(np.float32), "s"),
+            helper.make_tensor("z", tensor_type, count, np.ravel(zeros).tolist()),
+        ],
+    )
+    out = same(model(tmp_path / "m.onnx", graph), {"x": X})
+    assert "DequantizeLinear" in operators(out), "the kernel stays quantized"
+
+
+def test_kernels_made_at_run_time(tmp_path: Path) -> None:
+    fill = numpy_helper.from_array(np.array([3], np.float32))
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["A"], value=fill),
+        helper.make_node("Conv", ["x", "A"], ["a"], **attributes(CONV)),
+        helper.make_node("Cast", ["H"], ["B"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "B"], ["b"], **attributes(CONV)),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(KERNEL.shape), "shape"),
+        numpy_helper.from_array(KERNEL.astype(np.float16), "H"),
+    ]
+    graph = helper.make_graph(nodes, "net", [value("x", ["n", 4, "h", 6])], [value("y")], constants)
+    same(model(tmp_path / "m.onnx", graph), {"x": X})
+
+
+def test_a_kernel_whose_shape_only_its_surroundings_tell(tmp_path: Path) -> None:
+    node = conv_node()
+    node.attribute.append(helper.make_attribute("kernel_shape", [2, 3]))
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [value("x", ["n", 4, "h", 6]), value("W", ["a", "b", "c", "d"])],
+        [value("y", [None, 6, None, None])],
+    )
+    same(model(tmp_path / "m.onnx", graph), {"x": X, "W": KERNEL})
+
+
+def test_convolutions_in_bodies_at_depth(tmp_path: Path) -> None:
+    """A Loop with an If, in it a Scan: kernels from each scope around."""
+    scan_body = helper.make_graph(
+        [conv_node(x="part", y="c"), helper.make_node("Identity", ["state"], ["next"])],
+        "scan",
+        [value("state", []), value("part")],
+        [value("next", []), value("c")],
+    )
+    scan = helper.make_node(
+        "Scan",
+        ["zero", "stack"],
+        ["end", "scanned"],
+        name="scan",
+        body=scan_body,
+        num_scan_inputs=1,
+    )
+    then = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["x", "axis"], ["stack"]),
+            scan,
+            helper.make_node("Squeeze", ["scanned", "axis"], ["b"]),
+        ],
+        "then",
+        [],
+        [value("b")],
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["W"], ["V"]), conv_node(W="V", y="b")], "else", [], [value("b")]
+    )
+    body = helper.make_graph(
+        [
+            helper.make_node("If", ["odd"], ["r"], name="if", then_branch=then, else_branch=other),
+            helper.make_node("Add", ["sum", "r"], ["more"]),
+            helper.make_node("Not", ["odd"], ["even"]),
+        ],
+        "body",
+        [value("i", [], TensorProto.INT64), value("odd", [], TensorProto.BOOL), value("sum")],
+        [value("true", [], TensorProto.BOOL), value("more")],
+    )
+    body.node.append(helper.make_node("Identity", ["yes"], ["true"]))
+    loop = helper.make_node("Loop", ["two", "yes", "start"], ["y"], name="loop", body=body)
+    constants = {
+        "W": KERNEL,
+        "zero": np.zeros([], np.float32),
+        "axis": np.array([0]),
+        "two": np.array(2),
+        "yes": np.array(True),
+        "start": np.zeros([2, 6, 5, 3], np.float32),
+    }
+    graph = helper.make_graph(
+        [loop],
+        "net",
+        [value("x", ["n", 4, 5, 6])],
+        [value("y")],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    path = model(tmp_path / "m.onnx", graph)
+    out = same(path, {"x": X})
+    names = {layer.site.name for layer in convfc.shapes(path)}
+    assert names == {"loop/body/if/then_branch/scan/body/c", "loop/body/if/else_branch/b"}
+    assert "W" in [weight.name for weight in onnx.load(out).graph.initializer], "Neg reads it"
+
+
+def function(name: str, nodes: list[onnx.NodeProto], inputs: list[str], **more: Any) -> Any:
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("here", 1)]
+    return helper.make_function("here", name, inputs, ["y"], nodes, imports, **more)
+
+
+def test_functions_whose_kernel_their_callers_give(tmp_path: Path) -> None:
+    inner = function("Inner", [conv_node()], ["x", "W"])
+    doubled = helper.make_node("Add", ["W", "W"], ["V"])
+    call = helper.make_node("Inner", ["x", "V"], ["y"], domain="here")
+    outer = function("Outer", [doubled, call], ["x", "W"])
+    nodes = [
+        helper.make_node("Outer", ["x", "W"], ["a"], domain="here"),
+        helper.make_node("Outer", ["x", "U"], ["b"], domain="here"),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    weights = [
+        numpy_helper.from_array(KERNEL, "W"),
+        numpy_helper.from_array(integers(KERNEL.shape, 7), "U"),
+    ]
+    graph = helper.make_graph(nodes, "net", [value("x", ["n", 4, "h", 6])], [value("y")], weights)
+    path = model(tmp_path / "m.onnx", graph, functions=[inner, outer])
+    same(path, {"x": X})
+    (layer,) = convfc.shapes(path)
+    assert layer.site.sizes == (None, 6), "what all callers agree on"
+
+
+def test_a_function_whose_attributes_come_from_the_caller_is_left(tmp_path: Path) -> None:
+    node = conv_node()
+    del node.attribute[:]
+    reference = onnx.AttributeProto(name="strides", type=onnx.AttributeProto.INTS)
+    reference.ref_attr_name = "steps"
+    node.attribute.append(reference)
+    strided = function("Strided", [node], ["x", "W"], attributes=["steps"])
+    call = helper.make_node("Strided", ["x", "W"], ["y"], domain="here", steps=[1, 2])
+    weights = [numpy_helper.from_array(integers([6, 4, 2, 3]), "W")]
+    graph = helper.make_graph([call], "net", [value("x", ["n", 4, 5, 6])], [value("y")], weights)
+    done = convfc.convert(model(tmp_path / "m.onnx", graph, functions=[strided]))
+    assert [layer.fate for layer in done.layers] == [Fate.LEFT]
+    assert "caller" in str(done.layers[0].reason)
+
+
+def test_names_that_are_taken(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", CONV, (5, 6))
+    proto = onnx.load(path)
+    for name in ("Transpose", "Pad", "Gather", "Reshape", "MatMul"):
+        taken = helper.make_node("Neg", ["y"], [f"conv/{name}_output"], name=f"conv/{name}")
+        proto.graph.node.append(taken)
+        proto.graph.output.append(value(f"conv/{name}_output"))
+    for role in ("shape", "pads", "filter_matrix"):
+        proto.graph.initializer.append(numpy_helper.from_array(KERNEL, f"conv/{role}"))
+        neg = helper.make_node("Neg", [f"conv/{role}"], [f"of {role}"], name="conv")
+        proto.graph.node.append(neg)
+        proto.graph.output.append(value(f"of {role}"))
+    onnx.save(proto, path)
+    same(path, {"x": X})
+
+
+@pytest.mark.parametrize("padding", ["same", "same_lower"])
+def test_same_with_strides_on_sizes_that_change(tmp_path: Path, padding: str) -> None:
+    conv = convolution([3, 4, 1], channels=2, filters=3, strides=[2, 3, 4], padding=padding)
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None, 9))
+    done = convfc.convert(path)
+    assert done.complete
+    for size in range(1, 8):
+        for batch in (1, 3):
+            x = integers([batch, 2, size, 8 - size, 9])
+            before, after = run_anywhere([path, done.out], {"x": x})
+            assert np.array_equal(before[0], after[0])
+    # Before opset 11 no pads can be computed.
+    old = conv_file(tmp_path / "old.onnx", conv, (None, None, 9), opset=9)
+    raised = convfc.convert(old)
+    assert raised.complete
+    assert [note for note in raised.notes if "from 9 to 11" in note]
+    assert onnx.load(raised.out).opset_import[0].version == 11
+
+
+@pytest.mark.parametrize("opset", range(1, onnx.defs.onnx_opset_version() + 1))
+def test_every_opset(tmp_path: Path, opset: int) -> None:
+    path = conv_file(tmp_path / "m.onnx", CONV, (5, None), opset=opset)
+    proto = onnx.load(path)
+    proto.ir_version = 8 if opset < 24 else 13
+    onnx.save(proto, path)
+    done = convfc.convert(path)
+    assert done.complete
+    after = onnx.load(done.out).opset_import[0].version
+    assert after == max(opset, 7), "before, nothing slices with steps"
+    assert bool(done.notes) == (opset < 7)
+    one, other = run_anywhere([path, done.out], {"x": X})
+    assert np.array_equal(one[0], other[0])
+
+
+def test_old_constants(tmp_path: Path) -> None:
+    """Before IR version 4 an initializer is an input too, so constants must be nodes."""
+    weights = {"W": KERNEL, "B": integers([6], 2)}
+    node = helper.make_node("Conv", ["x", "W", "B"], ["y"], name="conv", **attributes(CONV))
+    for opset in (6, 8):
+        path = save(
+            tmp_path / f"{opset}.onnx",
+            [node],
+            {"x": ["n", 4, 5, 6]},
+            ["y"],
+            weights,
+            opset=opset,
+            ir_version=3,
+            overridable=True,
+        )
+        same(path, {"x": X})
