@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,20 +28,29 @@ class StockOps:
     """Stock layers only, which every Keras file can hold.
 
     Args:
-        name: of the convolution layer; the layer with its weights gets it too, so that they keep
-            their paths, and the names of all others start with it.
+        name: of the convolution layer; the (first) layer with weights gets it too, so that they
+            keep their paths, and the names of all others start with it.
         dtype: its dtype policy.
         rank: number of spatial axes.
-        parameters: arguments that the layer with the weights takes over.
     """
 
-    def __init__(self, name: str, dtype: Any, rank: int, parameters: Parameters) -> None:
+    def __init__(self, name: str, dtype: Any, rank: int) -> None:
         self._name = name
         self._dtype = dtype
         self._rank = rank
-        self._parameters = parameters
+        self._parameters: Parameters
+        self._weighted: list[Any] = []
         self._dense: Any = None
         self._made = 0
+
+    def weigh(self, parameters: Parameters) -> None:
+        """Begin the next product, with other weights.
+
+        Args:
+            parameters: arguments that the layer with the weights takes over.
+        """
+        self._parameters = parameters
+        self._dense = None
 
     def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
         """A layer of the convolution's dtype, with a name of its own."""
@@ -82,7 +92,7 @@ class StockOps:
         return self.layer(layers.Concatenate, axis=axis)(list(xs))
 
     def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
-        """See `Ops.reshape`; one size may be unknown."""
+        """See `Ops.reshape`; a Reshape stands one unknown size."""
         return self.layer(layers.Reshape, tuple(-1 if size is None else size for size in shape))(x)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
@@ -92,26 +102,30 @@ class StockOps:
     def product(self, patches: Tensor, convolution: Convolution) -> Tensor:
         """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
         groups, filters = convolution.groups, convolution.filters
+        sizes = self._sizes(patches)
         if self._dense is None:
-            self._dense = self._weighted(convolution, self._sizes(patches))
+            self._dense = self._new_dense(convolution, sizes)
         if groups == 1:
             return self._dense(patches)
-        split = self._regroup(patches, (convolution.taps, groups, convolution.channels // groups))
-        return self._regroup(self._dense(split), (filters,))
+        blocks = (convolution.taps, groups, convolution.channels // groups)
+        y = self._dense(self.reshape(patches, [*sizes, *blocks]))
+        return self.reshape(y, [*sizes, filters])
 
-    def _weighted(self, convolution: Convolution, sizes: list[Any]) -> Any:
+    def _new_dense(self, convolution: Convolution, sizes: list[Any]) -> Any:
         """The layer with the weights; all blocks of rows share it."""
         groups, filters = convolution.groups, convolution.filters
+        name = f"{self._name}_{len(self._weighted)}" if self._weighted else self._name
+        self._weighted.append(name)
         if groups == 1:
             shapes = (convolution.patch_length, filters), (filters,)
-            return self.layer(layers.Dense, filters, name=self._name, **self._parameters(*shapes))
+            return self.layer(layers.Dense, filters, name=name, **self._parameters(*shapes))
         inner, outer = convolution.channels // groups, filters // groups
         space = "xyz"[: self._rank]
         return self.layer(
             layers.EinsumDense,
             f"b{space}tgi,tigo->b{space}go",
-            (*sizes, groups, outer),
-            name=self._name,
+            (None, *sizes[1:], groups, outer),
+            name=name,
             **self._parameters((convolution.taps, inner, groups, outer), (groups, outer)),
         )
 
@@ -122,27 +136,61 @@ class StockOps:
             return self.layer(kinds[0], amounts[0], **extra)(x)
         return self.layer(kinds[self._rank - 1], tuple(amounts), data_format="channels_last")(x)
 
-    def _regroup(self, x: Tensor, tail: tuple[int, ...]) -> Tensor:
-        """Reshape all that follows the spatial axes.
-
-        A Reshape stands one unknown size; each TimeDistributed around it takes another one.
-        """
-        sizes = self._sizes(x)
-        around = 0
-        while sizes[around:].count(None) > 1:
-            around += 1
-        inner = [-1 if size is None else size for size in sizes[around:]]
-        layer = self.layer(layers.Reshape, (*inner, *tail))
-        for _ in range(around):
-            layer = self.layer(layers.TimeDistributed, layer)
-        return layer(x)
-
     def _sizes(self, x: Tensor) -> list[Any]:
         return list(x.shape[1 : self._rank + 1])
 
 
 class KerasOps(StockOps):
     """Operations of `keras.ops` where they are shorter than layers; only `.keras` holds them."""
+
+    def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
+        """See `Ops.pad`.
+
+        An axis of unknown size gets the most pads of all. What it should not have before it is
+        rotated to its end, where it makes no further position.
+        """
+        most = [max(by) for by in pads]
+        padded = super().pad(x, [[pad] for pad in most])
+        for axis, (by, (before, after)) in enumerate(zip(pads, most, strict=True), 1):
+            excess = np.array([before - pad[0] for pad in by], np.int32)
+            if excess.any():
+                line, length = self._line(padded, axis, axis + 1)
+                remainder = keras.ops.mod(length - (before + after), len(by))
+                shifted = line + keras.ops.take(excess, remainder)
+                padded = keras.ops.take(padded, keras.ops.mod(shifted, length), axis=axis)
+        return padded
+
+    def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
+        """See `Ops.reshape`.
+
+        With several unknown sizes, all axes up to the last of them become one, whose rows are
+        then taken in the order of a grid of them.
+        """
+        unknown = [place for place, size in enumerate(shape) if size in (None, -1)]
+        if len(unknown) <= 1:
+            return super().reshape(x, shape)
+        tail = shape[unknown[-1] + 1 :]
+        flat = super().reshape(x, [-1, *tail])
+        end = len(x.shape)
+        while math.prod(x.shape[end:]) != math.prod(size or 0 for size in tail):
+            end -= 1
+        grid: Any = 0
+        for axis, size in enumerate(shape[: unknown[-1] + 1], 1):
+            if size is None or size == -1:
+                line, length = self._line(x, axis, end if size == -1 else axis + 1)
+            else:
+                line, length = np.arange(size, dtype=np.int32), size
+            grid = line if axis == 1 else keras.ops.expand_dims(grid, -1) * length + line
+        return keras.ops.take(flat, grid, axis=1)
+
+    def _line(self, x: Tensor, axis: int, end: int) -> tuple[Tensor, Tensor]:
+        """The numbers 0, 1, .. along some neighbouring axes taken as one, and how many they are."""
+        cut = (*[0] * axis, *[slice(None)] * (end - axis), *[0] * (len(x.shape) - end))
+        line = x[cut]
+        if end - axis > 1:
+            line = keras.ops.reshape(line, (-1,))
+        ones = keras.ops.ones_like(line, dtype="int32")
+        return keras.ops.cumsum(ones) - 1, keras.ops.sum(ones)
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
         """See `Ops.slice`."""

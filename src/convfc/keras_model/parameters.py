@@ -1,6 +1,6 @@
 """What a Dense layer takes over from a convolution layer: initializers, regularizers, constraints.
 
-Its kernel is the convolution's own bytes in another shape, so most of them mean the same there.
+Mostly its kernel is the convolution's own bytes in another shape, and they mean the same there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras import constraints, initializers, regularizers
+
+from convfc.keras_model.parts import Part
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -27,12 +29,13 @@ _NORMS = (constraints.MaxNorm, constraints.MinMaxNorm, constraints.UnitNorm)
 
 
 def taken_over(
-    layer: Layer, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]
+    layer: Layer, part: Part, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Arguments for a Dense or EinsumDense layer that stands for `layer`.
+    """Arguments for a Dense or EinsumDense layer that stands for a part of `layer`.
 
     Args:
         layer: a built convolution layer.
+        part: one of its convolutions.
         kernel_shape: shape of its kernel as the new layer holds it.
         bias_shape: the same for its bias.
 
@@ -41,25 +44,26 @@ def taken_over(
     """
     kept: dict[str, Any] = {}
     remarks = []
-    weights = [("kernel", layer.kernel, kernel_shape)]
-    if layer.use_bias:
-        weights.append(("bias", layer.bias, bias_shape))
-    for role, weight, shape in weights:
-        # A depthwise layer has its own word for the kernel.
-        own_word = role == "kernel" and hasattr(layer, "depthwise_initializer")
-        prefix = "depthwise" if own_word else role
+    once = max(part.convolution.phases) == 1
+    roles = [("kernel", part.word, part.kernel, kernel_shape, part.keeps_layout)]
+    if part.bias is not None:
+        roles.append(("bias", "bias", part.bias, bias_shape, once))
+    for role, word, weight, shape, same in roles:
         for what, translate in _TRANSLATIONS.items():
-            value = getattr(layer, f"{prefix}_{what}")
+            value = getattr(layer, f"{word}_{what}")
             if value is None:
                 continue
-            same = translate(value, tuple(weight.shape), shape)
-            if same is None:
+            old = tuple(weight.shape) if same else None
+            # Zeros that a matrix has beside the kernel's numbers add nothing; a repeated bias does.
+            repeated = what == "regularizer" and role == "bias" and not once
+            new = None if repeated else translate(value, old, shape)
+            if new is None:
                 remarks.append(
-                    f"{layer.name}: its {role} {what} {type(value).__name__} means something "
+                    f"{layer.name}: its {word} {what} {type(value).__name__} means something "
                     "else on the filter matrix and was left out."
                 )
             else:
-                kept[f"{role}_{what}"] = same
+                kept[f"{role}_{what}"] = new
     return kept, remarks
 
 
@@ -99,18 +103,18 @@ def _spans(shape: Sequence[int]) -> list[tuple[int, int]]:
     return spans[::-1]
 
 
-def _initializer(value: Any, old: tuple[int, ...], new: tuple[int, ...]) -> Any:  # noqa: ARG001 - one signature for all three
+def _initializer(value: Any, old: _Shape | None, new: _Shape) -> Any:  # noqa: ARG001 - one signature for all three
     return value if isinstance(value, _INITIALIZERS) else None
 
 
-def _regularizer(value: Any, old: tuple[int, ...], new: tuple[int, ...]) -> Any:  # noqa: ARG001 - one signature for all three
+def _regularizer(value: Any, old: _Shape | None, new: _Shape) -> Any:  # noqa: ARG001 - one signature for all three
     return value if type(value) in _REGULARIZERS else None
 
 
-def _constraint(value: Any, old: tuple[int, ...], new: tuple[int, ...]) -> Any:
+def _constraint(value: Any, old: _Shape | None, new: _Shape) -> Any:
     if type(value) is constraints.NonNeg:
         return value
-    if type(value) not in _NORMS:
+    if type(value) not in _NORMS or old is None:
         return None
     config = value.get_config()
     axis = config["axis"]
@@ -119,6 +123,9 @@ def _constraint(value: Any, old: tuple[int, ...], new: tuple[int, ...]) -> Any:
         return None
     return type(value)(**{**config, "axis": axes[0] if len(axes) == 1 else axes})
 
+
+_Shape = tuple[int, ...]
+"""Of a weight, in the layer and in its stand-in; no old one where its numbers change places."""
 
 _TRANSLATIONS = {
     "initializer": _initializer,

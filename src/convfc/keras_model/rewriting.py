@@ -10,10 +10,11 @@ import keras
 from keras import layers
 
 from convfc.applying import apply
-from convfc.keras_model.ops import KerasOps, StockOps
+from convfc.keras_model.ops import KerasOps, Parameters, StockOps
 from convfc.keras_model.parameters import taken_over
+from convfc.keras_model.parts import Part, parts
 from convfc.keras_model.record import ZIP
-from convfc.keras_model.sites import is_graph
+from convfc.keras_model.sites import is_graph, shows_calls
 from convfc.lowering import Lowering, PatchMethod
 
 Layer = Any
@@ -34,29 +35,21 @@ def replacement(
     Returns:
         The model, named like the layer, and what it could not keep of the layer, in words.
     """
-    conv = lowering.convolution
-    rank = conv.rank
-    policy = layer.dtype_policy
+    chain = list(zip(parts(layer), _chain(layer, lowering), strict=True))
+    rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
+    last = chain[-1][1]
     # A Dense carries the activation where its output is the convolution's own.
-    fused = channels_last and conv.groups == 1
+    fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
     output = {
         "activation": layer.activation,
         "activity_regularizer": layer.activity_regularizer,
     }
     remarks: list[str] = []
+    kind = KerasOps if file_format == ZIP else StockOps
+    ops = kind(layer.name, layer.dtype_policy, rank)
 
-    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> Mapping[str, Any]:
-        kept, left = taken_over(layer, kernel, bias)
-        remarks.extend(left)
-        if conv.groups == 1:
-            kept["use_bias"] = layer.use_bias
-        elif layer.use_bias:
-            kept["bias_axes"] = "go"
-        return {**kept, **(output if fused else {})}
-
-    ops = (KerasOps if file_format == ZIP else StockOps)(layer.name, policy, rank, parameters)
-    shape = [*lowering.sizes, conv.channels]
+    shape = [*lowering.sizes, lowering.convolution.channels]
     inputs = x = keras.Input(
         shape if channels_last else [shape[-1], *shape[:-1]],
         dtype=layer.compute_dtype,
@@ -67,17 +60,51 @@ def replacement(
         x = ops.transpose(x, range(rank + 2))
     if not channels_last:
         x = ops.transpose(x, [0, *range(2, rank + 2), 1])
-    y = apply(ops, x, lowering)
+    for part, its in chain:
+        ends = output if fused and its is last else {}
+        ops.weigh(_parameters(layer, part, ends, remarks))
+        x = apply(ops, x, its)
     if not channels_last:
-        y = ops.transpose(y, [0, rank + 1, *range(1, rank + 1)])
+        x = ops.transpose(x, [0, rank + 1, *range(1, rank + 1)])
     linear = layer.activation is keras.activations.linear
     if not fused and not (linear and layer.activity_regularizer is None):
-        y = ops.layer(layers.Activation, **output)(y)
-    made = keras.Model(inputs, y, name=layer.name)
-    for old, new in zip(layer.weights, made.weights, strict=True):
-        new.assign(keras.ops.reshape(old, new.shape))
+        x = ops.layer(layers.Activation, **output)(x)
+    if not channels_last and layer.use_bias and lowering.output[-1] == layer.bias.shape[0]:
+        remarks.append(
+            f"{layer.name}: Keras on TensorFlow adds its bias along the last axis, which is as "
+            "long as its filters are many; the converted layer adds it to the filters."
+        )
+    made = keras.Model(inputs, x, name=layer.name)
+    values = [value for part, _ in chain for value in part.weights]
+    for value, weight in zip(values, made.weights, strict=True):
+        weight.assign(value.reshape(weight.shape))
     made.trainable = layer.trainable
     return made, remarks
+
+
+def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
+    """The lowering of every part of a layer, of which the first is given."""
+    rest = [
+        Lowering(part.convolution, lowering.output, PatchMethod.NONE) for part in parts(layer)[1:]
+    ]
+    return [lowering, *rest]
+
+
+def _parameters(
+    layer: Layer, part: Part, output: Mapping[str, Any], remarks: list[str]
+) -> Parameters:
+    """What the layer with the weights of a part takes over; remarks are added to the list."""
+
+    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> Mapping[str, Any]:
+        kept, left = taken_over(layer, part, kernel, bias)
+        remarks.extend(left)
+        if part.convolution.groups == 1:
+            kept["use_bias"] = part.bias is not None
+        elif part.bias is not None:
+            kept["bias_axes"] = "go"
+        return {**kept, **output}
+
+    return parameters
 
 
 def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
@@ -102,14 +129,19 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
 
     def copied(layer: Layer) -> Layer:
         if id(layer) not in taken:
-            touched = is_graph(layer) and any(
-                id(inner) in replaced for inner in layer._flatten_layers()
-            )
-            taken[id(layer)] = cloned(layer) if touched else layer
+            taken[id(layer)] = cloned(layer) if touched(layer) else layer
         return taken[id(layer)]
 
-    def cloned(graph: Layer) -> Layer:
-        return keras.models.clone_model(graph, clone_function=copied)
+    def touched(layer: Layer) -> bool:
+        return shows_calls(layer) and any(
+            id(inner) in replaced for inner in layer._flatten_layers()
+        )
+
+    def cloned(outer: Layer) -> Layer:
+        if is_graph(outer):
+            return keras.models.clone_model(outer, clone_function=copied)
+        config = {"name": outer.name, "dtype": outer.dtype_policy}
+        return layers.TimeDistributed(copied(outer.layer), **config)
 
     made = copied(model)
     # Outer flags are set before inner ones, which they overwrite.

@@ -9,21 +9,13 @@ from typing import Any
 import keras
 from keras import layers
 
-from convfc.geometry import Convolution
+from convfc.geometry import AnyConvolution, Sizes
+from convfc.keras_model.parts import CONVOLUTIONS, parts
 from convfc.keras_model.record import HDF5
 from convfc.lowering import PatchMethod
 from convfc.model import Site
-from convfc.named import convolution
 
-_PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _LEFT: dict[type, str] = {
-    **dict.fromkeys(_TRANSPOSED, "a transposed convolution is not converted yet"),
-    **dict.fromkeys(
-        (layers.SeparableConv1D, layers.SeparableConv2D),
-        "a separable convolution is not converted yet",
-    ),
     **dict.fromkeys(
         (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D),
         "it convolves inside a recurrent cell",
@@ -61,17 +53,22 @@ class Place:
             reason = "it stands in a model with masks, which .h5 cannot hold; save that as .keras"
         if reason is not None:
             return Site(self.name, kind, None, reason=reason)
-        conv = _convolution(self.layer)
+        conv = parts(self.layer)[0].convolution
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
-        if conv.pads(sizes) is None:
-            reason = "its padding depends on a size that is unknown before run time"
+        needs = _run_time_need(conv, sizes) if file_format == HDF5 else None
+        if needs is not None:
+            reason = (
+                f"{needs}, which no stock layer has; give the input its sizes or save as .keras"
+            )
             return Site(self.name, kind, None, reason=reason)
         dtype = self.layer.compute_dtype
+        inner = conv.inner(sizes)
         methods = frozenset(PatchMethod)
-        positions = conv.positions(sizes)
-        if file_format == HDF5 or positions is None or positions * conv.taps > _LARGEST_INDEX:
+        positions = inner.positions(sizes)
+        if file_format == HDF5 or positions is None or positions * inner.taps > _LARGEST_INDEX:
             methods -= {PatchMethod.GATHER}
-        if file_format == HDF5 and conv.rank == 3 and dtype == "float64":
+        strided = any(window.stride > 1 for window in inner.windows)
+        if file_format == HDF5 and conv.rank == 3 and strided and dtype == "float64":
             # In stock layers a stride is a pooling, which tensorflow lacks for these.
             methods -= {PatchMethod.SLICE}
         return Site(
@@ -89,7 +86,7 @@ class Place:
         layer = self.layer
         if self.inside is not None:
             return f"it is inside a {self.inside}, which convfc does not rewrite"
-        if type(layer) not in (*_PLAIN, *_DEPTHWISE):
+        if type(layer) not in CONVOLUTIONS:
             return _why_left(layer)
         if getattr(layer, "lora_rank", None):
             return "its kernel has a LoRA update beside it; merge it first"
@@ -105,6 +102,11 @@ def is_graph(layer: Any) -> bool:
     """Whether it is a stock Sequential or Functional model, which shows all its calls."""
     stock = type(layer).__module__.startswith("keras.")
     return stock and isinstance(layer, keras.Model) and graph_of(layer) is not None
+
+
+def shows_calls(layer: Any) -> bool:
+    """Whether it is a graph, or a stock wrapper that only calls what is in it."""
+    return type(layer) is layers.TimeDistributed or is_graph(layer)
 
 
 def graph_of(model: Any) -> Any:
@@ -162,15 +164,27 @@ def _follow(model: Any, inputs: Sequence[Any], prefix: str, note: _Note) -> Any:
             name = prefix + operation.name
             if is_graph(operation):
                 return _follow(operation, tensors, f"{name}/", note)
-            if _is_convolution(operation):
-                note(name, operation, tuple(tensors[0].shape), None)
-            elif isinstance(operation, keras.Layer):
-                _look_inside(operation, f"{name}/", note)
+            _visit(operation, tensors, name, note)
             return operation.compute_output_spec(*args, **kwargs)
 
         return call
 
     return graph_of(model)._run_through_graph(inputs, operation_fn=visited)
+
+
+def _visit(operation: Any, tensors: Sequence[Any], name: str, note: _Note) -> None:
+    """Note the convolutions in one call of what is no graph."""
+    if _is_convolution(operation):
+        note(name, operation, tuple(tensors[0].shape), None)
+    elif type(operation) is layers.TimeDistributed:
+        inner = operation.layer
+        steps = [keras.KerasTensor((x.shape[0], *x.shape[2:]), x.dtype) for x in tensors]
+        if is_graph(inner):
+            _follow(inner, steps, f"{name}/{inner.name}/", note)
+        else:
+            _visit(inner, steps, f"{name}/{inner.name}", note)
+    elif isinstance(operation, keras.Layer):
+        _look_inside(operation, f"{name}/", note)
 
 
 def _look_inside(layer: Any, prefix: str, note: _Note) -> None:
@@ -182,7 +196,7 @@ def _look_inside(layer: Any, prefix: str, note: _Note) -> None:
 
 def _is_convolution(operation: Any) -> bool:
     if isinstance(operation, keras.Layer):
-        return isinstance(operation, (*_PLAIN, *_DEPTHWISE, *_LEFT))
+        return isinstance(operation, (*CONVOLUTIONS, *_LEFT))
     return type(operation).__name__ in _OPERATIONS
 
 
@@ -195,23 +209,15 @@ def _why_left(layer: Any) -> str:
     return f"{type(layer).__name__} is a custom class; what it computes is not known"
 
 
-def _convolution(layer: Any) -> Convolution:
-    """The geometry of a stock layer; a depthwise one has a group per channel."""
-    *kernel, channels, filters = layer.kernel.shape
-    groups = layer.groups if isinstance(layer, _PLAIN) else channels
-    if isinstance(layer, _PLAIN):
-        channels *= groups
-    else:
-        filters *= groups
-    return convolution(
-        kernel,
-        channels=channels,
-        filters=filters,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        padding=layer.padding,
-        groups=groups,
-    )
+def _run_time_need(conv: AnyConvolution, sizes: Sizes) -> str | None:
+    """What the lowering does with sizes at run time, beyond slices, or ``None``."""
+    if conv.pads(sizes) is None:
+        return "its 'same' padding needs arithmetic with an unknown size"
+    if sizes.count(None) > 1 and (conv.groups > 1 or max(conv.phases) > 1):
+        # A Reshape stands one unknown size. In a TimeDistributed it would stand two, but that
+        # runs over the batch instead of the time where the time is not known when it is traced.
+        return "its groups or phases need a reshape with several unknown sizes"
+    return None
 
 
 def _merged(sizes: Sequence[int | None]) -> int | None:
