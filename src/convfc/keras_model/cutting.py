@@ -87,23 +87,28 @@ def _wiring(graph: Layer) -> tuple[Any, Any, Any]:
     """Who is fed by whom; what goes in and what comes out."""
     calls = {
         operation.name: [
-            (_tensors(node.arguments.args), _tensors(node.arguments.kwargs))
-            for node in operation._inbound_nodes
-            if _belongs(graph, operation, node)
+            (_described(call.arguments.args), _settings(call.arguments.kwargs))
+            for call in calls_in(graph, operation)
         ]
         for operation in graph.operations
     }
-    return calls, _tensors(graph.input), _tensors(graph.output)
+    return calls, repr(_described(graph.input)), repr(_described(graph.output))
 
 
-def _belongs(graph: Layer, operation: Layer, node: Any) -> bool:
-    """Whether a call is one of this graph's: a layer may be called in several."""
-    calls = (call for depth in graph._nodes_by_depth.values() for call in depth)
-    return any(call is node and call.operation is operation for call in calls)
+def calls_in(graph: Layer, operation: Layer) -> list[Any]:
+    """The calls of an operation that are a graph's own: a layer may be called in several."""
+    own = {id(call) for calls in graph._nodes_by_depth.values() for call in calls}
+    return [call for call in operation._inbound_nodes if id(call) in own]
 
 
-def _tensors(structure: Any) -> str:
-    """A structure of arguments as text, with each tensor as the layer and output it comes from."""
+def _settings(arguments: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is given by name; a ``None`` is what a layer takes for nothing given."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return {name: _described(value) for name, value in given.items()}
+
+
+def _described(structure: Any) -> list[str]:
+    """Arguments as texts, each tensor as the layer and the output that it comes from."""
 
     def described(value: Any) -> str:
         if isinstance(value, keras.KerasTensor):
@@ -113,7 +118,7 @@ def _tensors(structure: Any) -> str:
             return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
         return repr(value)
 
-    return repr(keras.tree.map_structure(described, structure))
+    return [described(value) for value in keras.tree.flatten(structure)]
 
 
 def _config(layer: Layer) -> str:

@@ -16,14 +16,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
+from convfc.keras_model.cutting import calls_in, cut
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief, load
 from convfc.keras_model.record import HDF5, drop_optimizer, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
 from convfc.keras_model.staging import with_suffix
-from convfc.lowering import Lowering
-from convfc.model import Feed, Port, Site
+from convfc.keras_model.twins import KerasTwin
+from convfc.lowering import Lowering, PatchMethod, lower
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin
 from convfc.provenance import Provenance
 
 
@@ -91,6 +93,55 @@ class KerasModel:
                 f"{self.path}: Keras cannot run it: {brief(error)}"
             ) from error
         return {port.name: array for port, array in zip(self.outputs, arrays, strict=True)}
+
+    def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
+        called = {
+            name: calls[0].input_tensors[0]
+            for name in sites
+            if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
+        }
+        if not called:
+            return {}
+        probe = keras.Model(self._graph.inputs, list(called.values()))
+        try:
+            flat = [
+                keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
+                for port in self.inputs
+            ]
+            with overheard():
+                seen = probe(flat, training=False)
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"{self.path}: Keras cannot run it: {brief(error)}"
+            ) from error
+        arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(seen))
+        return dict(zip(called, map(np.asarray, arrays), strict=True))
+
+    def align(self, converted: Model) -> Alignment:
+        """See `Model.align`."""
+        if not isinstance(converted, KerasModel):
+            return Alignment((), (f"'{converted.path.name}' is of another format",))
+        layers = {id(place.layer): name for name, place in self._places.items()}
+        cuts = cut(self._model, converted._model, layers)
+        record = converted.provenance
+        twins: list[Twin] = []
+        for site in self.sites:
+            layer = self._places[site.name].layer
+            made = cuts.made.get(id(layer))
+            if made is None:
+                continue
+            lowering = None
+            if site.convolution is not None:
+                method = PatchMethod.AUTO if record is None else record.method_of(site.name)
+                lowering = lower(site.convolution, site.sizes, method, site.methods)
+            if not isinstance(lowering, Lowering):
+                cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
+                continue
+            with overheard():
+                expected, _ = replacement(layer, lowering, self._format, ends_masks=self._masks)
+            twins.append(KerasTwin(site, layer, made, expected))
+        return Alignment(tuple(twins), tuple(cuts.differences))
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

@@ -12,7 +12,7 @@ from convfc.errors import GeometryError
 from convfc.geometry import AnyConvolution, Convolution
 from convfc.lowering import PatchMethod
 from convfc.model import Site
-from convfc.onnx_model.operators import DOMAINS, LEFT, geometry, operands
+from convfc.onnx_model.operators import DOMAINS, LEFT, geometry, is_integer, operands
 
 Body: TypeAlias = "ir.Graph | ir.Function"
 
@@ -78,7 +78,7 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         name: the site's name.
     """
     kind = place.node.op_type
-    dtype = numpy_name(inferred.inputs[0].dtype if inferred.inputs[0] is not None else None)
+    dtype = _input_type(inferred)
     if kind in LEFT:
         return Site(name, kind, None, dtype=dtype, reason=LEFT[kind])
     try:
@@ -110,8 +110,7 @@ def lowest_opset(inferred: ir.Node) -> int:
     if pads is None:
         return 11  # Pad with computed amounts
     if None in sizes and _strided(convolution):
-        dtype = numpy_name(inferred.inputs[0].dtype if inferred.inputs[0] is not None else None)
-        return 7 if _pools(convolution, dtype) else 10  # Slice with steps
+        return 7 if _pools(convolution, _input_type(inferred)) else 10  # Slice with steps
     return 5  # no runtime knows the Reshape before
 
 
@@ -123,6 +122,22 @@ def _strided(convolution: AnyConvolution) -> bool:
 def _pools(convolution: AnyConvolution, dtype: str) -> bool:
     """Whether pooling of single numbers can make the steps of slices."""
     return dtype == "float32" and convolution.rank <= 3
+
+
+def _input_type(node: ir.Node) -> str:
+    """Numpy's name of the type of a convolution's input.
+
+    Behind a custom operator nothing is inferred; then a zero point tells what it is the zero of.
+    """
+    given = operands(node)
+    for value in (given.get("x"), given.get("x_zero")):
+        tensor = None if value is None else ir.convenience.get_const_tensor(value)
+        dtype = None if value is None else value.dtype
+        if tensor is not None:
+            dtype = tensor.dtype
+        if dtype is not None and dtype is not ir.DataType.UNDEFINED:
+            return numpy_name(dtype)
+    return "uint8" if is_integer(node) else "float32"
 
 
 def numpy_name(dtype: ir.DataType | None) -> str:
