@@ -13,7 +13,7 @@ from rich.text import Text
 
 from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
-from convfc.transposed import TransposedConvolution
+from convfc.transposed import TransposedWindow
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
@@ -243,11 +243,9 @@ def _describe(conv: AnyConvolution) -> str:
         ends = list(itertools.chain(*explicit))  # as --padding takes them: T,B,L,R
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
-    if isinstance(conv, TransposedConvolution):
-        parts[0] = f"transposed {parts[0]}"
-        added = [window.output_padding for window in conv.windows]
-        if any(added):
-            parts.append(f"output padding {_sizes(added)}")
+    added = [w.output_padding for w in conv.windows if isinstance(w, TransposedWindow)]
+    if any(added):
+        parts.append(f"output padding {_sizes(added)}")
     if conv.groups > 1:
         parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
     return ", ".join(parts)

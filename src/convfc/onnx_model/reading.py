@@ -60,7 +60,9 @@ def raised(path: Path, opset: int) -> tuple[ir.Model, ir.Model] | None:
     if any(tensor.external_data for graph in _graphs(proto.graph) for tensor in graph.initializer):
         return None
     try:
-        return _twice(path, version_converter.convert_version(proto, opset))
+        newer = version_converter.convert_version(proto, opset)
+        checker.check_model(newer)
+        return _twice(path, newer)
     except Exception:  # it raises many kinds, RuntimeError among them
         return None
 
@@ -100,12 +102,27 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+    yield from (tensor for _, _, tensor in _external_attributes(model))
+
+
+def embed_attributes(model: ir.Model) -> None:
+    """Take external tensors of attributes into the model: onnx_ir saves only weights apart."""
+    for node, attribute, tensor in list(_external_attributes(model)):
+        inside = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, inside)
+
+
+def _external_attributes(
+    model: ir.Model,
+) -> Iterator[tuple[ir.Node, ir.Attr, ir.ExternalTensor]]:
+    functions = [function.graph for function in model.functions.values()]
+    for graph in (*model.graphs(), *functions):
         for node in graph:
             for attribute in node.attributes.values():
                 if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
                     tensor = attribute.as_tensor()
                     if isinstance(tensor, ir.ExternalTensor):
-                        yield tensor
+                        yield node, attribute, tensor
 
 
 def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
