@@ -68,9 +68,8 @@ def save(
         [helper.make_tensor_value_info(name, FLOAT, open_shape) for name in outputs],
         [numpy_helper.from_array(weight, name) for name, weight in weights.items()],
     )
-    imports = [helper.make_opsetid("", opset)]
-    if functions:
-        imports.append(helper.make_opsetid("here", 1))
+    others = {node.domain for node in nodes} - {""}
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in others)]
     model = helper.make_model(
         graph, opset_imports=imports, functions=functions, ir_version=ir_version
     )

@@ -203,7 +203,7 @@ def test_how_it_is_shown() -> None:
     (layer,) = plan([site])
     shown = StringIO()
     Console(file=shown, width=200).print(shapes_table(Path("m.onnx"), [layer]))
-    assert "ConvTranspose 3x2, stride 2, pad 1,0,1,0, output padding 1x0" in shown.getvalue()
+    assert "ConvTranspose 3x2, stride 2, pad 1,1,0,0, output padding 1x0" in shown.getvalue()
     assert "5x?x3 → 10x?x4" in shown.getvalue()
     lowering = layer_json(layer)["lowering"]
     assert lowering["transposed"]

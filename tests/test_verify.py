@@ -34,12 +34,20 @@ def edit_weight(path: Path, change: float) -> None:
 
 def test_a_true_conversion(model: Path) -> None:
     out = convfc.convert(model).out
-    seen: list[tuple[int, int]] = []
-    result = convfc.verify(model, out, samples=40, progress=lambda *done: seen.append(done))
+    seen: list[str] = []
+    result = convfc.verify(model, out, samples=40, progress=seen.append)
     assert result.verdict is Verdict.EQUIVALENT
     assert (result.original, result.converted) == (model, out)
     assert result.samples == 40
-    assert seen[-1] == (40, 40)
+    assert "layer 1 of 1: conv" in seen
+    assert seen[-1] == "sample 32 of 40"
+    assert result.proved
+    layer = result.layers[0]
+    assert (layer.name, layer.kind, layer.parameters_equal) == ("conv", "Conv", True)
+    assert layer.chance is not None
+    assert layer.chance < 1e-6
+    assert layer.share is not None
+    assert 0 <= layer.share <= 1
     assert "MNIST" in result.fed[0]
     assert result.notes == ()
     assert result.outputs[0].name == "y"
@@ -51,8 +59,12 @@ def test_a_wrong_weight(model: Path, change: float) -> None:
     edit_weight(out, change)
     result = convfc.verify(model, out)
     assert result.verdict is Verdict.NOT_EQUIVALENT
-    assert "output 'y'" in str(result.reason)
-    assert result.outputs[0].witness is not None
+    assert "layer 'conv': its filter matrix is not the kernel" in str(result.reason)
+    compared = convfc.verify(model, out, rtol=1e-4)
+    assert compared.verdict is Verdict.NOT_EQUIVALENT
+    assert not compared.proved
+    assert "output 'y'" in str(compared.reason)
+    assert compared.outputs[0].witness is not None
 
 
 def test_one_file_finds_the_other(model: Path, tmp_path: Path) -> None:
@@ -90,7 +102,8 @@ def test_an_original_that_has_changed_is_told(model: Path) -> None:
     changed.doc_string = "new words"
     onnx.save(changed, model)
     result = convfc.verify(model, out)
-    assert result.equivalent
+    assert result.verdict is Verdict.NOT_EQUIVALENT
+    assert result.reason == "outside the converted layers: the model's doc_string changed"
     assert result.notes == ("'net.onnx' has changed since it was converted",)
 
 

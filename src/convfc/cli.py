@@ -6,21 +6,15 @@ progress to stderr. What costs time to import is imported by the command that ne
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
-if TYPE_CHECKING:  # rich takes its time too
-    from rich.console import Console
-
-    from convfc.verification import Verification
+from convfc import terminal
 
 YES, NO, COULD_NOT = 0, 1, 2
 
@@ -105,7 +99,7 @@ def convert(
     from convfc import convert as run
     from convfc import documents, tables
 
-    with _working(f"converting {model.name}"):
+    with terminal.working(f"converting {model.name}"):
         done = run(
             model,
             out,
@@ -117,15 +111,15 @@ def convert(
             verify=verify,
         )
     if as_json:
-        _print_json(documents.conversion_json(done))
+        terminal.print_json(documents.conversion_json(done))
     else:
-        console = _console()
+        console = terminal.console()
         if done.layers:
             console.print(tables.conversion_table(done))
-        _print_lines(console, done.notes)
+        terminal.print_lines(console, done.notes)
         if done.verification is not None:
-            _print_verification(console, done.verification)
-        _print_lines(console, [tables.conversion_summary(done)])
+            terminal.print_verification(console, done.verification)
+        terminal.print_lines(console, [tables.conversion_summary(done)])
     raise typer.Exit(YES if done.complete else NO)
 
 
@@ -191,7 +185,7 @@ def verify(
         "quick": quick,
         "seed": seed,
     }
-    with _working("verifying") as progress:
+    with terminal.working("verifying") as progress:
         if original is None:
             results = convfc.verify_folder(progress=progress, **options)
         else:
@@ -205,11 +199,11 @@ def verify(
         documents.write_junit(junit, results)
     if as_json:
         found = [documents.verification_json(result) for result in results]
-        _print_json(found[0] if original is not None else {"verifications": found})
+        terminal.print_json(found[0] if original is not None else {"verifications": found})
     else:
-        console = _console()
+        console = terminal.console()
         for result in results:
-            _print_verification(console, result)
+            terminal.print_verification(console, result)
     raise typer.Exit(max(codes[result.verdict] for result in results))
 
 
@@ -257,15 +251,15 @@ def _model_shapes(model: Path, as_json: bool) -> None:
     import convfc
     from convfc import documents, tables
 
-    with _working(f"reading {model.name}"):
+    with terminal.working(f"reading {model.name}"):
         layers = convfc.shapes(model)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
-        _print_json({"model": str(model), "layers": found})
+        terminal.print_json({"model": str(model), "layers": found})
     elif layers:
-        _console().print(tables.shapes_table(model, layers))
+        terminal.console().print(tables.shapes_table(model, layers))
     else:
-        _print_lines(_console(), [f"{model}: no convolution in it"])
+        terminal.print_lines(terminal.console(), [f"{model}: no convolution in it"])
 
 
 def _calculate(
@@ -294,51 +288,9 @@ def _calculate(
     from convfc import documents, tables
 
     if as_json:
-        _print_json(documents.lowering_json(lowering, itemsize=4))
+        terminal.print_json(documents.lowering_json(lowering, itemsize=4))
     else:
-        _console().print(tables.calculator_table(lowering))
-
-
-# -- printing -------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # A pipe or a log has no width of its own: cutting a table to 80 columns would lose figures.
-    return console if console.is_terminal else Console(highlight=False, width=1000)
-
-
-def _print_lines(console: Console, lines: Sequence[str]) -> None:
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _print_verification(console: Console, result: Verification) -> None:
-    from convfc import tables
-
-    if result.layers:
-        console.print(tables.proof_table(result))
-    if result.outputs:
-        console.print(tables.differences_table(result))
-    _print_lines(console, [*result.fed, *result.notes, tables.verification_summary(result)])
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - this is the output
-
-
-@contextmanager
-def _working(what: str) -> Iterator[Callable[[str], None]]:
-    """A line on the terminal while something takes long; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{what} ..") as status:
-        yield lambda words: status.update(f"{what}: {words} ..")
+        terminal.console().print(tables.calculator_table(lowering))
 
 
 def main() -> None:
