@@ -1,0 +1,174 @@
+"""The proof of one layer: what it must catch, and what it must not take for an error."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+import convfc
+from convfc import Convolution, NumpyOps, Site, Verdict, Window, apply, convolution, lower
+from convfc.geometry import Sizes
+from convfc.lowering import Lowering
+from convfc.proof import prove
+from tests.onnx_models import conv_file
+from tests.reference import convolve
+from tests.test_onnx_convert import layers
+
+Array = NDArray[Any]
+CONV = convolution([2, 3], channels=3, filters=4, strides=[1, 2], padding=[(1, 0), (0, 2)])
+SIZES = (5, 6)
+
+
+@dataclass(frozen=True)
+class NumpyTwin:
+    """A layer as a plain loop over windows, and as lowered by another, perhaps wrong, geometry."""
+
+    lowered: Convolution = CONV
+    dtype: str = "float32"
+    problem: str | None = None
+    error: float = 0.0
+
+    @property
+    def site(self) -> Site:
+        return Site("layer", "Conv", CONV, SIZES, self.dtype)
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        return (CONV.patch_length,)
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        return (None, *SIZES, CONV.channels)
+
+    smallest_shape = (1, 4, 7, 3)
+
+    @property
+    def parameters(self) -> Mapping[str, Array | None]:
+        kernel = np.random.default_rng(1).normal(size=CONV.kernel_shape)
+        return {"kernel": kernel.astype(self.dtype), "bias": np.ones(4, self.dtype)}
+
+    def parameter_shape(self, name: str) -> tuple[int, ...]:
+        return {"kernel": CONV.kernel_shape, "bias": (4,)}[name]
+
+    def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
+        given = {**self.parameters, **parameters}
+        assert given["kernel"] is not None
+        return convolve(x, given["kernel"], given["bias"], CONV)
+
+    def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        given = {**self.parameters, **parameters}
+        lowering = lower(self.lowered, SIZES)
+        assert isinstance(lowering, Lowering)
+        assert given["kernel"] is not None
+        y = apply(NumpyOps(given["kernel"], given["bias"]), x, lowering)
+        if not parameters:
+            y = y * self.dtype_of(1 + self.error)
+        return self.original(x, parameters), y
+
+    def dtype_of(self, number: float) -> Any:
+        return np.dtype(self.dtype).type(number)
+
+
+RANDOM = np.random.default_rng(4)
+ACTIVATIONS = RANDOM.normal(size=(2, *SIZES, 3)).astype(np.float32)
+
+
+def test_a_true_lowering() -> None:
+    proof = prove(NumpyTwin(), ACTIVATIONS, np.random.default_rng(0))
+    assert proof.reason is None
+    assert proof.unchecked is None
+    assert proof.parameters_equal
+    assert proof.chance == pytest.approx((2 / 63) ** proof.draws)
+    assert proof.draws == 4 + 1
+    assert proof.share is not None
+    assert proof.share < 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(CONV, windows=(Window(2, 1, 1, (0, 1)), CONV.windows[1])),
+        replace(CONV, windows=(CONV.windows[0], Window(3, 2, 1, (1, 1)))),
+    ],
+)
+def test_a_pad_on_the_other_side(wrong: Convolution) -> None:
+    proof = prove(NumpyTwin(wrong), None, np.random.default_rng(0))
+    assert "on integers" in str(proof.reason)
+    assert proof.witness is not None
+    quick = prove(NumpyTwin(wrong), ACTIVATIONS, np.random.default_rng(0), quick=True)
+    assert "more than rounding" in str(quick.reason)
+
+
+def test_an_error_beyond_rounding_and_one_within() -> None:
+    for error, fine in ((1e-3, False), (1e-7, True)):
+        proof = prove(NumpyTwin(error=error), ACTIVATIONS, np.random.default_rng(0))
+        assert (proof.reason is None) == fine
+        assert proof.share is not None
+        assert (proof.share <= 1) == fine
+
+
+def test_a_problem_ends_it() -> None:
+    proof = prove(NumpyTwin(problem="it is broken"), None, np.random.default_rng(0))
+    assert (proof.reason, proof.draws) == ("it is broken", 0)
+
+
+def test_small_types_need_more_draws_and_the_same_seed_gives_the_same() -> None:
+    proof = prove(NumpyTwin(dtype="float16"), None, np.random.default_rng(0))
+    largest = math.isqrt(2**11 // (CONV.patch_length + 1))
+    assert proof.chance == pytest.approx((2 / (2 * largest + 1)) ** proof.draws)
+    assert proof.draws > 5
+    assert proof == prove(NumpyTwin(dtype="float16"), None, np.random.default_rng(0))
+
+
+SCALES = [1e-6, 1.0, 1e6, 1e-38]
+SPECIAL = [np.nan, np.inf, -np.inf, 1e-42, 3e38, 0.0, -0.0]
+
+
+anything = given(
+    layers(),
+    st.sampled_from(["auto", "slice"]),
+    st.sampled_from(SCALES),
+    st.lists(st.sampled_from(SPECIAL), max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+
+
+def check(
+    layer: tuple[Convolution, Sizes], patches: str, scale: float, special: list[float], seed: int
+) -> None:
+    """A true conversion with weights of very different sizes, and anything in the data."""
+    conv, sizes = layer
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = conv_file(Path(folder) / "m.onnx", conv, sizes)
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            shape = tuple(tensor.dims)
+            weight = random.normal(size=shape) * scale * 10.0 ** random.integers(-6, 7, shape)
+            with np.errstate(over="ignore", under="ignore"):
+                tensor.CopyFrom(numpy_helper.from_array(weight.astype(np.float32), tensor.name))
+        onnx.save(model, path)
+        done = convfc.convert(path, patches=patches)
+        if not done.complete:
+            return
+        spatial = [s or w.extent + 4 for s, w in zip(sizes, conv.windows, strict=True)]
+        x = random.normal(size=(2, conv.channels, *spatial)).astype(np.float32)
+        x.flat[random.integers(0, x.size, len(special))] = special
+        result = convfc.verify(path, done.out, inputs={"x": x})
+    assert result.verdict is Verdict.EQUIVALENT, result.reason
+
+
+test_no_false_alarm = settings(max_examples=30)(anything(check))
+test_no_false_alarm_at_length = pytest.mark.slow(settings(max_examples=3000)(anything(check)))
