@@ -153,7 +153,8 @@ def undescribe(model: ir.Model) -> None:
     """
     for graph in model.graphs():
         for name, value in graph.initializers.items():
-            if name not in model.meta[_DESCRIBED] and not value.is_graph_input():
+            port = value.is_graph_input() or value.is_graph_output()
+            if name not in model.meta[_DESCRIBED] and not port:
                 value.type = value.shape = None
 
 
