@@ -385,3 +385,43 @@ def test_quantized_convolution_with_everything_given_at_run_time(tmp_path: Path)
     out = same(path, {"x": x})
     assert operators(out) >= {"MatMulInteger", "QuantizeLinear"}
     assert not {"Div", "QLinearMatMul"} & operators(out), "the scales are one constant"
+
+
+def test_a_kernel_that_others_see(tmp_path: Path) -> None:
+    """As an output of the model, and inside both branches of an If."""
+    then = helper.make_graph([conv_node(y="t")], "then", [], [value("t")])
+    other = helper.make_graph([conv_node(y="e")], "else", [], [value("e")])
+    nodes = [
+        helper.make_node("If", ["yes"], ["a"], then_branch=then, else_branch=other),
+        conv_node(y="b"),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("x", ["n", 4, "h", "w"]), value("yes", [], TensorProto.BOOL)],
+        [value("y"), value("W", KERNEL.shape)],
+        [numpy_helper.from_array(KERNEL, "W")],
+    )
+    path = model(tmp_path / "m.onnx", graph)
+    for yes in (True, False):
+        same(path, {"x": X, "yes": np.array(yes)})
+    same(path, {"x": X[:0], "yes": np.array(True)})
+
+
+@pytest.mark.parametrize("op", ["Identity", "Transpose", "Reshape", "Slice"])
+def test_kernels_that_are_made_of_weights(tmp_path: Path, op: str) -> None:
+    constants = {
+        "Identity": {"U": KERNEL},
+        "Transpose": {"U": KERNEL.T.copy()},
+        "Reshape": {"U": KERNEL.ravel(), "shape": np.array(KERNEL.shape)},
+        "Slice": {"U": np.repeat(KERNEL, 2, 0), "from": np.array([3]), "to": np.array([9])},
+    }[op]
+    graph = helper.make_graph(
+        [helper.make_node(op, list(constants), ["W"]), conv_node()],
+        "net",
+        [value("x", ["n", 4, "h", 6])],
+        [value("y")],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    same(model(tmp_path / "m.onnx", graph), {"x": X})
