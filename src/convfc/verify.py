@@ -68,6 +68,7 @@ def verify(
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    imports: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Run the same samples through two model files and compare every output.
@@ -81,6 +82,7 @@ def verify(
         inputs: what to feed an input, by its name: a file, a number or an array.
         rtol: tolerated difference relative to the original's value; by element type if left out.
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
+        imports: modules that register custom Keras classes; looked for in the current folder, too.
         progress: called with the number of samples done and of all.
 
     Returns:
@@ -94,7 +96,7 @@ def verify(
     first, second = pair(Path(original), None if converted is None else Path(converted))
     if samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
-    a, b = open_model(first), open_model(second)
+    a, b = open_model(first, imports), open_model(second, imports)
     notes = (*a.notes, *_staleness(first, b.provenance))
     changed = _changed_port("input", a.inputs, b.inputs)
     changed = changed or _changed_port("output", a.outputs, b.outputs)
