@@ -30,7 +30,7 @@ def drawn(rng: np.random.Generator) -> Branch:
     strides, dilations = (1,) * rank, (1,) * rank
     if rng.integers(2):
         strides = numbers(rank, 1, 3)
-    elif not (kind == "ConvTranspose" and first):
+    elif not (kind == "ConvTranspose" and (first or rank == 3)):
         dilations = numbers(rank, 1, 3)
     if kind in ("DepthwiseConv", "SeparableConv"):
         strides = strides[:1] * rank
@@ -70,7 +70,7 @@ def drawn(rng: np.random.Generator) -> Branch:
 
 
 def check(folder: Path, count: int, seed: int) -> float:
-    """Convert models of drawn layers; the number of layers that are left in .h5."""
+    """Convert models of drawn layers; returns the share of layers that are left in .h5."""
     rng = np.random.default_rng(seed)
     chosen = {f"layer{place}": drawn(rng) for place in range(count)}
     source = {suffix: save(many(chosen), folder / f"a{suffix}") for suffix in FORMATS}
