@@ -139,6 +139,24 @@ def test_same_padding_of_unknown_sizes_is_found_at_run_time(tmp_path: Path) -> N
                 np.testing.assert_array_equal(got[name], expected[name], err_msg=str(x.shape))
 
 
+def test_unknown_sizes_as_long_as_a_known_one(tmp_path: Path) -> None:
+    """Keras on TensorFlow adds a vector along axis 1 if that is as long."""
+    import keras
+    from keras import layers
+
+    volume = keras.Input((None, 7, None, 2))
+    model = keras.Model(volume, layers.Conv3DTranspose(2, 3, strides=(3, 3, 1))(volume))
+    integer_weights(model)
+    original = open_keras(save(model, tmp_path / "a.keras"))
+    convert(original.path, tmp_path / "b.keras")
+    new = open_keras(tmp_path / "b.keras")
+    (port,), (output,) = original.inputs, original.outputs
+    for width in (4, 5, 6):
+        feed = {port.name: np.random.default_rng(7).integers(-2, 3, (1, 4, 7, width, 2))}
+        got, expected = new.run(feed)[output.name], original.run(feed)[output.name]
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_arithmetic_with_unknown_sizes_is_left_in_hdf5(tmp_path: Path) -> None:
     from keras import layers
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.keras_model import open_keras
 from convfc.keras_model.quiet import overheard
 from tests.keras_models import FORMATS, save
@@ -116,6 +116,57 @@ def test_unknown_registered_classes_are_named(tmp_path: Path) -> None:
     _edit_zip(path, "config.json", __name__, "elsewhere.layers")
     del keras.saving.get_custom_objects()["elsewhere>FancyConv"]
     _refusal(path, UnsupportedModelError, "'FancyConv'", "--import MODULE")
+
+
+OWN = """
+import keras
+
+@keras.saving.register_keras_serializable("{package}")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+"""
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_module_with_the_classes_is_imported(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the program does, in an interpreter of its own: here, the class would stay registered."""
+    module = f"own_{suffix[1:]}"
+    (tmp_path / f"{module}.py").write_text(OWN.format(package=module))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    twice = __import__(module).Twice()
+    path = save(_model(layers.Conv2D(1, 2), twice), tmp_path / f"a{suffix}")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "convfc", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+        )
+
+    refused = run("shapes", str(path))
+    assert (refused.returncode, "--import MODULE" in refused.stderr) == (2, True)
+    done = run("convert", str(path), "--verify", "--import", module)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "text"), [("none_such", "No module named"), ("broken", "ZeroDivisionError")]
+)
+def test_a_module_that_cannot_be_imported(
+    tmp_path: Path, module: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    path = save(_model(layers.Conv2D(1, 2)), tmp_path / "a.keras")
+    before = list(sys.path)
+    with pytest.raises(UsageError, match=rf"--import {module}: .*{text}"):
+        open_keras(path, [module])
+    assert sys.path == before
 
 
 def test_anything_else_that_keras_refuses(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 
 from convfc.keras_model import open_keras
+from convfc.keras_model.quiet import overheard
 from tests.keras_models import FORMATS, convert, loaded, save, stock
 
 RNG = np.random.default_rng(4)
@@ -77,6 +78,37 @@ def test_state_that_depends_on_shapes_starts_afresh(tmp_path: Path) -> None:
     source = save(_trained(keras.optimizers.Adafactor()), tmp_path / "a.keras")
     (remark,) = convert(source, tmp_path / "b.keras")
     assert "optimizer" in remark
+
+
+def test_phases_that_train_apart_are_a_remark(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8, 7, 2)), layers.Conv2DTranspose(1, 3, 2, name="up")])
+    model.compile("adam", keras.losses.MeanSquaredError(), jit_compile=False)
+    model.fit(X, np.zeros((12, 17, 15, 1)), verbose=0)
+    source = save(model, tmp_path / "a.keras")
+    (phases, state) = convert(source, tmp_path / "b.keras")
+    assert phases.startswith("up: each phase")
+    assert "starts afresh" in state
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_an_exported_model_holds_no_convolution(tmp_path: Path, suffix: str) -> None:
+    import tensorflow as tf
+
+    source = save(_trained(keras.optimizers.Adam(0.02)), tmp_path / f"a{suffix}")
+    out = tmp_path / f"b{suffix}"
+    convert(source, out)
+    kinds = []
+    for path in (source, out):
+        with overheard():
+            folder = str(path.with_suffix(".saved"))
+            stock(path).export(folder, verbose=False)
+            exported = tf.saved_model.load(folder)
+        graph = exported.signatures["serving_default"].graph.as_graph_def()
+        nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+        kinds.append({node.op for node in nodes if "Conv" in node.op or "Patches" in node.op})
+        served = exported.serve(tf.constant(X)).numpy()
+        np.testing.assert_allclose(served, stock(source)(X), rtol=1e-5)
+    assert kinds == [{"Conv2D", "DepthwiseConv2dNative"}, set()]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convfc.errors import UsageError
+from convfc.geometry import Convolution
+from convfc.named import convolution
 
 
 def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
@@ -66,3 +68,27 @@ def padding(text: str, rank: int) -> str | list[tuple[int, int]]:
             f"--padding {text}: give a name, one number, or two for each axis (T,B,L,R)"
         )
     return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def single(
+    size: str, kernel: str, stride: str, dilation: str, pads: str, filters: int
+) -> tuple[Convolution, tuple[int, ...]]:
+    """The convolution that the options of `convfc shapes` describe, and its input's sizes.
+
+    Raises:
+        UsageError: texts that are no sizes, or of different lengths.
+        GeometryError: they describe no convolution.
+    """
+    *sizes, channels = dims(size)
+    if not sizes:
+        raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
+    rank = len(sizes)
+    conv = convolution(
+        per_axis("--kernel", kernel, rank),
+        channels=channels,
+        filters=filters,
+        strides=per_axis("--stride", stride, rank),
+        dilations=per_axis("--dilation", dilation, rank),
+        padding=padding(pads, rank),
+    )
+    return conv, tuple(sizes)

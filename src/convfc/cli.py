@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -37,6 +38,12 @@ class Patches(str, Enum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Imports = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -87,6 +94,7 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
     ] = False,
+    imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -109,6 +117,7 @@ def convert(
             partial=partial,
             force=force,
             verify=verify,
+            imports=imports or (),
         )
     if as_json:
         terminal.print_json(documents.conversion_json(done))
@@ -162,6 +171,7 @@ def verify(
         Optional[Path],
         typer.Option(metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."),
     ] = None,
+    imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -184,6 +194,7 @@ def verify(
         "atol": atol,
         "quick": quick,
         "seed": seed,
+        "imports": imports or (),
     }
     with terminal.working("verifying") as progress:
         if original is None:
@@ -225,6 +236,7 @@ def shapes(
     dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
     padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
+    imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -238,7 +250,7 @@ def shapes(
     if model is not None and (size is not None or kernel is not None):
         raise UsageError("give a model, or --input and --kernel, not both")
     if model is not None:
-        _model_shapes(model, as_json)
+        _model_shapes(model, imports or (), as_json)
     elif size is not None and kernel is not None:
         _calculate(size, kernel, stride, dilation, padding, filters, as_json)
     else:
@@ -247,12 +259,12 @@ def shapes(
         )
 
 
-def _model_shapes(model: Path, as_json: bool) -> None:
+def _model_shapes(model: Path, imports: Sequence[str], as_json: bool) -> None:
     import convfc
     from convfc import documents, tables
 
     with terminal.working(f"reading {model.name}"):
-        layers = convfc.shapes(model)
+        layers = convfc.shapes(model, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
         terminal.print_json({"model": str(model), "layers": found})
@@ -266,24 +278,10 @@ def _calculate(
     size: str, kernel: str, stride: str, dilation: str, padding: str, filters: int, as_json: bool
 ) -> None:
     from convfc import arguments
-    from convfc.errors import UsageError
     from convfc.lowering import Refusal, lower
-    from convfc.named import convolution
 
-    *sizes, channels = arguments.dims(size)
-    if not sizes:
-        raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
-    rank = len(sizes)
-    dilations = arguments.per_axis("--dilation", dilation, rank)
-    conv = convolution(
-        arguments.per_axis("--kernel", kernel, rank),
-        channels=channels,
-        filters=filters,
-        strides=arguments.per_axis("--stride", stride, rank),
-        dilations=dilations,
-        padding=arguments.padding(padding, rank),
-    )
-    lowering = lower(conv, tuple(sizes))
+    conv, sizes = arguments.single(size, kernel, stride, dilation, padding, filters)
+    lowering = lower(conv, sizes)
     assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
     from convfc import documents, tables
 

@@ -55,6 +55,7 @@ def convert(
     partial: bool = False,
     force: bool = False,
     verify: bool = False,
+    imports: Sequence[str] = (),
 ) -> Conversion:
     """Rewrite the convolutions of a model file as patches + Dense and save the result.
 
@@ -69,6 +70,7 @@ def convert(
         partial: write the file even if some convolutions must be left.
         force: replace `out` even if convfc did not make it.
         verify: compare both files on MNIST samples, and write nothing if they differ.
+        imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
         What was done; nothing is printed.
@@ -76,11 +78,12 @@ def convert(
     Raises:
         FileError: `model` cannot be read or `out` cannot be written.
         UnsupportedModelError: `model` holds something that convfc cannot load.
-        UsageError: arguments that contradict each other or a pattern that matches nothing.
+        UsageError: arguments that contradict each other, a pattern that matches nothing, or a
+            module that cannot be imported.
     """
     source = Path(model)
     target = _target(source, out, force)
-    opened = open_model(source)
+    opened = open_model(source, imports)
     layers = plan(opened.sites, PatchMethod(patches), only, skip)
     notes = tuple(opened.notes)
     if not partial and any(layer.fate is Fate.LEFT for layer in layers):
@@ -98,7 +101,7 @@ def convert(
         with staged(target) as stage:
             notes += tuple(opened.save_converted(stage, lowerings, provenance))
             if verify:
-                verification = verify_files(source, stage)
+                verification = verify_files(source, stage, imports=imports)
                 if not verification.equivalent:
                     raise _NotEquivalentError
             fresh = {file.name for file in stage.parent.iterdir()}

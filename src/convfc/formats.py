@@ -6,6 +6,7 @@ ONNX file should wait for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -63,10 +64,15 @@ def default_out(source: Path) -> Path:
     return source.with_name(f"{source.stem}_fc{source.suffix}")
 
 
-def open_model(path: Path) -> Model:
+def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
     """Open a model file of any known format.
 
+    Args:
+        path: the file.
+        imports: modules that register custom Keras classes.
+
     Raises:
+        UsageError: one of the modules cannot be imported.
         FileError: see `format_of`; or the file is damaged.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
@@ -76,7 +82,7 @@ def open_model(path: Path) -> Model:
         return open_onnx(path)
     from convfc.keras_model import open_keras
 
-    return open_keras(path)
+    return open_keras(path, imports)
 
 
 def provenance_of(path: Path) -> Provenance | None:

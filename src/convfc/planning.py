@@ -87,7 +87,7 @@ def _layer(site: Site, patches: PatchMethod) -> Layer:
     return Layer(site, Fate.CONVERTED, lowering)
 
 
-def shapes(model: str | Path) -> tuple[Layer, ...]:
+def shapes(model: str | Path, *, imports: Sequence[str] = ()) -> tuple[Layer, ...]:
     """Every convolution of a model with its geometry and the lowering that it would get.
 
     For a single convolution without a model, `convfc.lower(convfc.convolution(..), sizes)` has
@@ -95,9 +95,11 @@ def shapes(model: str | Path) -> tuple[Layer, ...]:
 
     Args:
         model: a .onnx, .h5, .hdf5 or .keras file.
+        imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Raises:
+        UsageError: one of the modules cannot be imported.
         FileError: the file cannot be read.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
-    return plan(open_model(Path(model)).sites)
+    return plan(open_model(Path(model), imports).sites)

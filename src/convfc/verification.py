@@ -81,6 +81,7 @@ def verify(
     atol: float | None = None,
     quick: bool = False,
     seed: int = 0,
+    imports: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Show that two model files are the same function, and run the same samples through both.
@@ -100,6 +101,7 @@ def verify(
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
         quick: leave out the draws of random integers, and with them the proof.
         seed: of the draws.
+        imports: modules that register custom Keras classes; looked for in the current folder, too.
         progress: called with a few words whenever something new begins.
 
     Returns:
@@ -114,7 +116,7 @@ def verify(
     first, second = pair(Path(original), None if converted is None else Path(converted))
     if samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
-    a, b = open_model(first), open_model(second)
+    a, b = open_model(first, imports), open_model(second, imports)
     if a.provenance is not None and b.provenance is None:
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
     notes = [*a.notes, *_staleness(first, b.provenance)]

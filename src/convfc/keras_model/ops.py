@@ -180,7 +180,10 @@ class KerasOps(StockOps):
                 line, length = self._line(x, axis, end if size == -1 else axis + 1)
             else:
                 line, length = np.arange(size, dtype=np.int32), size
-            grid = line if axis == 1 else keras.ops.expand_dims(grid, -1) * length + line
+            # The vector comes first: Keras on TensorFlow takes a second one of the right length
+            # for a bias of axis 1.
+            above = keras.ops.expand_dims(grid, -1) * length if axis > 1 else 0
+            grid = keras.ops.add(line, above)
         return keras.ops.take(flat, grid, axis=1)
 
     def _line(self, x: Tensor, axis: int, end: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from keras import layers
 from convfc.applying import apply
 from convfc.keras_model.ops import KerasOps, Parameters, StockOps
 from convfc.keras_model.parameters import taken_over
-from convfc.keras_model.parts import Part, parts
+from convfc.keras_model.parts import TRANSPOSED, Part, parts
 from convfc.keras_model.record import ZIP
 from convfc.keras_model.sites import is_graph, shows_calls
 from convfc.lowering import Lowering, PatchMethod
@@ -150,15 +150,16 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     if compiled is None:
         return made, []
     made.compile_from_config(compiled)
+    pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
+    phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
     new_weights = {
-        id(old): new
-        for layer, _ in flags
-        if id(layer) in replaced
-        for old, new in zip(layer.weights, replaced[id(layer)].weights, strict=True)
+        id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
     }
     expected = [id(new_weights.get(id(weight), weight)) for weight in weights]
-    same_order = expected == [id(weight) for weight in made.trainable_variables]
-    return made, [] if same_order and _carry(model.optimizer, made.optimizer) else [_FRESH]
+    same = not phased and expected == [id(weight) for weight in made.trainable_variables]
+    carried = same and _carry(model.optimizer, made.optimizer)
+    remarks = [f"{name}: each phase of its stride trains on by itself." for name in phased]
+    return made, remarks if carried else [*remarks, _FRESH]
 
 
 _FRESH = "The optimizer's state depends on the shapes of the weights; it starts afresh."

@@ -1,0 +1,109 @@
+"""Layers drawn at random, in both formats, against stock Keras in a fresh interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from keras import layers
+
+from convfc.keras_model import open_keras
+from tests.keras_models import FORMATS, Branch, convert, many, read_without_convfc, save
+
+
+def drawn(rng: np.random.Generator) -> Branch:
+    """The shape of a sample and a layer that Keras can run on a CPU."""
+
+    def numbers(count: int, low: int, high: int) -> tuple[int, ...]:
+        return tuple(int(number) for number in rng.integers(low, high + 1, count))
+
+    def one_of(*choices: Any) -> Any:
+        return choices[rng.integers(len(choices))]
+
+    kind = one_of("Conv", "Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
+    rank = int(rng.integers(1, 3 if kind in ("DepthwiseConv", "SeparableConv") else 4))
+    first = bool(rng.integers(4) == 0)
+    kernel = numbers(rank, 1, 4)
+    # Keras knows only one of them above 1, and equal strides where they are depthwise.
+    strides, dilations = (1,) * rank, (1,) * rank
+    if rng.integers(2):
+        strides = numbers(rank, 1, 3)
+    elif not (kind == "ConvTranspose" and (first or rank == 3)):
+        dilations = numbers(rank, 1, 3)
+    if kind in ("DepthwiseConv", "SeparableConv"):
+        strides = strides[:1] * rank
+    groups = one_of(1, 1, 2, 3) if kind == "Conv" else 1
+    padding = one_of("valid", "same", *(["causal"] if kind == "Conv" and rank == 1 else []))
+    if padding == "causal":
+        first = False
+    filters = groups * int(rng.integers(1, 4))
+    config: dict[str, Any] = {
+        "kernel_size": kernel,
+        "strides": strides,
+        "dilation_rate": dilations,
+        "padding": padding,
+        "use_bias": bool(rng.integers(2)),
+        "activation": one_of(None, "relu"),
+        "data_format": "channels_first" if first else "channels_last",
+    }
+    if kind == "Conv":
+        config |= {"filters": filters, "groups": groups}
+    elif kind == "ConvTranspose":
+        config |= {"filters": filters}
+        added = [int(rng.integers(stride)) for stride in strides]
+        if rng.integers(2) and max(added) > 0 and max(dilations) == 1:
+            config["output_padding"] = one_of(tuple(added), None)
+    elif kind == "SeparableConv":
+        config |= {"filters": filters, "depth_multiplier": int(rng.integers(1, 3))}
+    else:
+        config |= {"depth_multiplier": int(rng.integers(1, 3))}
+    name = f"Conv{rank}DTranspose" if kind == "ConvTranspose" else f"{kind}{rank}D"
+    # Longer than any window, and than the filters: see the remark on biases in `replacement`.
+    sizes: list[int | None] = [int(size) for size in rng.integers(10, 14, rank)]
+    if rng.integers(4) == 0:
+        sizes = [one_of(size, None) for size in sizes]
+    channels = groups * int(rng.integers(1, 4))
+    shape = (channels, *sizes) if first else (*sizes, channels)
+    return shape, getattr(layers, name)(**config)
+
+
+def check(folder: Path, count: int, seed: int) -> float:
+    """Convert models of drawn layers; returns the share of layers that are left in .h5."""
+    rng = np.random.default_rng(seed)
+    chosen = {f"layer{place}": drawn(rng) for place in range(count)}
+    source = {suffix: save(many(chosen), folder / f"a{suffix}") for suffix in FORMATS}
+    original = open_keras(source[".keras"])
+    feed = {}
+    for port in original.inputs:
+        assert port.shape is not None
+        shape = [2, *(size or int(rng.integers(10, 14)) for size in port.shape[1:])]
+        feed[port.name] = rng.integers(-2, 3, shape).astype(port.dtype)
+    expected = original.run(feed)
+    files = [folder / f"b{suffix}" for suffix in FORMATS]
+    for file in files:
+        convert(source[file.suffix], file)
+    found = read_without_convfc(folder, files, feed)
+    assert found["b.keras"]["convolutions"] == []
+    left = {site.name for site in open_keras(source[".h5"]).sites if site.reason}
+    assert {site.name for site in open_keras(files[0]).sites} == left
+    for file in files:
+        outputs = np.load(f"{file}.npz")
+        unequal = {
+            name: (chosen[name][0], chosen[name][1].get_config())
+            for name in expected
+            if not np.array_equal(outputs[name], expected[name])
+        }
+        assert unequal == {}, file.suffix
+    return len(left) / count
+
+
+def test_random_layers(tmp_path: Path) -> None:
+    assert check(tmp_path, 12, seed=0) < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_many_random_layers(tmp_path: Path, seed: int) -> None:
+    check(tmp_path, 20, seed)
