@@ -250,7 +250,6 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 9, 9]}, ["c", "d"], weights)
     model = onnx.load(path)
     model.doc_string, model.producer_name = "words", "them"
-    model.opset_import.append(helper.make_opsetid("their.own", 1))
     model.metadata_props.add(key="k", value="v")
     model.graph.node[1].metadata_props.add(key="conv", value="its own")
     onnx.save(model, path)

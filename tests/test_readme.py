@@ -1,0 +1,83 @@
+"""The README's tables of what is supported, against the program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convfc
+from convfc import Fate
+from convfc.planning import Layer
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def promises(heading: str) -> Iterator[tuple[str, str]]:
+    """The names in a table's first column and what its second says of them."""
+    table = README.read_text().split(f"| {heading} |")[1].split("\n\n")[0]
+    for row in table.splitlines():
+        names = re.findall(r"`(\w+)`", row)
+        for name in names:
+            yield name, row.split("|")[2].strip()
+
+
+def assert_kept(layer: Layer, promise: str) -> None:
+    if promise == "converted":
+        assert layer.fate is Fate.CONVERTED, layer.reason
+    else:
+        assert layer.fate is Fate.LEFT
+        assert promise.removeprefix("left: ") in str(layer.reason)
+
+
+@pytest.mark.parametrize(("kind", "promise"), promises("ONNX operator"))
+def test_onnx_operators(tmp_path: Path, kind: str, promise: str) -> None:
+    integer = "Integer" in kind or "Linear" in kind
+    number = np.uint8 if integer else np.float32
+    inputs = {
+        "Conv": ["x", "W"],
+        "ConvTranspose": ["x", "W"],
+        "ConvInteger": ["x", "W"],
+        "QLinearConv": ["x", "s", "z", "W", "s", "z", "s", "z"],
+        "DeformConv": ["x", "W", "offset"],
+    }[kind]
+    weights = {
+        "W": np.ones((2, 2, 2, 2), number),
+        "s": np.ones((), np.float32),
+        "z": np.zeros((), np.uint8),
+        "offset": np.zeros((1, 8, 3, 3), np.float32),
+    }
+    of_x = TensorProto.UINT8 if integer else TensorProto.FLOAT
+    of_y = {"ConvInteger": TensorProto.INT32}.get(kind, of_x)
+    graph = helper.make_graph(
+        [helper.make_node(kind, inputs, ["y"], name="it")],
+        "net",
+        [helper.make_tensor_value_info("x", of_x, [1, 2, 4, 4])],
+        [helper.make_tensor_value_info("y", of_y, [1, 2, None, None])],
+        [numpy_helper.from_array(weights[n], n) for n in dict.fromkeys(inputs[1:])],
+    )
+    path = tmp_path / "m.onnx"
+    opset = helper.make_opsetid("", 19)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    (layer,) = convfc.convert(path).layers
+    assert_kept(layer, promise)
+
+
+@pytest.mark.parametrize(("kind", "promise"), promises("Keras layer"))
+def test_keras_layers(tmp_path: Path, kind: str, promise: str) -> None:
+    import keras
+
+    rank = int(re.findall(r"(\d)D", kind)[0])
+    recurrent = [3] if "LSTM" in kind else []
+    given = {} if "Depthwise" in kind else {"filters": 2}
+    layer = getattr(keras.layers, kind)(kernel_size=2, name="it", **given)
+    path = tmp_path / "m.keras"
+    keras.Sequential([keras.Input((*recurrent, *[4] * rank, 2)), layer]).save(path)
+    (found,) = convfc.convert(path).layers
+    assert found.site.name == "it"
+    assert_kept(found, promise)
