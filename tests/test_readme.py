@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import Fate
+from convfc.keras_model.quiet import importing, overheard
 from convfc.planning import Layer
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,7 +36,7 @@ def assert_kept(layer: Layer, promise: str) -> None:
         assert promise.removeprefix("left: ") in str(layer.reason)
 
 
-@pytest.mark.parametrize(("kind", "promise"), promises("ONNX operator"))
+@pytest.mark.parametrize(("kind", "promise"), [*promises("ONNX operator")])
 def test_onnx_operators(tmp_path: Path, kind: str, promise: str) -> None:
     integer = "Integer" in kind or "Linear" in kind
     number = np.uint8 if integer else np.float32
@@ -68,16 +69,17 @@ def test_onnx_operators(tmp_path: Path, kind: str, promise: str) -> None:
     assert_kept(layer, promise)
 
 
-@pytest.mark.parametrize(("kind", "promise"), promises("Keras layer"))
+@pytest.mark.parametrize(("kind", "promise"), [*promises("Keras layer")])
 def test_keras_layers(tmp_path: Path, kind: str, promise: str) -> None:
-    import keras
-
+    with importing():
+        import keras
     rank = int(re.findall(r"(\d)D", kind)[0])
     recurrent = [3] if "LSTM" in kind else []
     given = {} if "Depthwise" in kind else {"filters": 2}
     layer = getattr(keras.layers, kind)(kernel_size=2, name="it", **given)
     path = tmp_path / "m.keras"
-    keras.Sequential([keras.Input((*recurrent, *[4] * rank, 2)), layer]).save(path)
+    with overheard():
+        keras.Sequential([keras.Input((*recurrent, *[4] * rank, 2)), layer]).save(path)
     (found,) = convfc.convert(path).layers
     assert found.site.name == "it"
     assert_kept(found, promise)
