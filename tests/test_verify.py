@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 import convfc
 from convfc import FileError, UnsupportedModelError, UsageError, Verdict, convolution
-from tests.onnx_models import FLOAT, conv_file, save
+from tests.onnx_models import FLOAT, conv_file, integers, save
 
 CONV = convolution([3, 2], channels=1, filters=3, strides=[1, 2])
 
@@ -144,3 +144,25 @@ def test_what_cannot_be_checked(model: Path, tmp_path: Path) -> None:
     path = save(tmp_path / "custom.onnx", [node], {"x": [1, 2]}, ["y"], {})
     with pytest.raises(UnsupportedModelError, match="onnxruntime cannot load it"):
         convfc.verify(path, path)
+
+
+def test_what_cannot_run_as_a_whole_is_proved_layer_by_layer(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Mystery", ["x"], ["m"], domain="their.own", name="custom"),
+        # onnxruntime has no SAME with a dilation; onnx's reference evaluator has.
+        helper.make_node("Conv", ["m", "W"], ["y"], auto_pad="SAME_UPPER", dilations=[2, 1]),
+    ]
+    weights = {"W": integers([3, 2, 3, 2])}
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 7, 8]}, ["y"], weights)
+    model = onnx.load(path)
+    model.graph.value_info.append(helper.make_tensor_value_info("m", FLOAT, [None, 2, 7, 8]))
+    onnx.save(model, path)
+    done = convfc.convert(path)
+    assert done.complete
+    result = convfc.verify(path)
+    assert result.verdict is Verdict.EQUIVALENT, result.reason
+    assert result.proved
+    assert result.outputs == ()
+    assert any("cannot run as a whole" in note for note in result.notes)
+    edit_weight(done.out, 1e-6)
+    assert convfc.verify(path).verdict is Verdict.NOT_EQUIVALENT

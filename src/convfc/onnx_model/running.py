@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
@@ -54,3 +55,24 @@ class Session:
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
         words = " ".join(str(error).split())[:300]
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
+
+
+def reference(
+    names: Sequence[str], feed: Mapping[str, NDArray[Any]], model: onnx.ModelProto, name: str
+) -> NDArray[Any]:
+    """The first of the named outputs, by onnx's own reference evaluator.
+
+    Raises:
+        UnsupportedModelError: it cannot run the model either.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        outputs: Any = ReferenceEvaluator(model).run(list(names), dict(feed))
+    except Exception as error:
+        words = " ".join(str(error).split())[:300]
+        raise UnsupportedModelError(
+            f"{name}: neither onnxruntime nor onnx's reference evaluator can run it: {words}"
+        ) from error
+    first: NDArray[Any] = outputs[0]
+    return first
