@@ -319,3 +319,109 @@ def test_old_constants(tmp_path: Path) -> None:
             overridable=True,
         )
         same(path, {"x": X})
+
+
+def test_kernel_and_bias_of_a_transposed_convolution_at_run_time(tmp_path: Path) -> None:
+    """Strides that do not divide the kernel: taps are moved to phases, gaps filled, in nodes."""
+    conv = convolution([3, 4], channels=4, filters=6, strides=[2, 3], dilations=[1, 2], groups=2)
+    node = helper.make_node("ConvTranspose", ["x", "W", "B"], ["y"], **attributes(conv))
+    inputs: dict[str, Any] = {"x": ["n", 4, "h", "w"], "W": [4, 3, 3, 4], "B": [6]}
+    path = save(tmp_path / "m.onnx", [node], inputs, ["y"], {})
+    same(path, {"x": X, "W": integers([4, 3, 3, 4]), "B": integers([6])})
+
+
+@pytest.mark.parametrize("opset", [10, 11, 21])
+@pytest.mark.parametrize("zero", [None, 3])
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_integers_of_every_opset_that_has_them(
+    tmp_path: Path, opset: int, zero: int | None, kind: str
+) -> None:
+    """Pads are filled with the zero point, which opset 10 has no operator for."""
+    dtype = np.dtype(kind)
+    tensor_type = helper.np_dtype_to_tensor_dtype(dtype)
+    constants = {"W": KERNEL.astype(dtype)}
+    if zero is not None:
+        constants["z"] = np.array(zero, dtype)
+    node = helper.make_node("ConvInteger", ["x", *constants], ["y"], **attributes(CONV))
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [value("x", ["n", 4, 5, "w"], tensor_type)],
+        [value("y", kind=TensorProto.INT32)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    same(model(tmp_path / "m.onnx", graph, opset=opset), {"x": X.astype(dtype)})
+
+
+def test_quantized_convolution_with_everything_given_at_run_time(tmp_path: Path) -> None:
+    """One zero point and scale per filter, in groups."""
+    scalars = {"xs": 0.11, "ys": 0.73}
+    arrays: dict[str, Array] = {name: np.array(v, np.float32) for name, v in scalars.items()}
+    arrays |= {"xz": np.array(7, np.uint8), "yz": np.array(99, np.uint8)}
+    arrays |= {"W": KERNEL.astype(np.int8), "wz": np.zeros(6, np.int8)}
+    arrays |= {
+        "ws": np.linspace(0.01, 0.02, 6).astype(np.float32),
+        "B": np.arange(6, dtype=np.int32),
+    }
+    names = ["x", "xs", "xz", "W", "ws", "wz", "ys", "yz", "B"]
+    x = np.random.default_rng(5).integers(0, 256, X.shape).astype(np.uint8)
+    arrays["x"] = x
+    ports = [
+        value(name, arrays[name].shape, helper.np_dtype_to_tensor_dtype(arrays[name].dtype))
+        for name in names
+    ]
+    node = helper.make_node("QLinearConv", names, ["y"], **attributes(CONV))
+    graph = helper.make_graph([node], "net", ports, [value("y", kind=TensorProto.UINT8)])
+    path = model(tmp_path / "m.onnx", graph)
+    same(path, arrays)
+    fixed = ("xz", "W", "wz", "yz", "ws", "xs", "ys", "B")
+    proto = onnx.load(path)
+    for name in fixed:
+        proto.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
+    inputs = [port for port in proto.graph.input if port.name == "x"]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    onnx.save(proto, path)
+    out = same(path, {"x": x})
+    assert operators(out) >= {"MatMulInteger", "QuantizeLinear"}
+    assert not {"Div", "QLinearMatMul"} & operators(out), "the scales are one constant"
+
+
+def test_a_kernel_that_others_see(tmp_path: Path) -> None:
+    """As an output of the model, and inside both branches of an If."""
+    then = helper.make_graph([conv_node(y="t")], "then", [], [value("t")])
+    other = helper.make_graph([conv_node(y="e")], "else", [], [value("e")])
+    nodes = [
+        helper.make_node("If", ["yes"], ["a"], then_branch=then, else_branch=other),
+        conv_node(y="b"),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("x", ["n", 4, "h", "w"]), value("yes", [], TensorProto.BOOL)],
+        [value("y"), value("W", KERNEL.shape)],
+        [numpy_helper.from_array(KERNEL, "W")],
+    )
+    path = model(tmp_path / "m.onnx", graph)
+    for yes in (True, False):
+        same(path, {"x": X, "yes": np.array(yes)})
+    same(path, {"x": X[:0], "yes": np.array(True)})
+
+
+@pytest.mark.parametrize("op", ["Identity", "Transpose", "Reshape", "Slice"])
+def test_kernels_that_are_made_of_weights(tmp_path: Path, op: str) -> None:
+    constants = {
+        "Identity": {"U": KERNEL},
+        "Transpose": {"U": KERNEL.T.copy()},
+        "Reshape": {"U": KERNEL.ravel(), "shape": np.array(KERNEL.shape)},
+        "Slice": {"U": np.repeat(KERNEL, 2, 0), "from": np.array([3]), "to": np.array([9])},
+    }[op]
+    graph = helper.make_graph(
+        [helper.make_node(op, list(constants), ["W"]), conv_node()],
+        "net",
+        [value("x", ["n", 4, "h", 6])],
+        [value("y")],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    same(model(tmp_path / "m.onnx", graph), {"x": X})

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from convfc.applying import NumpyOps, apply
 from convfc.errors import GeometryError
 from convfc.geometry import Same, Sizes
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.model import Site
 from convfc.named import named_transposed_window
+from convfc.planning import plan
 from convfc.provenance import LayerRecord
+from convfc.report import layer_json, shapes_table
 from convfc.transposed import (
     TransposedConvolution,
     TransposedWindow,
@@ -187,3 +193,19 @@ def test_what_is_no_transposed_convolution_is_refused(make: object, message: str
     assert callable(make)
     with pytest.raises(GeometryError, match=message):
         make()
+
+
+def test_how_it_is_shown() -> None:
+    axes = (TransposedWindow(3, 2, padding=(1, 1), output_padding=1), TransposedWindow(2, 2))
+    conv = TransposedConvolution(axes, 3, 4)
+    site = Site("up", "ConvTranspose", conv, (5, None))
+    (layer,) = plan([site])
+    shown = StringIO()
+    Console(file=shown, width=200).print(shapes_table(Path("m.onnx"), [layer]))
+    assert "ConvTranspose 3x2, stride 2, pad 1,0,1,0, output padding 1x0" in shown.getvalue()
+    assert "5x?x3 → 10x?x4" in shown.getvalue()
+    lowering = layer_json(layer)["lowering"]
+    assert lowering["transposed"]
+    assert lowering["output_padding"] == [1, 0]
+    assert lowering["pads"] == [[1, 0], [0, 0]]
+    assert lowering["output"] == [10, None]

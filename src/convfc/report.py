@@ -16,7 +16,7 @@ from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
 from convfc.planning import Fate, Layer
 from convfc.provenance import LayerRecord
-from convfc.transposed import TransposedConvolution
+from convfc.transposed import TransposedWindow
 from convfc.verify import Verdict, Verification
 
 _STYLES = {
@@ -213,11 +213,9 @@ def _describe(conv: AnyConvolution) -> str:
         ends = [*(pads[0] for pads in explicit), *(pads[1] for pads in explicit)]
         same = len(set(ends)) == 1
         parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
-    if isinstance(conv, TransposedConvolution):
-        parts[0] = f"transposed {parts[0]}"
-        added = [window.output_padding for window in conv.windows]
-        if any(added):
-            parts.append(f"output padding {_sizes(added)}")
+    added = [w.output_padding for w in conv.windows if isinstance(w, TransposedWindow)]
+    if any(added):
+        parts.append(f"output padding {_sizes(added)}")
     if conv.groups > 1:
         parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
     return ", ".join(parts)

@@ -18,7 +18,14 @@ from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Feed, Port, Site
 from convfc.onnx_model.operators import is_convolution, known_shape
-from convfc.onnx_model.reading import external_tensors, raised, read, read_proto, undescribe
+from convfc.onnx_model.reading import (
+    embed_attributes,
+    external_tensors,
+    raised,
+    read,
+    read_proto,
+    undescribe,
+)
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import one_line, session
 from convfc.onnx_model.sites import (
@@ -61,18 +68,20 @@ def read_provenance(path: Path) -> Provenance | None:
 class OnnxModel:
     """An ONNX file that was opened; see `convfc.model.Model` for the members."""
 
+    notes: Sequence[str] = ()
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._model, inferred = read(path)
         twins = _convolutions(self._model, inferred)
         needed = max((lowest_opset(twin) for _, twin in twins), default=1)
-        self.notes: Sequence[str] = ()
         before = opset_of(self._model.graph)
         newer = raised(path, needed) if needed > before else None
+        self._remarks: Sequence[str] = ()
         if newer is not None:
             self._model, inferred = newer
             twins = _convolutions(self._model, inferred)
-            self.notes = [
+            self._remarks = [
                 f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
             ]
         self._places: dict[str, Place] = {}
@@ -128,9 +137,10 @@ class OnnxModel:
         record = provenance.to_json()
         model.metadata_props[KEY] = record
         undescribe(model)
+        embed_attributes(model)
         data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
         ir.save(model, path, "protobuf", external_data=data if apart else None)
-        return ()
+        return self._remarks
 
     @property
     def _weight_bytes(self) -> int:

@@ -10,8 +10,17 @@ from convfc.transposed import TransposedConvolution, TransposedWindow
 
 DOMAINS = ("", "ai.onnx")
 
-LEFT = {"DeformConv": "its taps move with the data: no matrix product expresses that"}
-"""Operators that stay, and why."""
+_OPTIMIZED = "onnxruntime's optimizer made it; convert the model as it was before"
+_LEFT = {
+    ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
+    ("", "CausalConvWithState"): "it carries a state along; expand it into its function first",
+    ("com.microsoft", "FusedConv"): _OPTIMIZED,
+    ("com.microsoft", "NhwcConv"): _OPTIMIZED,
+    ("com.microsoft", "NhwcFusedConv"): _OPTIMIZED,
+    ("com.microsoft", "QLinearConv"): _OPTIMIZED,
+    ("com.microsoft.nchwc", "Conv"): _OPTIMIZED,
+    ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
+}
 
 _FLOAT = ("x", "kernel", "bias")
 _OPERANDS = {
@@ -33,8 +42,15 @@ _PADDINGS: dict[str, Pads | Same] = {
 
 
 def is_convolution(node: ir.Node) -> bool:
-    """Whether a node is one of the standard convolution operators."""
-    return node.domain in DOMAINS and (node.op_type in _OPERANDS or node.op_type in LEFT)
+    """Whether a node is a convolution that convfc knows of."""
+    ours = node.domain in DOMAINS and node.op_type in _OPERANDS
+    return ours or why_left(node) is not None
+
+
+def why_left(node: ir.Node) -> str | None:
+    """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
+    domain = "" if node.domain in DOMAINS else node.domain
+    return _LEFT.get((domain, node.op_type))
 
 
 def is_integer(node: ir.Node) -> bool:
@@ -134,5 +150,5 @@ def known_shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
         # Inside a function nothing is inferred, but a constant knows its own shape.
         tensor = ir.convenience.get_const_tensor(value)
         return None if tensor is None else tuple(tensor.shape.numpy())
-    # Some exporters write -1 for a size that they do not know.
-    return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
+    # Some exporters write -1 or 0 for a size that they do not know.
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in shape)

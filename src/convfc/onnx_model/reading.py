@@ -60,7 +60,9 @@ def raised(path: Path, opset: int) -> tuple[ir.Model, ir.Model] | None:
     if any(tensor.external_data for graph in _graphs(proto.graph) for tensor in graph.initializer):
         return None
     try:
-        return _twice(path, version_converter.convert_version(proto, opset))
+        newer = version_converter.convert_version(proto, opset)
+        checker.check_model(newer)
+        return _twice(path, newer)
     except Exception:  # it raises many kinds, RuntimeError among them
         return None
 
@@ -100,12 +102,27 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+    yield from (tensor for _, _, tensor in _external_attributes(model))
+
+
+def embed_attributes(model: ir.Model) -> None:
+    """Take external tensors of attributes into the model: onnx_ir saves only weights apart."""
+    for node, attribute, tensor in list(_external_attributes(model)):
+        inside = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, inside)
+
+
+def _external_attributes(
+    model: ir.Model,
+) -> Iterator[tuple[ir.Node, ir.Attr, ir.ExternalTensor]]:
+    functions = [function.graph for function in model.functions.values()]
+    for graph in (*model.graphs(), *functions):
         for node in graph:
             for attribute in node.attributes.values():
                 if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
                     tensor = attribute.as_tensor()
                     if isinstance(tensor, ir.ExternalTensor):
-                        yield tensor
+                        yield node, attribute, tensor
 
 
 def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
@@ -136,26 +153,27 @@ def undescribe(model: ir.Model) -> None:
     """
     for graph in model.graphs():
         for name, value in graph.initializers.items():
-            if name not in model.meta[_DESCRIBED] and not value.is_graph_input():
+            port = value.is_graph_input() or value.is_graph_output()
+            if name not in model.meta[_DESCRIBED] and not port:
                 value.type = value.shape = None
 
 
 def _check(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse an invalid graph, by the official checker; but not what onnxruntime loads anyway.
 
-    Weights in other files are seen to elsewhere; the checker gets empty ones instead.
+    Weights in other files are seen to elsewhere; the checker gets empty ones instead. Operators of
+    other people may lack the version of their domain, which is nothing to us.
     """
-    checked: str | onnx.ModelProto = str(path)
-    tensors = [tensor for graph in _graphs(proto.graph) for tensor in graph.initializer]
-    if any(tensor.external_data for tensor in tensors):
-        for tensor in tensors:
-            if tensor.external_data:
-                tensor.CopyFrom(
-                    onnx.TensorProto(
-                        name=tensor.name, dims=[0], data_type=tensor.data_type, raw_data=b""
-                    )
-                )
-        checked = proto
+    graphs = list(_graphs(proto.graph))
+    apart = [t for graph in graphs for t in graph.initializer if t.external_data]
+    for tensor in apart:
+        empty = {"name": tensor.name, "dims": [0], "data_type": tensor.data_type, "raw_data": b""}
+        tensor.CopyFrom(onnx.TensorProto(**empty))
+    used = {node.domain for graph in graphs for node in graph.node}
+    unnamed = used - {entry.domain for entry in proto.opset_import} - {"", "ai.onnx"}
+    proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
+    # The file itself, if it can be: the checker would need another copy of all weights.
+    checked = proto if apart or unnamed else str(path)
     try:
         checker.check_model(checked)
     except Exception as error:  # a ValidationError, but for some graphs others

@@ -12,7 +12,7 @@ from convfc.errors import GeometryError
 from convfc.geometry import AnyConvolution, Convolution
 from convfc.lowering import PatchMethod
 from convfc.model import Site
-from convfc.onnx_model.operators import DOMAINS, LEFT, geometry, operands
+from convfc.onnx_model.operators import DOMAINS, geometry, operands, why_left
 
 Body: TypeAlias = "ir.Graph | ir.Function"
 
@@ -79,8 +79,9 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     """
     kind = place.node.op_type
     dtype = numpy_name(inferred.inputs[0].dtype if inferred.inputs[0] is not None else None)
-    if kind in LEFT:
-        return Site(name, kind, None, dtype=dtype, reason=LEFT[kind])
+    reason = why_left(inferred)
+    if reason is not None:
+        return Site(name, kind, None, dtype=dtype, reason=reason)
     try:
         convolution, sizes = geometry(inferred)
         pads = convolution.inner(sizes).pads(sizes)
@@ -102,6 +103,8 @@ def lowest_opset(inferred: ir.Node) -> int:
     Args:
         inferred: a convolution, with its shapes.
     """
+    if why_left(inferred) is not None:
+        return 1
     try:
         convolution, sizes = geometry(inferred)
         pads = convolution.inner(sizes).pads(sizes)
