@@ -130,7 +130,17 @@ def test_files_fit_in_the_head() -> None:
         assert len(path.read_text().splitlines()) <= 360, path
 
 
-HEAVY = ["numpy", "tensorflow", "keras", "onnx", "onnx_ir", "onnxruntime", "h5py", "PIL"]
+HEAVY = [
+    "numpy",
+    "pydantic",
+    "tensorflow",
+    "keras",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "h5py",
+    "PIL",
+]
 
 
 def loaded(*arguments: str) -> set[str]:
