@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convfc.differences import Comparison, OutputDifference
+from convfc.differences import Comparison, OutputDifference, array_difference
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(5)
@@ -105,3 +105,18 @@ def test_scalars_and_empty_outputs() -> None:
         comparison = Comparison("y")
         comparison.add(np.asarray(a), np.asarray(a))
         assert comparison.result().equivalent
+
+
+@pytest.mark.parametrize("a", [np.arange(6.0).reshape(2, 3), np.array(["yes", "no"], object)])
+def test_the_first_element_that_differs_in_its_bits(a: Array) -> None:
+    assert array_difference(a, a.copy()) is None
+    assert array_difference(a[:0], a[:0].copy()) is None
+    b = a.copy()
+    b.flat[1] = a.flat[0]
+    assert array_difference(a, b) == f"differs in element 1: {a.flat[1]} became {a.flat[0]}"
+    assert array_difference(a, a[:1]) == "has another type or shape"
+
+
+def test_minus_zero_is_another_number_and_nan_is_itself() -> None:
+    assert array_difference(np.array([0.0]), np.array([-0.0])) is not None
+    assert array_difference(np.array([np.nan]), np.array([np.nan])) is None

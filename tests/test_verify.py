@@ -166,3 +166,17 @@ def test_what_cannot_run_as_a_whole_is_proved_layer_by_layer(tmp_path: Path) -> 
     assert any("cannot run as a whole" in note for note in result.notes)
     edit_weight(done.out, 1e-6)
     assert convfc.verify(path).verdict is Verdict.NOT_EQUIVALENT
+
+
+def test_text_elsewhere_in_the_model(model: Path) -> None:
+    texts = [np.array(words, object) for words in (["yes", "no"], ["yes", "ja"])]
+    original = onnx.load(model)
+    original.graph.initializer.append(numpy_helper.from_array(texts[0], "labels"))
+    onnx.save(original, model)
+    out = convfc.convert(model).out
+    assert convfc.verify(model, out).equivalent
+    changed = onnx.load(out)
+    labels = next(t for t in changed.graph.initializer if t.name == "labels")
+    labels.CopyFrom(numpy_helper.from_array(texts[1], "labels"))
+    onnx.save(changed, out)
+    assert "initializer 'labels' differs in element 1" in str(convfc.verify(model, out).reason)

@@ -195,3 +195,18 @@ class Comparison:
 def _is_number(array: Array) -> bool:
     # bfloat16 and its kin are of kind "V" to numpy, like raw bytes, and yet convert to float.
     return array.dtype.kind in "biufV"
+
+
+def array_difference(a: Array, b: Array) -> str | None:
+    """How two arrays differ in type, shape or bits, in words; ``None`` if they do not."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return "has another type or shape"
+    if a.dtype == object:  # text, whose bytes are addresses
+        differs = (a != b).reshape(-1)
+    else:
+        left, right = (np.frombuffer(array.tobytes(), np.uint8) for array in (a, b))
+        differs = (left != right).reshape(a.size, -1).any(axis=1) if a.size else left != right
+    if not differs.any():
+        return None
+    element = int(differs.argmax())
+    return f"differs in element {element}: {a.flat[element]} became {b.flat[element]}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.geometry import AnyConvolution, Sizes
-from convfc.lowering import Lowering, PatchMethod
+from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.provenance import Provenance
 
 Feed = Mapping[str, NDArray[Any]]
@@ -66,6 +66,15 @@ class Site:
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+
+
+def lowered_again(site: Site, record: Provenance | None) -> Lowering | None:
+    """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
+    if site.convolution is None:
+        return None
+    method = PatchMethod.AUTO if record is None else record.method_of(site.name)
+    found = lower(site.convolution, site.sizes, method, site.methods)
+    return found if isinstance(found, Lowering) else None
 
 
 class Twin(Protocol):

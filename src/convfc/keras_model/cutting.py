@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from convfc.differences import array_difference
 from convfc.keras_model.sites import graph_of, is_graph
 
 Layer = Any
@@ -134,22 +135,7 @@ def _without(config: Any, keys: set[str]) -> Any:
 
 
 def _compare_weights(a: Layer, b: Layer, name: str, found: Cuts) -> None:
-    for old, new in zip(_weights(a), _weights(b), strict=False):
+    for old, new in zip(getattr(a, "weights", ()), getattr(b, "weights", ()), strict=False):
         difference = array_difference(np.asarray(old), np.asarray(new))
         if difference is not None:
             found.differences.append(f"layer '{name}': its {old.name} {difference}")
-
-
-def _weights(layer: Layer) -> Iterator[Any]:
-    yield from getattr(layer, "weights", ())
-
-
-def array_difference(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> str | None:
-    """How two arrays differ in type, shape or bits; ``None`` if they do not."""
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return "has another type or shape"
-    if a.tobytes() == b.tobytes():
-        return None
-    left, right = (np.frombuffer(array.tobytes(), np.uint8) for array in (a, b))
-    element = int(np.argmax(left != right)) // a.dtype.itemsize
-    return f"differs in element {element}: {a.flat[element]} became {b.flat[element]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
 from convfc.keras_model.staging import with_suffix
 from convfc.keras_model.twins import KerasTwin
-from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin
+from convfc.lowering import Lowering
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.provenance import Provenance
 
 
@@ -79,20 +79,12 @@ class KerasModel:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
-        try:
-            flat = [
-                keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
-                for port in self.inputs
-            ]
-            inputs = keras.tree.pack_sequence_as(self._graph.input, flat)
-            with overheard():
-                outputs = keras.tree.flatten(self._call(inputs))
-                arrays = [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: Keras cannot run it: {brief(error)}"
-            ) from error
-        return {port.name: array for port, array in zip(self.outputs, arrays, strict=True)}
+
+        def call(flat: Sequence[Any]) -> Any:
+            return self._call(keras.tree.pack_sequence_as(self._graph.input, flat))
+
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._evaluate(call, feed), strict=True))
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
@@ -104,19 +96,23 @@ class KerasModel:
         if not called:
             return {}
         probe = keras.Model(self._graph.inputs, list(called.values()))
+        call = partial(probe, training=False)
+        return dict(zip(called, self._evaluate(call, feed), strict=True))
+
+    def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
+        """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
         try:
             flat = [
                 keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
                 for port in self.inputs
             ]
             with overheard():
-                seen = probe(flat, training=False)
+                outputs = keras.tree.flatten(call(flat))
+                return [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
         except Exception as error:
             raise UnsupportedModelError(
                 f"{self.path}: Keras cannot run it: {brief(error)}"
             ) from error
-        arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(seen))
-        return dict(zip(called, map(np.asarray, arrays), strict=True))
 
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
@@ -124,18 +120,14 @@ class KerasModel:
             return Alignment((), (f"'{converted.path.name}' is of another format",))
         layers = {id(place.layer): name for name, place in self._places.items()}
         cuts = cut(self._model, converted._model, layers)
-        record = converted.provenance
         twins: list[Twin] = []
         for site in self.sites:
             layer = self._places[site.name].layer
             made = cuts.made.get(id(layer))
             if made is None:
                 continue
-            lowering = None
-            if site.convolution is not None:
-                method = PatchMethod.AUTO if record is None else record.method_of(site.name)
-                lowering = lower(site.convolution, site.sizes, method, site.methods)
-            if not isinstance(lowering, Lowering):
+            lowering = lowered_again(site, converted.provenance)
+            if lowering is None:
                 cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
                 continue
             with overheard():

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.differences import array_difference
 from convfc.errors import UnsupportedModelError
-from convfc.keras_model.cutting import array_difference
 from convfc.keras_model.parts import parts
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief

@@ -11,8 +11,8 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin
+from convfc.lowering import Lowering
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.operators import is_convolution, known_shape
 from convfc.onnx_model.reading import (
@@ -34,6 +34,7 @@ from convfc.onnx_model.sites import (
     places,
     site_of,
 )
+from convfc.onnx_model.twins import OnnxTwin
 from convfc.provenance import KEY, Provenance
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -132,20 +133,14 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
-        from convfc.onnx_model.twins import OnnxTwin
-
         cuts = cut(self._model, converted._model)
         twins: list[Twin] = []
         for site in self.sites:
             found = cuts.layers.get(self._places[site.name].node)
             if found is None:
                 continue
-            lowering = None
-            if site.convolution is not None:
-                record = converted.provenance
-                method = PatchMethod.AUTO if record is None else record.method_of(site.name)
-                lowering = lower(site.convolution, site.sizes, method, site.methods)
-            if not isinstance(lowering, Lowering):
+            lowering = lowered_again(site, converted.provenance)
+            if lowering is None:
                 cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
                 continue
             twins.append(OnnxTwin(site, found, lowering, self._model.ir_version or 4))
