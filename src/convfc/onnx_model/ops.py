@@ -40,7 +40,8 @@ class OnnxOps:
         ONNX's own layout is the transposed patch matrix of such a layer, group by group.
         """
         conv, sizes = self._lowering.convolution, self._lowering.sizes
-        bare = self._lowering.method is PatchMethod.NONE and conv.output(sizes) == sizes
+        padded = any(map(any, self._lowering.pads or ()))
+        bare = self._lowering.method is PatchMethod.NONE and not padded and max(conv.phases) == 1
         several = conv.groups > 1 and not self._lowering.inner.depthwise
         return bare and several and self._adds and sizes.count(None) <= 1
 
@@ -125,25 +126,26 @@ class OnnxOps:
         With groups, each has a product of its own, all in one batch; groups of one channel are
         multiplied and summed, for as matrices they would be a single column.
         """
-        groups = convolution.groups
+        groups, rank = convolution.groups, convolution.rank
         if groups == 1:
-            return self._finish(self._multiply(patches))
+            return self._finish(self._multiply(patches, rank + 2))
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution))
-        emit, rank = self._emit, convolution.rank
-        keep = [0] * (rank + 1)
+        emit, keep = self._emit, [0] * (rank + 1)
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
         if positions.count(None) > 1:
             # There is no way back from one axis: a product for each line of positions.
             blocks = emit.transpose(blocks, [*range(rank), rank + 2, rank, rank + 1, rank + 3])
             flat = emit.reshape(blocks, [*keep, 0, convolution.patch_length])
-            y = emit.transpose(self._multiply(flat), [*range(rank), rank + 1, rank, rank + 2])
+            y = emit.transpose(
+                self._multiply(flat, rank + 3), [*range(rank), rank + 1, rank, rank + 2]
+            )
         else:
             space = range(1, rank + 1)
             blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
             flat = emit.reshape(blocks, [0, 0, -1, convolution.patch_length])
-            y = self._multiply(flat)
+            y = self._multiply(flat, 4)
             sizes = [-1 if size is None else size for size in positions]
             y = emit.reshape(y, [0, 0, *sizes, convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
@@ -180,11 +182,10 @@ class OnnxOps:
         """What pads are filled with; ``None`` for the number zero."""
         return None
 
-    def _multiply(self, patches: ir.Value) -> ir.Value:
-        """The product of patches, or of blocks of them, with the filter matrix."""
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:
+        """The product of patches, a tensor of `rank` axes, with the filter matrix."""
         if self._bias is not None and not self._adds:
-            blocks = self._lowering.convolution.groups > 1
-            patches = self._emit.ones_column(patches, self._rank + 2 + blocks)
+            patches = self._emit.ones_column(patches, rank)
         return self._emit.node("MatMul", patches, self._matrix)
 
     def _finish(self, y: ir.Value) -> ir.Value:
@@ -226,7 +227,7 @@ class IntegerOps(OnnxOps):
     def _sums(self) -> bool:
         return False
 
-    def _multiply(self, patches: ir.Value) -> ir.Value:
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
         zeros = [self._given.get("x_zero"), self._kernel_zero]
         return self._emit.node("MatMulInteger", patches, self._matrix, *zeros)
 
