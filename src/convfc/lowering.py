@@ -201,7 +201,7 @@ def lower(
 
 
 _BLOCK = 2**22
-"""Bytes of patches that are made at once: 4 MiB, about what a core's cache holds."""
+"""Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
 _LARGEST_BLOCK = 2**26
 """The same for what would be cut into too many pieces."""
 _MANY_BLOCKS = 64
@@ -210,9 +210,11 @@ _MANY_BLOCKS = 64
 def default_memory(patch_bytes: int) -> int:
     """Bytes that patches may take at once, where nobody says.
 
-    4 MiB, so that the product finds them in the cache. What would make more than 64 blocks, each
-    some nodes in the graph, may take more, up to 64 MiB.
+    4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
+    make more than 64 blocks, each some nodes in the graph, may take more, up to 64 MiB.
     """
+    if patch_bytes <= 2 * _BLOCK:
+        return 2 * _BLOCK
     return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _LARGEST_BLOCK)
 
 

@@ -52,6 +52,7 @@ class Emitter:
         self.names = names
         self._constants = constants
         self._prefix = label(place.node)
+        self._made: list[ir.Node] = []
 
     def node(
         self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
@@ -61,6 +62,7 @@ class Emitter:
         output = ir.Value(name=self.names.fresh(f"{self._prefix}/{op}_output"))
         node = ir.node(op, inputs, attributes=attributes, outputs=[output], name=name)
         self.place.body.insert_before(self.place.node, node)
+        self._made.append(node)
         return output
 
     def integers(self, numbers: Sequence[int] | NDArray[np.int32], role: str) -> ir.Value:
@@ -98,6 +100,12 @@ class Emitter:
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""
+        inner = x.producer()
+        if 0 not in shape and inner is not None and inner in self._made and not x.uses():
+            # A reshape of a reshape is one, if it needs no size of what is between.
+            if inner.op_type == "Reshape" and inner.inputs[0] is not None:
+                x = inner.inputs[0]
+                self.place.body.remove(inner, safe=True)
         if self.place.opset < 5:
             return self.node("Reshape", x, shape=list(shape))
         return self.node("Reshape", x, self.integers(shape, "shape"))

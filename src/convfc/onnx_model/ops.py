@@ -128,7 +128,7 @@ class OnnxOps:
         """
         groups, rank = convolution.groups, convolution.rank
         if groups == 1:
-            return self._finish(self._multiply(patches, rank + 2))
+            return self._dense(patches, convolution, positions)
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution))
         emit, keep = self._emit, [0] * (rank + 1)
@@ -150,6 +150,17 @@ class OnnxOps:
             y = emit.reshape(y, [0, 0, *sizes, convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
+
+    def _dense(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
+        """The product as that of two matrices, wherever there is a way back.
+
+        Onnxruntime folds a bias or a BatchNormalization that follows into it in this form only.
+        """
+        emit, sizes = self._emit, [size for size in positions if size is not None]
+        if len(sizes) < len(positions):
+            return self._finish(self._multiply(patches, self._rank + 2))
+        y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
+        return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
     def _multiply_and_sum(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
