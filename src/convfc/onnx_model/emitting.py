@@ -100,12 +100,12 @@ class Emitter:
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""
-        inner = x.producer()
-        if 0 not in shape and inner is not None and inner in self._made and not x.uses():
+        before = x.producer()
+        reshaped = before in self._made and before.op_type == "Reshape" and not x.uses()
+        if reshaped and 0 not in shape and before.inputs[0] is not None:
             # A reshape of a reshape is one, if it needs no size of what is between.
-            if inner.op_type == "Reshape" and inner.inputs[0] is not None:
-                x = inner.inputs[0]
-                self.place.body.remove(inner, safe=True)
+            x = before.inputs[0]
+            self.place.body.remove(before, safe=True)
         if self.place.opset < 5:
             return self.node("Reshape", x, shape=list(shape))
         return self.node("Reshape", x, self.integers(shape, "shape"))
