@@ -303,22 +303,50 @@ def test_every_opset(tmp_path: Path, opset: int) -> None:
     assert np.array_equal(one[0], other[0])
 
 
-def test_old_constants(tmp_path: Path) -> None:
-    """Before IR version 4 an initializer is an input too, so constants must be nodes."""
+def test_weights_that_had_to_be_inputs(tmp_path: Path) -> None:
+    """Before IR version 4 each was, and no runtime let anybody override it: they are constants."""
     weights = {"W": KERNEL, "B": integers([6], 2)}
-    node = helper.make_node("Conv", ["x", "W", "B"], ["y"], name="conv", **attributes(CONV))
-    for opset in (6, 8):
+    node = helper.make_node("Conv", ["x", "W", "B"], ["c"], name="conv", **attributes(CONV))
+    last = helper.make_node("Add", ["c", "unlisted first"], ["y"], name="add")
+    for opset in (7, 8):
         path = save(
             tmp_path / f"{opset}.onnx",
-            [node],
+            [node, last],
             {"x": ["n", 4, 5, 6]},
             ["y"],
-            weights,
+            {"unlisted first": integers([1]), **weights},
             opset=opset,
             ir_version=3,
             overridable=True,
         )
-        same(path, {"x": X})
+        proto = onnx.load(path)
+        proto.graph.input.insert(0, proto.graph.input.pop())
+        onnx.save(proto, path)
+        out = same(path, {"x": X})
+        after = onnx.load(out)
+        assert after.ir_version == 3
+        inputs = [port.name for port in after.graph.input]
+        assert inputs[:3] == ["B", "x", "unlisted first"], "in their old order"
+        assert {"x", *(w.name for w in after.graph.initializer)} == set(inputs)
+        assert "conv/filter_matrix" in inputs
+        assert not {"Constant", "W"} & {*operators(out), *inputs}
+        assert convfc.verify(path).equivalent
+        assert any("IR version 3" in note for note in convfc.convert(path).notes)
+
+
+def test_a_wrong_number_among_weights_that_are_inputs(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv", **attributes(CONV))
+    shape = {"x": ["n", 4, 5, 6]}
+    old = {"opset": 8, "ir_version": 3, "overridable": True}
+    path = save(tmp_path / "m.onnx", [node], shape, ["y"], {"W": KERNEL}, **old)
+    out = convfc.convert(path).out
+    proto = onnx.load(out)
+    (matrix,) = [w for w in proto.graph.initializer if "filter_matrix" in w.name]
+    wrong = numpy_helper.to_array(matrix).copy()
+    wrong[-1, -1, -1] += 1
+    matrix.CopyFrom(numpy_helper.from_array(wrong, matrix.name))
+    onnx.save(proto, out)
+    assert convfc.verify(path, out).verdict is convfc.Verdict.NOT_EQUIVALENT
 
 
 def test_kernel_and_bias_of_a_transposed_convolution_at_run_time(tmp_path: Path) -> None:

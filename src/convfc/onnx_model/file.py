@@ -21,6 +21,7 @@ from convfc.onnx_model.reading import (
     raised,
     read,
     read_proto,
+    relist,
     undescribe,
 )
 from convfc.onnx_model.rewriting import rewrite
@@ -75,13 +76,18 @@ class OnnxModel:
         needed = max((lowest_opset(twin) for _, twin in twins), default=1)
         before = opset_of(self._model.graph)
         newer = raised(path, needed) if needed > before else None
-        self._remarks: Sequence[str] = ()
+        self._remarks: list[str] = []
         if newer is not None:
             self._model, inferred = newer
             twins = _convolutions(self._model, inferred)
-            self._remarks = [
+            self._remarks.append(
                 f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
-            ]
+            )
+        if twins and self._model.ir_version < 4:
+            self._remarks.append(
+                f"Its IR version {self._model.ir_version} lists all weights as inputs; they are "
+                "constants here, as they are to onnxruntime."
+            )
         self._places: dict[str, Place] = {}
         sites = []
         for place, twin in twins:
@@ -163,6 +169,7 @@ class OnnxModel:
         )
         record = provenance.to_json()
         model.metadata_props[KEY] = record
+        relist(model)
         undescribe(model)
         embed_attributes(model)
         data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"

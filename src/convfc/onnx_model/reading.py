@@ -18,6 +18,9 @@ from convfc.onnx_model.running import Session
 _DESCRIBED = "described"
 """Where a model that was read keeps the names of values that the file describes."""
 
+_LISTED = "listed"
+"""Where it keeps the names of all its inputs, of weights too, in the order of the file."""
+
 # onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
@@ -74,6 +77,10 @@ def _twice(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
     names = {info.name for graph in _graphs(proto.graph) for info in graph.value_info}
     model.meta[_DESCRIBED] = names
+    if proto.ir_version < 4:
+        _unlist(model)
+        _unlist(inferred)
+        inferred.ir_version = 4  # or weights that are no inputs had no shapes
     for copy in (model, inferred):
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
@@ -144,6 +151,28 @@ def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
         )
     if data.stat().st_size < (tensor.offset or 0) + tensor.nbytes:
         raise FileError(f"{path}: its external data file '{tensor.location}' is cut short")
+
+
+def _unlist(model: ir.Model) -> None:
+    """Take weights off the inputs of a model from before IR version 4.
+
+    All weights had to be inputs then, which by the letter makes each a mere default. But nobody
+    meant that: onnxruntime takes them for constants, which they are from here on.
+    """
+    inputs = model.graph.inputs
+    model.meta[_LISTED] = [value.name for value in inputs]
+    inputs[:] = [value for value in inputs if not value.is_initializer()]
+
+
+def relist(model: ir.Model) -> None:
+    """List weights as inputs again, those that are new behind all others."""
+    if _LISTED not in model.meta:
+        return
+    graph = model.graph
+    values = {value.name: value for value in graph.inputs} | dict(graph.initializers)
+    listed = [name for name in model.meta[_LISTED] if name in values]
+    listed += [name for name in graph.initializers if name not in listed]
+    graph.inputs[:] = [values[name] for name in listed]
 
 
 def undescribe(model: ir.Model) -> None:

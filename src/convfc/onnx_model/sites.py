@@ -32,8 +32,8 @@ class Place:
         within: names of the enclosing functions, nodes and subgraphs, outermost first.
         body: the graph or function whose node list it is in.
         opset: version of the standard operators there.
-        initializers: whether constants can be initializers there. A function has none, and before
-            IR version 4 each was an input as well, which anybody could override.
+        initializers: whether constants can be initializers there. A function has none; nor has a
+            subgraph before IR version 4, when each was an input as well.
     """
 
     node: ir.Node
@@ -45,23 +45,24 @@ class Place:
 
 def places(model: ir.Model) -> Iterator[Place]:
     """Every node, in subgraphs and functions too, in the order of the file."""
-    has_initializers = model.ir_version >= 4
-    yield from _places(model.graph, (), opset_of(model.graph), has_initializers)
+    yield from _places(model.graph, (), opset_of(model.graph), True, model.ir_version >= 4)
     for function in model.functions.values():
-        yield from _places(function, (function.name,), opset_of(function), False)
+        yield from _places(function, (function.name,), opset_of(function), False, False)
 
 
-def _places(body: Body, within: tuple[str, ...], opset: int, initializers: bool) -> Iterator[Place]:
+def _places(
+    body: Body, within: tuple[str, ...], opset: int, initializers: bool, deeper: bool
+) -> Iterator[Place]:
     for node in body:
         yield Place(node, within, body, opset, initializers)
         for attribute in node.attributes.values():
             if attribute.type is ir.AttributeType.GRAPH:
                 inner = (*within, label(node), attribute.name)
-                yield from _places(attribute.as_graph(), inner, opset, initializers)
+                yield from _places(attribute.as_graph(), inner, opset, deeper, deeper)
             elif attribute.type is ir.AttributeType.GRAPHS:
                 for number, graph in enumerate(attribute.as_graphs()):
                     inner = (*within, label(node), f"{attribute.name}{number}")
-                    yield from _places(graph, inner, opset, initializers)
+                    yield from _places(graph, inner, opset, deeper, deeper)
 
 
 def opset_of(body: Body) -> int:
