@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import Fate, convolution
+from convfc import convolution
 from tests.onnx_models import Array, attributes, conv_file, integers, operators, run_anywhere, save
 
 CONV = convolution(
@@ -212,47 +212,6 @@ def test_convolutions_in_bodies_at_depth(tmp_path: Path) -> None:
     assert "W" in [weight.name for weight in onnx.load(out).graph.initializer], "Neg reads it"
 
 
-def function(name: str, nodes: list[onnx.NodeProto], inputs: list[str], **more: Any) -> Any:
-    imports = [helper.make_opsetid("", 21), helper.make_opsetid("here", 1)]
-    return helper.make_function("here", name, inputs, ["y"], nodes, imports, **more)
-
-
-def test_functions_whose_kernel_their_callers_give(tmp_path: Path) -> None:
-    inner = function("Inner", [conv_node()], ["x", "W"])
-    doubled = helper.make_node("Add", ["W", "W"], ["V"])
-    call = helper.make_node("Inner", ["x", "V"], ["y"], domain="here")
-    outer = function("Outer", [doubled, call], ["x", "W"])
-    nodes = [
-        helper.make_node("Outer", ["x", "W"], ["a"], domain="here"),
-        helper.make_node("Outer", ["x", "U"], ["b"], domain="here"),
-        helper.make_node("Add", ["a", "b"], ["y"]),
-    ]
-    weights = [
-        numpy_helper.from_array(KERNEL, "W"),
-        numpy_helper.from_array(integers(KERNEL.shape, 7), "U"),
-    ]
-    graph = helper.make_graph(nodes, "net", [value("x", ["n", 4, "h", 6])], [value("y")], weights)
-    path = model(tmp_path / "m.onnx", graph, functions=[inner, outer])
-    same(path, {"x": X})
-    (layer,) = convfc.shapes(path)
-    assert layer.site.sizes == (None, 6), "what all callers agree on"
-
-
-def test_a_function_whose_attributes_come_from_the_caller_is_left(tmp_path: Path) -> None:
-    node = conv_node()
-    del node.attribute[:]
-    reference = onnx.AttributeProto(name="strides", type=onnx.AttributeProto.INTS)
-    reference.ref_attr_name = "steps"
-    node.attribute.append(reference)
-    strided = function("Strided", [node], ["x", "W"], attributes=["steps"])
-    call = helper.make_node("Strided", ["x", "W"], ["y"], domain="here", steps=[1, 2])
-    weights = [numpy_helper.from_array(integers([6, 4, 2, 3]), "W")]
-    graph = helper.make_graph([call], "net", [value("x", ["n", 4, 5, 6])], [value("y")], weights)
-    done = convfc.convert(model(tmp_path / "m.onnx", graph, functions=[strided]))
-    assert [layer.fate for layer in done.layers] == [Fate.LEFT]
-    assert "caller" in str(done.layers[0].reason)
-
-
 def test_names_that_are_taken(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "m.onnx", CONV, (5, 6))
     proto = onnx.load(path)
@@ -336,9 +295,9 @@ def test_weights_that_had_to_be_inputs(tmp_path: Path) -> None:
 
 def test_a_wrong_number_among_weights_that_are_inputs(tmp_path: Path) -> None:
     node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv", **attributes(CONV))
-    shape = {"x": ["n", 4, 5, 6]}
-    old = {"opset": 8, "ir_version": 3, "overridable": True}
-    path = save(tmp_path / "m.onnx", [node], shape, ["y"], {"W": KERNEL}, **old)
+    shape: dict[str, list[int | str | None]] = {"x": ["n", 4, 5, 6]}
+    path = tmp_path / "m.onnx"
+    save(path, [node], shape, ["y"], {"W": KERNEL}, opset=8, ir_version=3, overridable=True)
     out = convfc.convert(path).out
     proto = onnx.load(out)
     (matrix,) = [w for w in proto.graph.initializer if "filter_matrix" in w.name]

@@ -19,20 +19,20 @@ class Names:
     """
 
     def __init__(self, model: ir.Model) -> None:
-        self._taken = {value.name for graph in model.graphs() for value in graph.inputs}
+        self.taken = {value.name for graph in model.graphs() for value in graph.inputs}
         for graph in model.graphs():
-            self._taken.update(graph.initializers)
+            self.taken.update(graph.initializers)
         for place in places(model):
-            self._taken.add(place.node.name)
-            self._taken.update(value.name for value in place.node.outputs)
+            self.taken.add(place.node.name)
+            self.taken.update(value.name for value in place.node.outputs)
 
     def fresh(self, wanted: str) -> str:
         """`wanted`, or with the first number behind it that makes it new."""
         name, number = wanted, 1
-        while name in self._taken:
+        while name in self.taken:
             number += 1
             name = f"{wanted}_{number}"
-        self._taken.add(name)
+        self.taken.add(name)
         return name
 
 

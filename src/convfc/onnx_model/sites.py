@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from convfc.model import Site
 from convfc.onnx_model.operators import (
     DOMAINS,
     geometry,
+    is_convolution,
     is_integer,
     operands,
     why_left,
@@ -56,13 +57,25 @@ def _places(
     for node in body:
         yield Place(node, within, body, opset, initializers)
         for attribute in node.attributes.values():
-            if attribute.type is ir.AttributeType.GRAPH:
-                inner = (*within, label(node), attribute.name)
-                yield from _places(attribute.as_graph(), inner, opset, deeper, deeper)
-            elif attribute.type is ir.AttributeType.GRAPHS:
-                for number, graph in enumerate(attribute.as_graphs()):
-                    inner = (*within, label(node), f"{attribute.name}{number}")
-                    yield from _places(graph, inner, opset, deeper, deeper)
+            several = attribute.type is ir.AttributeType.GRAPHS
+            for number, graph in enumerate(subgraphs(attribute)):
+                inner = (*within, label(node), f"{attribute.name}{number if several else ''}")
+                yield from _places(graph, inner, opset, deeper, deeper)
+
+
+def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    """The graphs that an attribute holds, mostly none."""
+    if attribute.is_ref():
+        return ()
+    if attribute.type is ir.AttributeType.GRAPH:
+        return (attribute.as_graph(),)
+    return attribute.as_graphs() if attribute.type is ir.AttributeType.GRAPHS else ()
+
+
+def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
+    """Every convolution, each with its twin that has shapes."""
+    pairs = zip(places(model), places(inferred), strict=True)
+    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
 
 
 def opset_of(body: Body) -> int:
