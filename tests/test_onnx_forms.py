@@ -228,25 +228,6 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     same(path, {"x": X})
 
 
-@pytest.mark.parametrize("padding", ["same", "same_lower"])
-def test_same_with_strides_on_sizes_that_change(tmp_path: Path, padding: str) -> None:
-    conv = convolution([3, 4, 1], channels=2, filters=3, strides=[2, 3, 4], padding=padding)
-    path = conv_file(tmp_path / "m.onnx", conv, (None, None, 9))
-    done = convfc.convert(path)
-    assert done.complete
-    for size in range(1, 8):
-        for batch in (1, 3):
-            x = integers([batch, 2, size, 8 - size, 9])
-            before, after = run_anywhere([path, done.out], {"x": x})
-            assert np.array_equal(before[0], after[0])
-    # Before opset 11 no pads can be computed.
-    old = conv_file(tmp_path / "old.onnx", conv, (None, None, 9), opset=9)
-    raised = convfc.convert(old)
-    assert raised.complete
-    assert [note for note in raised.notes if "from 9 to 11" in note]
-    assert onnx.load(raised.out).opset_import[0].version == 11
-
-
 @pytest.mark.parametrize("opset", range(1, onnx.defs.onnx_opset_version() + 1))
 def test_every_opset(tmp_path: Path, opset: int) -> None:
     path = conv_file(tmp_path / "m.onnx", CONV, (5, None), opset=opset)

@@ -63,7 +63,6 @@ def random_layer(random: Random) -> Layer:
             added = [random.randrange(max(s, d)) for s, d in zip(strides, dilations, strict=True)]
             attributes["output_padding"] = added
         if random.random() < 0.2:
-            unknown = [False] * rank
             pairs = zip(sizes, strides, extents, strict=True)
             full = [(size - 1) * stride + extent for size, stride, extent in pairs]
             attributes["output_shape"] = [random.randint(max(1, n - 3), n + 1) for n in full]

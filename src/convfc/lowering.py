@@ -51,9 +51,15 @@ class Lowering:
     block: int | None = None
 
     @property
+    def framed(self) -> tuple[AnyConvolution, Sizes]:
+        """What is computed, on which sizes; see `AnyConvolution.framed`."""
+        return self.convolution.framed(self.sizes)
+
+    @property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
-        return self.convolution.inner(self.sizes)
+        convolution, sizes = self.framed
+        return convolution.inner(sizes)
 
     @property
     def pads(self) -> tuple[Pads, ...] | None:
@@ -72,7 +78,7 @@ class Lowering:
     def patch_matrix(self) -> tuple[int | None, int]:
         """Rows and columns of P for one sample, all groups together."""
         conv = self.inner
-        return conv.positions(self.sizes), conv.taps * conv.channels
+        return conv.positions(self.framed[1]), conv.taps * conv.channels
 
     @property
     def filter_matrix(self) -> tuple[int, int]:
@@ -94,15 +100,19 @@ class Lowering:
 
     def block_bytes(self, itemsize: int) -> int | None:
         """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
-        whole, rows = self.patch_bytes(itemsize), self.inner.output(self.sizes)[0]
+        whole, rows = self.patch_bytes(itemsize), self._rows
         if whole is None or rows is None or self.block is None:
             return whole
         return whole // rows * self.block
 
     @property
+    def _rows(self) -> int | None:
+        return self.inner.output(self.framed[1])[0]
+
+    @property
     def blocks(self) -> list[tuple[int, int]]:
         """First row of each block and the row behind its last; empty where there is but one."""
-        rows = self.inner.output(self.sizes)[0]
+        rows = self._rows
         if rows is None or self.block is None:
             return []
         return [(start, min(start + self.block, rows)) for start in range(0, rows, self.block)]
@@ -140,19 +150,19 @@ def lower(
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
 
     Raises:
-        GeometryError: the window does not fit the sizes, or what is to be cropped off depends on
-            an unknown one.
+        GeometryError: the window does not fit the sizes.
     """
     convolution.output(sizes)
-    inner = convolution.inner(sizes)
+    framed, known = convolution.framed(sizes)
+    inner = framed.inner(known)
     order = [PatchMethod.NONE, patches]
     if patches is PatchMethod.AUTO:
         order = [PatchMethod.NONE, PatchMethod.RESHAPE, PatchMethod.GATHER, PatchMethod.SLICE]
-        if inner.taps == 1 or _index_entries(inner, sizes) > _SMALL_INDEX_MAP:
+        if inner.taps == 1 or _index_entries(inner, known) > _SMALL_INDEX_MAP:
             order[2:] = PatchMethod.SLICE, PatchMethod.GATHER
     refusals = []
     for method in order:
-        misfit = _misfit(method, inner, sizes)
+        misfit = _misfit(method, inner, known)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
         if misfit is None:
@@ -165,7 +175,7 @@ def lower(
 
 def _block(lowering: Lowering, itemsize: int) -> int | None:
     """Rows whose patches may exist at once, where not all may."""
-    size, rows = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)[0]
+    size, rows = lowering.patch_bytes(itemsize), lowering._rows
     if size is None or rows is None or size <= _LARGEST_BLOCK:
         return None
     return max(rows * _LARGEST_BLOCK // size, 1)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from convfc.errors import GeometryError
-from convfc.geometry import AnyConvolution, Convolution
+from convfc.geometry import AnyConvolution, Convolution, Sizes
 from convfc.lowering import PatchMethod
 from convfc.model import Site
 from convfc.onnx_model.operators import (
@@ -104,10 +104,10 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         return Site(name, kind, None, dtype=dtype, reason=reason)
     try:
         convolution, sizes = geometry(inferred)
-        pads = convolution.inner(sizes).pads(sizes)
+        moves = _moves_with_size(convolution, sizes)
     except GeometryError as error:
         return Site(name, kind, None, dtype=dtype, reason=str(error))
-    if pads is None and place.opset < 11:
+    if moves > place.opset:
         reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
         return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
@@ -127,14 +127,22 @@ def lowest_opset(inferred: ir.Node) -> int:
         return 1
     try:
         convolution, sizes = geometry(inferred)
-        pads = convolution.inner(sizes).pads(sizes)
+        moves = _moves_with_size(convolution, sizes)
     except GeometryError:
         return 1
-    if pads is None:
-        return 11  # Pad with computed amounts
+    if moves > 1:
+        return moves
     if None in sizes and _strided(convolution):
         return 7 if _pools(convolution, _input_type(inferred)) else 10  # Slice with steps
     return 5  # no runtime knows the Reshape before
+
+
+def _moves_with_size(convolution: AnyConvolution, sizes: Sizes) -> int:
+    """The opset that pads or crops need if they depend on an unknown size, else 1."""
+    framed, known = convolution.framed(sizes)
+    if framed.inner(known).pads(known) is None:
+        return 11  # Pad with computed amounts
+    return 1 if known == sizes else 10  # Slice with computed starts
 
 
 def _strided(convolution: AnyConvolution) -> bool:

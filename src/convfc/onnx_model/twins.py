@@ -51,7 +51,7 @@ class OnnxTwin:
     def smallest_shape(self) -> tuple[int, ...]:
         """See `Twin.smallest_shape`."""
         convolution = self._lowering.convolution
-        sizes = (window.extent + 2 * window.stride for window in convolution.windows)
+        sizes = (window.ample for window in convolution.windows)
         return (1, convolution.channels, *sizes)
 
     @property
