@@ -393,3 +393,16 @@ def test_kernels_that_are_made_of_weights(tmp_path: Path, op: str) -> None:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     same(model(tmp_path / "m.onnx", graph), {"x": X})
+
+
+def test_a_convolution_of_a_constant(tmp_path: Path) -> None:
+    """What it slides over is a weight too, in the model that verify makes of this layer alone."""
+    total = helper.make_node("Add", ["y", "z"], ["sum"])
+    weights = [numpy_helper.from_array(array, name) for name, array in (("x", X), ("W", KERNEL))]
+    graph = helper.make_graph(
+        [conv_node(), total], "net", [value("z", ["n", 1, 1, 1])], [value("sum")], weights
+    )
+    path = model(tmp_path / "m.onnx", graph)
+    same(path, {"z": integers([1, 1, 1, 1])})
+    found = convfc.verify(path, samples=2)
+    assert found.proved, found.reason

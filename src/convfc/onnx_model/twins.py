@@ -64,7 +64,11 @@ class OnnxTwin:
         """See `Twin.parameters`."""
         node = self._cut.place.node
         names = node.inputs[1:3] if node.op_type in _REAL else ()
-        return {value.name: _stored(value) for value in names if value is not None and value.name}
+        return {
+            value.name: _stored(value)
+            for value in names
+            if value is not None and value.name and value is not node.inputs[0]
+        }
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `Twin.parameter_shape`."""
@@ -190,10 +194,13 @@ class OnnxTwin:
         return ir.Model(graph, ir_version=max(self._ir_version, 4))
 
     def _copy(self, value: ir.Value, parameters: Mapping[str, Array]) -> ir.Value:
-        """A value for a model of its own: constant where it was, or where a parameter says."""
+        """A value for a model of its own: constant where it was, or where a parameter says.
+
+        What the convolution slides over is an input here, whatever it was.
+        """
         name = value.name or ""
         tensor = ir.tensor(parameters[name]) if name in parameters else _tensor(value)
-        if tensor is None:
+        if tensor is None or value is self._cut.place.node.inputs[0]:
             return self._input(value)
         if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
             tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
