@@ -342,6 +342,8 @@ def test_quantized_convolution_with_everything_given_at_run_time(tmp_path: Path)
     graph = helper.make_graph([node], "net", ports, [value("y", kind=TensorProto.UINT8)])
     path = model(tmp_path / "m.onnx", graph)
     same(path, arrays)
+    found = convfc.verify(path, samples=1, inputs={name: arrays[name] for name in names[1:]})
+    assert found.proved, found.reason
     fixed = ("xz", "W", "wz", "yz", "ws", "xs", "ys", "B")
     proto = onnx.load(path)
     for name in fixed:
@@ -406,3 +408,13 @@ def test_a_convolution_of_a_constant(tmp_path: Path) -> None:
     same(path, {"z": integers([1, 1, 1, 1])})
     found = convfc.verify(path, samples=2)
     assert found.proved, found.reason
+
+
+def test_a_kernel_of_text_is_left(tmp_path: Path) -> None:
+    """Nobody could run it, but the checker lets it through."""
+    text = numpy_helper.from_array(np.full(KERNEL.shape, "a", object), "W")
+    graph = helper.make_graph(
+        [conv_node()], "net", [value("x", ["n", 4, 5, 6])], [value("y")], [text]
+    )
+    done = convfc.convert(model(tmp_path / "m.onnx", graph))
+    assert "no numbers" in str(done.layers[0].reason)

@@ -231,3 +231,37 @@ def test_pads_that_need_a_newer_opset(tmp_path: Path, external: bool, inside: bo
     assert any("from 9 to 11" in note for note in done.notes)
     weights = onnx.load(done.out, load_external_data=False).graph.initializer
     assert any(weight.external_data for weight in weights) == external
+
+
+def test_a_quantized_convolution_that_gets_all_its_numbers_from_the_caller(tmp_path: Path) -> None:
+    """Nothing in the function tells whether zero points are for all filters or for each."""
+    names = ["x", "xs", "xz", "W", "ws", "wz", "ys", "yz", "B"]
+    node = helper.make_node("QLinearConv", names, ["y"], group=2)
+    draw = np.random.default_rng(4)
+    given: dict[str, Array] = {
+        "xs": np.array(0.1, np.float32),
+        "xz": np.array(7, np.uint8),
+        "W": draw.integers(0, 200, [6, 2, 2, 3]).astype(np.uint8),
+        "ws": np.array(0.02, np.float32),
+        "wz": np.array(90, np.uint8),
+        "ys": np.array(2, np.float32),
+        "yz": np.array(100, np.uint8),
+        "B": np.arange(6, dtype=np.int32),
+    }
+    graph = helper.make_graph(
+        [call("F", names, "y")],
+        "net",
+        [value("x", ["n", 4, 5, 6], onnx.TensorProto.UINT8)],
+        [value("y", kind=onnx.TensorProto.UINT8)],
+        [numpy_helper.from_array(array, name) for name, array in given.items()],
+    )
+    path = model(tmp_path / "m.onnx", graph, functions=[function("F", [node], names)])
+    x = draw.integers(0, 256, [2, 4, 5, 6]).astype(np.uint8)
+    out = same(path, {"x": x})
+    found = convfc.verify(path, out, samples=1)
+    assert found.proved, found.reason
+    wrong = onnx.load(out)
+    (product,) = [n for n in wrong.functions[0].node if n.op_type == "MatMulInteger"]
+    del product.input[3]
+    onnx.save(wrong, out)
+    assert convfc.verify(path, out, samples=1).verdict is convfc.Verdict.NOT_EQUIVALENT
