@@ -15,6 +15,7 @@ from onnx_ir.passes.common import InlinePass
 from convfc.errors import GeometryError
 from convfc.onnx_model.emitting import Names
 from convfc.onnx_model.operators import geometry, is_convolution, why_left
+from convfc.onnx_model.reading import remember_described, undescribe
 from convfc.onnx_model.sites import lowest_opset, opset_of, places, subgraphs
 
 Identifier = ir.OperatorIdentifier
@@ -74,10 +75,12 @@ def inlined(proto: onnx.ModelProto, functions: set[Identifier]) -> onnx.ModelPro
     names = Names(model)
     for place in places(model):
         if place.node not in before:
-            place.node.name = names.fresh(place.node.name or place.node.op_type)
+            place.node.name = names.fresh((place.node.name or "").removeprefix(mark))
             for value in _made_by(place.node):
                 if value.name is not None and value.name.startswith(mark):
                     value.name = names.fresh(value.name.removeprefix(mark))
+    remember_described(model, proto)
+    undescribe(model)
     return ir.to_proto(model)
 
 
@@ -86,6 +89,7 @@ def _make_ready(model: ir.Model, function: ir.Function, mark: str) -> None:
     common = function.opset_imports.keys() & model.opset_imports.keys()
     function.opset_imports.update({domain: model.opset_imports[domain] for domain in common})
     for node in function.all_nodes():
+        node.name = f"{mark}{node.name or node.op_type}"
         for value in _made_by(node):
             value.name = f"{mark}{value.name}" if value.name else value.name
     for place, output in enumerate(function.outputs):

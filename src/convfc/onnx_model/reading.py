@@ -58,8 +58,7 @@ def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     except Exception as error:
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
-    names = {info.name for graph in graphs_of(proto.graph) for info in graph.value_info}
-    model.meta[_DESCRIBED] = names
+    remember_described(model, proto)
     if proto.ir_version < 4:
         _unlist(model)
         _unlist(inferred)
@@ -156,6 +155,12 @@ def relist(model: ir.Model) -> None:
     listed = [name for name in model.meta[_LISTED] if name in values]
     listed += [name for name in graph.initializers if name not in listed]
     graph.inputs[:] = [values[name] for name in listed]
+
+
+def remember_described(model: ir.Model, proto: onnx.ModelProto) -> None:
+    """Note in a model which of its values its file describes, for `undescribe`."""
+    names = {info.name for graph in graphs_of(proto.graph) for info in graph.value_info}
+    model.meta[_DESCRIBED] = names
 
 
 def undescribe(model: ir.Model) -> None:
