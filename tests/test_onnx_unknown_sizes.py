@@ -92,3 +92,21 @@ def test_a_prescribed_output_before_slices_could_start_anywhere(tmp_path: Path) 
     for width in (4, 5, 9):
         x = integers([2, 2, width])
         assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+
+
+def test_pads_that_are_wrong_for_some_sizes_only(tmp_path: Path) -> None:
+    """Each row of the table that pads are taken from: one zero from before to after or back."""
+    conv = convolution([5, 4], channels=2, filters=3, strides=[3, 3], padding="same")
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None))
+    out = convfc.convert(path).out
+    assert convfc.verify(path, out, samples=2).proved
+    model = onnx.load(out)
+    (table,) = [w for w in model.graph.initializer if w.name.endswith("pads_by_remainder")]
+    rows = onnx.numpy_helper.to_array(table)
+    for row in range(1, len(rows) - 1):
+        wrong = rows.copy()
+        wrong[row] += [1, -1] if wrong[row, 1] else [-1, 1]
+        table.CopyFrom(onnx.numpy_helper.from_array(wrong, table.name))
+        onnx.save(model, out)
+        found = convfc.verify(path, out, samples=2)
+        assert found.verdict is convfc.Verdict.NOT_EQUIVALENT, row
