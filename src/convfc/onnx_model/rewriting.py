@@ -30,6 +30,8 @@ def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) ->
         _rewrite_node(Emitter(place, names, constants), lowering, given)
         for value in given.values():
             _drop_if_unused(value)
+    for value in constants.values():
+        _drop_if_unused(value)
 
 
 def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
