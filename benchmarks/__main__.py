@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks --help`."""
+"""Measure converted models beside native ones, by time and memory, and convfc itself."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ KERAS_NETS = ("ResNet50", "VGG16", "MobileNetV2")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    tables = f"{', '.join(TABLES)}; all by default"
     known = [*nets.LIGHT, *nets.SIMPLE, *KERAS_NETS]
     add = parser.add_argument
-    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which; all by default")
+    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=tables)
     add("--nets", nargs="+", choices=known, default=known, metavar="NET", help=", ".join(known))
     add("--seconds", type=float, default=3, help="to measure each variant of a net for, at least")
     add("--folder", type=Path, help="keep the networks there, for the next time")

@@ -56,6 +56,7 @@ def measure(
         others: the interpreters of peers that are installed, by name.
     """
     notes: list[str] = []
+    net = path.stem.removesuffix("_folded")
     files, same = _variants(path, folder, others, notes)
     opened = {"native": session(path)}
     x = feed(opened["native"])
@@ -63,10 +64,10 @@ def measure(
     for name, file in files.items():
         try:
             opened[name] = session(file)
-        except Exception as error:  # onnxruntime has no base class for its errors
+        except Exception:  # onnxruntime has no base class for its errors
             if name not in others:
                 raise
-            notes.append(f"{path.stem}: {name}: onnxruntime cannot load it: {str(error)[:100]}..")
+            notes.append(f"{net}: {name}: onnxruntime cannot load what it made")
             continue
         for a, b in zip(expected, opened[name].run(None, x), strict=True):
             scale = np.abs(a).max()
@@ -76,7 +77,7 @@ def measure(
     times = dict(zip(opened, in_turns(runs, seconds * len(runs)), strict=True))
     runs.clear()
     opened.clear()
-    row: Row = {"net": path.stem.removesuffix("_folded"), "native ms": times["native"]}
+    row: Row = {"net": net, "native ms": times["native"]}
     row |= {name: times[name] / times["native"] for name in files if name in times}
     row |= {name: row[other] for name, other in same.items()}
     row |= peaks("onnx", path, files["auto"])
