@@ -210,16 +210,18 @@ def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
 
 
 def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    """Cut up what windows tile; taps of the last axis lie beside the channels already."""
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
     if tiled != known:
         x = ops.slice(x, [slice(0, size, 1) for size in tiled])
-    pairs = list(itertools.chain(*zip(outputs, convolution.kernel, strict=True)))
-    tiles = ops.reshape(x, [*pairs, convolution.channels])
-    last = 2 * convolution.rank + 1
-    order = [0, *range(1, last, 2), *range(2, last, 2), last]
-    columns = convolution.taps * convolution.channels
-    return ops.reshape(ops.transpose(tiles, order), [*outputs, columns])
+    *pairs, last_output, last_taps = itertools.chain(*zip(outputs, convolution.kernel, strict=True))
+    x = ops.reshape(x, [*pairs, last_output, last_taps * convolution.channels])
+    last = 2 * convolution.rank
+    order = [0, *range(1, last, 2), *range(2, last + 1, 2)]
+    if convolution.rank > 1:
+        x = ops.transpose(x, order)
+    return ops.reshape(x, [*outputs, convolution.taps * convolution.channels])
 
 
 def _known(sizes: Sizes) -> list[int]:
