@@ -114,8 +114,7 @@ class StockOps:
     def _new_dense(self, convolution: Convolution, sizes: list[Any]) -> Any:
         """The layer with the weights; all blocks of rows share it."""
         groups, filters = convolution.groups, convolution.filters
-        name = f"{self._name}_{len(self._weighted)}" if self._weighted else self._name
-        self._weighted.append(name)
+        name = self._next_name()
         if groups == 1:
             shapes = (convolution.patch_length, filters), (filters,)
             return self.layer(layers.Dense, filters, name=name, **self._parameters(*shapes))
@@ -128,6 +127,12 @@ class StockOps:
             name=name,
             **self._parameters((convolution.taps, inner, groups, outer), (groups, outer)),
         )
+
+    def _next_name(self) -> str:
+        """Of the next layer with weights."""
+        name = f"{self._name}_{len(self._weighted)}" if self._weighted else self._name
+        self._weighted.append(name)
+        return name
 
     def _along_axes(self, kinds: Sequence[type[Any]], x: Tensor, amounts: list[Pads]) -> Tensor:
         if self._rank == 1:
@@ -196,10 +201,67 @@ class KerasOps(StockOps):
         return keras.ops.cumsum(ones) - 1, keras.ops.sum(ones)
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
-        """See `Ops.slice`."""
-        index = (slice(None), *slices)
-        return x[index]
+        """See `Ops.slice`: Keras on TensorFlow takes steps ten times faster by pooling."""
+        steps = [part.step for part in slices]
+        pooled = max(steps) > 1 and x.dtype != "float64"  # which it does not pool over three axes
+        if pooled:
+            slices = [slice(part.start, part.stop, 1) for part in slices]
+        x = x[(slice(None), *slices)]
+        return super().slice(x, [slice(0, None, step) for step in steps]) if pooled else x
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
         """See `Ops.take`."""
         return keras.ops.take(x, index.astype(np.int32), axis=1)
+
+    def product(self, patches: Tensor, convolution: Convolution) -> Tensor:
+        """See `Ops.product`: of a matrix, where TensorFlow adds the bias with the product.
+
+        With one channel per group there is little to multiply by: P times the weights of a
+        position, added up over its taps.
+        """
+        sizes = self._sizes(patches)
+        if convolution.patch_length == convolution.taps and convolution.groups > 1:
+            return self._added_up(patches, convolution, sizes)
+        if convolution.groups > 1 or None in sizes:
+            return super().product(patches, convolution)
+        rows = keras.ops.reshape(patches, (-1, convolution.patch_length))
+        return keras.ops.reshape(super().product(rows, convolution), (-1, *sizes, convolution.filters))
+
+    def _added_up(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
+        """P times the weights, added up over the taps: for one channel per group."""
+        groups, filters = convolution.groups, convolution.filters
+        if self._dense is None:
+            self._dense = self._lifted(patches, convolution)
+        kernel, bias = self._dense
+        terms = self.reshape(patches, [*sizes, convolution.taps, groups, 1]) * kernel
+        y = self.reshape(keras.ops.sum(terms, axis=-3), [*sizes, filters])
+        return y if bias is None else y + bias
+
+    def _lifted(self, x: Tensor, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
+        """Kernel and bias as tensors: an EinsumDense times one is its weights.
+
+        Returns:
+            The kernel, (1, 1, .., taps, groups, filters / groups), and the bias,
+            (1, 1, .., filters), if there is one. They have no first entry where `x` has none.
+        """
+        one = keras.ops.ones_like(x[(slice(0, 1), *[0] * self._rank, slice(0, 1))])
+        taps, groups = convolution.taps, convolution.groups
+        shape = (taps, groups, convolution.filters // groups)
+        taken = self._parameters((1, *shape), (1, *shape[1:]))
+        space = [1] * self._rank
+        kernel_takes = {key: value for key, value in taken.items() if key.startswith("kernel")}
+        holder = self.layer(
+            layers.EinsumDense, "bi,itgo->btgo", shape, name=self._next_name(), **kernel_takes
+        )
+        kernel = self.reshape(holder(one), [*space, *shape])
+        if "bias_axes" not in taken:
+            return kernel, None
+        bias_takes = {
+            key.replace("bias", "kernel"): value
+            for key, value in taken.items()
+            if key.startswith("bias_") and key != "bias_axes"
+        }
+        holder = self.layer(
+            layers.EinsumDense, "bi,igo->bgo", shape[1:], name=self._next_name(), **bias_takes
+        )
+        return kernel, self.reshape(holder(one), [*space, convolution.filters])
