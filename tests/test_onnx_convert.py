@@ -25,12 +25,12 @@ from tests.onnx_models import (
     save,
 )
 
-METHODS = ["auto", "reshape", "gather", "slice"]
+METHODS = ["auto", "reshape", "gather", "rows", "slice"]
 
 
-def converted(path: Path, patches: str = "auto") -> Path:
+def converted(path: Path, patches: str = "auto", patch_memory: int | None = None) -> Path:
     """Convert a file in which nothing may be left."""
-    done = convfc.convert(path, patches=patches)
+    done = convfc.convert(path, patches=patches, patch_memory=patch_memory)
     assert done.complete, [layer.reason for layer in done.layers]
     assert not {name for name in operators(done.out) if "Conv" in name}
     onnx.checker.check_model(str(done.out), full_check=True)
@@ -87,7 +87,8 @@ def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> Non
     expected = {
         "auto": {"Pad", "Gather", "Reshape"},
         "gather": {"Pad", "Gather", "Reshape"},
-        "slice": {"Pad", "Slice", "Concat"},
+        "rows": {"Pad", "Gather", "Slice", "Concat", "Reshape"},
+        "slice": {"Pad", "Slice", "Concat", "Reshape"},
         "reshape": {"Slice", "Reshape"},
     }
     out = converted(path, patches)
@@ -280,19 +281,17 @@ def test_static_shapes_stay_static(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
-@pytest.mark.parametrize("patches", ["gather", "slice"])
-def test_blocks_of_rows(
-    tmp_path: Path, kind: str, patches: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("convfc.lowering._LARGEST_BLOCK", 400)
+@pytest.mark.parametrize(("patches", "memory"), [("gather", 400), ("rows", 100), ("slice", 400)])
+def test_blocks(tmp_path: Path, kind: str, patches: str, memory: int) -> None:
     conv = convolution([3, 2], channels=4, filters=4, strides=[2, 1], padding="half", groups=2)
     node = helper.make_node(kind, ["x", "W", "B"], ["y"], **attributes(conv))
     weights = {"W": integers([4, 2, 3, 2]), "B": integers([4])}
     path = save(tmp_path / "m.onnx", [node], {"x": ["n", 4, 11, 3]}, ["y"], weights)
-    out = converted(path, patches)
-    (layer,) = convfc.shapes(path)
+    out = converted(path, patches, memory)
+    (layer,) = convfc.shapes(path, patch_memory=memory)
     assert layer.lowering is not None
-    assert len(layer.lowering.blocks) > 2
+    assert layer.lowering.blocks > 2
+    assert convfc.verify(path, out).equivalent
     x = integers([2, 4, 11, 3])
     assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
     matrices = [w for w in onnx.load(out).graph.initializer if "filter_matrix" in w.name]

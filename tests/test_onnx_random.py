@@ -25,7 +25,7 @@ from tests.onnx_models import Array, operators, run, run_anywhere
 
 SAMPLE, MANY = 100, 4000
 KINDS = ["Conv", "Conv", "ConvTranspose", "ConvTranspose", "ConvInteger", "QLinearConv"]
-METHODS = ["auto", "auto", "gather", "slice"]
+METHODS = ["auto", "auto", "gather", "rows", "slice"]
 OPSETS = [11, 13, 17, 21]
 TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "float32": TensorProto.FLOAT}
 

@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes
-from convfc.lowering import Lowering, PatchMethod
+from convfc.lowering import Lowering, PatchMethod, regroups
 
 Array = NDArray[Any]
 T = TypeVar("T")
+
+_WHOLE = slice(0, None, 1)
 
 
 class Ops(Protocol[T]):
@@ -44,13 +46,16 @@ class Ops(Protocol[T]):
         """
 
     def slice(self, x: T, slices: Sequence[slice]) -> T:
-        """One slice per spatial axis; a stop may count from the end, steps may exceed 1."""
+        """One slice per spatial axis; a stop may count from the end, steps may exceed 1.
+
+        Another one, without a step, may cut the channels of `x`.
+        """
 
     def take(self, x: T, index: NDArray[np.int64]) -> T:
         """Rows of axis 1 by a flat constant index."""
 
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
-        """Join along axis 1, the first spatial one, or -1, the channels."""
+        """Join along a spatial axis, from 1 on, or -1, the channels."""
 
     def reshape(self, x: T, shape: Sequence[int | None]) -> T:
         """Reshape all but the batch axis.
@@ -62,10 +67,10 @@ class Ops(Protocol[T]):
     def transpose(self, x: T, order: Sequence[int]) -> T:
         """Permute axes; axis 0, the batch, stays."""
 
-    def product(self, patches: T, convolution: Convolution) -> T:
-        """P F + b: (batch, spatial.., taps * channels) to (batch, spatial.., filters).
+    def product(self, patches: T, convolution: Convolution, positions: Sizes) -> T:
+        """P F + b: (batch, positions.., taps * channels) to (batch, positions.., filters).
 
-        Called once per block of rows, always with the same kernel.
+        Called once per block of positions, always with the same kernel.
         """
 
 
@@ -75,23 +80,33 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     `ops` holds the kernel and the bias of `lowering.inner`.
     """
     convolution, inner = lowering.convolution, lowering.inner
-    if lowering.blocks:
-        padded, sizes = _padded(ops, x, lowering)
-        rest = [slice(0, None, 1)] * (inner.rank - 1)
-        pieces = []
-        for start, stop in lowering.blocks:
-            rows = inner.windows[0].span(start, stop)
-            piece = ops.slice(padded, [rows, *rest])
-            piece_sizes = (rows.stop - rows.start, *sizes[1:])
-            patches = _patches(ops, piece, inner.unpadded, piece_sizes, lowering.method)
-            pieces.append(ops.product(patches, inner))
-        y = ops.concatenate(pieces, 1)
-    else:
-        y = ops.product(patch_tensor(ops, x, lowering), inner)
+    padded, sizes = _padded(ops, x, lowering)
+    y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:
         y = _interleave(ops, y, convolution, inner.output(lowering.sizes))
     cuts = convolution.cuts(lowering.sizes)
-    return y if all(cut == slice(0, None, 1) for cut in cuts) else ops.slice(y, cuts)
+    return y if all(cut == _WHOLE for cut in cuts) else ops.slice(y, cuts)
+
+
+def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -> T:
+    """The product, over one block of positions after another from `axis` on.
+
+    `x` has its pads and, along the axes before, what one block sees.
+    """
+    inner = lowering.inner
+    cuts = lowering.cuts(axis)
+    if not cuts:
+        unpadded = inner.unpadded
+        patches = _patches(ops, x, unpadded, sizes, lowering.method)
+        return ops.product(patches, inner, unpadded.output(sizes))
+    pieces = []
+    for start, stop in cuts:
+        seen = inner.windows[axis].span(start, stop)
+        part = [seen if place == axis else _WHOLE for place in range(inner.rank)]
+        piece_sizes = (*sizes[:axis], seen.stop - seen.start, *sizes[axis + 1 :])
+        piece = x if piece_sizes == sizes else ops.slice(x, part)
+        pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
+    return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
 
 
 def _interleave(ops: Ops[T], y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
@@ -142,22 +157,57 @@ def _patches(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, method: 
     """See `patch_tensor`: of an input of `sizes` and a convolution that pads no more."""
     if method is PatchMethod.NONE:
         return x
-    if method is PatchMethod.SLICE:
-        taps = [
-            ops.slice(x, [w.tap(i) for w, i in zip(convolution.windows, tap, strict=True)])
-            for tap in itertools.product(*map(range, convolution.kernel))
+    if method is PatchMethod.RESHAPE:
+        return _tiles(ops, x, convolution, sizes)
+    lowering = Lowering(convolution, sizes, method)
+    single, several = lowering.sliced_axes
+    cuts = [w.tap(0) if axis in single else _WHOLE for axis, w in enumerate(convolution.windows)]
+    if any(cut != _WHOLE for cut in cuts):
+        x = ops.slice(x, cuts)
+    for axis in single:
+        convolution, sizes = convolution.folded(axis, sizes)
+    for axis in several:
+        x = _fold(ops, x, convolution, sizes, axis)
+        convolution, sizes = convolution.folded(axis, sizes)
+    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+
+
+def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) -> T:
+    """Put the taps of one axis into the channels: a slice for each, joined.
+
+    Along the last axis, `stride` neighbours and their channels lie side by side in memory, and
+    are taken as so many more channels of one position: fewer slices, longer copies, no steps.
+    """
+    window, channels = convolution.windows[axis], convolution.channels
+    size, output, stride = sizes[axis], window.output(sizes[axis]), window.stride
+    before = [_WHOLE] * axis
+    cuts = [[*before, window.tap(tap)] for tap in range(window.kernel)]
+    if regroups(convolution, axis) and size is not None and output is not None:
+        strides = output - 1 + window.strides_spanned
+        short = strides * stride - size
+        if short > 0:
+            x = ops.pad(x, [*[((0, 0),)] * axis, ((0, short),)])
+        elif short < 0:
+            x = ops.slice(x, [*before, slice(0, strides * stride, 1)])
+        x = ops.reshape(x, [*sizes[:axis], strides, stride * channels])
+        cuts = [
+            [*before, slice(first, first + output, 1), slice(0, min(taps, stride) * channels, 1)]
+            for first, taps in enumerate(range(window.kernel, 0, -stride))
         ]
-        return ops.concatenate(taps, -1) if len(taps) > 1 else taps[0]
+        cuts = [cut if cut[-1].stop < stride * channels else cut[:-1] for cut in cuts]
+    after = [_WHOLE] * (convolution.rank - axis - 1)
+    return ops.concatenate([ops.slice(x, [*cut, *after]) for cut in cuts], -1)
 
-    # Both other methods are chosen for known sizes only.
-    known = [size for size in sizes if size is not None]
-    outputs = [size for size in convolution.output(sizes) if size is not None]
-    columns = convolution.taps * convolution.channels
-    if method is PatchMethod.GATHER:
-        pixels = ops.reshape(x, [math.prod(known), convolution.channels])
-        rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
-        return ops.reshape(rows, [*outputs, columns])
 
+def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    known, outputs = _known(sizes), _known(convolution.output(sizes))
+    pixels = ops.reshape(x, [math.prod(known), convolution.channels])
+    rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
+    return ops.reshape(rows, [*outputs, convolution.taps * convolution.channels])
+
+
+def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    known, outputs = _known(sizes), _known(convolution.output(sizes))
     tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
     if tiled != known:
         x = ops.slice(x, [slice(0, size, 1) for size in tiled])
@@ -165,7 +215,13 @@ def _patches(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, method: 
     tiles = ops.reshape(x, [*pairs, convolution.channels])
     last = 2 * convolution.rank + 1
     order = [0, *range(1, last, 2), *range(2, last, 2), last]
+    columns = convolution.taps * convolution.channels
     return ops.reshape(ops.transpose(tiles, order), [*outputs, columns])
+
+
+def _known(sizes: Sizes) -> list[int]:
+    """Sizes of a method that `lower` chooses for known ones only."""
+    return [size for size in sizes if size is not None]
 
 
 def filter_matrices(kernel: Array, groups: int = 1) -> Array:
@@ -223,7 +279,7 @@ class NumpyOps:
         """See `Ops.transpose`."""
         return np.transpose(x, order)
 
-    def product(self, patches: Array, convolution: Convolution) -> Array:
+    def product(self, patches: Array, convolution: Convolution, positions: Sizes) -> Array:  # noqa: ARG002 - patches tell
         """See `Ops.product`."""
         groups = convolution.groups
         lead = patches.shape[:-1]

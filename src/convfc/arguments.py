@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from convfc.errors import UsageError
@@ -35,6 +36,24 @@ def dims(text: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
     return numbers
+
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def memory(text: str | None) -> int | None:
+    """`8MiB`, `512 KiB` or a number of bytes; ``None`` stays.
+
+    Raises:
+        UsageError: something else, or less than a byte.
+    """
+    if text is None:
+        return None
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower())
+    size = 0 if parts is None else int(float(parts[1]) * _UNITS.get(parts[2], 0))
+    if size < 1:
+        raise UsageError(f"--patch-memory {text}: write it as 8MiB, 512KiB or a number of bytes")
+    return size
 
 
 def per_axis(option: str, text: str, rank: int) -> list[int]:

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from convfc import terminal
+
+if TYPE_CHECKING:
+    from convfc.geometry import Convolution, Sizes
 
 YES, NO, COULD_NOT = 0, 1, 2
 
@@ -34,6 +37,7 @@ class Patches(str, Enum):
     auto = "auto"
     reshape = "reshape"
     gather = "gather"
+    rows = "rows"
     slice = "slice"
 
 
@@ -42,6 +46,12 @@ Imports = Annotated[
     Optional[list[str]],
     typer.Option(
         "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
+    ),
+]
+PatchMemory = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -77,6 +87,7 @@ def convert(
     patches: Annotated[
         Patches, typer.Option(help="How patches are built; auto decides per layer.")
     ] = Patches.auto,
+    patch_memory: PatchMemory = None,
     only: Annotated[
         Optional[list[str]],
         typer.Option(metavar="GLOB", help="Convert only layers with such names; repeatable."),
@@ -104,14 +115,15 @@ def convert(
     with its reason, and nothing was written unless --partial. 2: it could not be done.
     """
     del debug  # `main` looks at it
+    from convfc import arguments, documents, tables
     from convfc import convert as run
-    from convfc import documents, tables
 
     with terminal.working(f"converting {model.name}"):
         done = run(
             model,
             out,
             patches=patches.value,
+            patch_memory=arguments.memory(patch_memory),
             only=only or (),
             skip=skip or (),
             partial=partial,
@@ -236,6 +248,7 @@ def shapes(
     dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
     padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
+    patch_memory: PatchMemory = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -245,26 +258,29 @@ def shapes(
     The example of the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128
     """
     del debug  # `main` looks at it
+    from convfc import arguments
     from convfc.errors import UsageError
 
+    memory = arguments.memory(patch_memory)
     if model is not None and (size is not None or kernel is not None):
         raise UsageError("give a model, or --input and --kernel, not both")
     if model is not None:
-        _model_shapes(model, imports or (), as_json)
+        _model_shapes(model, memory, imports or (), as_json)
     elif size is not None and kernel is not None:
-        _calculate(size, kernel, stride, dilation, padding, filters, as_json)
+        conv, sizes = arguments.single(size, kernel, stride, dilation, padding, filters)
+        _calculate(conv, sizes, memory, as_json)
     else:
         raise UsageError(
             "give a model, or --input and --kernel (such as --input 28x28x1 --kernel 4)"
         )
 
 
-def _model_shapes(model: Path, imports: Sequence[str], as_json: bool) -> None:
+def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_json: bool) -> None:
     import convfc
     from convfc import documents, tables
 
     with terminal.working(f"reading {model.name}"):
-        layers = convfc.shapes(model, imports=imports)
+        layers = convfc.shapes(model, patch_memory=memory, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
         terminal.print_json({"model": str(model), "layers": found})
@@ -274,14 +290,10 @@ def _model_shapes(model: Path, imports: Sequence[str], as_json: bool) -> None:
         terminal.print_lines(terminal.console(), [f"{model}: no convolution in it"])
 
 
-def _calculate(
-    size: str, kernel: str, stride: str, dilation: str, padding: str, filters: int, as_json: bool
-) -> None:
-    from convfc import arguments
+def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
     from convfc.lowering import Refusal, lower
 
-    conv, sizes = arguments.single(size, kernel, stride, dilation, padding, filters)
-    lowering = lower(conv, sizes)
+    lowering = lower(conv, sizes, memory=memory)
     assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
     from convfc import documents, tables
 

@@ -50,6 +50,7 @@ def convert(
     out: str | Path | None = None,
     *,
     patches: PatchMethod | str = PatchMethod.AUTO,
+    patch_memory: int | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     partial: bool = False,
@@ -64,6 +65,8 @@ def convert(
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
         patches: how patches are built; "auto" decides per layer.
+        patch_memory: bytes that the patches of one sample may take in a layer, whose output is
+            computed in blocks where they would take more; a few MiB when left out.
         only: patterns of layer names to convert (`*`, `?` and `[..]` as in a shell); all when
             empty.
         skip: patterns of layer names to leave alone.
@@ -84,7 +87,7 @@ def convert(
     source = Path(model)
     target = _target(source, out, force)
     opened = open_model(source, imports)
-    layers = plan(opened.sites, PatchMethod(patches), only, skip)
+    layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
     notes = tuple(opened.notes)
     if not partial and any(layer.fate is Fate.LEFT for layer in layers):
         return Conversion(source, target, False, layers, notes)

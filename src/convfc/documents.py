@@ -63,7 +63,7 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
         "multiply_adds": conv.multiply_adds(lowering.sizes),
         "input_bytes": lowering.input_bytes(itemsize),
         "patch_bytes": lowering.patch_bytes(itemsize),
-        "blocks": len(lowering.blocks) or 1,
+        "blocks": lowering.blocks,
         "block_bytes": lowering.block_bytes(itemsize),
     }
 

@@ -131,6 +131,11 @@ class Window(AnyWindow):
         """What positions from `start` to before `stop` see of the padded axis."""
         return slice(start * self.stride, (stop - 1) * self.stride + self.extent, 1)
 
+    @property
+    def strides_spanned(self) -> int:
+        """How many strides the window reaches into: ceil(extent / stride)."""
+        return -(-self.extent // self.stride)
+
     def tap(self, tap: int) -> slice:
         """Where one tap lands over all positions: a strided slice of the padded axis.
 
@@ -272,10 +277,26 @@ class Convolution(AnyConvolution):
         return self
 
     @property
+    def depthwise(self) -> bool:
+        """Whether each channel has filters of its own, which see no other."""
+        return self.groups == self.channels > 1
+
+    @property
     def unpadded(self) -> Convolution:
         """The same on an input that has its pads already."""
         windows = [replace(window, padding=(0, 0)) for window in self.windows]
         return replace(self, windows=tuple(windows))
+
+    def folded(self, axis: int, sizes: Sizes) -> tuple[Convolution, Sizes]:
+        """What is left to do when the taps of one axis have become channels, in their order.
+
+        Returns:
+            The rest, with as many positions on that axis as this has, and its input sizes.
+        """
+        windows = list(self.windows)
+        window, windows[axis] = windows[axis], Window(1)
+        rest = Convolution(tuple(windows), self.channels * window.kernel, self.filters)
+        return rest, (*sizes[:axis], window.output(sizes[axis]), *sizes[axis + 1 :])
 
     def index_map(self, sizes: Sequence[int]) -> NDArray[np.int64]:
         """The index map (equation 8): which padded pixel each tap sees at each position.

@@ -5,6 +5,7 @@ What a lowering computes is in `convfc.applying`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -15,15 +16,17 @@ class PatchMethod(str, Enum):
     """How the patch matrix is built."""
 
     AUTO = "auto"
-    """The first of the others that fits; see `lower` for their order."""
+    """The cheapest of the others that fit; see `cost`."""
     NONE = "none"
     """A 1x1 kernel with stride 1: the input is its own patch matrix."""
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
     """The index map as a constant: one gather over all pixels. Needs known, moderate sizes."""
+    ROWS = "rows"
+    """Taps of the last axis by slices, then one gather of whole rows of taps. As `GATHER`."""
     SLICE = "slice"
-    """One strided slice per tap, concatenated. Works with unknown sizes."""
+    """Slices for the taps of one axis after another. Works with unknown sizes."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class Lowering:
         convolution: the geometry.
         sizes: spatial input sizes, ``None`` where unknown.
         method: never AUTO: the method that was chosen.
-        block: rows of output positions, along the first axis, that are computed at once. Patches
-            of so many rows exist at the same time; ``None`` for all.
+        block: positions of the output that are computed at once, along the first axes; all along
+            those that are not mentioned. Patches of so many exist at the same time.
     """
 
     convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
-    block: int | None = None
+    block: tuple[int, ...] = ()
 
     @property
     def inner(self) -> Convolution:
@@ -80,6 +83,31 @@ class Lowering:
         conv = self.inner
         return conv.patch_length, conv.filters // conv.groups
 
+    @property
+    def gathered_axes(self) -> int:
+        """How many axes, from the first on, an index map reaches over."""
+        rank = self.convolution.rank
+        return {PatchMethod.GATHER: rank, PatchMethod.ROWS: rank - 1}.get(self.method, 0)
+
+    @property
+    def sliced_axes(self) -> tuple[list[int], list[int]]:
+        """Axes whose taps are slices: those with one tap, and the others, the last one first.
+
+        The taps of the last one then vary fastest along the columns of P.
+        """
+        taps = list(enumerate(self.inner.kernel))[self.gathered_axes :]
+        if self.method in (PatchMethod.NONE, PatchMethod.RESHAPE):
+            taps = []
+        single = [axis for axis, kernel in taps if kernel == 1]
+        return single, [axis for axis, kernel in reversed(taps) if kernel > 1]
+
+    @property
+    def index_entries(self) -> int:
+        """Entries of the index map for one block; 0 without one."""
+        size = self.block_bytes(1)
+        folded = math.prod(self.inner.kernel[self.gathered_axes :]) * self.inner.channels
+        return size // folded if size is not None and self.gathered_axes else 0
+
     def input_bytes(self, itemsize: int) -> int | None:
         """Bytes of the unpadded input for one sample, ``None`` if unknown."""
         pixels = product(self.sizes)
@@ -94,26 +122,31 @@ class Lowering:
 
     def block_bytes(self, itemsize: int) -> int | None:
         """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
-        whole, rows = self.patch_bytes(itemsize), self.inner.output(self.sizes)[0]
-        if whole is None or rows is None or self.block is None:
-            return whole
-        return whole // rows * self.block
+        size = self.patch_bytes(itemsize)
+        for output, at_once in zip(self.inner.output(self.sizes), self.block, strict=False):
+            if size is not None and output is not None:
+                size = size // output * at_once
+        return size
 
     @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """First row of each block and the row behind its last; empty where there is but one."""
-        rows = self.inner.output(self.sizes)[0]
-        if rows is None or self.block is None:
+    def blocks(self) -> int:
+        """Into how many pieces the output is cut; 1 if it is not."""
+        return math.prod(len(self.cuts(axis)) for axis in range(len(self.block)))
+
+    def cuts(self, axis: int) -> list[tuple[int, int]]:
+        """First position along an axis and the one behind its last, for each block.
+
+        Empty behind the last axis that `block` mentions.
+        """
+        output = self.inner.output(self.sizes)[axis] if axis < len(self.block) else None
+        if output is None:
             return []
-        return [(start, min(start + self.block, rows)) for start in range(0, rows, self.block)]
+        at_once = self.block[axis]
+        return [(start, min(start + at_once, output)) for start in range(0, output, at_once)]
 
 
-_LARGEST_BLOCK = 2**28
-"""Bytes of patches for one sample up to which they are made at once: 256 MB."""
-_SMALL_INDEX_MAP = 2**16
-"""Entries up to which AUTO gathers: 256 KB in the file, which a few slices do not take."""
 _LARGEST_INDEX_MAP = 2**22
-"""Entries up to which one may ask for a gather: 16 MB in the file, more than most nets weigh."""
+"""Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
 
 
 def lower(
@@ -122,19 +155,22 @@ def lower(
     patches: PatchMethod = PatchMethod.AUTO,
     available: frozenset[PatchMethod] = frozenset(PatchMethod),
     itemsize: int = 4,
+    memory: int | None = None,
 ) -> Lowering | Refusal:
     """Choose how a convolution's patches are built.
 
-    A 1x1 kernel with stride 1 needs no patches, whatever was asked for. Otherwise AUTO prefers
-    reshape (no copy per tap at all). Then comes gather (one node) while its index map is small,
-    else slice; a single tap is a single slice, so there is nothing to gather.
+    A 1x1 kernel with stride 1 needs no patches, whatever was asked for. Otherwise AUTO takes
+    reshape where it fits (the input itself is rearranged), else what `cost` finds cheapest.
 
     Args:
         convolution: the geometry.
         sizes: spatial input sizes, ``None`` where unknown.
         patches: the method that the user asked for.
         available: the methods that the model's format can hold.
-        itemsize: bytes of a number in the patches, by which they are cut into blocks.
+        itemsize: bytes of a number in the patches.
+        memory: bytes that the patches of one sample may take; output is computed in blocks of
+            positions where they would take more. Without it see `default_memory`. One position's
+            patches are made at once, whatever they take, and all where a size is unknown.
 
     Returns:
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
@@ -144,36 +180,110 @@ def lower(
             an unknown one.
     """
     convolution.output(sizes)
-    inner = convolution.inner(sizes)
-    order = [PatchMethod.NONE, patches]
-    if patches is PatchMethod.AUTO:
-        order = [PatchMethod.NONE, PatchMethod.RESHAPE, PatchMethod.GATHER, PatchMethod.SLICE]
-        if inner.taps == 1 or _index_entries(inner, sizes) > _SMALL_INDEX_MAP:
-            order[2:] = PatchMethod.SLICE, PatchMethod.GATHER
-    refusals = []
-    for method in order:
-        misfit = _misfit(method, inner, sizes)
+    methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
+    if patches is not PatchMethod.AUTO:
+        methods = [PatchMethod.NONE, patches]
+    found, refusals = [], []
+    for method in methods:
+        lowering = Lowering(convolution, sizes, method)
+        lowering = replace(lowering, block=_block(lowering, itemsize, memory))
+        misfit = _misfit(lowering)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
         if misfit is None:
-            whole = Lowering(convolution, sizes, method)
-            return replace(whole, block=_block(whole, itemsize))
-        refusals.append(f"{method.value} {misfit}")
+            found.append(lowering)
+        else:
+            refusals.append(f"{method.value} {misfit}")
+    if found:
+        return min(found, key=lambda lowering: cost(lowering, itemsize))
     remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
     return Refusal("; ".join(refusals[1:]) + remedy)
 
 
-def _block(lowering: Lowering, itemsize: int) -> int | None:
-    """Rows whose patches may exist at once, where not all may."""
-    size, rows = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)[0]
-    if size is None or rows is None or size <= _LARGEST_BLOCK:
-        return None
-    return max(rows * _LARGEST_BLOCK // size, 1)
+_BLOCK = 2**22
+"""Bytes of patches that are made at once: 4 MiB, about what a core's cache holds."""
+_LARGEST_BLOCK = 2**26
+"""The same for what would be cut into too many pieces."""
+_MANY_BLOCKS = 64
 
 
-def _misfit(method: PatchMethod, convolution: Convolution, sizes: Sizes) -> str | None:
+def default_memory(patch_bytes: int) -> int:
+    """Bytes that patches may take at once, where nobody says.
+
+    4 MiB, so that the product finds them in the cache. What would make more than 64 blocks, each
+    some nodes in the graph, may take more, up to 64 MiB.
+    """
+    return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _LARGEST_BLOCK)
+
+
+def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:
+    """Positions whose patches may exist at once, see `Lowering.block`."""
+    size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)
+    if size is None:
+        return ()
+    memory = default_memory(size) if memory is None else memory
+    block: list[int] = []
+    for output in outputs:
+        if size <= memory or output is None:
+            break
+        size //= output
+        pieces = -(-output // max(memory // size, 1))
+        block.append(-(-output // pieces))  # all alike, not one small piece at the end
+    return tuple(block)
+
+
+_COPY = 16
+"""Bytes that could be moved in the time that it takes to begin a copy, in a slice or a join."""
+_LOOK_UP = 64
+"""The same for an entry of an index map."""
+_NODE = 2**15
+"""The same for a node of the graph; also what a simpler graph is worth."""
+
+
+def cost(lowering: Lowering, itemsize: int) -> float:
+    """What it takes to build P for one sample, in bytes moved or what takes as long.
+
+    Measured on processors, with onnxruntime and TensorFlow: slicing and joining moves everything
+    three times (two writes, one read of what no cache holds any more), a gather once, but each of
+    its entries has to be looked up. So few channels, hence short copies, are for slices, many for
+    the gather. Between methods that fit; 0 for those that are never worse than the others.
+    """
+    conv, sizes = lowering.inner.unpadded, lowering.sizes
+    padding = lowering.inner.pads(sizes)
+    if lowering.method in (PatchMethod.NONE, PatchMethod.RESHAPE) or None in sizes or not padding:
+        return 0.0
+    sizes = tuple((size or 0) + sum(pads) for size, pads in zip(sizes, padding, strict=True))
+    single, several = lowering.sliced_axes
+    for axis in single:
+        conv, sizes = conv.folded(axis, sizes)
+    pixels = product(sizes) or 0
+    total = pixels * (conv.channels * itemsize + _COPY) + _NODE if single else 0
+    for axis in several:
+        slices = conv.windows[axis].strides_spanned if regroups(conv, axis) else conv.kernel[axis]
+        conv, sizes = conv.folded(axis, sizes)
+        pixels = product(sizes) or 0
+        total += pixels * (3 * conv.channels * itemsize + slices * _COPY) + (slices + 1) * _NODE
+    if lowering.gathered_axes:
+        entries = (conv.positions(sizes) or 0) * conv.taps
+        total += entries * (conv.channels * itemsize + _LOOK_UP) + 3 * _NODE
+    return float(total)
+
+
+def regroups(convolution: Convolution, axis: int) -> bool:
+    """Whether the taps of an axis are sliced in groups of `stride` neighbours.
+
+    They and their channels lie side by side in memory, on the last axis.
+    """
+    window = convolution.windows[axis]
+    last = axis == convolution.rank - 1
+    return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
+
+
+def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
-    windows = convolution.windows
+    method, sizes = lowering.method, lowering.sizes
+    inner = lowering.inner
+    windows = inner.windows
     if method is PatchMethod.NONE:
         pointwise = all(w.kernel == w.stride == 1 for w in windows)
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
@@ -181,11 +291,9 @@ def _misfit(method: PatchMethod, convolution: Convolution, sizes: Sizes) -> str 
         return "needs kernel == stride and no dilation"
     if method is not PatchMethod.SLICE and None in sizes:
         return "needs sizes that are known before run time"
-    entries = _index_entries(convolution, sizes)
-    if method is PatchMethod.GATHER and entries > _LARGEST_INDEX_MAP:
+    if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
+        return "needs several taps along the last of several axes"
+    entries = lowering.index_entries
+    if entries > _LARGEST_INDEX_MAP:
         return f"would need an index map of {entries:,} entries in the file"
     return None
-
-
-def _index_entries(convolution: Convolution, sizes: Sizes) -> int:
-    return (convolution.positions(sizes) or 0) * convolution.taps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convfc.geometry import AnyConvolution, Sizes
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.provenance import Provenance
+from convfc.provenance import LayerRecord, Provenance
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
@@ -68,13 +68,20 @@ class Site:
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
 
-def lowered_again(site: Site, record: Provenance | None) -> Lowering | None:
+def lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
-    method = PatchMethod.AUTO if record is None else record.method_of(site.name)
-    found = lower(site.convolution, site.sizes, method, site.methods)
-    return found if isinstance(found, Lowering) else None
+    record = None if provenance is None else provenance.layer(site.name)
+    names = [method.value for method in PatchMethod]
+    if record is None or record.patches not in names:
+        record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
+    found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
+    block = tuple(record.block)
+    sane = all(isinstance(number, int) and number > 0 for number in block)
+    if not isinstance(found, Lowering) or not sane or len(block) > site.convolution.rank:
+        return None
+    return replace(found, block=block)
 
 
 class Twin(Protocol):

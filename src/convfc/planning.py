@@ -46,6 +46,7 @@ def plan(
     patches: PatchMethod = PatchMethod.AUTO,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
+    memory: int | None = None,
 ) -> tuple[Layer, ...]:
     """Decide the fate of every site.
 
@@ -54,6 +55,7 @@ def plan(
         patches: how patches are to be built.
         only: patterns of the names to convert (`*`, `?`, `[..]`); all when empty.
         skip: patterns of the names to leave alone.
+        memory: bytes that the patches of one sample may take in a layer; see `lower`.
 
     Raises:
         UsageError: a pattern that matches no site.
@@ -68,18 +70,18 @@ def plan(
         return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in patterns)
 
     return tuple(
-        _layer(site, patches)
+        _layer(site, patches, memory)
         if (not only or listed(site, only)) and not listed(site, skip)
         else Layer(site, Fate.SKIPPED)
         for site in sites
     )
 
 
-def _layer(site: Site, patches: PatchMethod) -> Layer:
+def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
     if site.convolution is None:
         return Layer(site, Fate.LEFT, reason=site.reason)
     try:
-        lowering = lower(site.convolution, site.sizes, patches, site.methods, site.itemsize)
+        lowering = lower(site.convolution, site.sizes, patches, site.methods, site.itemsize, memory)
     except GeometryError as error:
         return Layer(site, Fate.LEFT, reason=str(error))
     if isinstance(lowering, Refusal):
@@ -87,7 +89,9 @@ def _layer(site: Site, patches: PatchMethod) -> Layer:
     return Layer(site, Fate.CONVERTED, lowering)
 
 
-def shapes(model: str | Path, *, imports: Sequence[str] = ()) -> tuple[Layer, ...]:
+def shapes(
+    model: str | Path, *, patch_memory: int | None = None, imports: Sequence[str] = ()
+) -> tuple[Layer, ...]:
     """Every convolution of a model with its geometry and the lowering that it would get.
 
     For a single convolution without a model, `convfc.lower(convfc.convolution(..), sizes)` has
@@ -95,6 +99,7 @@ def shapes(model: str | Path, *, imports: Sequence[str] = ()) -> tuple[Layer, ..
 
     Args:
         model: a .onnx, .h5, .hdf5 or .keras file.
+        patch_memory: bytes that the patches of one sample may take in a layer; see `lower`.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Raises:
@@ -102,4 +107,4 @@ def shapes(model: str | Path, *, imports: Sequence[str] = ()) -> tuple[Layer, ..
         FileError: the file cannot be read.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
-    return plan(open_model(Path(model), imports).sites)
+    return plan(open_model(Path(model), imports).sites, memory=patch_memory)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from convfc.errors import FileError
 from convfc.geometry import Same
-from convfc.lowering import Lowering, PatchMethod
+from convfc.lowering import Lowering
 from convfc.transposed import TransposedConvolution
 
 KEY = "convfc"
@@ -26,11 +26,13 @@ class LayerRecord:
         patches: the patch method.
         geometry: kernel, strides, dilations, pads, channels, filters, groups and input sizes;
             of a transposed convolution also what is added to the output.
+        block: see `Lowering.block`.
     """
 
     name: str
     patches: str
     geometry: Mapping[str, Any]
+    block: Sequence[int] = ()
 
     @classmethod
     def of(cls, name: str, lowering: Lowering) -> LayerRecord:
@@ -52,7 +54,7 @@ class LayerRecord:
         if isinstance(conv, TransposedConvolution):
             geometry["transposed"] = True
             geometry["output_padding"] = [w.output_padding for w in conv.windows]
-        return cls(name, lowering.method.value, geometry)
+        return cls(name, lowering.method.value, geometry, lowering.block)
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,9 @@ class Provenance:
     version: str
     layers: tuple[LayerRecord, ...]
 
-    def method_of(self, layer: str) -> PatchMethod:
-        """The patch method of a layer; AUTO for one that is not recorded."""
-        methods = (record.patches for record in self.layers if record.name == layer)
-        try:
-            return PatchMethod(next(methods, PatchMethod.AUTO))
-        except ValueError:
-            return PatchMethod.AUTO
+    def layer(self, name: str) -> LayerRecord | None:
+        """What is recorded of a layer, if anything is."""
+        return next((record for record in self.layers if record.name == name), None)
 
     def to_json(self) -> str:
         """Compact JSON text."""

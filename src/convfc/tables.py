@@ -269,8 +269,8 @@ def _count(number: int | None) -> str:
 
 def _patch_memory(lowering: Lowering, itemsize: int) -> str:
     whole = _bytes(lowering.patch_bytes(itemsize))
-    blocks = len(lowering.blocks)
-    if not blocks:
+    blocks = lowering.blocks
+    if blocks == 1:
         return whole
     return f"{whole}, in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
 

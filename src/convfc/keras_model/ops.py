@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from convfc.geometry import Convolution, Pads
+from convfc.geometry import Convolution, Pads, Sizes
 
 Tensor = Any
 """A `keras.KerasTensor`; keras has no types."""
@@ -64,6 +64,14 @@ class StockOps:
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
         """See `Ops.slice`: cropping, then pooling of single numbers for the steps."""
+        if len(slices) > self._rank:
+            sizes, depth = self._sizes(x), slices[-1].stop
+            columns = self.reshape(x, [-1, x.shape[-1], 1])
+            cropped = self.layer(
+                layers.Cropping2D, ((0, 0), (0, x.shape[-1] - depth)), data_format="channels_last"
+            )(columns)
+            x = self.reshape(cropped, [*sizes, depth])
+            slices = slices[: self._rank]
         crops = [
             (part.start, size - part.stop if (part.stop or 0) > 0 else -(part.stop or 0))
             for part, size in zip(slices, self._sizes(x), strict=True)
@@ -99,10 +107,10 @@ class StockOps:
         """See `Ops.transpose`."""
         return self.layer(layers.Permute, tuple(order[1:]))(x)
 
-    def product(self, patches: Tensor, convolution: Convolution) -> Tensor:
+    def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
         """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
         groups, filters = convolution.groups, convolution.filters
-        sizes = self._sizes(patches)
+        sizes = list(positions)
         if self._dense is None:
             self._dense = self._new_dense(convolution, sizes)
         if groups == 1:

@@ -65,8 +65,11 @@ class Place:
         inner = conv.inner(sizes)
         methods = frozenset(PatchMethod)
         positions = inner.positions(sizes)
-        if file_format == HDF5 or positions is None or positions * inner.taps > _LARGEST_INDEX:
+        entries = None if file_format == HDF5 or positions is None else positions * inner.taps
+        if entries is None or entries > _LARGEST_INDEX:
             methods -= {PatchMethod.GATHER}
+        if entries is None or entries // inner.kernel[-1] > _LARGEST_INDEX:
+            methods -= {PatchMethod.ROWS}
         strided = any(window.stride > 1 for window in inner.windows)
         if file_format == HDF5 and conv.rank == 3 and strided and dtype == "float64":
             # In stock layers a stride is a pooling, which tensorflow lacks for these.

@@ -114,6 +114,12 @@ class Emitter:
         """Change the element type."""
         return self.node("Cast", x, to=int(to) if self.place.opset >= 6 else to.name)
 
+    def sum(self, x: ir.Value, axis: int) -> ir.Value:
+        """Sum along one axis, which goes."""
+        if self.place.opset < 13:
+            return self.node("ReduceSum", x, axes=[axis], keepdims=0)
+        return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
+
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None
     ) -> ir.Value:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.applying import filter_matrices
 from convfc.geometry import AnyConvolution
 from convfc.lowering import Lowering
 from convfc.onnx_model.emitting import Emitter, constant_of
 from convfc.transposed import TransposedConvolution
 
 
-def filter_matrix(emit: Emitter, kernel: ir.Value, lowering: Lowering) -> ir.Value:
+class Layout(Enum):
+    """How the numbers of a filter matrix are laid out, where there are groups."""
+
+    BLOCKS = "blocks"
+    """(G, K, filters / G), or (K, filters) without groups."""
+    TRANSPOSED = "transposed"
+    """(G, filters / G, K)."""
+    BY_TAP = "by tap"
+    """(taps, G) where each group has one channel and one filter, (taps, G, filters / G) if more."""
+
+
+def filter_matrix(
+    emit: Emitter, kernel: ir.Value, lowering: Lowering, layout: Layout = Layout.BLOCKS
+) -> ir.Value:
     """The filter matrix of `lowering.inner`.
 
     Args:
@@ -23,34 +36,40 @@ def filter_matrix(emit: Emitter, kernel: ir.Value, lowering: Lowering) -> ir.Val
         kernel: (filters, channels / groups, k1, .., kr) of a convolution, (channels,
             filters / groups, k1, .., kr) of a transposed one.
         lowering: the layer.
+        layout: of the result.
 
     Returns:
-        (K, filters), or (G, K, filters / G) with groups: a new constant where the kernel is one,
-        else the result of nodes that lay it out at run time.
+        A new constant where the kernel is one, else the result of nodes that lay it out at run
+        time.
     """
     conv, inner = lowering.convolution, lowering.inner
     groups = conv.groups
-    shape = [inner.patch_length, inner.filters // groups]
-    if groups > 1:
-        shape.insert(0, groups)
+    rows, columns = inner.patch_length, inner.filters // groups
+    if layout is Layout.BY_TAP:
+        split, order, shape = [rows, groups, columns], [0, 1, 2], [rows, groups, columns]
+        shape = shape[:2] if columns == 1 else shape
+    else:
+        split = [rows, groups, columns]
+        order = [1, 0, 2] if layout is Layout.BLOCKS else [1, 2, 0]
+        shape = [split[axis] for axis in order][groups == 1 :]
     tensor = constant_of(kernel)
     if tensor is None:
-        last = _phased(emit, _channels_last(emit, kernel, conv), conv)
-        if groups == 1:
-            return emit.reshape(last, shape)
-        return emit.transpose(emit.reshape(last, [shape[1], groups, shape[2]]), [1, 0, 2])
+        y = _phased(emit, _channels_last(emit, kernel, conv), conv)
+        if order != [0, 1, 2] and groups > 1:
+            return emit.transpose(emit.reshape(y, split), order)
+        return emit.reshape(y, shape)
 
     def matrix() -> ir.TensorProtocol:
-        blocks = _laid_out(tensor.numpy(), conv).reshape(shape)
+        laid_out = _laid_out(tensor.numpy(), conv).reshape(split).transpose(order).reshape(shape)
         if isinstance(tensor, ir.ExternalTensor):
             tensor.release()  # or in the end the whole file would be in memory
-        return ir.Tensor(blocks, dtype=tensor.dtype)
+        return ir.Tensor(np.ascontiguousarray(laid_out), dtype=tensor.dtype)
 
     # Computed while the file is written: no second copy of all weights in memory.
     lazy = ir.LazyTensor(matrix, dtype=tensor.dtype, shape=ir.Shape(shape))
     # Strides and pads do not matter to an ordinary kernel: layers that share it share this, too.
-    layout = conv if isinstance(conv, TransposedConvolution) else groups
-    return emit.constant((id(kernel), layout), lazy, "filter_matrix")
+    own = conv if isinstance(conv, TransposedConvolution) else groups
+    return emit.constant((id(kernel), own, layout), lazy, "filter_matrix")
 
 
 def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
@@ -68,10 +87,10 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
 
 
 def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
-    """The filter matrices of a constant kernel: always a copy."""
+    """`AnyConvolution.inner_kernel` of a constant kernel: always a copy."""
     split, order, merged = _layout(conv)
     last = kernel.reshape(split).transpose(order).reshape(merged)
-    return np.array(filter_matrices(conv.inner_kernel(last), conv.groups))
+    return np.array(conv.inner_kernel(last))
 
 
 def _layout(conv: AnyConvolution) -> tuple[list[int], list[int], list[int]]:

@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.geometry import Convolution, Pads
-from convfc.lowering import Lowering
+from convfc.geometry import Convolution, Pads, Sizes
+from convfc.lowering import Lowering, PatchMethod
 from convfc.onnx_model.emitting import Emitter, constant_of
-from convfc.onnx_model.kernels import filter_matrix, phase_bias
+from convfc.onnx_model.kernels import Layout, filter_matrix, phase_bias
 
 _END = np.iinfo(np.int64).max
 
@@ -32,6 +32,29 @@ class OnnxOps:
         self._lowering = lowering
         self._given = given
         self._rank = lowering.convolution.rank
+
+    @property
+    def stays_channels_first(self) -> bool:
+        """Whether `channels_first_product` is the whole layer: pointwise, with groups.
+
+        ONNX's own layout is the transposed patch matrix of such a layer, group by group.
+        """
+        conv, sizes = self._lowering.convolution, self._lowering.sizes
+        padded = any(map(any, self._lowering.pads or ()))
+        bare = self._lowering.method is PatchMethod.NONE and not padded and max(conv.phases) == 1
+        several = conv.groups > 1 and not self._lowering.inner.depthwise
+        return bare and several and self._adds and sizes.count(None) <= 1
+
+    def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """F^T P^T + b for each group, and the shape that makes it the layer's output."""
+        emit, inner = self._emit, self._lowering.inner
+        groups, depth = inner.groups, inner.channels // inner.groups
+        matrix = filter_matrix(emit, self._given["kernel"], self._lowering, Layout.TRANSPOSED)
+        y = emit.node("MatMul", matrix, emit.reshape(x, [0, groups, depth, -1]))
+        if self._bias is not None:
+            y = emit.node("Add", y, emit.reshape(self._bias, [groups, -1, 1]))
+        sizes = [-1 if size is None else size for size in self._lowering.sizes]
+        return y, emit.integers([0, inner.filters, *sizes], "shape")
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
@@ -97,27 +120,56 @@ class OnnxOps:
         """See `Ops.transpose`."""
         return self._emit.transpose(x, order)
 
-    def product(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
+    def product(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
         """See `Ops.product`.
 
-        With groups, the block axis goes before the last spatial one and the product runs over all
-        blocks at once; the zeros in the shapes leave every spatial size open.
+        With groups, each has a product of its own, all in one batch; groups of one channel are
+        multiplied and summed, for as matrices they would be a single column.
         """
-        emit, rank, groups = self._emit, convolution.rank, convolution.groups
+        groups, rank = convolution.groups, convolution.rank
         if groups == 1:
-            return self._finish(self._multiply(patches))
-        keep = [0] * (rank + 1)
-        depth = convolution.channels // groups
-        split = emit.reshape(patches, [*keep, convolution.taps, groups, depth])
-        order = [*range(rank), rank + 2, rank, rank + 1, rank + 3]
-        blocks = emit.transpose(split, order)
-        flat = emit.reshape(blocks, [*keep, 0, convolution.patch_length])
-        y = emit.transpose(self._multiply(flat), [*range(rank), rank + 1, rank, rank + 2])
+            return self._finish(self._multiply(patches, rank + 2))
+        if self._sums:
+            return self._finish(self._multiply_and_sum(patches, convolution))
+        emit, keep = self._emit, [0] * (rank + 1)
+        split = [*keep, convolution.taps, groups, convolution.channels // groups]
+        blocks = emit.reshape(patches, split)
+        if positions.count(None) > 1:
+            # There is no way back from one axis: a product for each line of positions.
+            blocks = emit.transpose(blocks, [*range(rank), rank + 2, rank, rank + 1, rank + 3])
+            flat = emit.reshape(blocks, [*keep, 0, convolution.patch_length])
+            y = emit.transpose(
+                self._multiply(flat, rank + 3), [*range(rank), rank + 1, rank, rank + 2]
+            )
+        else:
+            space = range(1, rank + 1)
+            blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
+            flat = emit.reshape(blocks, [0, 0, -1, convolution.patch_length])
+            y = self._multiply(flat, 4)
+            sizes = [-1 if size is None else size for size in positions]
+            y = emit.reshape(y, [0, 0, *sizes, convolution.filters // groups])
+            y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
+
+    def _multiply_and_sum(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
+        """Each tap times its weight, over all channels at once, then the sum of the taps."""
+        emit, groups = self._emit, convolution.groups
+        keep, each = [0] * (convolution.rank + 1), convolution.filters // groups
+        shape = [*keep, convolution.taps, groups]
+        # Several filters for one channel: it meets each of them.
+        taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
+        y = emit.sum(emit.node("Mul", taps, self._matrix), len(keep))
+        return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    @property
+    def _sums(self) -> bool:
+        """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
+        return self._lowering.inner.depthwise and self._emit.place.opset >= 7
 
     @cached_property
     def _matrix(self) -> ir.Value:
-        matrix = filter_matrix(self._emit, self._given["kernel"], self._lowering)
+        layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
+        matrix = filter_matrix(self._emit, self._given["kernel"], self._lowering, layout)
         if self._bias is None or self._adds:
             return matrix
         groups = self._lowering.convolution.groups
@@ -130,11 +182,10 @@ class OnnxOps:
         """What pads are filled with; ``None`` for the number zero."""
         return None
 
-    def _multiply(self, patches: ir.Value) -> ir.Value:
-        """The product of patches, or of blocks of them, with the filter matrix."""
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:
+        """The product of patches, a tensor of `rank` axes, with the filter matrix."""
         if self._bias is not None and not self._adds:
-            blocks = self._lowering.convolution.groups > 1
-            patches = self._emit.ones_column(patches, self._rank + 2 + blocks)
+            patches = self._emit.ones_column(patches, rank)
         return self._emit.node("MatMul", patches, self._matrix)
 
     def _finish(self, y: ir.Value) -> ir.Value:
@@ -167,7 +218,16 @@ class IntegerOps(OnnxOps):
         dtype = given["x"].dtype or ir.DataType.UINT8
         return self._emit.numbers(np.zeros((), dtype.numpy()), "zero")
 
-    def _multiply(self, patches: ir.Value) -> ir.Value:
+    @property
+    def stays_channels_first(self) -> bool:
+        """See `OnnxOps`: zero points stand for columns of the product, not for rows."""
+        return False
+
+    @property
+    def _sums(self) -> bool:
+        return False
+
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
         zeros = [self._given.get("x_zero"), self._kernel_zero]
         return self._emit.node("MatMulInteger", patches, self._matrix, *zeros)
 

@@ -37,12 +37,18 @@ def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Valu
     The node keeps its name, its output and its metadata: whoever refers to them still finds them.
     """
     node, rank = emit.place.node, lowering.convolution.rank
+    ops = (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, given)
+    node.attributes.clear()
+    if ops.stays_channels_first:
+        node.op_type = "Reshape"
+        node.resize_inputs(2)
+        for place, value in enumerate(ops.channels_first_product(given["x"])):
+            node.replace_input_with(place, value)
+        return
     channels_last = [0, *range(2, rank + 2), 1]
     channels_first = [0, rank + 1, *range(1, rank + 1)]
-    ops = (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, given)
     y = apply(ops, emit.transpose(given["x"], channels_last), lowering)
     node.op_type = "Transpose"
-    node.attributes.clear()
     node.attributes.add(ir.AttrInt64s("perm", channels_first))
     node.resize_inputs(1)
     node.replace_input_with(0, y)
