@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,7 @@ _PADDING = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 _CROPPING = (layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
 _STRIDING = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 
-Parameters = Callable[[tuple[int, ...], tuple[int, ...]], Mapping[str, Any]]
+Parameters = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
 """Shapes of kernel and bias to arguments of the layer that holds them."""
 
 
@@ -154,7 +154,10 @@ class StockOps:
 
 
 class KerasOps(StockOps):
-    """Operations of `keras.ops` where they are shorter than layers; only `.keras` holds them."""
+    """Operations of `keras.ops` where they are shorter or faster; only `.keras` holds them."""
+
+    _factors: tuple[Tensor, Tensor | None] | None = None
+    """Kernel and bias of a weighted sum; all blocks share them."""
 
     def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
         """See `Ops.pad`.
@@ -209,9 +212,12 @@ class KerasOps(StockOps):
         return keras.ops.cumsum(ones) - 1, keras.ops.sum(ones)
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
-        """See `Ops.slice`: Keras on TensorFlow takes steps ten times faster by pooling."""
-        steps = [part.step for part in slices]
-        pooled = max(steps) > 1 and x.dtype != "float64"  # which it does not pool over three axes
+        """See `Ops.slice`.
+
+        Steps are pooled: TensorFlow's own strided slices take five to ten times as long.
+        """
+        steps = [part.step for part in slices[: self._rank]]
+        pooled = max(steps) > 1 and x.dtype != "float64"  # which is not pooled over three axes
         if pooled:
             slices = [slice(part.start, part.stop, 1) for part in slices]
         x = x[(slice(None), *slices)]
@@ -221,55 +227,67 @@ class KerasOps(StockOps):
         """See `Ops.take`."""
         return keras.ops.take(x, index.astype(np.int32), axis=1)
 
-    def product(self, patches: Tensor, convolution: Convolution) -> Tensor:
-        """See `Ops.product`: of a matrix, where TensorFlow adds the bias with the product.
+    def weigh(self, parameters: Parameters) -> None:
+        """See `StockOps.weigh`."""
+        super().weigh(parameters)
+        self._factors = None
 
-        With one channel per group there is little to multiply by: P times the weights of a
-        position, added up over its taps.
+    def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
+        """See `Ops.product`: a Dense on a matrix, where TensorFlow fuses bias and activation.
+
+        A depthwise one is no product of matrices worth the name: its patches are multiplied by
+        the weights, one by one, and added up over the taps.
         """
-        sizes = self._sizes(patches)
-        if convolution.patch_length == convolution.taps and convolution.groups > 1:
-            return self._added_up(patches, convolution, sizes)
-        if convolution.groups > 1 or None in sizes:
-            return super().product(patches, convolution)
+        if convolution.depthwise:
+            return self._weighted_sum(patches, convolution, list(positions))
+        if convolution.groups > 1 or None in positions:
+            return super().product(patches, convolution, positions)
         rows = keras.ops.reshape(patches, (-1, convolution.patch_length))
-        return keras.ops.reshape(super().product(rows, convolution), (-1, *sizes, convolution.filters))
+        y = super().product(rows, convolution, positions)
+        return keras.ops.reshape(y, (-1, *positions, convolution.filters))
 
-    def _added_up(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
-        """P times the weights, added up over the taps: for one channel per group."""
+    def _weighted_sum(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
         groups, filters = convolution.groups, convolution.filters
-        if self._dense is None:
-            self._dense = self._lifted(patches, convolution)
-        kernel, bias = self._dense
+        if self._factors is None:
+            one = keras.ops.ones_like(patches[(slice(0, 1), *[0] * self._rank, slice(0, 1))])
+            shape = (convolution.taps, groups, filters // groups)
+            self._factors = self._weights(one, shape)
+        kernel, bias = self._factors
         terms = self.reshape(patches, [*sizes, convolution.taps, groups, 1]) * kernel
         y = self.reshape(keras.ops.sum(terms, axis=-3), [*sizes, filters])
         return y if bias is None else y + bias
 
-    def _lifted(self, x: Tensor, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
-        """Kernel and bias as tensors: an EinsumDense times one is its weights.
+    def _weights(self, one: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+        """Kernel and bias as tensors, with axes of 1 for batch and space.
+
+        The layer that holds one of them multiplies it by one.
+
+        Args:
+            one: (1, 1), or (0, 1) for a batch of none.
+            shape: taps, groups and filters per group.
 
         Returns:
-            The kernel, (1, 1, .., taps, groups, filters / groups), and the bias,
-            (1, 1, .., filters), if there is one. They have no first entry where `x` has none.
+            The kernel, (1, 1.., taps, groups, filters per group), and the bias, (1, 1.., filters).
         """
-        one = keras.ops.ones_like(x[(slice(0, 1), *[0] * self._rank, slice(0, 1))])
-        taps, groups = convolution.taps, convolution.groups
-        shape = (taps, groups, convolution.filters // groups)
-        taken = self._parameters((1, *shape), (1, *shape[1:]))
-        space = [1] * self._rank
-        kernel_takes = {key: value for key, value in taken.items() if key.startswith("kernel")}
-        holder = self.layer(
-            layers.EinsumDense, "bi,itgo->btgo", shape, name=self._next_name(), **kernel_takes
-        )
-        kernel = self.reshape(holder(one), [*space, *shape])
-        if "bias_axes" not in taken:
-            return kernel, None
-        bias_takes = {
-            key.replace("bias", "kernel"): value
-            for key, value in taken.items()
-            if key.startswith("bias_") and key != "bias_axes"
-        }
-        holder = self.layer(
-            layers.EinsumDense, "bi,igo->bgo", shape[1:], name=self._next_name(), **bias_takes
-        )
-        return kernel, self.reshape(holder(one), [*space, convolution.filters])
+        rest = shape[1:]
+        shapes = {"kernel": (1, *shape), "bias": (1, 1, *rest)}
+        taken = self._parameters(*shapes.values())
+        if not taken.pop("bias_axes", None):
+            del shapes["bias"]
+        space, found = [1] * self._rank, []
+        for role, held in shapes.items():
+            holder = self.layer(
+                layers.EinsumDense,
+                "bi,itgo->btgo",
+                held[1:],
+                name=self._next_name(),
+                **{
+                    f"kernel_{key.removeprefix(f'{role}_')}": value
+                    for key, value in taken.items()
+                    if key.startswith(f"{role}_")
+                },
+            )
+            found.append(holder(one))
+        kernel = self.reshape(found[0], [*space, *shape])
+        bias = self.reshape(found[1], [*space, math.prod(rest)]) if len(found) > 1 else None
+        return kernel, bias
