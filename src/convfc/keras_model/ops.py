@@ -249,37 +249,32 @@ class KerasOps(StockOps):
     def _weighted_sum(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
         groups, filters = convolution.groups, convolution.filters
         if self._factors is None:
-            one = keras.ops.ones_like(patches[(slice(0, 1), *[0] * self._rank, slice(0, 1))])
-            shape = (convolution.taps, groups, filters // groups)
-            self._factors = self._weights(one, shape)
+            self._factors = self._weights(patches, convolution)
         kernel, bias = self._factors
         terms = self.reshape(patches, [*sizes, convolution.taps, groups, 1]) * kernel
         y = self.reshape(keras.ops.sum(terms, axis=-3), [*sizes, filters])
         return y if bias is None else y + bias
 
-    def _weights(self, one: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-        """Kernel and bias as tensors, with axes of 1 for batch and space.
+    def _weights(self, x: Tensor, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
+        """Kernel (taps, groups, filters per group) and bias (filters,), if any, as tensors.
 
-        The layer that holds one of them multiplies it by one.
-
-        Args:
-            one: (1, 1), or (0, 1) for a batch of none.
-            shape: taps, groups and filters per group.
-
-        Returns:
-            The kernel, (1, 1.., taps, groups, filters per group), and the bias, (1, 1.., filters).
+        The layer that holds one of them multiplies it by one, which is made of any tensor, for
+        Keras calls layers on tensors of the graph only.
         """
-        rest = shape[1:]
-        shapes = {"kernel": (1, *shape), "bias": (1, 1, *rest)}
+        corner = x[(slice(0, 1), *[0] * self._rank, slice(0, 1))]
+        one = keras.ops.ones_like(keras.ops.sum(corner, axis=0, keepdims=True))
+        taps, groups, filters = convolution.taps, convolution.groups, convolution.filters
+        shapes = {"kernel": (taps, 1, groups, filters // groups)}
+        shapes["bias"] = (1, *shapes["kernel"][1:])
         taken = self._parameters(*shapes.values())
         if not taken.pop("bias_axes", None):
             del shapes["bias"]
-        space, found = [1] * self._rank, []
-        for role, held in shapes.items():
+        found = []
+        for role, (count, *rest) in shapes.items():
             holder = self.layer(
                 layers.EinsumDense,
-                "bi,itgo->btgo",
-                held[1:],
+                "bi,tigo->btgo",
+                (count, *rest[1:]),
                 name=self._next_name(),
                 **{
                     f"kernel_{key.removeprefix(f'{role}_')}": value
@@ -288,6 +283,5 @@ class KerasOps(StockOps):
                 },
             )
             found.append(holder(one))
-        kernel = self.reshape(found[0], [*space, *shape])
-        bias = self.reshape(found[1], [*space, math.prod(rest)]) if len(found) > 1 else None
-        return kernel, bias
+        kernel = keras.ops.reshape(found[0], (taps, groups, -1))
+        return kernel, keras.ops.reshape(found[1], (-1,)) if len(found) > 1 else None
