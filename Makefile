@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check lint clean
+.PHONY: demo test test-slow check lint benchmark clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -23,6 +23,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 check: lint test
+
+benchmark: $(VENV)/installed
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) demo

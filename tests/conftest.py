@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+from tests import figures
+
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("convfc", deadline=None)
 settings.load_profile("convfc")
@@ -12,3 +14,8 @@ settings.load_profile("convfc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in figures.lines():
+        terminalreporter.write_line(line)

@@ -17,6 +17,7 @@ import pytest
 from onnx import numpy_helper
 
 import convfc
+from tests.figures import count, worst
 from tests.onnx_models import Array, operators, run_anywhere
 
 with warnings.catch_warnings():
@@ -92,6 +93,7 @@ def test_a_case_has_its_expected_outputs(case: Case, tmp_path: Path) -> None:
     done = convfc.convert(path)
     assert done.complete, [layer.reason for layer in done.layers]
     assert not operators(done.out) & KINDS
+    count("conformance cases", "with no convolution left")
     names = [value.name for value in case.model.graph.input]
     for inputs, outputs in case.samples:
         feed = dict(zip(names, map(np.asarray, inputs), strict=False))
@@ -102,6 +104,8 @@ def test_a_case_has_its_expected_outputs(case: Case, tmp_path: Path) -> None:
             if np.issubdtype(expected.dtype, np.integer):
                 assert np.array_equal(mine, expected)
             else:
+                gap = np.abs(mine.astype(np.float64) - expected.astype(np.float64))
+                worst(f"conformance, worst difference in {expected.dtype}", gap.max(initial=0))
                 half = expected.dtype == np.float16
                 np.testing.assert_allclose(
                     mine, expected, rtol=2e-3 if half else 1e-5, atol=1e-3 if half else 1e-5
@@ -117,3 +121,8 @@ def test_a_whole_network_is_the_same(path: Path, tmp_path: Path) -> None:
     assert not operators(done.out) & KINDS
     verification = convfc.verify(path, done.out, samples=1)
     assert verification.equivalent, verification.reason
+    count("light networks", "equivalent")
+    for _ in done.layers:
+        count("light networks", "convolutions")
+    for output in verification.outputs:
+        worst("light networks, worst difference", output.max_abs)

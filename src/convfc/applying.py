@@ -77,14 +77,16 @@ class Ops(Protocol[T]):
 def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters).
 
-    `ops` holds the kernel and the bias of `lowering.inner`.
+    `ops` holds the kernel and the bias of `lowering.inner`. Where `lowering.framed` is not the
+    convolution itself, `x` and what is returned are as `transposed.Frame` says.
     """
-    convolution, inner = lowering.convolution, lowering.inner
+    convolution, known = lowering.framed
+    inner = lowering.inner
     padded, sizes = _padded(ops, x, lowering)
     y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:
-        y = _interleave(ops, y, convolution, inner.output(lowering.sizes))
-    cuts = convolution.cuts(lowering.sizes)
+        y = _interleave(ops, y, convolution, inner.output(known))
+    cuts = convolution.cuts(known)
     return y if all(cut == _WHOLE for cut in cuts) else ops.slice(y, cuts)
 
 
@@ -143,13 +145,14 @@ def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
 
 def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
     """The input with its pads, and its spatial sizes then."""
-    axes = list(zip(lowering.inner.windows, lowering.sizes, strict=True))
+    known = lowering.framed[1]
+    axes = list(zip(lowering.inner.windows, known, strict=True))
     padding = [window.pads_by_remainder(size) for window, size in axes]
     if any(pads != ((0, 0),) for pads in padding):
         x = ops.pad(x, padding)
     return x, tuple(
         None if size is None else size + sum(pads[0])
-        for size, pads in zip(lowering.sizes, padding, strict=True)
+        for size, pads in zip(known, padding, strict=True)
     )
 
 

@@ -77,6 +77,11 @@ class AnyWindow:
         """Length from the first tap to the last: dilation * (kernel - 1) + 1."""
         return self.dilation * (self.kernel - 1) + 1
 
+    @property
+    def ample(self) -> int:
+        """A small size that has room for a few positions."""
+        return self.extent + 2 * self.stride
+
     def pads(self, size: int | None) -> Pads | None:
         """What `padding` amounts to; ``None`` if that depends on an unknown size."""
         raise NotImplementedError
@@ -242,6 +247,13 @@ class AnyConvolution:
         interleaved along each axis (`phases`), then cut (`cuts`).
         """
         raise NotImplementedError
+
+    def framed(self, sizes: Sizes) -> tuple[AnyConvolution, Sizes]:
+        """The same on pieces of known length, along axes whose crop depends on an unknown size.
+
+        Mostly itself, and the sizes that are given; see `transposed.Frame`.
+        """
+        return self, sizes
 
     def inner_kernel(self, kernel: NDArray[Any]) -> NDArray[Any]:
         """The kernel of `inner`, from one of `kernel_shape`."""

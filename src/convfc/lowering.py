@@ -54,9 +54,15 @@ class Lowering:
     block: tuple[int, ...] = ()
 
     @property
+    def framed(self) -> tuple[AnyConvolution, Sizes]:
+        """What is computed, on which sizes; see `AnyConvolution.framed`."""
+        return self.convolution.framed(self.sizes)
+
+    @property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
-        return self.convolution.inner(self.sizes)
+        convolution, sizes = self.framed
+        return convolution.inner(sizes)
 
     @property
     def pads(self) -> tuple[Pads, ...] | None:
@@ -75,7 +81,7 @@ class Lowering:
     def patch_matrix(self) -> tuple[int | None, int]:
         """Rows and columns of P for one sample, all groups together."""
         conv = self.inner
-        return conv.positions(self.sizes), conv.taps * conv.channels
+        return conv.positions(self.framed[1]), conv.taps * conv.channels
 
     @property
     def filter_matrix(self) -> tuple[int, int]:
@@ -123,7 +129,7 @@ class Lowering:
     def block_bytes(self, itemsize: int) -> int | None:
         """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
         size = self.patch_bytes(itemsize)
-        for output, at_once in zip(self.inner.output(self.sizes), self.block, strict=False):
+        for output, at_once in zip(self.inner.output(self.framed[1]), self.block, strict=False):
             if size is not None and output is not None:
                 size = size // output * at_once
         return size
@@ -138,7 +144,7 @@ class Lowering:
 
         Empty behind the last axis that `block` mentions.
         """
-        output = self.inner.output(self.sizes)[axis] if axis < len(self.block) else None
+        output = self.inner.output(self.framed[1])[axis] if axis < len(self.block) else None
         if output is None:
             return []
         at_once = self.block[axis]
@@ -176,8 +182,7 @@ def lower(
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
 
     Raises:
-        GeometryError: the window does not fit the sizes, or what is to be cropped off depends on
-            an unknown one.
+        GeometryError: the window does not fit the sizes.
     """
     convolution.output(sizes)
     methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
@@ -201,7 +206,7 @@ def lower(
 
 
 _BLOCK = 2**22
-"""Bytes of patches that are made at once: 4 MiB, about what a core's cache holds."""
+"""Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
 _LARGEST_BLOCK = 2**26
 """The same for what would be cut into too many pieces."""
 _MANY_BLOCKS = 64
@@ -210,15 +215,17 @@ _MANY_BLOCKS = 64
 def default_memory(patch_bytes: int) -> int:
     """Bytes that patches may take at once, where nobody says.
 
-    4 MiB, so that the product finds them in the cache. What would make more than 64 blocks, each
-    some nodes in the graph, may take more, up to 64 MiB.
+    4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
+    make more than 64 blocks, each some nodes in the graph, may take more, up to 64 MiB.
     """
+    if patch_bytes <= 2 * _BLOCK:
+        return 2 * _BLOCK
     return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _LARGEST_BLOCK)
 
 
 def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:
     """Positions whose patches may exist at once, see `Lowering.block`."""
-    size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.sizes)
+    size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.framed[1])
     if size is None:
         return ()
     memory = default_memory(size) if memory is None else memory
@@ -248,7 +255,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     its entries has to be looked up. So few channels, hence short copies, are for slices, many for
     the gather. Between methods that fit; 0 for those that are never worse than the others.
     """
-    conv, sizes = lowering.inner.unpadded, lowering.sizes
+    conv, sizes = lowering.inner.unpadded, lowering.framed[1]
     padding = lowering.inner.pads(sizes)
     if lowering.method in (PatchMethod.NONE, PatchMethod.RESHAPE) or None in sizes or not padding:
         return 0.0
@@ -281,7 +288,7 @@ def regroups(convolution: Convolution, axis: int) -> bool:
 
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
-    method, sizes = lowering.method, lowering.sizes
+    method, (_, sizes) = lowering.method, lowering.framed
     inner = lowering.inner
     windows = inner.windows
     if method is PatchMethod.NONE:

@@ -5,7 +5,7 @@ bit; and with random small integers as input, kernel and bias, for which no sum 
 in any order, the original's runtime and the converted one's agree bit for bit. Both compute a
 polynomial of degree 2 in those numbers (3 for two products in a row). If the polynomials differ,
 they agree on a draw from n numbers each with probability at most 2 / n (Schwartz, 1980; Zippel,
-1979); several draws multiply.
+1979); several draws multiply. Where sizes are unknown, others are drawn, too.
 
 **Only rounding.** On real activations the two may differ by the rounding of a sum in another
 order. Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u) times
@@ -109,19 +109,20 @@ def _draw(
         reason = f"the integers that are exact in {site.dtype} are too few for a proof"
         return replace(proof, unchecked=reason)
     draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
-    for draw in range(draws):
+    shapes = [shape] * draws + _other_shapes(twin, shape)
+    for draw, drawn in enumerate(shapes):
 
         def integers(shape: Sequence[int]) -> Array:
             numbers = random.integers(-largest, largest + 1, tuple(shape))
             return numbers.astype(_dtype(site.dtype))
 
         parameters = {name: integers(twin.parameter_shape(name)) for name in twin.parameters}
-        x = integers(shape)
+        x = integers(drawn)
         witness = _unequal(*twin.run(x, parameters))
         if witness is not None:
             reason = "it differs from the convolution on integers, where nothing rounds"
             return replace(proof, draws=draw, reason=reason, witness=witness)
-    return replace(proof, draws=draws, chance=chance_once**draws)
+    return replace(proof, draws=len(shapes), chance=chance_once**draws)
 
 
 def _draw_integers(
@@ -133,13 +134,14 @@ def _draw_integers(
 ) -> LayerProof:
     site = twin.site
     limits = np.iinfo(site.dtype)
-    for draw in range(draws):
-        x = random.integers(limits.min, limits.max + 1, shape).astype(site.dtype)
+    shapes = [shape] * draws + _other_shapes(twin, shape)
+    for draw, drawn in enumerate(shapes):
+        x = random.integers(limits.min, limits.max + 1, drawn).astype(site.dtype)
         witness = _unequal(*twin.run(x, {}))
         if witness is not None:
             reason = "it differs from the convolution on integers"
             return replace(proof, draws=draw, reason=reason, witness=witness)
-    return replace(proof, draws=draws)
+    return replace(proof, draws=len(shapes))
 
 
 def _measure(
@@ -190,6 +192,21 @@ def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
     smallest = twin.smallest_shape
     sizes = zip(twin.input_shape[1:], seen[1:], smallest[1:], strict=True)
     return (1, *(size or found or least for size, found, least in sizes))
+
+
+def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """More shapes for an input of unknown sizes: pads and crops depend on what strides leave over.
+
+    A wrong one shows on almost any numbers, so one draw of each will do.
+    """
+    if None not in twin.input_shape[1:] or twin.site.convolution is None:
+        return []
+    strides = [window.stride for window in twin.site.convolution.windows]
+    sizes = list(zip(twin.input_shape, shape, twin.smallest_shape, strict=True))[1:]
+    return [
+        (1, *(found if size is not None else least + step for size, found, least in sizes))
+        for step in range(max(*strides, 2))
+    ]
 
 
 def _largest_exact(stages: Sequence[int], dtype: str) -> int:

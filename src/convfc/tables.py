@@ -34,16 +34,19 @@ _STYLES = {
 def conversion_table(conversion: Conversion) -> Table:
     """A row per convolution: what it is, what it became."""
     table = _table(f"{conversion.source.name} → {conversion.out.name}")
-    for name in ("layer", "convolution", "input → output", "patches", "P · F", "result"):
+    for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
+    table.add_column("patch memory", justify="right")
+    table.add_column("result")
     for layer in conversion.layers:
         result = Text(layer.fate.value, _STYLES[layer.fate.value])
         if layer.reason is not None:
             result.append(f": {layer.reason}")
-        patches, matrices = "", ""
+        cells = ["", "", ""]
         if layer.lowering is not None:
-            patches, matrices = layer.lowering.method.value, _matrices(layer.lowering)
-        table.add_row(*_geometry_cells(layer), patches, matrices, result)
+            memory = _patch_memory(layer.lowering, layer.site.itemsize)
+            cells = [layer.lowering.method.value, _matrices(layer.lowering), memory]
+        table.add_row(*_geometry_cells(layer), *cells, result)
     return table
 
 
@@ -52,7 +55,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
     table = _table(path.name)
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
-    for name in ("weights", "multiply-adds", "input", "patch matrix"):
+    for name in ("weights", "multiply-adds", "input", "patch memory"):
         table.add_column(name, justify="right")
     for layer in layers:
         conv, lowering = layer.site.convolution, layer.lowering
@@ -272,7 +275,7 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
     blocks = lowering.blocks
     if blocks == 1:
         return whole
-    return f"{whole}, in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
+    return f"{whole} in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
 
 
 def _bytes(number: int | None) -> str:

@@ -13,7 +13,8 @@ convolutional layer?" (2016); the ONNX operator ConvTranspose and onnxruntime fo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from convfc.errors import GeometryError
@@ -31,6 +32,29 @@ from convfc.geometry import (
 if TYPE_CHECKING:  # as in `convfc.geometry`
     import numpy as np
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What an output of prescribed length sees of an axis whose size is unknown: a fixed length.
+
+    Where it starts depends on the size. With `pads` around the axis, the piece of `length` from
+    crop // stride on is all that matters; in what `window` makes of that, the output starts at
+    crop % stride. Here `crop` is what `TransposedWindow.pads` crops off before the output.
+
+    Attributes:
+        pads: zeros before and after the axis.
+        length: of the piece.
+        window: makes stride - 1 outputs more than are prescribed from the piece.
+        shift: crop is half of size * stride + shift, or of nothing if that is negative.
+        rounds_up: whether that half is rounded up.
+    """
+
+    pads: Pads
+    length: int
+    window: TransposedWindow
+    shift: int
+    rounds_up: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +80,11 @@ class TransposedWindow(AnyWindow):
         super().__post_init__()
         if self.output_padding < 0:
             raise GeometryError(f"output padding {self.output_padding} is negative")
+
+    @property
+    def ample(self) -> int:
+        """See `AnyWindow.ample`; large enough for the prescribed length, if there is one."""
+        return max(super().ample, (self.length or 0) // self.stride + 1)
 
     def pads(self, size: int | None) -> Pads | None:
         """What is cropped off before and after; a negative number after is added instead."""
@@ -106,6 +135,30 @@ class TransposedWindow(AnyWindow):
         start = before - self.stride * (self._reach - padding[0])
         tail = (padding[1] + 1) * self.stride - self.extent + after
         return slice(start, -tail or None, 1)
+
+    @property
+    def frame(self) -> Frame:
+        """How to compute an output of prescribed `length` when the size is not known.
+
+        Raises:
+            GeometryError: no length is prescribed.
+        """
+        if self.length is None or not isinstance(self.padding, Same):
+            raise GeometryError("its crop depends on a size that is unknown before run time")
+        steps = -(-(self.length + self.stride - 1) // self.stride)
+        wanted = self.length + self.stride - 1
+        after = (steps - 1) * self.stride + self.extent - wanted
+        window = replace(
+            self,
+            padding=(self._reach * self.stride, max(after, 0)),
+            output_padding=max(-after, 0),
+            length=None,
+        )
+        tail = max(steps - 1, (self.extent + self.output_padding) // self.stride + 1)
+        shift = self.extent + self.output_padding - self.length - self.stride
+        return Frame(
+            (self._reach, tail), self._reach + steps, window, shift, self.padding is Same.LOWER
+        )
 
     @property
     def tap_of_phase(self) -> NDArray[np.int64]:
@@ -166,6 +219,18 @@ class TransposedConvolution(AnyConvolution):
         windows = [w.inner(size) for w, size in zip(self.windows, sizes, strict=True)]
         filters = self.filters * math.prod(self.phases)
         return Convolution(tuple(windows), self.channels, filters, self.groups)
+
+    def frames(self, sizes: Sizes) -> Mapping[int, Frame]:
+        """By spatial axis: of those whose crop depends on an unknown size."""
+        axes = enumerate(zip(self.windows, sizes, strict=True))
+        return {axis: w.frame for axis, (w, size) in axes if size is None and w.length is not None}
+
+    def framed(self, sizes: Sizes) -> tuple[TransposedConvolution, Sizes]:
+        """See `AnyConvolution.framed`."""
+        windows, known = list(self.windows), list(sizes)
+        for axis, frame in self.frames(sizes).items():
+            windows[axis], known[axis] = frame.window, frame.length
+        return replace(self, windows=tuple(windows)), tuple(known)
 
     def inner_kernel(self, kernel: NDArray[Any]) -> NDArray[Any]:
         """See `AnyConvolution.inner_kernel`."""

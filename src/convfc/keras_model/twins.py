@@ -52,7 +52,7 @@ class KerasTwin:
     def smallest_shape(self) -> tuple[int, ...]:
         """See `Twin.smallest_shape`."""
         windows = parts(self._layer)[0].convolution.windows
-        sizes = tuple(window.extent + 2 * window.stride for window in windows)
+        sizes = tuple(window.ample for window in windows)
         return (1, *(size for size in self._arranged(sizes) if size is not None))
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:

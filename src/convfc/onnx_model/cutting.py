@@ -6,14 +6,14 @@ that the original has as well, are its replacement. Every other node must be the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from convfc.differences import array_difference
 from convfc.onnx_model.operators import is_convolution
-from convfc.onnx_model.sites import Body, Place, label, places
+from convfc.onnx_model.sites import Body, Place, label, places, subgraphs
 from convfc.provenance import KEY
 
 
@@ -190,22 +190,13 @@ def _compare_nodes(
         return False
     for key, attribute in a.attributes.items():
         twin_attribute = b.attributes[key]
-        graphs, twins = list(_graphs(attribute)), list(_graphs(twin_attribute))
+        graphs, twins = subgraphs(attribute), subgraphs(twin_attribute)
         if graphs and len(graphs) == len(twins):
             for graph, other in zip(graphs, twins, strict=True):
                 _compare_bodies(places_of, graph, other, f"'{name}', {key}", found)
         elif not _same_attribute(attribute, twin_attribute):
             found.differences.append(f"{where}: node '{name}': its {key} changed")
     return True
-
-
-def _graphs(attribute: ir.Attr) -> Iterator[ir.Graph]:
-    if attribute.is_ref():
-        return
-    if attribute.type is ir.AttributeType.GRAPH:
-        yield attribute.as_graph()
-    elif attribute.type is ir.AttributeType.GRAPHS:
-        yield from attribute.as_graphs()
 
 
 def _same_attribute(a: ir.Attr, b: ir.Attr) -> bool:

@@ -19,20 +19,20 @@ class Names:
     """
 
     def __init__(self, model: ir.Model) -> None:
-        self._taken = {value.name for graph in model.graphs() for value in graph.inputs}
+        self.taken = {value.name for graph in model.graphs() for value in graph.inputs}
         for graph in model.graphs():
-            self._taken.update(graph.initializers)
+            self.taken.update(graph.initializers)
         for place in places(model):
-            self._taken.add(place.node.name)
-            self._taken.update(value.name for value in place.node.outputs)
+            self.taken.add(place.node.name)
+            self.taken.update(value.name for value in place.node.outputs)
 
     def fresh(self, wanted: str) -> str:
         """`wanted`, or with the first number behind it that makes it new."""
         name, number = wanted, 1
-        while name in self._taken:
+        while name in self.taken:
             number += 1
             name = f"{wanted}_{number}"
-        self._taken.add(name)
+        self.taken.add(name)
         return name
 
 
@@ -52,6 +52,7 @@ class Emitter:
         self.names = names
         self._constants = constants
         self._prefix = label(place.node)
+        self._made: list[ir.Node] = []
 
     def node(
         self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
@@ -61,6 +62,7 @@ class Emitter:
         output = ir.Value(name=self.names.fresh(f"{self._prefix}/{op}_output"))
         node = ir.node(op, inputs, attributes=attributes, outputs=[output], name=name)
         self.place.body.insert_before(self.place.node, node)
+        self._made.append(node)
         return output
 
     def integers(self, numbers: Sequence[int] | NDArray[np.int32], role: str) -> ir.Value:
@@ -98,6 +100,12 @@ class Emitter:
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""
+        before = x.producer()
+        unread = before in self._made and not x.uses()
+        if unread and before is not None and before.op_type == "Reshape" and 0 not in shape:
+            # A reshape of a reshape is one, if it needs no size of what is between.
+            x = before.inputs[0] or x
+            self.place.body.remove(before, safe=True)
         if self.place.opset < 5:
             return self.node("Reshape", x, shape=list(shape))
         return self.node("Reshape", x, self.integers(shape, "shape"))

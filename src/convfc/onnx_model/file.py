@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,22 @@ from numpy.typing import NDArray
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.onnx_model.cutting import cut
-from convfc.onnx_model.operators import is_convolution, known_shape
+from convfc.onnx_model.operators import known_shape
+from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
     embed_attributes,
     external_tensors,
-    raised,
-    read,
     read_proto,
+    relist,
     undescribe,
 )
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.sites import (
     Place,
+    convolutions,
     label,
-    lowest_opset,
     numpy_name,
-    opset_of,
-    places,
     site_of,
 )
 from convfc.onnx_model.twins import OnnxTwin
@@ -70,21 +69,13 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._model, inferred = read(path)
-        twins = _convolutions(self._model, inferred)
-        needed = max((lowest_opset(twin) for _, twin in twins), default=1)
-        before = opset_of(self._model.graph)
-        newer = raised(path, needed) if needed > before else None
-        self._remarks: Sequence[str] = ()
-        if newer is not None:
-            self._model, inferred = newer
-            twins = _convolutions(self._model, inferred)
-            self._remarks = [
-                f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
-            ]
+        prepared = prepare(path)
+        self._model = prepared.model
+        self._altered = prepared.altered
+        self._remarks = prepared.remarks
         self._places: dict[str, Place] = {}
         sites = []
-        for place, twin in twins:
+        for place, twin in convolutions(self._model, prepared.inferred):
             name = self._unique("/".join((*place.within, label(place.node))))
             self._places[name] = place
             sites.append(site_of(place, twin, name))
@@ -118,7 +109,7 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        proto = read_proto(self.path)
+        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
         visible = {value.name for value in proto.graph.output}
         for name in set(wanted.values()) - visible - feed.keys():
             proto.graph.output.add(name=name)
@@ -163,6 +154,7 @@ class OnnxModel:
         )
         record = provenance.to_json()
         model.metadata_props[KEY] = record
+        relist(model)
         undescribe(model)
         embed_attributes(model)
         data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
@@ -177,12 +169,6 @@ class OnnxModel:
             for value in graph.initializers.values()
             if value.const_value is not None
         )
-
-
-def _convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
-    """Every convolution, each with its twin that has shapes."""
-    pairs = zip(places(model), places(inferred), strict=True)
-    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
 
 
 def _port(value: ir.Value) -> Port:

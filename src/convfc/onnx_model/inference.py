@@ -1,13 +1,16 @@
-"""Finding the shapes of values, inside functions too."""
+"""Finding the shapes of values, inside functions and loops too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from convfc.onnx_model.operators import known_shape
+from convfc.onnx_model.operators import DOMAINS, known_shape
+
+Shape = tuple[int | None, ...]
 
 _infer = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
 
@@ -16,9 +19,10 @@ def infer(model: ir.Model) -> None:
     """Give every value of a model the shape that can be known before run time.
 
     Standard shape inference does not tell what is inside a function: there, inputs have what all
-    callers agree on, and inference goes on from that.
+    callers agree on, and inference goes on from that. Nor does it tell the shapes of what a loop
+    carries along: see `_carried`.
     """
-    _infer(model)
+    _infer_loops(model)
     waiting = dict(model.functions)
     while waiting:
         # No function calls itself, in whatever roundabout way, so one has no caller left.
@@ -29,7 +33,81 @@ def infer(model: ir.Model) -> None:
         for place, formal in enumerate(function.inputs):
             given = [call.inputs[place] for call in calls if place < len(call.inputs)]
             _agree(formal, [value for value in given if value is not None])
-        _infer(ir.Model(function.graph, ir_version=model.ir_version))
+        _infer_loops(ir.Model(function.graph, ir_version=model.ir_version))
+
+
+def _infer_loops(model: ir.Model) -> None:
+    _infer(model)
+    while shapes := _carried(model):
+        _assume(model, shapes)
+        _infer(model)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What a Loop carries along: before it, and at the begin and at the end of its body."""
+
+    initial: ir.Value | None
+    begin: ir.Value
+    end: ir.Value
+
+    @property
+    def guess(self) -> Shape | None:
+        """The shape of the first round, if it tells more than is known about all of them."""
+        first, all_rounds = known_shape(self.initial), known_shape(self.begin)
+        if first is None or all_rounds is None:
+            return first
+        if len(first) != len(all_rounds):
+            return None
+        both = tuple(b or a for a, b in zip(first, all_rounds, strict=True))
+        return None if both == all_rounds else both
+
+    def keeps(self, shape: Shape) -> bool:
+        """Whether all sizes that `shape` tells are those at the end of the body."""
+        end = known_shape(self.end)
+        return (
+            end is not None
+            and len(end) == len(shape)
+            and all(size in (None, found) for size, found in zip(shape, end, strict=True))
+        )
+
+
+def _loop_values(model: ir.Model) -> list[_Carried]:
+    found = []
+    for node in model.graph.all_nodes():
+        if node.op_type == "Loop" and node.domain in DOMAINS:
+            body = node.attributes["body"].as_graph()
+            values = zip(node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False)
+            found += [_Carried(*value) for value in values]
+    return found
+
+
+def _carried(model: ir.Model) -> list[Shape | None] | None:
+    """The shapes, so far unknown, that no round of any loop changes.
+
+    By induction: the first round has what is there before the loop; and what is assumed of a
+    round's begin must follow for its end, from all that is assumed together.
+
+    Returns:
+        One per `_loop_values`, ``None`` where nothing is new; ``None`` if nothing is new at all.
+    """
+    shapes = [value.guess for value in _loop_values(model)]
+    while any(shapes):
+        trial = model.clone()
+        _assume(trial, shapes)
+        _infer(trial)
+        pairs = zip(_loop_values(trial), shapes, strict=True)
+        kept = [shape if shape and value.keeps(shape) else None for value, shape in pairs]
+        if kept == shapes:
+            return shapes
+        shapes = kept
+    return None
+
+
+def _assume(model: ir.Model, shapes: Sequence[Shape | None]) -> None:
+    for value, shape in zip(_loop_values(model), shapes, strict=True):
+        if shape:
+            value.begin.shape = ir.Shape(shape)
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -75,6 +75,9 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
         raise GeometryError("its attributes come from the caller of its function")
     if not given.keys() >= {"x", "kernel"}:
         raise GeometryError("it has no input or no kernel")
+    dtype = given["kernel"].dtype
+    if dtype in (ir.DataType.STRING, ir.DataType.BOOL):
+        raise GeometryError(f"its kernel holds no numbers but {dtype.name.lower()}s")
     transposed = node.op_type == "ConvTranspose"
     groups = attributes.get_int("group", 1)
     channels, filters, taps = _kernel(node, given, groups, transposed)

@@ -41,9 +41,15 @@ class OnnxOps:
         """
         conv, sizes = self._lowering.convolution, self._lowering.sizes
         padded = any(map(any, self._lowering.pads or ()))
-        bare = self._lowering.method is PatchMethod.NONE and not padded and max(conv.phases) == 1
+        bare = self._lowering.method is PatchMethod.NONE and not padded
         several = conv.groups > 1 and not self._lowering.inner.depthwise
-        return bare and several and self._adds and sizes.count(None) <= 1
+        return (
+            isinstance(conv, Convolution)
+            and bare
+            and several
+            and self._adds
+            and sizes.count(None) <= 1
+        )
 
     def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
         """F^T P^T + b for each group, and the shape that makes it the layer's output."""
@@ -128,7 +134,7 @@ class OnnxOps:
         """
         groups, rank = convolution.groups, convolution.rank
         if groups == 1:
-            return self._finish(self._multiply(patches, rank + 2))
+            return self._dense(patches, convolution, positions)
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution))
         emit, keep = self._emit, [0] * (rank + 1)
@@ -150,6 +156,17 @@ class OnnxOps:
             y = emit.reshape(y, [0, 0, *sizes, convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
+
+    def _dense(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
+        """The product as that of two matrices, wherever there is a way back.
+
+        Onnxruntime folds a bias or a BatchNormalization that follows into it in this form only.
+        """
+        emit, sizes = self._emit, [size for size in positions if size is not None]
+        if len(sizes) < len(positions):
+            return self._finish(self._multiply(patches, self._rank + 2))
+        y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
+        return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
     def _multiply_and_sum(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
@@ -234,12 +251,15 @@ class IntegerOps(OnnxOps):
     @property
     def _kernel_zero(self) -> ir.Value | None:
         """The kernel's zero points; with groups, those of a block are a row."""
-        zero = self._given.get("kernel_zero")
+        emit, zero = self._emit, self._given.get("kernel_zero")
         conv = self._lowering.convolution
-        per_filter = zero is not None and zero.shape is not None and zero.shape.rank() == 1
-        if zero is None or not per_filter or conv.groups == 1 or zero.shape == (1,):
+        if zero is None or conv.groups == 1:
             return zero
-        return self._emit.reshape(zero, [conv.groups, 1, conv.filters // conv.groups])
+        if zero.shape is None:  # in a function it may be for all filters or for each
+            zero = emit.node("Expand", zero, emit.integers([conv.filters], "filters"))
+        elif zero.shape in ((), (1,)):
+            return zero
+        return emit.reshape(zero, [conv.groups, 1, conv.filters // conv.groups])
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""

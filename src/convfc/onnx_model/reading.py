@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx import checker, version_converter
+from onnx import checker
 
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.onnx_model.inference import infer
@@ -17,6 +17,9 @@ from convfc.onnx_model.running import Session
 
 _DESCRIBED = "described"
 """Where a model that was read keeps the names of values that the file describes."""
+
+_LISTED = "listed"
+"""Where it keeps the names of all its inputs, of weights too, in the order of the file."""
 
 # onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -40,40 +43,26 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
             f"{path}: it carries training information, which would be lost; "
             "export the model for inference"
         )
-    if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
+    if any(graph.sparse_initializer for graph in graphs_of(proto.graph)):
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
-    copies = _twice(path, proto)
+    copies = copies_of(path, proto)
     _check(path, proto)
     return copies
 
 
-def raised(path: Path, opset: int) -> tuple[ir.Model, ir.Model] | None:
-    """What `read` returns, converted to a newer version of the standard operators.
-
-    Returns:
-        ``None`` if the official converter cannot do that.
-    """
-    proto = read_proto(path)
-    # The converter would not find weights that are in other files.
-    if any(tensor.external_data for graph in _graphs(proto.graph) for tensor in graph.initializer):
-        return None
-    try:
-        newer = version_converter.convert_version(proto, opset)
-        checker.check_model(newer)
-        return _twice(path, newer)
-    except Exception:  # it raises many kinds, RuntimeError among them
-        return None
-
-
-def _twice(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
+def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
+    """What `read` returns, of a model that was made of a file and has its data beside that."""
     try:
         model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     except Exception as error:
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
-    names = {info.name for graph in _graphs(proto.graph) for info in graph.value_info}
-    model.meta[_DESCRIBED] = names
+    remember_described(model, proto)
+    if proto.ir_version < 4:
+        _unlist(model)
+        _unlist(inferred)
+        inferred.ir_version = 4  # or weights that are no inputs had no shapes
     for copy in (model, inferred):
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
@@ -146,6 +135,34 @@ def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
         raise FileError(f"{path}: its external data file '{tensor.location}' is cut short")
 
 
+def _unlist(model: ir.Model) -> None:
+    """Take weights off the inputs of a model from before IR version 4.
+
+    All weights had to be inputs then, which by the letter makes each a mere default. But nobody
+    meant that: onnxruntime takes them for constants, which they are from here on.
+    """
+    inputs = model.graph.inputs
+    model.meta[_LISTED] = [value.name for value in inputs]
+    inputs[:] = [value for value in inputs if not value.is_initializer()]
+
+
+def relist(model: ir.Model) -> None:
+    """List weights as inputs again, those that are new behind all others."""
+    if _LISTED not in model.meta:
+        return
+    graph = model.graph
+    values = {value.name: value for value in graph.inputs} | dict(graph.initializers)
+    listed = [name for name in model.meta[_LISTED] if name in values]
+    listed += [name for name in graph.initializers if name not in listed]
+    graph.inputs[:] = [values[name] for name in listed]
+
+
+def remember_described(model: ir.Model, proto: onnx.ModelProto) -> None:
+    """Note in a model which of its values its file describes, for `undescribe`."""
+    names = {info.name for graph in graphs_of(proto.graph) for info in graph.value_info}
+    model.meta[_DESCRIBED] = names
+
+
 def undescribe(model: ir.Model) -> None:
     """Take type and shape off weights that had no description in the file.
 
@@ -164,7 +181,7 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
     Weights in other files are seen to elsewhere; the checker gets empty ones instead. Operators of
     other people may lack the version of their domain, which is nothing to us.
     """
-    graphs = list(_graphs(proto.graph))
+    graphs = list(graphs_of(proto.graph))
     apart = [t for graph in graphs for t in graph.initializer if t.external_data]
     for tensor in apart:
         empty = {"name": tensor.name, "dims": [0], "data_type": tensor.data_type, "raw_data": b""}
@@ -183,7 +200,8 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that are in it, at any depth."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -191,7 +209,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 *([attribute.g] if attribute.HasField("g") else []),
                 *attribute.graphs,
             ):
-                yield from _graphs(subgraph)
+                yield from graphs_of(subgraph)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from convfc.applying import apply
 from convfc.lowering import Lowering
 from convfc.onnx_model.emitting import Emitter, Names
+from convfc.onnx_model.framing import framed
 from convfc.onnx_model.operators import is_integer, operands
 from convfc.onnx_model.ops import IntegerOps, OnnxOps
 from convfc.onnx_model.sites import Place
@@ -29,6 +30,8 @@ def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) ->
         _rewrite_node(Emitter(place, names, constants), lowering, given)
         for value in given.values():
             _drop_if_unused(value)
+    for value in constants.values():
+        _drop_if_unused(value)
 
 
 def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
@@ -47,7 +50,8 @@ def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Valu
         return
     channels_last = [0, *range(2, rank + 2), 1]
     channels_first = [0, rank + 1, *range(1, rank + 1)]
-    y = apply(ops, emit.transpose(given["x"], channels_last), lowering)
+    x = emit.transpose(given["x"], channels_last)
+    y = framed(emit, x, lowering, lambda piece: apply(ops, piece, lowering))
     node.op_type = "Transpose"
     node.attributes.add(ir.AttrInt64s("perm", channels_first))
     node.resize_inputs(1)

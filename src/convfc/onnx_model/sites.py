@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import onnx_ir as ir
 
 from convfc.errors import GeometryError
-from convfc.geometry import AnyConvolution, Convolution
+from convfc.geometry import AnyConvolution, Convolution, Sizes
 from convfc.lowering import PatchMethod
 from convfc.model import Site
 from convfc.onnx_model.operators import (
     DOMAINS,
     geometry,
+    is_convolution,
     is_integer,
     operands,
     why_left,
@@ -32,8 +33,8 @@ class Place:
         within: names of the enclosing functions, nodes and subgraphs, outermost first.
         body: the graph or function whose node list it is in.
         opset: version of the standard operators there.
-        initializers: whether constants can be initializers there. A function has none, and before
-            IR version 4 each was an input as well, which anybody could override.
+        initializers: whether constants can be initializers there. A function has none; nor has a
+            subgraph before IR version 4, when each was an input as well.
     """
 
     node: ir.Node
@@ -45,23 +46,36 @@ class Place:
 
 def places(model: ir.Model) -> Iterator[Place]:
     """Every node, in subgraphs and functions too, in the order of the file."""
-    has_initializers = model.ir_version >= 4
-    yield from _places(model.graph, (), opset_of(model.graph), has_initializers)
+    yield from _places(model.graph, (), opset_of(model.graph), True, model.ir_version >= 4)
     for function in model.functions.values():
-        yield from _places(function, (function.name,), opset_of(function), False)
+        yield from _places(function, (function.name,), opset_of(function), False, False)
 
 
-def _places(body: Body, within: tuple[str, ...], opset: int, initializers: bool) -> Iterator[Place]:
+def _places(
+    body: Body, within: tuple[str, ...], opset: int, initializers: bool, deeper: bool
+) -> Iterator[Place]:
     for node in body:
         yield Place(node, within, body, opset, initializers)
         for attribute in node.attributes.values():
-            if attribute.type is ir.AttributeType.GRAPH:
-                inner = (*within, label(node), attribute.name)
-                yield from _places(attribute.as_graph(), inner, opset, initializers)
-            elif attribute.type is ir.AttributeType.GRAPHS:
-                for number, graph in enumerate(attribute.as_graphs()):
-                    inner = (*within, label(node), f"{attribute.name}{number}")
-                    yield from _places(graph, inner, opset, initializers)
+            several = attribute.type is ir.AttributeType.GRAPHS
+            for number, graph in enumerate(subgraphs(attribute)):
+                inner = (*within, label(node), f"{attribute.name}{number if several else ''}")
+                yield from _places(graph, inner, opset, deeper, deeper)
+
+
+def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    """The graphs that an attribute holds, mostly none."""
+    if attribute.is_ref():
+        return ()
+    if attribute.type is ir.AttributeType.GRAPH:
+        return (attribute.as_graph(),)
+    return attribute.as_graphs() if attribute.type is ir.AttributeType.GRAPHS else ()
+
+
+def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
+    """Every convolution, each with its twin that has shapes."""
+    pairs = zip(places(model), places(inferred), strict=True)
+    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
 
 
 def opset_of(body: Body) -> int:
@@ -90,10 +104,10 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         return Site(name, kind, None, dtype=dtype, reason=reason)
     try:
         convolution, sizes = geometry(inferred)
-        pads = convolution.inner(sizes).pads(sizes)
+        moves = _moves_with_size(convolution, sizes)
     except GeometryError as error:
         return Site(name, kind, None, dtype=dtype, reason=str(error))
-    if pads is None and place.opset < 11:
+    if moves > place.opset:
         reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
         return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
@@ -113,14 +127,22 @@ def lowest_opset(inferred: ir.Node) -> int:
         return 1
     try:
         convolution, sizes = geometry(inferred)
-        pads = convolution.inner(sizes).pads(sizes)
+        moves = _moves_with_size(convolution, sizes)
     except GeometryError:
         return 1
-    if pads is None:
-        return 11  # Pad with computed amounts
+    if moves > 1:
+        return moves
     if None in sizes and _strided(convolution):
         return 7 if _pools(convolution, _input_type(inferred)) else 10  # Slice with steps
     return 5  # no runtime knows the Reshape before
+
+
+def _moves_with_size(convolution: AnyConvolution, sizes: Sizes) -> int:
+    """The opset that pads or crops need if they depend on an unknown size, else 1."""
+    framed, known = convolution.framed(sizes)
+    if framed.inner(known).pads(known) is None:
+        return 11  # Pad with computed amounts
+    return 1 if known == sizes else 10  # Slice with computed starts
 
 
 def _strided(convolution: AnyConvolution) -> bool:

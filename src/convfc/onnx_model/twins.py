@@ -15,11 +15,13 @@ from convfc.lowering import Lowering
 from convfc.model import Site
 from convfc.onnx_model.cutting import Cut, tensor_difference
 from convfc.onnx_model.emitting import constant_of
+from convfc.onnx_model.operators import known_shape, operands
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import Session, reference
 from convfc.onnx_model.sites import places
 
 Array = NDArray[Any]
+DType = np.dtype[Any]
 
 _REAL = ("Conv", "ConvTranspose")
 """Those whose kernel and bias are real numbers; the others compute with integers, exactly."""
@@ -51,7 +53,7 @@ class OnnxTwin:
     def smallest_shape(self) -> tuple[int, ...]:
         """See `Twin.smallest_shape`."""
         convolution = self._lowering.convolution
-        sizes = (window.extent + 2 * window.stride for window in convolution.windows)
+        sizes = (window.ample for window in convolution.windows)
         return (1, convolution.channels, *sizes)
 
     @property
@@ -64,13 +66,16 @@ class OnnxTwin:
         """See `Twin.parameters`."""
         node = self._cut.place.node
         names = node.inputs[1:3] if node.op_type in _REAL else ()
-        return {value.name: _stored(value) for value in names if value is not None and value.name}
+        return {
+            value.name: _stored(value)
+            for value in names
+            if value is not None and value.name and value is not node.inputs[0]
+        }
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `Twin.parameter_shape`."""
         node, convolution = self._cut.place.node, self._lowering.convolution
-        kernel = node.inputs[1]
-        if kernel is None or name != kernel.name:
+        if name != operands(node)["kernel"].name:
             return (convolution.filters,)
         depth, filters = convolution.channels // convolution.groups, convolution.filters
         outer = (filters, depth)
@@ -96,11 +101,49 @@ class OnnxTwin:
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.run`."""
-        return self.original(x, parameters), self._run(self._replacement(parameters), x)
+        replacement = self._replacement({**self._stand_ins, **parameters})
+        return self.original(x, parameters), self._run(replacement, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `Twin.original`."""
-        return self._run(self._alone(parameters), x)
+        return self._run(self._alone({**self._stand_ins, **parameters}), x)
+
+    @cached_property
+    def _stand_ins(self) -> Mapping[str, Array]:
+        """Random numbers for what a convolution of integers gets at run time, by name."""
+        node, filters = self._cut.place.node, self._lowering.convolution.filters
+        if node.op_type in _REAL:
+            return {}
+        given = operands(node)
+        stated = given.get("kernel_zero", given["kernel"]).dtype or given["kernel"].dtype
+        kernel = (stated or ir.DataType.INT8).numpy()
+        random = np.random.default_rng(0)
+
+        def one_or_each(role: str) -> tuple[int, ...]:
+            shape = known_shape(given.get(role)) or ()
+            return tuple(filters if size is None else size for size in shape)
+
+        def integers(dtype: DType, shape: tuple[int, ...] = (), low: int = 0) -> Array:
+            return random.integers(low, 100, shape).astype(dtype)
+
+        # onnxruntime wants no other zero point of a kernel with a sign.
+        signed = kernel == np.int8
+        weights = self.parameter_shape(given["kernel"].name or "")
+        numbers = {
+            "x_scale": np.array(0.03, np.float32),
+            "x_zero": integers(np.dtype(self.site.dtype)),
+            "kernel": integers(kernel, weights, -100 if signed else 0),
+            "kernel_scale": np.full(one_or_each("kernel_scale"), 0.05, np.float32),
+            "kernel_zero": integers(kernel, one_or_each("kernel_zero")) * kernel.type(not signed),
+            "y_scale": np.array(7, np.float32),
+            "y_zero": integers(self._output_type.numpy()),
+            "bias": integers(np.dtype(np.int32), (filters,), -100),
+        }
+        return {
+            value.name: numbers[role]
+            for role, value in given.items()
+            if role in numbers and value.name and _tensor(value) is None
+        }
 
     def _alone(self, parameters: Mapping[str, Array], *, constant: bool = True) -> ir.Model:
         """The original's node as a model, `parameters` in the place of its own.
@@ -190,10 +233,13 @@ class OnnxTwin:
         return ir.Model(graph, ir_version=max(self._ir_version, 4))
 
     def _copy(self, value: ir.Value, parameters: Mapping[str, Array]) -> ir.Value:
-        """A value for a model of its own: constant where it was, or where a parameter says."""
+        """A value for a model of its own: constant where it was, or where a parameter says.
+
+        What the convolution slides over is an input here, whatever it was.
+        """
         name = value.name or ""
         tensor = ir.tensor(parameters[name]) if name in parameters else _tensor(value)
-        if tensor is None:
+        if tensor is None or value is self._cut.place.node.inputs[0]:
             return self._input(value)
         if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
             tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)

@@ -1,0 +1,1 @@
+"""How fast converted models are, in how much memory, and how fast convfc is: `make benchmark`."""

@@ -1,0 +1,74 @@
+"""Times that can be compared, and the peak memory of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_PAUSE = 0.03
+"""Seconds in which a runtime's threads stop waiting for work: they keep a core busy until then."""
+_COUNTED = 4
+"""Runs of a turn whose time is kept."""
+_TURNS = 3
+"""The fewest turns."""
+
+
+def in_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """The shortest time that each function takes, in milliseconds.
+
+    In each turn, every function is called once for nothing, when its memory and its threads wake
+    up, and then a few times. So whatever else the machine does falls on all of them alike; and
+    that only ever adds to a time.
+
+    Args:
+        runs: what to measure.
+        seconds: how long to go on, at least.
+    """
+    found: list[list[float]] = [[] for _ in runs]
+    end = time.perf_counter() + seconds
+    while len(found[0]) < _TURNS * _COUNTED or time.perf_counter() < end:
+        for run, times in zip(runs, found, strict=True):
+            time.sleep(_PAUSE)
+            run()
+            for _ in range(_COUNTED):
+                start = time.perf_counter()
+                run()
+                times.append(1e3 * (time.perf_counter() - start))
+    return list(map(min, found))
+
+
+class Process(NamedTuple):
+    """What a process took: seconds, MB at its peak, and what it printed."""
+
+    seconds: float
+    peak: float
+    output: str
+
+
+def in_process(module: str, *arguments: str) -> Process:
+    """Run a module as a program of its own; paths that it is given must be absolute.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    program = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-m", "benchmarks.launch", *program]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(program)} failed: {done.stderr.strip()[-500:]}")
+    *lines, figures = done.stdout.splitlines()
+    seconds, peak = map(float, figures.split())
+    return Process(seconds, peak, "\n".join(lines))
+
+
+def peaks(kind: str, native: Path, converted: Path) -> dict[str, float]:
+    """Peak memory of a process that runs a model, for both models in MB, and their ratio."""
+    before, after = (
+        in_process("benchmarks.child", kind, str(path)).peak for path in (native, converted)
+    )
+    return {"native MB": before, "auto MB": after, "memory": after / before}

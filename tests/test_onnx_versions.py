@@ -1,0 +1,98 @@
+"""Every opset and IR version: the forms that operators and weights have there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convfc
+from tests.onnx_models import attributes, conv_file, integers, operators, run_anywhere, save
+from tests.test_onnx_forms import CONV, KERNEL, X, model, same, value
+
+
+@pytest.mark.parametrize("opset", range(1, onnx.defs.onnx_opset_version() + 1))
+def test_every_opset(tmp_path: Path, opset: int) -> None:
+    path = conv_file(tmp_path / "m.onnx", CONV, (5, None), opset=opset)
+    proto = onnx.load(path)
+    proto.ir_version = 8 if opset < 24 else 13
+    onnx.save(proto, path)
+    done = convfc.convert(path)
+    assert done.complete
+    after = onnx.load(done.out).opset_import[0].version
+    assert after == max(opset, 7), "before, nothing slices with steps"
+    assert bool(done.notes) == (opset < 7)
+    one, other = run_anywhere([path, done.out], {"x": X})
+    assert np.array_equal(one[0], other[0])
+
+
+def test_weights_that_had_to_be_inputs(tmp_path: Path) -> None:
+    """Before IR version 4 each was, and no runtime let anybody override it: they are constants."""
+    weights = {"W": KERNEL, "B": integers([6], 2)}
+    node = helper.make_node("Conv", ["x", "W", "B"], ["c"], name="conv", **attributes(CONV))
+    last = helper.make_node("Add", ["c", "unlisted first"], ["y"], name="add")
+    for opset in (7, 8):
+        path = save(
+            tmp_path / f"{opset}.onnx",
+            [node, last],
+            {"x": ["n", 4, 5, 6]},
+            ["y"],
+            {"unlisted first": integers([1]), **weights},
+            opset=opset,
+            ir_version=3,
+            overridable=True,
+        )
+        proto = onnx.load(path)
+        proto.graph.input.insert(0, proto.graph.input.pop())
+        onnx.save(proto, path)
+        out = same(path, {"x": X})
+        after = onnx.load(out)
+        assert after.ir_version == 3
+        inputs = [port.name for port in after.graph.input]
+        assert inputs[:3] == ["B", "x", "unlisted first"], "in their old order"
+        assert {"x", *(w.name for w in after.graph.initializer)} == set(inputs)
+        assert "conv/filter_matrix" in inputs
+        assert not {"Constant", "W"} & {*operators(out), *inputs}
+        assert convfc.verify(path).equivalent
+        assert any("IR version 3" in note for note in convfc.convert(path).notes)
+
+
+def test_a_wrong_number_among_weights_that_are_inputs(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv", **attributes(CONV))
+    shape: dict[str, list[int | str | None]] = {"x": ["n", 4, 5, 6]}
+    path = tmp_path / "m.onnx"
+    save(path, [node], shape, ["y"], {"W": KERNEL}, opset=8, ir_version=3, overridable=True)
+    out = convfc.convert(path).out
+    proto = onnx.load(out)
+    (matrix,) = [w for w in proto.graph.initializer if "filter_matrix" in w.name]
+    wrong = numpy_helper.to_array(matrix).copy()
+    wrong[-1, -1, -1] += 1
+    matrix.CopyFrom(numpy_helper.from_array(wrong, matrix.name))
+    onnx.save(proto, out)
+    assert convfc.verify(path, out).verdict is convfc.Verdict.NOT_EQUIVALENT
+
+
+@pytest.mark.parametrize("opset", [10, 11, 21])
+@pytest.mark.parametrize("zero", [None, 3])
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_integers_of_every_opset_that_has_them(
+    tmp_path: Path, opset: int, zero: int | None, kind: str
+) -> None:
+    """Pads are filled with the zero point, which opset 10 has no operator for."""
+    dtype = np.dtype(kind)
+    tensor_type = helper.np_dtype_to_tensor_dtype(dtype)
+    constants = {"W": KERNEL.astype(dtype)}
+    if zero is not None:
+        constants["z"] = np.array(zero, dtype)
+    node = helper.make_node("ConvInteger", ["x", *constants], ["y"], **attributes(CONV))
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [value("x", ["n", 4, 5, "w"], tensor_type)],
+        [value("y", kind=TensorProto.INT32)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    same(model(tmp_path / "m.onnx", graph, opset=opset), {"x": X.astype(dtype)})
