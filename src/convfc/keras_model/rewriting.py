@@ -39,8 +39,10 @@ def replacement(
     rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
     last = chain[-1][1]
-    # A Dense carries the activation where its output is the convolution's own.
+    # A Dense carries the activation where its output is the convolution's own. It would divide a
+    # penalty on that by the rows of its matrix instead of the samples.
     fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
+    fused = fused and layer.activity_regularizer is None
     output = {
         "activation": layer.activation,
         "activity_regularizer": layer.activity_regularizer,
@@ -95,7 +97,7 @@ def _parameters(
 ) -> Parameters:
     """What the layer with the weights of a part takes over; remarks are added to the list."""
 
-    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> Mapping[str, Any]:
+    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
         kept, left = taken_over(layer, part, kernel, bias)
         remarks.extend(left)
         if part.convolution.groups == 1:

@@ -1,0 +1,103 @@
+"""What `.keras` may hold beyond stock layers, and why: the graph that TensorFlow runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convfc.lowering import PatchMethod
+from tests.keras_models import convert, converted, integer_weights, save, stock
+
+
+def _nodes(model: Any) -> dict[str, Any]:
+    """The nodes of a model's graph for two samples, by name."""
+    import tensorflow as tf
+
+    run = tf.function(lambda x: model(x, training=False))
+    spec = tf.TensorSpec((2, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
+    return {node.name: node for node in run.get_concrete_function(spec).graph.as_graph_def().node}
+
+
+def _steps(nodes: dict[str, Any]) -> set[int]:
+    """The steps of all strided slices."""
+    import tensorflow as tf
+
+    strides = [nodes[node.input[3]] for node in nodes.values() if node.op == "StridedSlice"]
+    return {int(n) for node in strides for n in tf.make_ndarray(node.attr["value"].tensor).flat}
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", {1}), ("float64", {1, 2})])
+def test_a_slice_takes_its_steps_by_pooling(tmp_path: Path, dtype: str, steps: set[int]) -> None:
+    layer = layers.Conv2D(2, (3, 2), strides=(2, 3), dtype=dtype)
+    model = keras.Sequential([keras.Input((9, 8, 2), dtype=dtype), layer])
+    integer_weights(model)
+    out = tmp_path / "b.keras"
+    assert convert(save(model, tmp_path / "a.keras"), out, PatchMethod.SLICE) == []
+    new = stock(out)
+    x = np.random.default_rng(1).integers(-3, 4, (2, 9, 8, 2)).astype(dtype)
+    x[0, 4, 3] = np.nan, np.inf
+    np.testing.assert_array_equal(new(x), model(x))
+    assert _steps(_nodes(new)) == steps
+
+
+@pytest.mark.parametrize(("suffix", "before"), [(".keras", "MatMul"), (".h5", "Reshape")])
+def test_a_bias_follows_the_product_of_matrices(tmp_path: Path, suffix: str, before: str) -> None:
+    """Only then TensorFlow fuses them, and the activation behind."""
+    model = keras.Sequential(
+        [keras.Input((7, 6, 2)), layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(4, 1)]
+    )
+    nodes = _nodes(converted(model, tmp_path, suffix))
+    above = [nodes[node.input[0]].op for node in nodes.values() if node.op == "BiasAdd"]
+    assert above == [before, before]
+    (relu,) = (nodes[node.input[0]].op for node in nodes.values() if node.op == "Relu")
+    assert relu == "BiasAdd"
+
+
+@pytest.mark.parametrize("filters", [1, 2])
+@pytest.mark.parametrize("memory", [None, 1])
+def test_depthwise_is_a_sum_of_products(
+    tmp_path: Path, filters: int, memory: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many channels as rows, for Keras guesses where a bias goes; two samples, one or none."""
+    if memory is not None:
+        monkeypatch.setattr("convfc.lowering.default_memory", lambda _: memory)
+    layer = layers.DepthwiseConv2D(
+        (3, 2), depth_multiplier=filters, padding="same", activation="relu"
+    )
+    model = keras.Sequential([keras.Input((4, 5, 4)), layer])
+    integer_weights(model)
+    new = converted(model, tmp_path)
+    assert [weight.path.split("/")[-2:] for weight in new.weights] == [
+        [layer.name, "kernel"],
+        [f"{layer.name}_1", "kernel"],
+    ]
+    x = np.random.default_rng(2).integers(-3, 4, (2, 4, 5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(new(x), model(x))
+    np.testing.assert_array_equal(new(x[1:]), model(x[1:]))
+    assert new(x[2:]).shape == (0, 4, 5, 4 * filters)
+
+
+def test_penalties_and_limits_of_a_depthwise_layer_stay(tmp_path: Path) -> None:
+    layer = layers.DepthwiseConv2D(
+        2,
+        depthwise_regularizer=keras.regularizers.L2(0.4),
+        bias_regularizer=keras.regularizers.L1(0.3),
+        depthwise_constraint="non_neg",
+        bias_initializer="ones",
+    )
+    model = keras.Sequential([keras.Input((4, 5, 3)), layer])
+    layer.bias.assign([1.0, -2.0, 3.0])
+    new = converted(model, tmp_path)
+    x = np.ones((1, 4, 5, 3), np.float32)
+    model(x), new(x)
+    np.testing.assert_allclose(sum(new.losses), sum(model.losses), rtol=1e-6)
+    holders = [each for each in new._flatten_layers() if isinstance(each, layers.EinsumDense)]
+    kernel, bias = sorted(holders, key=lambda each: each.name)
+    assert isinstance(kernel.kernel_constraint, keras.constraints.NonNeg)
+    assert bias.kernel_constraint is None
+    assert isinstance(bias.kernel_initializer, keras.initializers.Ones)
