@@ -68,6 +68,31 @@ class Ops(Protocol[T]):
         Called once per block of rows, always with the same kernel.
         """
 
+    def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
+        """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
+
+        All axes at once; axis by axis where more than one size is unknown. The axes that are done
+        go behind the others, so those that are yet to be done keep their places, and in the end
+        all are in order again.
+        """
+        rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
+        depth //= groups
+        at_once = rank if sizes.count(None) <= 1 else 1
+        todo = list(zip(sizes, convolution.phases, strict=True))
+        axes = list(sizes)
+        while todo:
+            now, todo = todo[:at_once], todo[at_once:]
+            phases = [phase for _, phase in now]
+            rest = math.prod(phase for _, phase in todo) * depth
+            y = self.reshape(y, [*axes, groups, *phases, rest])
+            pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
+            order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
+            merged = [None if size is None else size * phase for size, phase in now]
+            axes = axes[at_once:] + merged
+            shape = [-1 if size is None else size for size in merged]
+            y = self.reshape(self.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
+        return y
+
 
 def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters).
@@ -89,35 +114,9 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     else:
         y = ops.product(patch_tensor(ops, x, lowering), inner)
     if max(convolution.phases) > 1:
-        y = _interleave(ops, y, convolution, inner.output(lowering.sizes))
+        y = ops.interleave(y, convolution, inner.output(lowering.sizes))
     cuts = convolution.cuts(lowering.sizes)
     return y if all(cut == slice(0, None, 1) for cut in cuts) else ops.slice(y, cuts)
-
-
-def _interleave(ops: Ops[T], y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
-    """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
-
-    All axes at once; axis by axis where more than one size is unknown. The axes that are done go
-    behind the others, so those that are yet to be done keep their places, and in the end all are
-    in order again.
-    """
-    rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
-    depth //= groups
-    at_once = rank if sizes.count(None) <= 1 else 1
-    todo = list(zip(sizes, convolution.phases, strict=True))
-    axes = list(sizes)
-    while todo:
-        now, todo = todo[:at_once], todo[at_once:]
-        phases = [phase for _, phase in now]
-        rest = math.prod(phase for _, phase in todo) * depth
-        y = ops.reshape(y, [*axes, groups, *phases, rest])
-        pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
-        order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
-        merged = [None if size is None else size * phase for size, phase in now]
-        axes = axes[at_once:] + merged
-        shape = [-1 if size is None else size for size in merged]
-        y = ops.reshape(ops.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
-    return y
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
@@ -183,7 +182,7 @@ def filter_matrices(kernel: Array, groups: int = 1) -> Array:
     return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
 
 
-class NumpyOps:
+class NumpyOps(Ops[Array]):
     """`Ops` on numpy arrays: what a lowering means.
 
     Args:

@@ -98,11 +98,7 @@ def _parameters(
     def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> Mapping[str, Any]:
         kept, left = taken_over(layer, part, kernel, bias)
         remarks.extend(left)
-        if part.convolution.groups == 1:
-            kept["use_bias"] = part.bias is not None
-        elif part.bias is not None:
-            kept["bias_axes"] = "go"
-        return {**kept, **output}
+        return {**kept, "use_bias": part.bias is not None, **output}
 
     return parameters
 
