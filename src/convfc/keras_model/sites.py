@@ -43,13 +43,10 @@ class Place:
     inside: str | None = None
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
 
-    def site(self, file_format: str, *, masks: bool) -> Site:
-        """What the rest of convfc sees, given the format and whether the model makes masks."""
+    def site(self, file_format: str) -> Site:
+        """What the rest of convfc sees, given the format."""
         kind = type(self.layer).__name__
         reason = self._reason()
-        if reason is None and masks and file_format == HDF5:
-            # The model in its place takes the mask, which is an operation to Keras, as an argument.
-            reason = "it stands in a model with masks, which .h5 cannot hold; save that as .keras"
         if reason is not None:
             return Site(self.name, kind, None, reason=reason)
         conv = parts(self.layer)[0].convolution
@@ -107,14 +104,6 @@ def graph_of(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
         return model._functional
     return model if hasattr(model, "_nodes_by_depth") else None
-
-
-def makes_masks(model: Any) -> bool:
-    """Whether some layer marks parts of its output as to be ignored."""
-    return any(
-        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False)
-        for layer in model._flatten_layers()
-    )
 
 
 def find_places(model: Any) -> list[Place]:
