@@ -12,6 +12,7 @@ from typing import Any
 from keras import layers
 
 from convfc.keras_model.upgrades.graphs import graphs
+from convfc.keras_model.upgrades.operations import SLICE
 
 Config = dict[str, Any]
 
@@ -27,20 +28,34 @@ def makes_masks(model: Any) -> bool:
 def leave_masks_to_keras(config: Config) -> bool:
     """Take masks that operations make out of a configuration, and the operations with them.
 
-    Only for models out of an .h5 file: there are no other operations in them, and Keras will make
-    the same masks when it loads the file.
+    Only for models out of an .h5 file: but for slices, there are no other operations in them, and
+    Keras will make the same masks when it loads the file.
     """
     changed = False
     for graph in graphs(config):
-        made = {layer["name"] for layer in graph["layers"] if _is_operation(layer)}
-        for layer in graph["layers"]:
+        stack = graph["layers"]
+        makers = {layer["name"] for layer in stack if _is_operation(layer) and not is_slice(layer)}
+        for layer in stack:
             for call in layer["inbound_nodes"]:
                 given = call["kwargs"]
-                for name in [name for name in given if made.intersection(_sources(given[name]))]:
+                for name in [name for name in given if makers.intersection(_sources(given[name]))]:
                     del given[name]
-        graph["layers"] = [layer for layer in graph["layers"] if layer["name"] not in made]
-        changed |= bool(made)
+        graph["layers"] = [layer for layer in stack if layer["name"] not in makers]
+        changed |= bool(makers)
     return changed
+
+
+def name_slices(config: Config) -> bool:
+    """Say where Keras finds a slice, which it leaves out of an .h5 and does not find without."""
+    slices = [layer for graph in graphs(config) for layer in graph["layers"] if is_slice(layer)]
+    for layer in slices:
+        layer.update(SLICE)
+    return bool(slices)
+
+
+def is_slice(layer: Config) -> bool:
+    """Whether it is a slice of a tensor, as Keras 3 has it."""
+    return bool(layer["class_name"] == SLICE["class_name"])
 
 
 def operations_in(config: Config) -> set[str]:

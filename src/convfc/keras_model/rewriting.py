@@ -10,11 +10,12 @@ import keras
 from keras import layers
 
 from convfc.applying import apply
-from convfc.keras_model.ops import KerasOps, Parameters, StockOps
+from convfc.keras_model.ops import KerasOps
 from convfc.keras_model.parameters import taken_over
 from convfc.keras_model.parts import TRANSPOSED, Part, parts
 from convfc.keras_model.record import ZIP
 from convfc.keras_model.sites import is_graph, shows_calls
+from convfc.keras_model.stock import Parameters, StockOps
 from convfc.lowering import Lowering, PatchMethod
 
 Layer = Any
