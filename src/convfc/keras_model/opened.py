@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.cutting import calls_in, cut
+from convfc.keras_model.masks import makes_masks
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief, load
-from convfc.keras_model.record import HDF5, drop_optimizer, write_provenance
+from convfc.keras_model.record import HDF5, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
-from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
-from convfc.keras_model.staging import with_suffix
+from convfc.keras_model.sites import Place, find_places, graph_of
+from convfc.keras_model.staging import make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
@@ -75,7 +76,7 @@ class KerasModel:
     @cached_property
     def sites(self) -> Sequence[Site]:
         """See `Model.sites`."""
-        return [place.site(self._format, masks=self._masks) for place in self._places.values()]
+        return [place.site(self._format) for place in self._places.values()]
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
@@ -156,7 +157,7 @@ class KerasModel:
             try:
                 keras.saving.save_model(model, named)
                 if self._format == HDF5:
-                    drop_optimizer(named)
+                    make_loadable(named)
                 write_provenance(named, self._format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error
