@@ -10,19 +10,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Site
 from convfc.onnx_model.cutting import Cut, tensor_difference
 from convfc.onnx_model.emitting import constant_of
+from convfc.onnx_model.operators import operands
 from convfc.onnx_model.rewriting import rewrite
-from convfc.onnx_model.running import Session, reference
-from convfc.onnx_model.sites import places
+from convfc.onnx_model.running import Reference, run_anywhere
+from convfc.onnx_model.sites import numpy_name, places
+from convfc.onnx_model.widening import widen
 
 Array = NDArray[Any]
-
-_REAL = ("Conv", "ConvTranspose")
-"""Those whose kernel and bias are real numbers; the others compute with integers, exactly."""
 
 
 class OnnxTwin:
@@ -62,15 +60,26 @@ class OnnxTwin:
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
         """See `Twin.parameters`."""
-        node = self._cut.place.node
-        names = node.inputs[1:3] if node.op_type in _REAL else ()
-        return {value.name: _stored(value) for value in names if value is not None and value.name}
+        given = operands(self._cut.place.node)
+        values = [given[role] for role in ("kernel", "bias") if role in given]
+        return {value.name: _stored(value) for value in values if value.name}
+
+    def parameter_dtype(self, name: str) -> str:
+        """See `Twin.parameter_dtype`."""
+        value = next(v for v in self._cut.place.node.inputs if v is not None and v.name == name)
+        tensor = _tensor(value)
+        dtype = value.dtype if tensor is None else tensor.dtype
+        return self.site.dtype if dtype is None else numpy_name(dtype)
+
+    @property
+    def rounds_to_integers(self) -> bool:
+        """See `Twin.rounds_to_integers`."""
+        return self._cut.place.node.op_type == "QLinearConv"
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `Twin.parameter_shape`."""
         node, convolution = self._cut.place.node, self._lowering.convolution
-        kernel = node.inputs[1]
-        if kernel is None or name != kernel.name:
+        if name != operands(node)["kernel"].name:
             return (convolution.filters,)
         depth, filters = convolution.channels // convolution.groups, convolution.filters
         outer = (filters, depth)
@@ -101,6 +110,12 @@ class OnnxTwin:
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `Twin.original`."""
         return self._run(self._alone(parameters), x)
+
+    def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        """See `Twin.exact`."""
+        models = self._alone(parameters), self._replacement(parameters)
+        a, b = (self._run_widely(model, x) for model in models)
+        return a, b
 
     def _alone(self, parameters: Mapping[str, Array], *, constant: bool = True) -> ir.Model:
         """The original's node as a model, `parameters` in the place of its own.
@@ -147,9 +162,9 @@ class OnnxTwin:
     def _matrices(
         self, nodes: Sequence[ir.Node] | ir.Graph
     ) -> list[tuple[str | None, ir.TensorProtocol]]:
-        """Every constant of real numbers that the nodes read, in their order, each once.
+        """Every constant of real or 8-bit numbers that the nodes read, in their order, each once.
 
-        The convolution's own inputs are not among them.
+        Those of more bits are indices and shapes; the convolution's own inputs are not among them.
         """
         found: dict[str | None, ir.TensorProtocol] = {}
         own = {value.name for value in self._cut.place.node.inputs if value}
@@ -157,7 +172,7 @@ class OnnxTwin:
         reading = [node for node in nodes if node.op_type != "Cast"]
         for value in (value for node in reading for value in node.inputs if value):
             tensor = _tensor(value)
-            if tensor is not None and value.name not in own and tensor.dtype.is_floating_point():
+            if tensor is not None and value.name not in own and _is_numbers(tensor.dtype):
                 found.setdefault(value.name, tensor)
         return list(found.items())
 
@@ -216,19 +231,25 @@ class OnnxTwin:
         return _type_named(self.site.dtype)
 
     def _run(self, model: ir.Model, x: Array) -> Array:
-        proto = ir.to_proto(model)
         y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
-        try:
-            return Session(proto.SerializeToString(), self.site.name).run([y], {name: x})[0]
-        except UnsupportedModelError:
-            # Valid ONNX that onnxruntime lacks, such as SAME with a dilation: ask the standard.
-            return reference([y], {name: x}, proto, self.site.name)
+        return run_anywhere(ir.to_proto(model), [y], {name: x}, self.site.name)[0]
+
+    def _run_widely(self, model: ir.Model, x: Array) -> Array:
+        """In float64, by an evaluator of which we know that it takes no short cuts."""
+        widen(model)
+        y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
+        wide = x if x.dtype.kind in "iu" else x.astype(np.float64)
+        return Reference(ir.to_proto(model), self.site.name).run([y], {name: wide})[0]
 
 
 def _type_named(name: str) -> ir.DataType:
     if name == "bfloat16":
         return ir.DataType.BFLOAT16
     return ir.DataType.from_numpy(np.dtype(name))
+
+
+def _is_numbers(dtype: ir.DataType) -> bool:
+    return dtype.is_floating_point() or dtype in (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
@@ -243,7 +264,7 @@ def _stored(value: ir.Value) -> Array | None:
 def _operators(nodes: Sequence[ir.Node] | ir.Graph) -> set[str]:
     """What the nodes do; how a constant comes about does not count."""
     return {
-        node.op_type
+        f"{node.op_type} to {to.value}" if (to := node.attributes.get("to")) else node.op_type
         for node in nodes
         if not all(value and constant_of(value) for value in node.inputs)
     }
