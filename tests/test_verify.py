@@ -86,6 +86,15 @@ def test_one_file_finds_the_other(model: Path, tmp_path: Path) -> None:
         convfc.verify(elsewhere)
 
 
+def test_a_converted_file_may_be_converted_again(model: Path) -> None:
+    once = convfc.convert(model).out
+    twice = convfc.convert(once).out
+    for given in ([once, twice], [twice, once], [twice]):
+        result = convfc.verify(*given, samples=4)
+        assert (result.original, result.converted) == (once, twice)
+        assert result.equivalent
+
+
 def test_a_folder(model: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no model that convfc made"):
         convfc.verify_folder(tmp_path)

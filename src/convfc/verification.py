@@ -115,11 +115,13 @@ def verify(
         DataError: the samples cannot be read or do not fit.
         UsageError: no sample is wanted.
     """
-    first, second = pair(Path(original), None if converted is None else Path(converted))
     if samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
-    a, b = open_model(first, imports), open_model(second, imports)
-    if a.provenance is not None and b.provenance is None:
+    first = Path(original)
+    a = open_model(first, imports)
+    second = _partner(first, a.provenance) if converted is None else Path(converted)
+    b = open_model(second, imports)
+    if _is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
     notes = [*a.notes, *_staleness(first, b.provenance)]
 
@@ -252,27 +254,29 @@ def verify_folder(
     return results
 
 
-def pair(first: Path, second: Path | None) -> tuple[Path, Path]:
-    """The original and the converted file, whichever was given.
+def _partner(path: Path, record: Provenance | None) -> Path:
+    """The file to compare with, whichever of the two was given.
 
     Raises:
-        FileError: the other one is nowhere to be found.
+        FileError: it is nowhere to be found.
     """
-    if second is not None:
-        return first, second
-    record = provenance_of(first)
     if record is not None:
-        original = first.with_name(record.source)
+        original = path.with_name(record.source)
         if not original.exists():
-            raise FileError(f"{first}: was made from '{record.source}', which is not beside it")
-        return original, first
-    converted = default_out(first)
+            raise FileError(f"{path}: was made from '{record.source}', which is not beside it")
+        return original
+    converted = default_out(path)
     if not converted.exists():
         raise FileError(
-            f"{first}: there is no '{converted.name}' beside it; "
+            f"{path}: there is no '{converted.name}' beside it; "
             "convert it first or name the converted file"
         )
-    return first, converted
+    return converted
+
+
+def _is_made_from(record: Provenance | None, other: Path, others: Provenance | None) -> bool:
+    """Whether a file's record says that it was made from the other one."""
+    return record is not None and (others is None or record.source == other.name)
 
 
 def _row_bytes(sites: Sequence[Site]) -> int:

@@ -134,7 +134,7 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
-        layers = {id(place.layer): name for name, place in self._places.items()}
+        layers = {id(place.layer) for place in self._places.values()}
         cuts = cut(self._model, converted._model, layers)
         twins: list[Twin] = []
         for site in self.sites:
