@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -290,6 +291,32 @@ def test_a_model_without_inputs() -> None:
     feeds = make_feeds([])
     assert list(feeds.batches()) == [{}]
     assert (feeds.rows, feeds.said) == (1, ())
+
+
+def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
+    """Mapped files, images and repeated arrays: nothing is made before its batch."""
+    np.save(tmp_path / "a.npy", np.zeros((4000, 20, 20), np.float32))
+    ports = port(None, 3, 40, 40), port(None, 50, name="m")
+    tracemalloc.start()
+    try:
+        feeds = feed(*ports, data=tmp_path / "a.npy", inputs={"m": np.ones((1, 50))}, samples=3500)
+        count = sum(len(batch["x"]) for batch in feeds.batches())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 3500
+    assert peak < 4 * 32 * 3 * 40 * 40 * 4, "a few copies of a batch"
+    assert "3500x3x40x40, values 0..0" in feeds.said[0]
+
+
+def test_what_is_wrong_further_on_is_told_when_it_comes(tmp_path: Path) -> None:
+    for number in range(40):
+        Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "35.png").write_bytes(b"x" * 99)
+    batches = feed(port(None, 1, 8, 8), data=tmp_path).batches()
+    assert len(next(batches)["x"]) == 32
+    with pytest.raises(DataError, match=r"35\.png"):
+        next(batches)
 
 
 # What the caller sets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,58 @@ def test_a_runtime_that_is_not_exact_on_integers(model: Path) -> None:
         assert result.verdict is Verdict.NOT_EQUIVALENT
         assert "layer 'conv': it differs" in str(result.reason)
         assert result.layers[0].witness is not None
+
+
+@pytest.mark.parametrize("kind", ["ConvInteger", "QLinearConv"])
+def test_quantized_layers(tmp_path: Path, kind: str) -> None:
+    random = np.random.default_rng(6)
+    constants: dict[str, Array] = {
+        "xs": np.array(0.1, np.float32),
+        "xz": np.array(7, np.uint8),
+        "W": random.integers(-128, 128, (3, 2, 3, 2)).astype(np.int8),
+        "ws": np.array(0.02, np.float32),
+        "wz": np.array(0, np.int8),
+        "ys": np.array(1.5, np.float32),
+        "yz": np.array(90, np.uint8),
+    }
+    names = ["x", *constants] if kind == "QLinearConv" else ["x", "W", "xz", "wz"]
+    of_y = TensorProto.UINT8 if kind == "QLinearConv" else TensorProto.INT32
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, ["y"], name="it", pads=[1, 0, 0, 1])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 2, 6, 7])],
+        [helper.make_tensor_value_info("y", of_y, ["n", 3, None, None])],
+        [numpy_helper.from_array(constants[name], name) for name in names[1:]],
+    )
+    path = tmp_path / "m.onnx"
+    opset = helper.make_opsetid("", 19)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    out = convfc.convert(path, patches="gather").out
+    x = random.integers(0, 256, (4, 2, 6, 7)).astype(np.uint8)
+    result = convfc.verify(path, out, inputs={"x": x})
+    assert result.equivalent, result.reason
+    (layer,) = result.layers
+    assert layer.parameters_equal
+    assert layer.share is None
+    if kind == "ConvInteger":
+        assert layer.chance == pytest.approx((2 / 256) ** 3)
+        assert layer.draws == 3
+    else:
+        assert layer.chance is None
+        assert layer.draws > 4
+    true = onnx.load(out)
+    for name, reason in (("matrix", "is not the kernel"), ("index", "differs from the conv")):
+        changed = copy.deepcopy(true)
+        tensor = next(t for t in changed.graph.initializer if name in t.name)
+        array = numpy_helper.to_array(tensor).copy()
+        array.flat[:2] = array.flat[1::-1]
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        onnx.save(changed, out)
+        result = convfc.verify(path, out, inputs={"x": x})
+        assert result.verdict is Verdict.NOT_EQUIVALENT
+        assert reason in str(result.reason)
+    onnx.save(true, out)
+    assert convfc.verify(path, out, inputs={"x": x}).equivalent
 
 
 def test_text_elsewhere_in_the_model(model: Path) -> None:

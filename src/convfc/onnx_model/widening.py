@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,8 @@ _TYPE_ATTRIBUTES = ("to", "dtype")
 def widen(model: ir.Model) -> None:
     """Give every tensor of real numbers the type float64; inputs and outputs included.
 
-    Constants that an operator takes in float32 only, such as the scales of a Resize, stay.
+    Constants that an operator takes in float32 only, such as the scales of a Resize, stay; what
+    one makes of integers in float32 only, such as dequantized weights, is cast.
 
     Args:
         model: changed in place.
@@ -35,7 +37,7 @@ def widen(model: ir.Model) -> None:
     found = list(places(model))
     for place in found:
         if (place.node.domain, place.node.op_type, place.node.overload) not in model.functions:
-            kept |= _narrow_constants(place)
+            kept |= _narrow_values(place)
     for place in found:
         _widen_node(place.node, kept)
     bodies = {place.body for place in found} | {model.graph}
@@ -49,11 +51,11 @@ def widen(model: ir.Model) -> None:
                 _widen_type(value, kept)
 
 
-def _narrow_constants(place: Place) -> set[ir.Value]:
-    """The constants that a node takes in narrow types only.
+def _narrow_values(place: Place) -> set[ir.Value]:
+    """The constants that a node takes, and the outputs that it makes, in narrow types only.
 
     Raises:
-        UnsupportedModelError: that goes for more than constants.
+        UnsupportedModelError: it takes other values in narrow types only.
     """
     node = place.node
     domain = "" if node.domain in DOMAINS else node.domain
@@ -64,17 +66,31 @@ def _narrow_constants(place: Place) -> set[ir.Value]:
             f"'{label(node)}' is a {node.op_type} of '{node.domain}', of which convfc knows nothing"
         ) from None
     types = {rule.type_param_str: set(rule.allowed_type_strs) for rule in schema.type_constraints}
-    kept = set()
-    for values, formals in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
+
+    def narrow(values: Sequence[ir.Value | None], formals: Sequence[Any]) -> Iterator[ir.Value]:
         for number, value in enumerate(values):
             formal = formals[min(number, len(formals) - 1)]
             allowed = types.get(formal.type_str, {formal.type_str})
-            if value is None or not allowed & _NARROW_NAMES or _WIDE_NAME in allowed:
-                continue
-            if value.producer() is node or constant_of(value) is None:
-                raise UnsupportedModelError(f"{node.op_type} ('{label(node)}') has no float64 form")
-            kept.add(value)
-    return kept
+            if value is not None and allowed & _NARROW_NAMES and _WIDE_NAME not in allowed:
+                yield value
+
+    taken = set(narrow(node.inputs, schema.inputs))
+    if any(constant_of(value) is None for value in taken):
+        raise UnsupportedModelError(f"{node.op_type} ('{label(node)}') has no float64 form")
+    made = set(narrow(node.outputs, schema.outputs))
+    for value in made:
+        _cast_behind(place, value)
+    return taken | made
+
+
+def _cast_behind(place: Place, value: ir.Value) -> None:
+    """Let those who read a value read it in float64."""
+    cast = ir.node("Cast", [value], attributes={"to": int(ir.DataType.DOUBLE)})
+    wide = cast.outputs[0]
+    wide.name, value.name = value.name, f"{value.name} in float32"
+    value.replace_all_uses_with(wide, replace_graph_outputs=True)
+    cast.replace_input_with(0, value)
+    place.body.insert_after(place.node, cast)
 
 
 def _widen_node(node: ir.Node, kept: set[ir.Value]) -> None:
