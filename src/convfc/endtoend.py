@@ -86,6 +86,8 @@ def against_float64(
         seen: what `compare` found.
         progress: called with a few words.
     """
+    if not any("float" in out.dtype for out in seen.outputs):
+        return seen
     progress("the original in float64")
     few, rows = feeds.few(FEW)
     products = rows * sum(
