@@ -267,7 +267,7 @@ def test_quantized_layers(tmp_path: Path, kind: str) -> None:
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         onnx.save(changed, out)
         result = convfc.verify(path, out, inputs={"x": x})
-        assert result.verdict is Verdict.NOT_EQUIVALENT
+        assert result.verdict is Verdict.NOT_EQUIVALENT, result.reason
         assert reason in str(result.reason)
     onnx.save(true, out)
     assert convfc.verify(path, out, inputs={"x": x}).equivalent

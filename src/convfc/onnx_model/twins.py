@@ -90,6 +90,11 @@ class OnnxTwin:
     @cached_property
     def problem(self) -> str | None:
         """See `Twin.problem`."""
+        made = {value.name for node in self._cut.nodes for value in node.outputs}
+        given = {value.name for value in self._cut.place.node.inputs if value}
+        for value in (value for node in self._cut.nodes for value in node.inputs if value):
+            if value.name not in made | given and _tensor(value) is None:
+                return f"it reads '{value.name}', which the convolution does not"
         lowered = self._lowered({}).graph
         extra = _operators(self._cut.nodes) - _operators(lowered)
         if extra:
@@ -235,11 +240,15 @@ class OnnxTwin:
         return run_anywhere(ir.to_proto(model), [y], {name: x}, self.site.name)[0]
 
     def _run_widely(self, model: ir.Model, x: Array) -> Array:
-        """In float64, by an evaluator of which we know that it takes no short cuts."""
-        widen(model)
+        """In float64, by an evaluator of which we know that it takes no short cuts.
+
+        Integers stay what they are, and so does what scales and rounds them.
+        """
         y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
-        wide = x if x.dtype.kind in "iu" else x.astype(np.float64)
-        return Reference(ir.to_proto(model), self.site.name).run([y], {name: wide})[0]
+        if x.dtype.kind not in "iu":
+            widen(model)
+            x = x.astype(np.float64)
+        return Reference(ir.to_proto(model), self.site.name).run([y], {name: x})[0]
 
 
 def _type_named(name: str) -> ir.DataType:
