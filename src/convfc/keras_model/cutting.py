@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,20 +31,20 @@ class Cuts:
     differences: list[str] = field(default_factory=list)
 
 
-def cut(original: Layer, converted: Layer, convolutions: Mapping[int, str]) -> Cuts:
+def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
     """Cut a converted model along the layers that were converted.
 
     Args:
         original: a stock Sequential or Functional model.
         converted: the model made from it.
-        convolutions: the original's convolutions: names by the `id` of the layer.
+        convolutions: the original's convolutions, by the `id` of the layer.
     """
     found = Cuts()
     _compare(original, converted, "", convolutions, found)
     return found
 
 
-def _compare(a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts) -> None:
+def _compare(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
     """Compare two layers that should be the same, or of which the second replaces the first."""
     name = f"{where}{a.name}"
     if getattr(a, "trainable", None) != getattr(b, "trainable", None):
@@ -65,9 +65,7 @@ def _compare(a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], fo
         _compare_weights(a, b, name, found)
 
 
-def _compare_graphs(
-    a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts
-) -> None:
+def _compare_graphs(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
     """Compare two models: their layers by name, and how these are connected."""
     left, right = graph_of(a), graph_of(b)
     ending = {operation.name for operation in left.operations if id(operation) in convolutions}

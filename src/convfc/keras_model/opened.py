@@ -25,6 +25,7 @@ from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
 from convfc.keras_model.staging import make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
+from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.provenance import Provenance
@@ -87,6 +88,21 @@ class KerasModel:
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._evaluate(call, feed), strict=True))
 
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run_in_float64`."""
+        try:
+            wide = wide_copy(self._model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from error
+
+        def call(flat: Sequence[Any]) -> Any:
+            return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
+
+        real = {port.name for port in self.inputs if "float" in port.dtype}
+        fed = {k: x.astype(np.float64) if k in real else x for k, x in feed.items()}
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._evaluate(call, fed), strict=True))
+
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
         called = {
@@ -104,7 +120,7 @@ class KerasModel:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
         try:
             flat = [
-                keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
+                keras.ops.convert_to_tensor(feed[port.name], dtype=feed[port.name].dtype.name)
                 for port in self.inputs
             ]
             with overheard():
@@ -119,7 +135,7 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
-        layers = {id(place.layer): name for name, place in self._places.items()}
+        layers = {id(place.layer) for place in self._places.values()}
         cuts = cut(self._model, converted._model, layers)
         twins: list[Twin] = []
         for site in self.sites:
