@@ -36,10 +36,14 @@ FLOORS = {
     "proof": 4,
     "verification": 4,
     "conversion": 4,
+    "plotting": 2,
+    "reproduction": 5,
     "tables": 5,
     "documents": 5,
     "arguments": 5,
     "terminal": 5,
+    "options": 6,
+    "lessons": 6,
     "cli": 6,
     "__main__": 6,
     "__init__": 6,
@@ -51,12 +55,13 @@ FORMATS_ROOM = "formats"
 
 LIBRARIES = {
     "rich": {"tables", "terminal"},
-    "typer": {"cli"},
+    "typer": {"cli", "lessons", "options"},
+    "matplotlib": {"plotting", "reproduction"},
     "onnx": {"onnx_model"},
     "onnx_ir": {"onnx_model"},
     "onnxruntime": {"onnx_model"},
-    "keras": {"keras_model"},
-    "tensorflow": {"keras_model"},
+    "keras": {"keras_model", "reproduction"},
+    "tensorflow": {"keras_model", "reproduction"},
     "h5py": {"keras_model"},
     "PIL": {"datafiles", "filling"},
 }
@@ -140,6 +145,7 @@ HEAVY = [
     "onnxruntime",
     "h5py",
     "PIL",
+    "matplotlib",
 ]
 
 
@@ -164,6 +170,7 @@ def loaded(*arguments: str) -> set[str]:
         ["--help"],
         ["--version"],
         ["convert", "--help"],
+        ["experiment", "--help"],
         ["shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2"],
     ],
 )

@@ -33,15 +33,20 @@ if TYPE_CHECKING:
     from convfc.named import convolution, named_padding, named_transposed_window
     from convfc.planning import Fate, Layer, shapes
     from convfc.provenance import LayerRecord, Provenance
+    from convfc.reproduction.results import Comparison, Experiment, Trained
+    from convfc.reproduction.running import experiment
+    from convfc.reproduction.settings import Settings
     from convfc.transposed import TransposedConvolution, TransposedWindow
     from convfc.verification import Verdict, Verification, verify, verify_folder
 
 __all__ = [
     "AnyConvolution",
+    "Comparison",
     "Conversion",
     "ConvfcError",
     "Convolution",
     "DataError",
+    "Experiment",
     "Fate",
     "FileError",
     "GeometryError",
@@ -55,7 +60,9 @@ __all__ = [
     "Provenance",
     "Refusal",
     "Same",
+    "Settings",
     "Site",
+    "Trained",
     "TransposedConvolution",
     "TransposedWindow",
     "UnsupportedModelError",
@@ -68,6 +75,7 @@ __all__ = [
     "apply",
     "convert",
     "convolution",
+    "experiment",
     "lower",
     "named_padding",
     "named_transposed_window",
@@ -87,6 +95,9 @@ _HOMES = {
     "named": ["convolution", "named_padding", "named_transposed_window"],
     "planning": ["Fate", "Layer", "shapes"],
     "provenance": ["LayerRecord", "Provenance"],
+    "reproduction.results": ["Comparison", "Experiment", "Trained"],
+    "reproduction.running": ["experiment"],
+    "reproduction.settings": ["Settings"],
     "transposed": ["TransposedConvolution", "TransposedWindow"],
     "verification": ["Verdict", "Verification", "verify", "verify_folder"],
 }

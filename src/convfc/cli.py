@@ -15,7 +15,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from convfc import terminal
+from convfc import lessons, terminal
+from convfc.options import Debug, Imports, Json
 
 YES, NO, COULD_NOT = 0, 1, 2
 
@@ -35,16 +36,6 @@ class Patches(str, Enum):
     reshape = "reshape"
     gather = "gather"
     slice = "slice"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Imports = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _version(wanted: bool) -> None:
@@ -289,6 +280,9 @@ def _calculate(
         terminal.print_json(documents.lowering_json(lowering, itemsize=4))
     else:
         terminal.console().print(tables.calculator_table(lowering))
+
+
+app.command()(lessons.experiment)
 
 
 def main() -> None:

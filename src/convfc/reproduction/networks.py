@@ -50,7 +50,7 @@ def prepared(name: str, settings: Settings, images: Array) -> Array:
         return images
     lowering = _lowering(settings, images.shape[1:])
     patches = patch_tensor(NumpyOps(np.empty(0)), images, lowering)
-    return np.ascontiguousarray(patches.reshape(len(images), *lowering.patch_matrix))
+    return np.ascontiguousarray(patches.reshape(len(images), -1, patches.shape[-1]))
 
 
 def first_kernel(model: Any) -> Array:

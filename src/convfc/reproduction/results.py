@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ class Trained:
     Attributes:
         optimizer: "sgd" or "adam".
         network: a key of `NETWORKS`.
-        training: the loss of each epoch, the mean over its steps.
+        training: the loss of each epoch: the mean over its images, each before its step.
         validation: the loss on the validation images after each epoch.
         kernel: (16 * channels, filters), the filter matrix of the first layer.
         seconds: how long the training took.
@@ -126,8 +128,28 @@ def _mean_norm(matrices: Array) -> float:
     return float(np.mean([_norm(row) for row in flat]))
 
 
+def experiment_json(found: Experiment) -> dict[str, Any]:
+    """Everything that was found, as JSON types; the weights of the first layers are left out."""
+    return {
+        "settings": asdict(found.settings),
+        "images": found.images,
+        "environment": dict(found.environment),
+        "comparisons": [asdict(one) for one in found.comparisons],
+        "curves": [
+            {
+                "optimizer": one.optimizer,
+                "network": one.network,
+                "training": one.training.tolist(),
+                "validation": one.validation.tolist(),
+            }
+            for one in found.trained
+        ],
+        "files": [str(file) for file in found.files],
+    }
+
+
 def write_numbers(folder: Path, found: Experiment) -> list[Path]:
-    """Write the curves and the comparisons as CSV, a row per epoch and one per network.
+    """Write the curves and the comparisons as CSV, and everything as JSON.
 
     Raises:
         FileError: the folder is not writable, or the disk is full.
@@ -138,17 +160,21 @@ def write_numbers(folder: Path, found: Experiment) -> list[Path]:
         for epoch, losses in enumerate(pairs, 1):
             name = [trained.optimizer, trained.network, str(epoch)]
             curves.append([*name, *(repr(float(loss)) for loss in losses)])
-    names = list(Comparison.__dataclass_fields__)
-    rows = [[str(getattr(one, name)) for name in names] for one in found.comparisons]
+    rows = [asdict(one) for one in found.comparisons]
     return [
-        _write_csv(folder / "losses.csv", curves),
-        _write_csv(folder / "comparisons.csv", [names, *rows]),
+        _write(folder / "losses.csv", _csv(curves)),
+        _write(folder / "comparisons.csv", _csv([list(rows[0]), *(row.values() for row in rows)])),
+        _write(folder / "result.json", json.dumps(experiment_json(found), indent=1) + "\n"),
     ]
 
 
-def _write_csv(path: Path, rows: list[list[str]]) -> Path:
+def _csv(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> Path:
     with staged(path) as stage:
-        stage.write_text(text.getvalue())
+        stage.write_text(text)
     return path

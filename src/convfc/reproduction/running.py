@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import numpy as np
 from convfc._version import __version__
 from convfc.errors import FileError, UsageError
 from convfc.formats import import_keras
+from convfc.plotting import require_matplotlib
+from convfc.reproduction import figures
 from convfc.reproduction.results import Comparison, Experiment, Trained, compare, write_numbers
 from convfc.reproduction.settings import NETWORKS, OPTIMIZERS, Images, Settings, load_images
 from convfc.writing import staged
@@ -58,13 +60,14 @@ def experiment(
 
     Raises:
         UsageError: settings out of range; `out` holds an experiment, and `resume` is not set or
-            the settings are others.
+            the settings are others; matplotlib is not installed.
         DataError: the images cannot be read or are too few.
         FileError: `out` cannot be written, or a state in it is damaged.
     """
     settings = Settings(
         tuple(optimizers), epochs, filters, images, batch, learning_rate, seed, str(data)
     )
+    require_matplotlib()
     seen = load_images(settings.data, images)
     folder = Path(out)
     _open_folder(folder, settings, resume)
@@ -79,9 +82,9 @@ def experiment(
         trained=trained,
         comparisons=tuple(_compare_all(settings, seen, trained)),
         environment=_environment(),
-        files=(),
+        files=tuple(figures.draw(folder, settings, seen.shape, trained)),
     )
-    return found
+    return replace(found, files=(*found.files, *write_numbers(folder, found)))
 
 
 def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
@@ -166,4 +169,9 @@ def _compare_all(
 def _environment() -> dict[str, str]:
     packages = {name: version(name) for name in ("keras", "tensorflow", "numpy")}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return {"convfc": __version__, "python": platform.python_version(), **packages, "machine": machine}
+    return {
+        "convfc": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "machine": machine,
+    }

@@ -25,7 +25,7 @@ class Training:
     """How far the training of a network has come.
 
     Attributes:
-        training: the loss of each epoch, as the mean over its steps.
+        training: the loss of each epoch: the mean over its images, each before its step.
         validation: the loss on the validation images after each epoch.
         seconds: how long it took.
         variables: weights and the optimizer's moments; none once it is finished.
@@ -49,16 +49,12 @@ class Training:
         Raises:
             FileError: the folder is not writable, or the disk is full.
         """
-        kernel = {} if self.kernel is None else {"kernel": self.kernel}
+        arrays: dict[str, Any] = {f"variable_{n}": array for n, array in enumerate(self.variables)}
+        if self.kernel is not None:
+            arrays["kernel"] = self.kernel
+        arrays |= {name: getattr(self, name) for name in ("training", "validation", "seconds")}
         with staged(path) as stage:
-            np.savez(
-                stage,
-                training=self.training,
-                validation=self.validation,
-                seconds=self.seconds,
-                **kernel,
-                **{f"variable_{n}": array for n, array in enumerate(self.variables)},
-            )
+            np.savez(stage, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Training:
@@ -120,12 +116,12 @@ def train(
     others = prepared(name, settings, images.validation)
     saved = began = time.monotonic()
     while state.epochs < settings.epochs:
-        model.reset_metrics()
+        squares = 0.0
         for rows in settings.batches(state.epochs):
             seen = rows[::-1] if name == "again" else rows
-            loss = model.train_on_batch(inputs[seen], images.training[seen])
-        state.training.append(float(loss))  # Keras' own mean over the steps since the reset
-        model.reset_metrics()
+            model.reset_metrics()  # some versions of Keras go on averaging from batch to batch
+            squares += len(rows) * float(model.train_on_batch(inputs[seen], images.training[seen]))
+        state.training.append(squares / settings.images)
         state.validation.append(float(model.test_on_batch(others, images.validation)))
         now = time.monotonic()
         state.seconds, began = state.seconds + now - began, now
