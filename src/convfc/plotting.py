@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convfc.errors import UsageError
 from convfc.writing import staged
@@ -27,7 +27,7 @@ INK, PALE = "#222222", "#bbbbbb"
 DPI = 100
 """Pixels per inch of a PNG: a figure 12 inches wide has 1200 of them."""
 
-STYLE = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "font.family": "DejaVu Sans",  # it comes with matplotlib, so all machines draw the same
     "font.size": 12,
@@ -53,10 +53,10 @@ def require_matplotlib() -> None:
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)  # inches around the drawing
-    return figure
+    around = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)  # inches
+    return Figure(figsize=(width, height), dpi=DPI, layout=around)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -121,6 +121,8 @@ def weights(group: Sequence[Trained]) -> Figure:
     Args:
         group: the networks trained with one optimizer, the CNN first.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = plotting.new_figure(12, 5.5)
     axes = figure.subplots()
     everything = np.concatenate([one.kernel.ravel() for one in group])
@@ -129,7 +131,7 @@ def weights(group: Sequence[Trained]) -> Figure:
         style = dict(_LINES[one.network])
         label, values = NETWORKS[one.network], one.kernel.ravel()
         if one.network == "cnn":
-            axes.hist(values, bins, label=label, color=style["color"], alpha=style["alpha"])
+            axes.hist(values, list(bins), label=label, color=style["color"], alpha=style["alpha"])
             continue
         axes.stairs(np.histogram(values, bins)[0], bins, label=label, baseline=None, **style)
     axes.set_title(
@@ -139,6 +141,6 @@ def weights(group: Sequence[Trained]) -> Figure:
     )
     axes.set_xlabel("weight")
     axes.set_ylabel("how many")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right", frameon=False, handlelength=4)
     return figure

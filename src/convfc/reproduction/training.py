@@ -11,13 +11,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from convfc.errors import FileError
+from convfc.datafiles import read_arrays
+from convfc.errors import DataError, FileError
 from convfc.reproduction.networks import first_kernel, network, prepared
 from convfc.reproduction.settings import Array, Images, Settings
 from convfc.writing import staged
 
 SAVE_EVERY = 60.0
 """Seconds of training that an interruption may cost."""
+
+
+_ALWAYS = ("training", "validation", "seconds")
+"""What a state holds at any time; besides, the variables or, in the end, the kernel."""
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Training:
         arrays: dict[str, Any] = {f"variable_{n}": array for n, array in enumerate(self.variables)}
         if self.kernel is not None:
             arrays["kernel"] = self.kernel
-        arrays |= {name: getattr(self, name) for name in ("training", "validation", "seconds")}
+        arrays |= {name: getattr(self, name) for name in _ALWAYS}
         with staged(path) as stage:
             np.savez(stage, **arrays)
 
@@ -66,17 +71,16 @@ class Training:
         if not path.exists():
             return cls()
         try:
-            with np.load(path, allow_pickle=False) as held:
-                count = sum(name.startswith("variable_") for name in held.files)
-                return cls(
-                    training=held["training"].tolist(),
-                    validation=held["validation"].tolist(),
-                    seconds=float(held["seconds"]),
-                    variables=[held[f"variable_{n}"] for n in range(count)],
-                    kernel=held["kernel"] if "kernel" in held.files else None,
-                )
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise FileError(f"{path}: cannot be read ({error}); delete it to train anew") from error
+            held = read_arrays(path)
+            return cls(
+                training=held["training"].tolist(),
+                validation=held["validation"].tolist(),
+                seconds=float(held["seconds"]),
+                variables=[held[name] for name in held if name.startswith("variable_")],
+                kernel=held.get("kernel"),
+            )
+        except (DataError, KeyError) as error:
+            raise FileError(f"{path}: is no state of a training; delete it and resume") from error
 
 
 def train(
