@@ -38,6 +38,7 @@ FLOORS = {
     "conversion": 4,
     "plotting": 2,
     "reproduction": 5,
+    "explanation": 5,
     "tables": 5,
     "documents": 5,
     "arguments": 5,
@@ -54,9 +55,9 @@ FORMATS_ROOM = "formats"
 """The door to the two formats: the one room that names them."""
 
 LIBRARIES = {
-    "rich": {"tables", "terminal"},
+    "rich": {"explanation", "tables", "terminal"},
     "typer": {"cli", "lessons", "options"},
-    "matplotlib": {"plotting", "reproduction"},
+    "matplotlib": {"explanation", "plotting", "reproduction"},
     "onnx": {"onnx_model"},
     "onnx_ir": {"onnx_model"},
     "onnxruntime": {"onnx_model"},
@@ -171,6 +172,7 @@ def loaded(*arguments: str) -> set[str]:
         ["--version"],
         ["convert", "--help"],
         ["experiment", "--help"],
+        ["explain", "--help"],
         ["shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2"],
     ],
 )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
+    from convfc.explanation.drawing import draw
+    from convfc.explanation.numbers import Explanation, explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
@@ -47,6 +49,7 @@ __all__ = [
     "Convolution",
     "DataError",
     "Experiment",
+    "Explanation",
     "Fate",
     "FileError",
     "GeometryError",
@@ -75,7 +78,10 @@ __all__ = [
     "apply",
     "convert",
     "convolution",
+    "draw",
     "experiment",
+    "explain_convolution",
+    "explain_model",
     "lower",
     "named_padding",
     "named_transposed_window",
@@ -89,6 +95,8 @@ _HOMES = {
     "conversion": ["Conversion", "convert"],
     "differences": ["OutputDifference", "Witness"],
     "errors": [name for name in __all__ if name.endswith("Error")],
+    "explanation.drawing": ["draw"],
+    "explanation.numbers": ["Explanation", "explain_convolution", "explain_model"],
     "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],

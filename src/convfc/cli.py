@@ -283,6 +283,7 @@ def _calculate(
 
 
 app.command()(lessons.experiment)
+app.command()(lessons.explain)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from convfc import terminal
-from convfc.options import Debug, Json
+from convfc.options import Debug, Imports, Json
 
 PAPER_EPOCHS, PAPER_FILTERS = 400, 128
 SHORT_EPOCHS, SHORT_FILTERS = 100, 16
@@ -96,3 +96,77 @@ def experiment(
         console = terminal.console()
         console.print(tables.experiment_table(found))
         terminal.print_lines(console, tables.experiment_lines(found))
+
+
+def explain(
+    model: Annotated[
+        Optional[Path], typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")
+    ] = None,
+    layer: Annotated[
+        Optional[str], typer.Option(help="Name of a convolution in MODEL; the first by default.")
+    ] = None,
+    size: Annotated[
+        Optional[str],
+        typer.Option("--input", metavar="HxWxC", help="Without MODEL: input size, like 28x28x1."),
+    ] = None,
+    kernel: Annotated[Optional[str], typer.Option(metavar="N|HxW", help="Kernel size.")] = None,
+    stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
+    dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
+    padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
+    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 4,
+    sample: Annotated[
+        Optional[int], typer.Option(min=0, help="Which sample of the data; 0 by default.")
+    ] = None,
+    digit: Annotated[
+        Optional[int], typer.Option(min=0, help="Instead: the first sample with this label.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
+    ] = "mnist",
+    out: Annotated[
+        Optional[Path],
+        typer.Option("-o", "--out", help="Write a .png, .svg or an interactive .html instead."),
+    ] = None,
+    imports: Imports = None,
+    debug: Debug = False,
+) -> None:
+    """Show how one convolution is patches + Dense: on a sample, with every number filled in.
+
+    From the paper: convfc explain --input 28x28x1 --kernel 14 --stride 14 --digit 7
+
+    Exit code 0: shown. 2: it could not be done.
+    """
+    del debug  # `main` looks at it
+    import convfc
+    from convfc import arguments
+    from convfc.errors import UsageError
+
+    which: dict[str, Any] = {"sample": sample, "digit": digit, "data": data}
+    if out is not None:
+        from convfc.explanation import drawing
+
+        drawing.check(out)
+    with terminal.working("explaining"):
+        if model is not None and size is None and kernel is None:
+            explained = convfc.explain_model(model, layer, imports=imports or (), **which)
+        elif model is None and layer is None and size is not None and kernel is not None:
+            conv, sizes = arguments.single(size, kernel, stride, dilation, padding, filters)
+            explained = convfc.explain_convolution(conv, sizes, **which)
+        else:
+            raise UsageError(
+                "give a model and perhaps --layer, or --input and --kernel "
+                "(such as --input 28x28x1 --kernel 14)"
+            )
+    console = terminal.console()
+    if out is not None:
+        drawing.draw(explained, out)
+        terminal.print_lines(console, [f"wrote {out}"])
+        return
+    from convfc import tables
+    from convfc.explanation.lines import explanation_lines
+
+    if explained.title:
+        terminal.print_lines(console, [explained.title])
+    console.print(tables.calculator_table(explained.lowering))
+    for line in explanation_lines(explained, colour=console.color_system is not None):
+        console.print(line)
