@@ -31,4 +31,6 @@ def draw(explained: Explanation, path: str | Path) -> Path:
     """
     path = Path(path)
     check(path)
-    return (page if path.suffix == ".html" else picture).draw(explained, path)
+    if path.suffix == ".html":
+        return page.draw(explained, path)
+    return picture.draw(explained, path)
