@@ -65,11 +65,14 @@ def by_hand(explained: convfc.Explanation, kernel: np.ndarray[Any, Any]) -> np.n
     return output
 
 
-@pytest.mark.parametrize("kind", ["onnx", "keras", "h5"])
-@pytest.mark.parametrize("layer", ["conv_unequal", "conv_strided"])
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [("onnx", "conv_unequal"), ("keras", "conv_strided"), ("h5", "conv_unequal")],
+)
 def test_the_numbers_are_those_of_the_layer_itself(kind: str, layer: str) -> None:
     """The layer's input is 32 or 16 channels deep, strided, padded; both have a bias."""
     explained = convfc.explain_model(SAMPLES / f"mnist_cnn.{kind}", layer, sample=2)
+    assert explained.bias is not None
     computed = explained.patches.astype(np.float64) @ explained.filters + explained.bias
     scale = np.abs(explained.output).max()
     np.testing.assert_allclose(explained.output, computed, atol=1e-5 * scale)
