@@ -151,18 +151,25 @@ def loaded(path: Path) -> Any:
     return load(path).model
 
 
-def lowering(site: Site, patches: PatchMethod) -> Lowering | Refusal:
+def lowering(
+    site: Site, patches: PatchMethod = PatchMethod.AUTO, memory: int | None = None
+) -> Lowering | Refusal:
     assert site.convolution is not None
-    return lower(site.convolution, site.sizes, patches, site.methods)
+    return lower(site.convolution, site.sizes, patches, site.methods, site.itemsize, memory)
 
 
-def convert(source: Path, out: Path, patches: PatchMethod = PatchMethod.AUTO) -> list[str]:
+def convert(
+    source: Path,
+    out: Path,
+    patches: PatchMethod = PatchMethod.AUTO,
+    memory: int | None = None,
+) -> list[str]:
     """Convert what can be converted, with AUTO where the method does not fit; the remarks."""
     model = open_keras(source)
     lowerings = {}
     for site in model.sites:
         if site.convolution is not None:
-            made = lowering(site, patches)
+            made = lowering(site, patches, memory)
             if isinstance(made, Refusal):
                 made = lowering(site, PatchMethod.AUTO)
             assert isinstance(made, Lowering), (site.name, made)

@@ -37,10 +37,15 @@ FLOORS = {
     "verification": 4,
     "endtoend": 4,
     "conversion": 4,
+    "plotting": 2,
+    "reproduction": 5,
+    "explanation": 5,
     "tables": 5,
     "documents": 5,
     "arguments": 5,
     "terminal": 5,
+    "options": 6,
+    "lessons": 6,
     "cli": 6,
     "__main__": 6,
     "__init__": 6,
@@ -51,13 +56,14 @@ FORMATS_ROOM = "formats"
 """The door to the two formats: the one room that names them."""
 
 LIBRARIES = {
-    "rich": {"tables", "terminal"},
-    "typer": {"cli"},
+    "rich": {"explanation", "tables", "terminal"},
+    "typer": {"cli", "lessons", "options"},
+    "matplotlib": {"explanation", "plotting", "reproduction"},
     "onnx": {"onnx_model"},
     "onnx_ir": {"onnx_model"},
     "onnxruntime": {"onnx_model"},
-    "keras": {"keras_model"},
-    "tensorflow": {"keras_model"},
+    "keras": {"keras_model", "reproduction"},
+    "tensorflow": {"keras_model", "reproduction"},
     "h5py": {"keras_model"},
     "PIL": {"datafiles", "filling"},
 }
@@ -141,6 +147,7 @@ HEAVY = [
     "onnxruntime",
     "h5py",
     "PIL",
+    "matplotlib",
 ]
 
 
@@ -165,6 +172,8 @@ def loaded(*arguments: str) -> set[str]:
         ["--help"],
         ["--version"],
         ["convert", "--help"],
+        ["experiment", "--help"],
+        ["explain", "--help"],
         ["shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2"],
     ],
 )

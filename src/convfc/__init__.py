@@ -27,21 +27,29 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
+    from convfc.explanation.drawing import draw
+    from convfc.explanation.numbers import Explanation, explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
     from convfc.named import convolution, named_padding, named_transposed_window
     from convfc.planning import Fate, Layer, shapes
     from convfc.provenance import LayerRecord, Provenance
+    from convfc.reproduction.results import Comparison, Experiment, Trained
+    from convfc.reproduction.running import experiment
+    from convfc.reproduction.settings import Settings
     from convfc.transposed import TransposedConvolution, TransposedWindow
     from convfc.verification import Verdict, Verification, verify, verify_folder
 
 __all__ = [
     "AnyConvolution",
+    "Comparison",
     "Conversion",
     "ConvfcError",
     "Convolution",
     "DataError",
+    "Experiment",
+    "Explanation",
     "Fate",
     "FileError",
     "GeometryError",
@@ -55,7 +63,9 @@ __all__ = [
     "Provenance",
     "Refusal",
     "Same",
+    "Settings",
     "Site",
+    "Trained",
     "TransposedConvolution",
     "TransposedWindow",
     "UnsupportedModelError",
@@ -68,6 +78,10 @@ __all__ = [
     "apply",
     "convert",
     "convolution",
+    "draw",
+    "experiment",
+    "explain_convolution",
+    "explain_model",
     "lower",
     "named_padding",
     "named_transposed_window",
@@ -81,12 +95,17 @@ _HOMES = {
     "conversion": ["Conversion", "convert"],
     "differences": ["OutputDifference", "Witness"],
     "errors": [name for name in __all__ if name.endswith("Error")],
+    "explanation.drawing": ["draw"],
+    "explanation.numbers": ["Explanation", "explain_convolution", "explain_model"],
     "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],
     "named": ["convolution", "named_padding", "named_transposed_window"],
     "planning": ["Fate", "Layer", "shapes"],
     "provenance": ["LayerRecord", "Provenance"],
+    "reproduction.results": ["Comparison", "Experiment", "Trained"],
+    "reproduction.running": ["experiment"],
+    "reproduction.settings": ["Settings"],
     "transposed": ["TransposedConvolution", "TransposedWindow"],
     "verification": ["Verdict", "Verification", "verify", "verify_folder"],
 }

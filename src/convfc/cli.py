@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from convfc import terminal
+from convfc import lessons, terminal
+from convfc.options import Debug, Imports, Json, PatchMemory
 
 if TYPE_CHECKING:
     from convfc.geometry import Convolution, Sizes
@@ -39,22 +40,6 @@ class Patches(str, Enum):
     gather = "gather"
     rows = "rows"
     slice = "slice"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Imports = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
-    ),
-]
-PatchMemory = Annotated[
-    Optional[str],
-    typer.Option(
-        metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _version(wanted: bool) -> None:
@@ -301,6 +286,10 @@ def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: boo
         terminal.print_json(documents.lowering_json(lowering, itemsize=4))
     else:
         terminal.console().print(tables.calculator_table(lowering))
+
+
+app.command()(lessons.experiment)
+app.command()(lessons.explain)
 
 
 def main() -> None:

@@ -110,8 +110,7 @@ def load_samples(data: str | Path = "mnist", count: int | None = None) -> Sample
         DataError: the file is missing, damaged or of no known kind, or a folder has no images.
     """
     if data == "mnist":
-        with resources.as_file(resources.files("convfc") / "data" / "mnist.npz") as packed:
-            arrays = read_arrays(packed)
+        arrays = packed_mnist()
         total = len(arrays["x_test"])
         samples = _samples(arrays, count, f"MNIST test images ({total} packed with convfc)")
         return replace(samples, arrays={})  # no model's inputs are meant by their names
@@ -125,6 +124,12 @@ def load_samples(data: str | Path = "mnist", count: int | None = None) -> Sample
     if _magic(path).startswith((_ZIP, _NPY, _GZIP, _IDX)):
         return _samples(read_arrays(path), count, f"samples of {path}")
     return Samples({}, Images([_scaled(read_image(path))], np.asarray), None, f"image {path}")
+
+
+def packed_mnist() -> dict[str, NDArray[Any]]:
+    """The MNIST images and labels that come with convfc: x_train, y_train, x_test, y_test."""
+    with resources.as_file(resources.files("convfc") / "data" / "mnist.npz") as packed:
+        return read_arrays(packed)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -98,3 +98,10 @@ def provenance_of(path: Path) -> Provenance | None:
     from convfc import keras_model
 
     return keras_model.read_provenance(path)
+
+
+def import_keras() -> None:
+    """Import keras, and keep what it and tensorflow say then off the terminal."""
+    from convfc import keras_model
+
+    keras_model.import_keras()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class LayerRecord:
     name: str
     patches: str
     geometry: Mapping[str, Any]
-    block: Sequence[int] = ()
+    block: Sequence[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, name: str, lowering: Lowering) -> LayerRecord:
@@ -54,7 +54,7 @@ class LayerRecord:
         if isinstance(conv, TransposedConvolution):
             geometry["transposed"] = True
             geometry["output_padding"] = [w.output_padding for w in conv.windows]
-        return cls(name, lowering.method.value, geometry, lowering.block)
+        return cls(name, lowering.method.value, geometry, list(lowering.block))
 
 
 @dataclass(frozen=True)

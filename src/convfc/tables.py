@@ -18,6 +18,7 @@ from convfc.transposed import TransposedWindow
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.planning import Layer
+    from convfc.reproduction.results import Experiment
     from convfc.verification import Verification
 
 
@@ -75,6 +76,48 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
             _patch_memory(lowering, layer.site.itemsize),
         )
     return table
+
+
+def experiment_table(found: Experiment) -> Table:
+    """A row per optimizer and network: losses, and distances from the CNN."""
+    from convfc.reproduction.settings import NETWORKS
+
+    settings = found.settings
+    table = _table(f"{settings.epochs} epochs, {settings.filters} filters: distance from the CNN")
+    for name in ("optimizer", "network"):
+        table.add_column(name)
+    for name in ("training loss", "validation loss", "curves", "‖ΔW‖F", "mean ‖ΔY‖F"):
+        table.add_column(name, justify="right")
+    for one in found.comparisons:
+        distances = (one.curve_distance, one.weight_distance, one.output_distance)
+        table.add_row(
+            one.optimizer,
+            NETWORKS[one.network],
+            f"{one.training_loss:.6f}",
+            f"{one.validation_loss:.6f}",
+            *("" if one.network == "cnn" else f"{distance:.2e}" for distance in distances),
+            end_section=one.network == "again",
+        )
+    return table
+
+
+def experiment_lines(found: Experiment) -> list[str]:
+    """What the table's columns mean, what the networks saw, and where the figures are."""
+    folder = found.files[0].parent
+    scale = "; ".join(
+        f"{one.optimizer} ‖W‖F {one.weight_norm:.4g}, mean ‖Y‖F {one.output_norm:.4g}"
+        for one in found.comparisons
+        if one.network == "cnn"
+    )
+    return [
+        "curves: largest |difference| of a training or validation loss at any epoch",
+        "‖ΔW‖F: Frobenius norm of the difference of the first layers' weights",
+        "mean ‖ΔY‖F: the same of the first layers' outputs, mean over the new images",
+        f"the CNN's own, for scale: {scale}",
+        "batches backwards: the CNN again, sums over a batch in reverse: what rounding alone does",
+        f"images: {found.images}",
+        f"wrote {len(found.files)} files into {folder}",
+    ]
 
 
 def calculator_table(lowering: Lowering) -> Table:

@@ -12,7 +12,7 @@ from convfc.keras_model.quiet import importing
 from convfc.keras_model.record import read_provenance
 from convfc.model import Model
 
-__all__ = ["open_keras", "read_provenance"]
+__all__ = ["import_keras", "open_keras", "read_provenance"]
 
 
 def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
@@ -33,6 +33,12 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
 
     _register(imports)
     return KerasModel(path)
+
+
+def import_keras() -> None:
+    """Import keras and its backend without what they say on the terminal."""
+    with importing():
+        importlib.import_module("keras")
 
 
 def _register(modules: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""One layer on one sample, explained: in numbers, on the terminal, as a picture, as a page."""

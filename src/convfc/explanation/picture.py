@@ -1,0 +1,226 @@
+"""An explanation as one picture: a window and a filter followed through y = P F (figures 4, 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from convfc import plotting
+from convfc.explanation.numbers import Array, Explanation, heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROWS, COLUMNS = 200, 256
+"""How much of a matrix is drawn; a row is then still two pixels high."""
+
+# Where things stand: left, bottom, width, height, in parts of the figure.
+_TOP, _HIGH = 0.40, 0.42
+_LOW, _SMALL = 0.055, 0.22
+_INPUT = (0.03, _TOP, 0.24, _HIGH)
+_P = (0.345, _TOP, 0.26, _HIGH)
+_F = (0.665, _TOP, 0.115, _HIGH)
+_Y = (0.85, _TOP, 0.115, _HIGH)
+_WINDOW = (0.075, _LOW, 0.15, _SMALL)
+_FILTER = (0.6475, _LOW, 0.15, _SMALL)
+_OUTPUT = (0.8325, _LOW, 0.15, _SMALL)
+
+_WINDOW_COLOUR, _FILTER_COLOUR, _CELL_COLOUR = plotting.RED, plotting.BLUE, plotting.GREEN
+_GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
+
+
+def draw(explained: Explanation, path: Path) -> Path:
+    """Draw it as .png or .svg, by the name.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+        FileError: the file cannot be written.
+    """
+    plotting.require_matplotlib()
+    import matplotlib
+
+    with matplotlib.rc_context(plotting.STYLE):
+        return plotting.save_figure(picture(explained), path)
+
+
+def picture(explained: Explanation) -> Figure:
+    """The input, P, F and the output, and what becomes of one window and one filter."""
+    from matplotlib.patches import ConnectionPatch
+
+    figure = plotting.new_figure(12, 7.5)
+    figure.set_layout_engine("none")
+    position, number = explained.telling
+    positions, length = explained.patches.shape
+    filters = explained.filters.shape[1]
+    rows = _range(position, positions, ROWS)
+    columns = range(min(length, COLUMNS))
+    shown = _range(number, filters, COLUMNS)
+    bias = "" if explained.bias is None else " + b"
+    figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
+
+    padded = " and zeros around" if any(map(any, explained.pads)) else ""
+    image = _axes(figure, _INPUT, f"input {_by(explained.image.shape)}{padded}")
+    _show_input(image, explained, position)
+    p = _axes(
+        figure, _P, f"patch matrix P, {positions:,}×{length:,}", _part(rows, positions, "rows")
+    )
+    p.imshow(explained.patches[rows.start : rows.stop, : len(columns)], **_GREY, aspect="auto")
+    f = _axes(
+        figure, _F, f"filter matrix F, {length:,}×{filters:,}", _part(shown, filters, "columns")
+    )
+    largest_weight = _largest(explained.filters)
+    _show_signed(f, explained.filters[: len(columns), shown.start : shown.stop], largest_weight)
+    y = _axes(figure, _Y, f"P · F{bias}, {positions:,}×{filters:,}", _part(rows, positions, "rows"))
+    largest = _largest(explained.output)
+    _show_signed(y, explained.output[rows.start : rows.stop, shown.start : shown.stop], largest)
+    p.set_xlabel(_part(columns, length, "columns"), fontsize=10)
+    f.set_xlabel(_part(columns, length, "rows"), fontsize=10)
+    # Away from the dashed line that follows the window's row.
+    middle = _TOP + _HIGH * (0.3 if (position - rows.start) * 2 < len(rows) else 0.7)
+    figure.text((_P[0] + _P[2] + _F[0]) / 2, middle, "·", ha="center", va="center", fontsize=30)
+    figure.text((_F[0] + _F[2] + _Y[0]) / 2, middle, "=", ha="center", va="center", fontsize=24)
+
+    row, column = position - rows.start, number - shown.start
+    _frame(p, -0.5, row - 0.5, len(columns), 1, _WINDOW_COLOUR)
+    _frame(f, column - 0.5, -0.5, 1, len(columns), _FILTER_COLOUR)
+    _frame(y, column - 0.5, row - 0.5, 1, 1, _CELL_COLOUR)
+
+    window = _axes(figure, _WINDOW)
+    window.set_xlabel(f"window {position:,}: {_taps(explained)}", fontsize=11)
+    window.imshow(explained.patch_image(position), **_GREY)
+    kernel = _axes(figure, _FILTER)
+    kernel.set_xlabel(f"filter {number:,}", fontsize=11)
+    _show_signed(kernel, explained.filter_image(number), largest_weight, aspect="equal")
+    output = _axes(figure, _OUTPUT)
+    output.set_xlabel(f"column {number:,}, reshaped: {_by(explained.outputs)}", fontsize=11)
+    _show_signed(output, explained.output_image(number), largest, aspect="equal")
+    figure.text(
+        _P[0] + _P[2] / 2,
+        _LOW + _SMALL / 2,
+        f"row {position:,} of P  ·  column {number:,} of F{bias}\n"
+        f"= {explained.output[position, number]:.5g}",
+        ha="center",
+        va="center",
+        fontsize=14,
+    )
+    place = divmod(position, explained.outputs[1])
+    _frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
+    for axes, colour in ((window, _WINDOW_COLOUR), (kernel, _FILTER_COLOUR)):
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=colour, linewidth=2.5)
+
+    top, left = explained.corner(position)
+    extents = [window_.extent for window_ in explained.convolution.windows]
+    beside = (left + extents[1] - 0.5, top + extents[0] / 2 - 0.5)
+    below = (left + extents[1] / 2 - 0.5, top + extents[0] - 0.5)
+    for start, from_, end, to, colour in (
+        (beside, image, (-0.5, row), p, _WINDOW_COLOUR),
+        (below, image, (0.5, 1.0), window, _WINDOW_COLOUR),
+        ((len(columns) - 0.5, row), p, (column - 0.5, row), y, _WINDOW_COLOUR),
+        ((column, len(columns) - 0.5), f, (0.5, 1.0), kernel, _FILTER_COLOUR),
+        ((column, row + 0.5), y, place[::-1], output, _CELL_COLOUR),
+    ):
+        figure.add_artist(
+            ConnectionPatch(
+                start,
+                end,
+                "data",
+                "axes fraction" if to in (window, kernel) else "data",
+                axesA=from_,
+                axesB=to,
+                color=colour,
+                linewidth=1.4,
+                linestyle=(0, (4, 3)),
+            )
+        )
+    return figure
+
+
+def _title(explained: Explanation) -> str:
+    conv = explained.convolution
+    groups = f", the first of {conv.groups} blocks of channels" if conv.groups > 1 else ""
+    title = explained.title or f"convolution {_by(conv.kernel)}, {conv.filters} filters"
+    return f"{title}{groups}\n{heading(explained)}"
+
+
+def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
+    """The first channel with its padding, all windows faint and one marked."""
+    height, width, channels = explained.image.shape
+    (top, bottom), (left, right) = explained.pads
+    axes.imshow(explained.image[..., 0], **_GREY)
+    axes.set_xlim(-left - 0.7, width + right - 0.3)
+    axes.set_ylim(height + bottom - 0.3, -top - 0.7)
+    axes.set_facecolor("#dddddd")
+    if channels > 1:
+        axes.set_title(f"{axes.get_title()}\nchannel 0 of {channels:,}", fontsize=11)
+    rows, columns = (window.extent for window in explained.convolution.windows)
+    for n in range(len(explained.patches)):
+        y, x = explained.corner(n)
+        _frame(axes, x - 0.5, y - 0.5, columns, rows, plotting.SKY, width=0.5)
+    for y in range(0, rows, explained.convolution.windows[0].dilation):
+        for x in range(0, columns, explained.convolution.windows[1].dilation):
+            corner = explained.corner(position)
+            _frame(axes, corner[1] + x - 0.5, corner[0] + y - 0.5, 1, 1, _WINDOW_COLOUR, width=0.7)
+    y, x = explained.corner(position)
+    _frame(axes, x - 0.5, y - 0.5, columns, rows, _WINDOW_COLOUR)
+
+
+def _largest(values: Array) -> float:
+    return float(np.nanmax(np.abs(values), initial=0)) or 1.0
+
+
+def _show_signed(
+    axes: Axes, values: Array, largest: float, aspect: Literal["auto", "equal"] = "auto"
+) -> None:
+    """Zero is white; both signs have hues that colour-blind people can tell apart."""
+    axes.imshow(values, "PuOr", vmin=-largest, vmax=largest, aspect=aspect, interpolation="nearest")
+
+
+def _axes(
+    figure: Figure, where: tuple[float, float, float, float], title: str = "", remark: str = ""
+) -> Axes:
+    axes = figure.add_axes(where)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=plotting.PALE)
+    axes.set_title(f"{title}\n{remark}" if remark else title, fontsize=11)
+    return axes
+
+
+def _frame(
+    axes: Axes, x: float, y: float, width_: float, height: float, colour: str, width: float = 2.5
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(
+        Rectangle(
+            (x, y), width_, height, fill=False, edgecolor=colour, linewidth=width, clip_on=False
+        )
+    )
+
+
+def _range(around: int, total: int, most: int) -> range:
+    """As many as may be drawn, with one of them in it."""
+    start = max(0, min(around - most // 2, total - most))
+    return range(start, min(start + most, total))
+
+
+def _part(shown: range, total: int, what: str) -> str:
+    if len(shown) == total:
+        return ""
+    return f"{what} {shown.start:,} to {shown.stop - 1:,} of {total:,}"
+
+
+def _taps(explained: Explanation) -> str:
+    conv = explained.convolution
+    dilations = {window.dilation for window in conv.windows} - {1}
+    apart = f", {max(dilations)} apart" if dilations else ""
+    return f"{_by(conv.kernel)} taps{apart}"
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "×".join(map(str, sizes))

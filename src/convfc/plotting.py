@@ -1,0 +1,78 @@
+"""What every drawn figure shares: the library, the colours, the files."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convfc.errors import UsageError
+from convfc.writing import staged
+
+if TYPE_CHECKING:  # who only asks whether it is there need not wait for matplotlib
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+)
+"""Colours of Okabe & Ito (2008), which colour-blind people can tell apart."""
+INK, PALE = "#222222", "#bbbbbb"
+
+DPI = 100
+"""Pixels per inch of a PNG: a figure 12 inches wide has 1200 of them."""
+
+STYLE: Any = {
+    "axes.axisbelow": True,
+    "font.family": "DejaVu Sans",  # it comes with matplotlib, so all machines draw the same
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "convfc",  # else the identifiers in an SVG are random
+}
+"""Settings of matplotlib while a figure is made and saved."""
+
+
+def require_matplotlib() -> None:
+    """See that figures can be drawn, before anything else is done.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "figures need matplotlib, which is not installed: pip install 'convfc[plots]'"
+        )
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    around = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)  # inches
+    return Figure(figsize=(width, height), dpi=DPI, layout=around)
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as .png or .svg, by the name; the same figure gives the same bytes.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    import matplotlib
+
+    undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    with matplotlib.rc_context(STYLE), staged(path) as stage:  # settings count when it is saved
+        figure.savefig(stage, metadata=undated)
+    return path
+
+
+def save_both(figure: Figure, stem: Path) -> Sequence[Path]:
+    """Write a figure as .png and as .svg; see `save_figure`."""
+    return [save_figure(figure, stem.with_suffix(suffix)) for suffix in (".png", ".svg")]
