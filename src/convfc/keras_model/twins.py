@@ -92,7 +92,7 @@ class KerasTwin:
         y = self.original(x, parameters)
         values = [value for part in parts(self._linear_layer) for value in part.weights]
         for weight, value in zip(self._linear_made.weights, values, strict=True):
-            weight.assign(value.reshape(weight.shape))
+            weight.assign(keras.ops.reshape(value, weight.shape))
         return y, self._call(self._linear_made, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
