@@ -142,21 +142,29 @@ def test_a_module_with_the_classes_is_imported(
     (tmp_path / f"{module}.py").write_text(OWN.format(package=module))
     monkeypatch.syspath_prepend(str(tmp_path))
     twice = __import__(module).Twice()
-    path = save(_model(layers.Conv2D(1, 2), twice), tmp_path / "a.h5")
+    save(_model(layers.Conv2D(1, 2), twice), tmp_path / "a.h5")
+    script = """
+import sys
+from convfc.cli import main
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "convfc", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
-        )
-
-    refused = run("shapes", str(path))
-    assert (refused.returncode, "--import MODULE" in refused.stderr) == (2, True)
-    done = run("convert", str(path), "--verify", "--import", module)
-    assert (done.returncode, done.stderr) == (0, "")
+for arguments in (["shapes", "a.h5"], ["convert", "a.h5", "--verify", "--import", "own_layers"]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as end:
+        print("exit code", end.code, flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+    )
+    codes = [line for line in done.stdout.splitlines() if line.startswith("exit code")]
+    assert codes == ["exit code 2", "exit code 0"]
+    assert len(done.stderr.splitlines()) == 2
+    assert "--import MODULE" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from keras import layers
-from numpy.typing import NDArray
 
 from convfc.geometry import AnyConvolution
 from convfc.named import convolution, named_transposed_window
@@ -46,11 +45,15 @@ class Part:
         return not isinstance(self.convolution, TransposedConvolution)
 
     @property
-    def weights(self) -> list[NDArray[Any]]:
-        """Kernel and bias, if any, as the product takes them: those of the inner convolution."""
-        kernel = np.asarray(self.kernel)
+    def weights(self) -> list[Any]:
+        """Kernel and bias, if any, as the product takes them: those of the inner convolution.
+
+        A kernel that keeps its layout is the variable itself: tensorflow copies none that is
+        assigned in another shape until one of the two changes.
+        """
+        kernel = self.kernel
         if not self.keeps_layout:
-            kernel = self.convolution.inner_kernel(np.swapaxes(kernel, -1, -2))
+            kernel = self.convolution.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
         if self.bias is None:
             return [kernel]
         return [kernel, self.convolution.inner_bias(np.asarray(self.bias))]

@@ -80,7 +80,7 @@ def replacement(
     made = keras.Model(inputs, x, name=layer.name)
     values = [value for part, _ in chain for value in part.weights]
     for value, weight in zip(values, made.weights, strict=True):
-        weight.assign(value.reshape(weight.shape))
+        weight.assign(keras.ops.reshape(value, weight.shape))
     made.trainable = layer.trainable
     return made, remarks
 

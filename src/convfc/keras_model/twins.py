@@ -129,7 +129,7 @@ class KerasTwin:
         """Give the converted layer the numbers that the original's has now."""
         values = [value for part in parts(self._linear_layer) for value in part.weights]
         for weight, value in zip(self._linear_made.weights, values, strict=True):
-            weight.assign(value.reshape(weight.shape))
+            weight.assign(keras.ops.reshape(value, weight.shape))
 
     @cached_property
     def _linear_layer(self) -> Layer:
