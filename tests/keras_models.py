@@ -191,7 +191,8 @@ feed = numpy.load(folder / "feed.npz")
 found = {}
 for path in map(pathlib.Path, sys.argv[2:]):
     model = keras.saving.load_model(path)
-    run = tensorflow.function(lambda *xs: model(list(xs), training=False))
+    # Autograph would read the source of Keras's layers again and again, for nothing.
+    run = tensorflow.function(lambda *xs: model(list(xs), training=False), autograph=False)
     xs = [tensorflow.constant(feed[x.name]) for x in model.inputs]
     graph = run.get_concrete_function(*xs).graph.as_graph_def()
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]

@@ -66,8 +66,9 @@ def without_figures(text: str) -> str:
         cells = [cell.strip() for cell in line.split("│")]
         if cells[3:4] == ["bit for bit"]:
             cells[6] = "#"
-        elif len(cells) == 9:
+        elif len(cells) == 11:
             cells[3:7] = "#" * 4
+            cells[8:10] = "#" * 2
         if line[:1] not in "┏┡└":
             lines.append(" | ".join(cells).strip())
     return re.sub(r"(difference) .*", r"\1 #", "\n".join(lines) + "\n")

@@ -61,7 +61,7 @@ def test_npz_images_and_labels(tmp_path: Path, key: str) -> None:
     arrays: dict[str, Any] = {key: DIGITS, "y": LABELS}
     np.savez(tmp_path / "a.npz", **arrays)
     samples = load_samples(tmp_path / "a.npz")
-    np.testing.assert_allclose(np.stack(samples.images), DIGITS / np.float32(255))
+    np.testing.assert_allclose(np.stack([*samples.images]), DIGITS / np.float32(255))
     assert samples.labels is not None
     assert samples.labels.tolist() == LABELS.tolist()
     assert set(samples.arrays) == {key, "y"}
@@ -88,7 +88,7 @@ def test_labels_are_kept_if_they_are_one_integer_per_image(
 def test_npz_without_a_telling_name_has_arrays_but_no_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", first=DIGITS, second=DIGITS)
     samples = load_samples(tmp_path / "a.npz")
-    assert samples.images == ()
+    assert len(samples.images) == 0
     assert set(samples.arrays) == {"first", "second"}
 
 
@@ -100,7 +100,7 @@ def test_bytes_are_scaled_and_other_values_taken_as_they_are(
 ) -> None:
     np.save(tmp_path / "a.npy", DIGITS.astype(dtype))
     samples = load_samples(tmp_path / "a.npy")
-    np.testing.assert_allclose(np.stack(samples.images), DIGITS / scale, rtol=1e-6)
+    np.testing.assert_allclose(np.stack([*samples.images]), DIGITS / scale, rtol=1e-6)
     assert samples.images[0].dtype == ("float64" if dtype == "float64" else "float32")
 
 
@@ -217,7 +217,7 @@ def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:
 def test_pickles_are_refused(tmp_path: Path, save: Callable[..., None]) -> None:
     with (tmp_path / "a").open("wb") as file:
         save(file, np.array([{"a": 1}], object))
-    with pytest.raises(DataError, match="Object arrays cannot be loaded"):
+    with pytest.raises(DataError, match=r"Object arrays cannot be loaded|Python objects"):
         load_samples(tmp_path / "a")
 
 
@@ -230,7 +230,7 @@ def test_a_missing_file_an_empty_folder_and_a_bad_image_in_a_folder(tmp_path: Pa
         load_samples(tmp_path)
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"bad\.png: the file is empty"):
-        load_samples(tmp_path)
+        load_samples(tmp_path).images[0]
 
 
 def test_a_folder_where_an_array_file_is_meant(tmp_path: Path) -> None:

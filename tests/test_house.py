@@ -35,6 +35,7 @@ FLOORS = {
     "planning": 4,
     "proof": 4,
     "verification": 4,
+    "endtoend": 4,
     "conversion": 4,
     "tables": 5,
     "documents": 5,

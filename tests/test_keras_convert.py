@@ -29,17 +29,6 @@ from tests.keras_models import (
 FILES = [(".h5", PatchMethod.AUTO), (".keras", PatchMethod.AUTO), (".keras", PatchMethod.SLICE)]
 
 
-RUN_TIME = {
-    "unknown_grouped",
-    "unknown_depthwise",
-    "unknown3d",
-    "unknown_separable",
-    "unknown_transposed",
-    "unknown_transposed3d",
-}
-"""Branches that need arithmetic with several unknown sizes, which only .keras holds."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     folder: Path
@@ -50,10 +39,8 @@ class Outcome:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("many")
-    every = branches()
-    stock = {name: branch for name, branch in every.items() if name not in RUN_TIME}
-    models = {".h5": many(stock), ".keras": many(every)}
-    sources = {suffix: save(models[suffix], folder / f"many{suffix}") for suffix in FORMATS}
+    model = many(branches())
+    sources = {suffix: save(model, folder / f"many{suffix}") for suffix in FORMATS}
     original = open_keras(sources[".keras"])
     feed = integer_feed(original)
     files = []
@@ -70,7 +57,7 @@ def test_equal_in_every_bit_and_without_convolution(
     name = f"{method.value}{suffix}"
     assert outcome.found[name]["convolutions"] == []
     outputs = np.load(outcome.folder / f"{name}.npz")
-    assert set(outcome.expected) - set(outputs) == (RUN_TIME if suffix == ".h5" else set())
+    assert set(outcome.expected) == set(outputs)
     unequal = {
         branch
         for branch, output in outputs.items()
@@ -113,7 +100,8 @@ def test_no_gather_for_an_index_that_would_bloat_the_file(tmp_path: Path) -> Non
     assert made.method is PatchMethod.SLICE
 
 
-def test_same_padding_of_unknown_sizes_is_found_at_run_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_same_padding_of_unknown_sizes_is_found_at_run_time(tmp_path: Path, suffix: str) -> None:
     import keras
     from keras import layers
 
@@ -124,8 +112,8 @@ def test_same_padding_of_unknown_sizes_is_found_at_run_time(tmp_path: Path) -> N
     up = layers.Conv2DTranspose(2, (3, 2), strides=(2, 3), padding="same")(image)
     model = keras.Model(image, [y, deep, point, up])
     integer_weights(model)
-    original = open_keras(save(model, tmp_path / "a.keras"))
-    out = tmp_path / "b.keras"
+    original = open_keras(save(model, tmp_path / f"a{suffix}"))
+    out = tmp_path / f"b{suffix}"
     assert convert(original.path, out) == []
     new = open_keras(out)
     assert new.sites == []
@@ -155,17 +143,6 @@ def test_unknown_sizes_as_long_as_a_known_one(tmp_path: Path) -> None:
         feed = {port.name: np.random.default_rng(7).integers(-2, 3, (1, 4, 7, width, 2))}
         got, expected = new.run(feed)[output.name], original.run(feed)[output.name]
         np.testing.assert_array_equal(got, expected)
-
-
-def test_arithmetic_with_unknown_sizes_is_left_in_hdf5(tmp_path: Path) -> None:
-    from keras import layers
-
-    chosen = {name: branch for name, branch in branches().items() if name in RUN_TIME}
-    same = layers.Conv2D(3, 4, strides=3, padding="same")
-    model = many({**chosen, "unknown_same": ((None, None, 2), same)})
-    sites = open_keras(save(model, tmp_path / "a.h5")).sites
-    assert len(sites) == len(RUN_TIME) + 1
-    assert all("save as .keras" in str(site.reason) for site in sites)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

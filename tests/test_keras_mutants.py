@@ -76,6 +76,9 @@ def setting_edits(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """A copy of a configuration for each of its settings, with that one changed."""
     if isinstance(config, dict):
         for key, value in config.items():
+            if key == "dtype" and isinstance(value, dict):
+                narrow = {**value["config"], "name": "float16"}
+                yield f"{where}/{key} float16", {**config, key: {**value, "config": narrow}}
             if key not in NOT_SETTINGS:
                 for name, edited in setting_edits(value, f"{where}/{key}"):
                     yield name, {**config, key: edited}
@@ -174,3 +177,67 @@ def test_no_mutant_passes(tmp_path: Path, suffix: str) -> None:
     wrong, alive = survivors(tmp_path, suffix, every=1)
     assert wrong > 70
     assert alive == []
+
+
+def branches(path: Path) -> Path:
+    """Two convolutions side by side, of the same shapes."""
+    keras.utils.set_random_seed(6)
+    image = keras.Input((5, 6, 2), name="image")
+    shared = layers.BatchNormalization(name="norm")(image)
+    left, right = (layers.Conv2D(2, 3, name=name)(shared) for name in ("left", "right"))
+    gap = layers.Subtract(name="gap")([left, right])
+    out = layers.LeakyReLU(name="out")(layers.Dropout(0.5, seed=1, name="drop")(gap))
+    model = keras.Model(image, [out, layers.Permute((2, 1, 3), name="turned")(right)])
+    with overheard():
+        model.save(path)
+    return path
+
+
+def branch_edits() -> Iterator[tuple[str, Any]]:
+    """Changes of the configuration in place, each a function of the layers by their names."""
+
+    def reads(layer: str, old: str, new: str) -> Any:
+        def change(found: dict[str, Any]) -> None:
+            text = json.dumps(found[layer]["inbound_nodes"])
+            found[layer]["inbound_nodes"] = json.loads(text.replace(f'"{old}"', f'"{new}"'))
+
+        return change
+
+    def setting(layer: str, key: str, value: Any) -> Any:
+        return lambda found: found[layer]["config"].update({key: value})
+
+    yield "a layer that reads around another", reads("right", "norm", "image")
+    yield "a layer twice, the other never", reads("gap", "right", "left")
+    yield "an output of the other", reads("turned", "right", "left")
+    yield "an axis order", setting("turned", "dims", [1, 2, 3])
+    yield "an epsilon", setting("norm", "epsilon", 0.002)
+    yield "a slope", setting("out", "negative_slope", 0.31)
+    yield "a dropout rate", setting("drop", "rate", 0.25)
+    yield "a seed", setting("drop", "seed", 2)
+    yield "what is trained", setting("norm", "trainable", False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a layer that reads around another", "a layer twice, the other never", "a slope"],
+        pytest.param([name for name, _ in branch_edits()], marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_outside_and_how_it_is_connected(tmp_path: Path, names: list[str]) -> None:
+    path = branches(tmp_path / "net.keras")
+    out = convfc.convert(path).out
+    assert convfc.verify(path, out, samples=2).equivalent
+    with zipfile.ZipFile(out) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name, change in branch_edits():
+        if name not in names:
+            continue
+        config = json.loads(members["config.json"])
+        change({layer["config"]["name"]: layer for layer in config["config"]["layers"]})
+        with zipfile.ZipFile(out, "w") as archive:
+            for member, content in members.items():
+                new = json.dumps(config).encode() if member == "config.json" else content
+                archive.writestr(member, new)
+        verdict = convfc.verify(path, out, samples=2).verdict
+        assert verdict is Verdict.NOT_EQUIVALENT, name

@@ -64,15 +64,15 @@ def drawn(rng: np.random.Generator) -> Branch:
     name = f"Conv{rank}DTranspose" if kind == "ConvTranspose" else f"{kind}{rank}D"
     # Longer than any window, and than the filters: see the remark on biases in `replacement`.
     sizes: list[int | None] = [int(size) for size in rng.integers(10, 14, rank)]
-    if rng.integers(4) == 0:
-        sizes = [one_of(size, None) for size in sizes]
+    if rng.integers(3) == 0:
+        sizes = [one_of(size, None, None) for size in sizes]
     channels = groups * int(rng.integers(1, 4))
     shape = (channels, *sizes) if first else (*sizes, channels)
     return shape, getattr(layers, name)(**config)
 
 
-def check(folder: Path, count: int, seed: int) -> float:
-    """Convert models of drawn layers; returns the share of layers that are left in .h5."""
+def check(folder: Path, count: int, seed: int) -> None:
+    """Convert models of drawn layers in both formats, and compare every bit."""
     rng = np.random.default_rng(seed)
     chosen = {f"layer{place}": drawn(rng) for place in range(count)}
     source = {suffix: save(many(chosen), folder / f"a{suffix}") for suffix in FORMATS}
@@ -87,9 +87,7 @@ def check(folder: Path, count: int, seed: int) -> float:
     for file in files:
         convert(source[file.suffix], file)
     found = read_without_convfc(folder, files, feed)
-    assert found["b.keras"]["convolutions"] == []
-    left = {site.name for site in open_keras(source[".h5"]).sites if site.reason}
-    assert {site.name for site in open_keras(files[0]).sites} == left
+    assert [found[file.name]["convolutions"] for file in files] == [[], []]
     for file in files:
         outputs = np.load(f"{file}.npz")
         unequal = {
@@ -98,11 +96,10 @@ def check(folder: Path, count: int, seed: int) -> float:
             if not np.array_equal(outputs[name], expected[name])
         }
         assert unequal == {}, file.suffix
-    return len(left) / count
 
 
 def test_random_layers(tmp_path: Path) -> None:
-    assert check(tmp_path, 8, seed=0) < 0.5
+    check(tmp_path, 8, seed=0)
 
 
 @pytest.mark.slow

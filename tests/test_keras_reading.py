@@ -118,6 +118,12 @@ def test_unknown_registered_classes_are_named(tmp_path: Path) -> None:
     _refusal(path, UnsupportedModelError, "'FancyConv'", "--import MODULE")
 
 
+def test_operations_in_hdf5_are_named(tmp_path: Path) -> None:
+    inputs = keras.Input((6, 2))
+    path = save(keras.Model(inputs, keras.ops.sort(inputs)), tmp_path / "a.h5")
+    _refusal(path, UnsupportedModelError, "the operation 'Sort'", "save it again as .keras")
+
+
 OWN = """
 import keras
 

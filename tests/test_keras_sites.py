@@ -11,7 +11,6 @@ import pytest
 from keras import layers
 
 from convfc.keras_model import open_keras
-from convfc.keras_model.quiet import overheard
 from convfc.model import Port, Site
 from tests.keras_models import convert, save
 
@@ -103,17 +102,6 @@ def test_a_layer_that_is_also_called_where_nobody_sees_it_is_left(tmp_path: Path
     model = keras.Model(image, [conv(image), layers.SpectralNormalization(conv)(image)])
     (site,) = _sites(tmp_path, model)
     assert "inside a SpectralNormalization" in str(site.reason)
-
-
-def test_masks_cannot_go_into_hdf5(tmp_path: Path) -> None:
-    with overheard():  # Keras warns that a convolution ends the mask
-        model = keras.Sequential(
-            [keras.Input((9,)), layers.Embedding(5, 2, mask_zero=True), layers.Conv1D(2, 2)]
-        )
-    (site,) = _sites(tmp_path, model, ".h5")
-    assert "masks" in str(site.reason)
-    (site,) = _sites(tmp_path, model, ".keras")
-    assert site.reason is None
 
 
 def test_order_names_and_geometry(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
+from convfc.errors import FileError
+from convfc.formats import open_model
 from convfc.keras_model import open_keras
 from convfc.keras_model.quiet import overheard
 from tests.keras_models import FORMATS, convert, loaded, save, stock
@@ -19,9 +21,9 @@ X = RNG.random((12, 8, 7, 2), dtype=np.float32)
 Y = RNG.integers(0, 3, 12)
 
 
-def _trained(optimizer: Any) -> Any:
+def _net() -> Any:
     keras.utils.set_random_seed(5)
-    model = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((8, 7, 2)),
             layers.Conv2D(4, 3, strides=(2, 1), padding="same", activation="relu"),
@@ -31,6 +33,10 @@ def _trained(optimizer: Any) -> Any:
             layers.Dense(3, activation="softmax"),
         ]
     )
+
+
+def _trained(optimizer: Any) -> Any:
+    model = _net()
     model.compile(
         optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False
     )
@@ -89,25 +95,49 @@ def test_phases_that_train_apart_are_a_remark(tmp_path: Path) -> None:
     assert "starts afresh" in state
 
 
+def _nodes(exported: Any) -> set[str]:
+    """What a SavedModel's graph holds."""
+    graph = exported.signatures["serving_default"].graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return {node.op for node in nodes}
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_exported_model_holds_no_convolution(tmp_path: Path, suffix: str) -> None:
+    """Nor can convfc read it; it says what to do with it."""
     import tensorflow as tf
 
-    source = save(_trained(keras.optimizers.Adam(0.02)), tmp_path / f"a{suffix}")
-    out = tmp_path / f"b{suffix}"
+    model = _net()
+    source, out = save(model, tmp_path / f"a{suffix}"), tmp_path / f"b{suffix}"
     convert(source, out)
     kinds = []
     for path in (source, out):
         with overheard():
-            folder = str(path.with_suffix(".saved"))
+            folder = path.with_suffix(".saved")
             stock(path).export(folder, verbose=False)
             exported = tf.saved_model.load(folder)
-        graph = exported.signatures["serving_default"].graph.as_graph_def()
-        nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-        kinds.append({node.op for node in nodes if "Conv" in node.op or "Patches" in node.op})
-        served = exported.serve(tf.constant(X)).numpy()
-        np.testing.assert_allclose(served, stock(source)(X), rtol=1e-5)
+        kinds.append({kind for kind in _nodes(exported) if "Conv" in kind or "Patches" in kind})
+        np.testing.assert_allclose(exported.serve(tf.constant(X)), model(X), rtol=1e-5)
+        with pytest.raises(FileError, match=r"SavedModel; save the Keras model as \.keras"):
+            open_model(folder)
     assert kinds == [{"Conv2D", "DepthwiseConv2dNative"}, set()]
+
+
+def test_nor_does_one_exported_to_onnx(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx", reason="Keras exports to ONNX with tf2onnx")
+    model = _net()
+    source, out = save(model, tmp_path / "a.h5"), tmp_path / "b.h5"
+    convert(source, out)
+    file = tmp_path / "b.onnx"
+    with overheard():
+        new = stock(out)
+        new(X)  # Keras exports no model that was never called
+        new.export(file, format="onnx", verbose=False)
+    assert not {node.op_type for node in onnx.load(file).graph.node if "Conv" in node.op_type}
+    exported = open_model(file)
+    (output,) = exported.run({exported.inputs[0].name: X}).values()
+    np.testing.assert_allclose(output, model(X), rtol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

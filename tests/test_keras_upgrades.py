@@ -256,13 +256,68 @@ def test_replace_operations(operation: Any, kind: str, config: dict[str, Any]) -
         _node("Maximum", 1.0),
         _node("Einsum"),
         _function("math.truediv", "_CONSTANT_VALUE", -1, 2.0, {"y": ["x", 0, 0]}),
-        layer("SlicingOpLambda", ["x", 0, 0, {}], name="op", function="getitem", **KEPT),
+        layer("SlicingOpLambda", ["x", 0, 0, {}], name="op", function="boolean_mask", **KEPT),
     ],
 )
 def test_operations_without_a_stock_layer_stay(operation: Any) -> None:
     graph = functional(operation, inputs=[], outputs=[])
     assert not operations.replace_operations(graph)
+    assert not operations.replace_slices(graph)
     assert [name for name, _ in operations.left_over(graph)] == ["op"]
+
+
+def _slice(start: int | None, stop: int | None, step: int | None = None) -> dict[str, Any]:
+    return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
+
+
+REST = {"class_name": "__ellipsis__", "config": {}}
+WHOLE = {"start": None, "stop": None, "step": None}
+BITS = {"end": 1, "ellipsis": 2, "new_axis": 4, "shrink_axis": 8, "begin": 16}
+
+
+def _strided(*numbers: list[int], **bits: int) -> dict[str, Any]:
+    made = _node("StridedSlice", *numbers)
+    masks = {f"{name}_mask": {"i": str(value)} for name, value in bits.items()}
+    made["config"]["node_def"]["attr"] = {"Index": {"type": "DT_INT32"}, **masks}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [
+        (
+            _function(
+                "__operators__.getitem",
+                "x", 0, 0, {"slice_spec": [WHOLE, {**WHOLE, "stop": -2}, 3, None]},
+            ),
+            [_slice(None, None), _slice(None, -2), 3, None],
+        ),
+        (
+            _strided([1, 0, 0, 4, 9], [9, 0, 0, 0, 7], [1, 1, 1, 1, 2], **BITS),
+            [_slice(1, None, 1), REST, None, 4, _slice(None, 7, 2)],
+        ),
+    ],
+)  # fmt: skip
+def test_replace_slices(operation: Any, key: list[Any]) -> None:
+    if operation["class_name"] == "TFOpLambda":
+        operation["class_name"] = "SlicingOpLambda"
+    graph = functional(
+        layer("InputLayer", name="x"), operation, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]]
+    )
+    made = changed(operations.replace_slices, graph)["config"]["layers"][1]
+    assert made["class_name"] == "GetItem"
+    (tensor, given) = made["inbound_nodes"][0]["args"]
+    assert tensor["config"]["keras_history"] == ["x", 0, 0]
+    assert given == key
+
+
+def test_an_index_that_is_a_tensor_stays() -> None:
+    by_tensor = layer(
+        "SlicingOpLambda",
+        ["x", 0, 0, {"slice_spec": [WHOLE, ["y", 0, 0]]}],
+        name="op", function="__operators__.getitem", **KEPT,
+    )  # fmt: skip
+    assert not operations.replace_slices(functional(by_tensor, inputs=[], outputs=[]))
 
 
 def test_optimizer_arguments() -> None:
@@ -352,7 +407,17 @@ def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) ->
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["mobile_2.8.0.h5", "nested_2.13.1.keras", "nested_2.4.0.h5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobile_2.8.0.h5",
+        "nested_2.13.1.keras",
+        "nested_2.4.0.h5",
+        "masked_2.4.0.h5",
+        "slices_2.4.0.h5",
+        "slices_2.15.0.keras",
+    ],
+)
 def test_an_old_file_becomes_one_of_today(folder: Path, tmp_path: Path, name: str) -> None:
     original = open_keras(folder / name)
     arrays = np.load((folder / name).with_suffix(".npz"))

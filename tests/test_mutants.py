@@ -27,7 +27,8 @@ CONVS = {
 
 
 def network(path: Path, conv: Convolution) -> Path:
-    """Relu, a convolution with real weights, an Add with a constant, another convolution."""
+    """Relu, a convolution with real weights, an Add with a constant, another convolution; on the
+    way, BatchNormalization and Softmax, whose settings matter."""
     random = np.random.default_rng(7)
     weights = {
         "W": random.normal(size=kernel_shape(conv)).astype(np.float32),
@@ -40,10 +41,51 @@ def network(path: Path, conv: Convolution) -> Path:
         helper.make_node("Conv", ["r", "W", "B"], ["c"], name="conv", **attributes(conv)),
         helper.make_node("Add", ["c", "C"], ["a"], name="shift"),
         helper.make_node("Clip", ["a", "low", "high"], ["l"], name="clip"),
-        helper.make_node("Conv", ["l", "V"], ["y"], name="last"),
+        helper.make_node("Conv", ["l", "V"], ["v"], name="last"),
+        helper.make_node("BatchNormalization", ["v", *"gbms"], ["n"], name="norm", epsilon=0.1),
+        helper.make_node("Softmax", ["n"], ["y"], name="scores", axis=2),
     ]
+    weights |= {name: abs(random.normal(size=2)).astype(np.float32) for name in "gbms"}
     weights |= {"low": np.array(-9, np.float32), "high": np.array(9, np.float32)}
     return save(path, nodes, {"x": ["n", conv.channels, 9, 10]}, ["y"], weights)
+
+
+VALUES = ("x", "r", "c", "a", "l")
+"""What the network above computes on its way: one may be read in the place of another."""
+
+
+def file_mutations() -> Iterator[tuple[str, Mutation]]:
+    """Change what stands around the nodes, or two layers at once."""
+
+    def opset(mutant: onnx.ModelProto) -> None:
+        mutant.opset_import[0].version -= 5  # Softmax flattens, then
+
+    def types(mutant: onnx.ModelProto) -> None:
+        mutant.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+
+    def input_named_otherwise(mutant: onnx.ModelProto) -> None:
+        mutant.graph.input[0].name = "z"
+        mutant.graph.node[0].input[0] = "z"
+
+    def negated_twice(mutant: onnx.ModelProto) -> None:
+        for tensor in mutant.graph.initializer:
+            if tensor.name.endswith("filter_matrix"):
+                array = -numpy_helper.to_array(tensor)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+    def noise(mutant: onnx.ModelProto) -> None:
+        node = next(n for n in mutant.graph.node if n.name == "shift")
+        mutant.graph.node.append(helper.make_node("RandomNormalLike", [node.output[0]], ["n"]))
+
+    def half(mutant: onnx.ModelProto) -> None:
+        i = next(i for i, n in enumerate(mutant.graph.node) if n.op_type == "MatMul")
+        given = mutant.graph.node[i].input[0]
+        mutant.graph.node[i].input[0] = "wide"
+        for start, end, to in (("half", "wide", 1), (given, "half", 10)):
+            mutant.graph.node.insert(i, helper.make_node("Cast", [start], [end], to=to))
+
+    for change in (opset, types, input_named_otherwise, negated_twice, noise, half):
+        yield change.__name__, change
 
 
 def number_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
@@ -87,12 +129,28 @@ def node_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
                     ints[-1], ints[-2] = ints[-2], ints[-1]
 
                 yield f"{node.name}: {attribute.name} swapped", swap
+            if attribute.type == onnx.AttributeProto.FLOAT:
+
+                def ulp(mutant: onnx.ModelProto, i: int = index, n: int = number) -> None:
+                    value = mutant.graph.node[i].attribute[n]
+                    value.f = float(np.nextafter(np.float32(value.f), np.float32(1)))
+
+                yield f"{node.name}: {attribute.name} by an ulp", ulp
             if attribute.type == onnx.AttributeProto.INT:
 
                 def step(mutant: onnx.ModelProto, i: int = index, n: int = number) -> None:
                     mutant.graph.node[i].attribute[n].i += 1
 
                 yield f"{node.name}: {attribute.name} + 1", step
+        for place, name in enumerate(node.input):
+            for other in set(VALUES) - {name} if name in VALUES else ():
+
+                def rewire(
+                    mutant: onnx.ModelProto, i: int = index, p: int = place, to: str = other
+                ) -> None:
+                    mutant.graph.node[i].input[p] = to
+
+                yield f"{node.name} reads {other}", rewire
         if node.op_type in ("Relu", "Add", "Clip", "Pad", "Transpose"):
 
             def drop(mutant: onnx.ModelProto, i: int = index) -> None:
@@ -125,7 +183,11 @@ def node_mutations(model: onnx.ModelProto) -> Iterator[tuple[str, Mutation]]:
 
 def mutants(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
     """Every wrong model, with what is wrong about it."""
-    for name, mutate in (*number_mutations(model), *node_mutations(model)):
+    for name, mutate in (
+        *file_mutations(),
+        *number_mutations(model),
+        *node_mutations(model),
+    ):
         mutant = copy.deepcopy(model)
         mutate(mutant)
         if mutant.SerializeToString() != model.SerializeToString():

@@ -39,6 +39,9 @@ class NumpyTwin:
     dtype: str = "float32"
     problem: str | None = None
     error: float = 0.0
+    unsteady: tuple[str, ...] = ()
+    """Sides whose runtime is not exact on integers: it errs by a thousandth, here and there."""
+    rounds_to_integers = False
 
     @property
     def site(self) -> Site:
@@ -55,27 +58,47 @@ class NumpyTwin:
     smallest_shape = (1, 4, 7, 3)
 
     @property
-    def parameters(self) -> Mapping[str, Array | None]:
+    def parameters(self) -> dict[str, Array]:
         kernel = np.random.default_rng(1).normal(size=CONV.kernel_shape)
         return {"kernel": kernel.astype(self.dtype), "bias": np.ones(4, self.dtype)}
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         return {"kernel": CONV.kernel_shape, "bias": (4,)}[name]
 
+    def parameter_dtype(self, name: str) -> str:
+        return {"kernel": self.dtype, "bias": self.dtype}[name]
+
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         given = {**self.parameters, **parameters}
         assert given["kernel"] is not None
-        return convolve(x, given["kernel"], given["bias"], CONV)
+        y = convolve(x, given["kernel"], given["bias"], CONV)
+        return self.disturbed(y, "original")
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        y = self.converted(x, parameters)
+        if not parameters:
+            y = y * self.dtype_of(1 + self.error)
+        return self.original(x, parameters), self.disturbed(y, "converted")
+
+    def converted(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         given = {**self.parameters, **parameters}
         lowering = lower(self.lowered, SIZES)
         assert isinstance(lowering, Lowering)
         assert given["kernel"] is not None
-        y = apply(NumpyOps(given["kernel"], given["bias"]), x, lowering)
-        if not parameters:
-            y = y * self.dtype_of(1 + self.error)
-        return self.original(x, parameters), y
+        return apply(NumpyOps(given["kernel"], given["bias"]), x, lowering)
+
+    def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        given = {**self.parameters, **parameters}
+        given = {name: value.astype(np.float64) for name, value in given.items()}
+        wide = x.astype(np.float64)
+        calm = replace(self, unsteady=())
+        return calm.original(wide, given), calm.converted(wide, given)
+
+    def disturbed(self, y: Array, side: str) -> Array:
+        if side not in self.unsteady:
+            return y
+        places = np.arange(y.size).reshape(y.shape) % 3 == ("original", "converted").index(side)
+        return np.where(places, y * self.dtype_of(1.001), y)
 
     def dtype_of(self, number: float) -> Any:
         return np.dtype(self.dtype).type(number)
@@ -117,6 +140,42 @@ def test_an_error_beyond_rounding_and_one_within() -> None:
         assert (proof.reason is None) == fine
         assert proof.share is not None
         assert (proof.share <= 1) == fine
+
+
+@pytest.mark.parametrize("unsteady", [("original",), ("converted",), ("original", "converted")])
+def test_a_runtime_that_is_not_exact_on_integers(unsteady: tuple[str, ...]) -> None:
+    twin = NumpyTwin(unsteady=unsteady)
+    for quick in (False, True):
+        proof = prove(twin, ACTIVATIONS, np.random.default_rng(0), quick=quick)
+        assert proof.reason is None
+        assert proof.inexact == unsteady
+        assert proof.chance is not None
+        if len(unsteady) == 2:
+            assert proof.share is None
+        else:
+            assert proof.share is not None
+            assert proof.share < 1
+
+
+@pytest.mark.parametrize("unsteady", [("original",), ("converted",), ("original", "converted")])
+def test_a_wrong_layer_is_caught_in_such_a_runtime(unsteady: tuple[str, ...]) -> None:
+    wrong = replace(CONV, windows=(CONV.windows[0], Window(3, 2, 1, (1, 1))))
+    for quick in (False, True):
+        proof = prove(
+            NumpyTwin(wrong, unsteady=unsteady), ACTIVATIONS, np.random.default_rng(0), quick=quick
+        )
+        assert proof.reason is not None
+        assert proof.witness is not None
+        # Integers differ by integers, not by what the runtime adds.
+        assert quick or (proof.witness.original - proof.witness.converted) % 1 == 0
+
+
+def test_activations_that_cannot_be_seen_are_random() -> None:
+    proof = prove(NumpyTwin(), None, np.random.default_rng(0))
+    assert proof.on_random
+    assert proof.share is not None
+    assert 0 < proof.share < 1
+    assert not prove(NumpyTwin(), ACTIVATIONS, np.random.default_rng(0)).on_random
 
 
 def test_a_problem_ends_it() -> None:

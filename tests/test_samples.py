@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MNIST = np.stack(load_samples(count=100).images)
+MNIST = np.stack([*load_samples(count=100).images])
 RAMP = np.arange(4 * 6 * 6, dtype=np.float32).reshape(4, 6, 6)
 
 
@@ -27,6 +28,11 @@ def port(
 
 def feed(*ports: Port, **options: Any) -> Feeds:
     return make_feeds(ports, **options)
+
+
+def whole(feeds: Feeds) -> dict[str, NDArray[Any]]:
+    """All samples at once."""
+    return feeds.take(range(feeds.rows))
 
 
 def shapes_of(feeds: Feeds) -> list[dict[str, tuple[int, ...]]]:
@@ -67,7 +73,7 @@ def save(path: Path, **arrays: NDArray[Any]) -> Path:
 )
 def test_float_inputs_of_any_rank_get_digits(given: Port, expected: tuple[int, ...]) -> None:
     feeds = feed(given, samples=5)
-    array = feeds.arrays["x"]
+    array = whole(feeds)["x"]
     assert array.shape == expected
     assert array.dtype == np.float32
     assert 0 <= array.min() <= array.max() <= 1
@@ -81,20 +87,20 @@ def test_images_of_the_right_size_are_untouched() -> None:
         port(None, 28, 28),
         port(None, 784),
     ):
-        array = feed(given).arrays["x"]
+        array = whole(feed(given))["x"]
         np.testing.assert_array_equal(array.reshape(MNIST.shape), MNIST)
 
 
 def test_resizing_is_pillows_and_channels_repeat() -> None:
-    array = feed(port(None, 3, 224, 200), samples=2).arrays["x"]
+    array = whole(feed(port(None, 3, 224, 200), samples=2))["x"]
     expected = Image.fromarray(MNIST[1]).resize((200, 224), Image.Resampling.BILINEAR)
     for channel in range(3):
         np.testing.assert_array_equal(array[1, channel], np.asarray(expected))
 
 
 def test_volumes_repeat_the_image_along_the_depth() -> None:
-    first = feed(port(None, 1, 4, 28, 28), samples=2).arrays["x"]
-    last = feed(port(None, 5, 28, 28, 1), samples=2).arrays["x"]
+    first = whole(feed(port(None, 1, 4, 28, 28), samples=2))["x"]
+    last = whole(feed(port(None, 5, 28, 28, 1), samples=2))["x"]
     for depth in range(4):
         np.testing.assert_array_equal(first[:, 0, depth], MNIST[:2])
         np.testing.assert_array_equal(last[:, depth, ..., 0], MNIST[:2])
@@ -104,10 +110,10 @@ def test_colour_stays_to_three_channels_and_is_averaged_to_others(tmp_path: Path
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
     data = save(tmp_path / "a.npz", images=pixels)
     scaled: NDArray[Any] = pixels / np.float32(255)
-    rgb = feed(port(None, 3, 8, 8), data=data).arrays["x"]
+    rgb = whole(feed(port(None, 3, 8, 8), data=data))["x"]
     np.testing.assert_allclose(rgb, np.moveaxis(scaled, -1, 1), rtol=1e-6)
     for channels in (1, 5):
-        grey = feed(port(None, channels, 8, 8, channels_last=False), data=data).arrays["x"]
+        grey = whole(feed(port(None, channels, 8, 8, channels_last=False), data=data))["x"]
         expected = np.broadcast_to(scaled.mean(-1)[:, None], grey.shape)
         np.testing.assert_allclose(grey, expected, rtol=1e-6)
 
@@ -115,7 +121,7 @@ def test_colour_stays_to_three_channels_and_is_averaged_to_others(tmp_path: Path
 def test_channels_first_and_rgba_samples(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).random((2, 4, 8, 9), np.float32)
     np.save(tmp_path / "a.npy", pixels)
-    array = feed(port(None, 8, 9, 3), data=tmp_path / "a.npy").arrays["x"]
+    array = whole(feed(port(None, 8, 9, 3), data=tmp_path / "a.npy"))["x"]
     np.testing.assert_array_equal(array, np.moveaxis(pixels[:, :3], 1, -1))
 
 
@@ -125,8 +131,8 @@ def test_a_folder_of_mixed_images(tmp_path: Path) -> None:
     feeds = feed(port(None, 3, 10, 10), data=tmp_path)
     assert feeds.rows == 2
     assert feeds.labels is None
-    np.testing.assert_allclose(feeds.arrays["x"][0], 1)
-    np.testing.assert_allclose(feeds.arrays["x"][1].mean((1, 2)), [1, 0, 0])
+    np.testing.assert_allclose(whole(feeds)["x"][0], 1)
+    np.testing.assert_allclose(whole(feeds)["x"][1].mean((1, 2)), [1, 0, 0])
     assert "several sizes -> 10x10 on 3 channels" in feeds.said[0]
 
 
@@ -137,36 +143,42 @@ def test_samples_that_are_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.ones((3, 7, 7, 7), np.float32))
     with pytest.raises(DataError, match=r"takes images, but a sample has the shape \(7, 7, 7\)"):
         feed(port(None, 1, 8, 8), data=tmp_path / "b.npy")
-    rows = feed(port(None, 7), data=tmp_path / "a.npy").arrays["x"]
+    rows = whole(feed(port(None, 7), data=tmp_path / "a.npy"))["x"]
     np.testing.assert_array_equal(rows, np.ones((3, 7)))
 
 
 # Streams, scalars, types
 
 
-def test_sequences_are_a_pixel_stream_that_starts_again(tmp_path: Path) -> None:
+def test_sequences_are_pixel_streams_that_start_again(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RAMP)
-    array = feed(port(None, 5, 9), data=tmp_path / "a.npy").arrays["x"]
+    array = whole(feed(port(None, 5, 9), data=tmp_path / "a.npy"))["x"]
     assert array.shape == (4, 5, 9)
-    np.testing.assert_array_equal(array.ravel(), np.resize(RAMP, 4 * 5 * 9))
+    for row, values in enumerate(array.reshape(4, 45)):
+        expected = np.take(RAMP, range(36 * row, 36 * row + 45), mode="wrap")
+        np.testing.assert_array_equal(values, expected)
+    np.save(tmp_path / "a.npy", RAMP[:1])
+    array = whole(feed(port(None, 5, 9), data=tmp_path / "a.npy"))["x"]
+    np.testing.assert_array_equal(array.ravel(), np.resize(RAMP[0], 45))
 
 
-def test_a_short_stream_comes_from_the_middle_of_the_first_image(tmp_path: Path) -> None:
+def test_a_short_stream_comes_from_the_middle_of_its_image(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RAMP)
-    array = feed(port(None, 2), data=tmp_path / "a.npy").arrays["x"]
-    np.testing.assert_array_equal(array.ravel(), range(14, 22))
+    array = whole(feed(port(None, 2), data=tmp_path / "a.npy"))["x"]
+    np.testing.assert_array_equal(array[:, 0], RAMP[:, 2, 5])
+    np.testing.assert_array_equal(array[:, 1], RAMP[:, 3, 0])
 
 
 def test_a_scalar_is_the_mean_and_has_no_batch() -> None:
     feeds = feed(port(), port(None, 4, name="y"), samples=3)
     assert feeds.axes == {"x": None, "y": 0}
-    np.testing.assert_allclose(feeds.arrays["x"], MNIST[:3].mean(), rtol=1e-5)
+    np.testing.assert_allclose(whole(feeds)["x"], MNIST[:3].mean(), rtol=1e-5)
     assert all(batch["x"].shape == () for batch in feeds.batches())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16", "float8_e4m3fn"])
 def test_float_types(dtype: str) -> None:
-    array = feed(port(None, 28, 28, 1, dtype=dtype), samples=3).arrays["x"]
+    array = whole(feed(port(None, 28, 28, 1, dtype=dtype), samples=3))["x"]
     assert array.dtype.name == dtype
     np.testing.assert_allclose(array.astype("f4")[..., 0], MNIST[:3], atol=0.05)
 
@@ -174,9 +186,9 @@ def test_float_types(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["int64", "bool", "uint8", "int8", "int4"])
 def test_other_types_are_zeros_and_one_sample_of_them_is_enough(dtype: str) -> None:
     feeds = feed(port(None, 3, None, 20, dtype=dtype))
-    assert feeds.arrays["x"].dtype.name == dtype
-    assert feeds.arrays["x"].shape == (1, 3, 64, 20)
-    assert not feeds.arrays["x"].any()
+    assert whole(feeds)["x"].dtype.name == dtype
+    assert whole(feeds)["x"].shape == (1, 3, 64, 20)
+    assert not whole(feeds)["x"].any()
     assert feeds.labels is None
     assert feeds.said == (f"x ({dtype}): zeros, 1x3x64x20",)
 
@@ -187,11 +199,11 @@ def test_text_has_to_be_given(tmp_path: Path) -> None:
         feed(text)
     for value in ("3", 3):
         feeds = feed(text, inputs={"t": value})
-        assert feeds.arrays["t"].tolist() == [["3", "3"]]
+        assert whole(feeds)["t"].tolist() == [["3", "3"]]
     np.save(tmp_path / "t.npy", np.array([["a", "b"], ["c", "d"]]))
     feeds = feed(text, inputs={"t": str(tmp_path / "t.npy")})
-    assert feeds.arrays["t"].tolist() == [["a", "b"], ["c", "d"]]
-    assert feeds.arrays["t"].dtype == object
+    assert whole(feeds)["t"].tolist() == [["a", "b"], ["c", "d"]]
+    assert whole(feeds)["t"].dtype == object
 
 
 # Batches
@@ -207,10 +219,9 @@ def test_any_batch_is_cut_to_thirty_two_in_order() -> None:
     assert (feeds.rows, feeds.batch) == (100, None)
 
 
-def test_large_inputs_make_small_batches_and_repeats_take_no_memory() -> None:
+def test_large_inputs_make_small_batches() -> None:
     feeds = feed(port(None, 3, 1500, 1500), samples=3)
     assert [len(batch["x"]) for batch in feeds.batches()] == [2, 1]
-    assert feeds.arrays["x"].strides[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -228,7 +239,7 @@ def test_a_fixed_batch_is_kept(batch: int, samples: int, rows: int) -> None:
 def test_few_samples_are_repeated_to_fill_a_fixed_batch(tmp_path: Path) -> None:
     data = save(tmp_path / "a.npz", x=RAMP, y=np.arange(4))
     feeds = feed(port(6, 6, 6), data=data)
-    np.testing.assert_array_equal(feeds.arrays["x"], RAMP[[0, 1, 2, 3, 0, 1]])
+    np.testing.assert_array_equal(whole(feeds)["x"], RAMP[[0, 1, 2, 3, 0, 1]])
     assert feeds.labels is not None
     assert feeds.labels.tolist() == [0, 1, 2, 3, 0, 1]
 
@@ -282,6 +293,32 @@ def test_a_model_without_inputs() -> None:
     assert (feeds.rows, feeds.said) == (1, ())
 
 
+def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
+    """Mapped files, images and repeated arrays: nothing is made before its batch."""
+    np.save(tmp_path / "a.npy", np.zeros((4000, 20, 20), np.float32))
+    ports = port(None, 3, 40, 40), port(None, 50, name="m")
+    tracemalloc.start()
+    try:
+        feeds = feed(*ports, data=tmp_path / "a.npy", inputs={"m": np.ones((1, 50))}, samples=3500)
+        count = sum(len(batch["x"]) for batch in feeds.batches())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 3500
+    assert peak < 4 * 32 * 3 * 40 * 40 * 4, "a few copies of a batch"
+    assert "3500x3x40x40, values 0..0" in feeds.said[0]
+
+
+def test_what_is_wrong_further_on_is_told_when_it_comes(tmp_path: Path) -> None:
+    for number in range(40):
+        Image.fromarray(np.zeros((5, 9), np.uint8)).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "35.png").write_bytes(b"x" * 99)
+    batches = feed(port(None, 1, 8, 8), data=tmp_path).batches()
+    assert len(next(batches)["x"]) == 32
+    with pytest.raises(DataError, match=r"35\.png"):
+        next(batches)
+
+
 # What the caller sets
 
 
@@ -289,7 +326,7 @@ def test_shapes_fill_open_sizes() -> None:
     feeds = feed(port(None, 3, None, None), shapes={"x": (1, 3, 20, 30)}, samples=3)
     assert shapes_of(feeds) == [{"x": (1, 3, 20, 30)}] * 3
     unknown = Port("x", None, "float32")
-    assert feed(unknown, shapes={"x": [2, 5]}, samples=4).arrays["x"].shape == (4, 5)
+    assert whole(feed(unknown, shapes={"x": [2, 5]}, samples=4))["x"].shape == (4, 5)
     with pytest.raises(DataError, match="'x' has no known shape: give it one with --shape x=DIMS"):
         feed(unknown)
 
@@ -326,8 +363,8 @@ def test_no_samples() -> None:
 )
 def test_values_fill_an_input(value: str | float, dtype: str, expected: object) -> None:
     feeds = feed(port(None, 2, dtype=dtype), inputs={"x": value})
-    assert feeds.arrays["x"].dtype.name == dtype
-    assert feeds.arrays["x"].astype(object).tolist() == [
+    assert whole(feeds)["x"].dtype.name == dtype
+    assert whole(feeds)["x"].astype(object).tolist() == [
         [pytest.approx(expected), pytest.approx(expected)]
     ]
     assert f"{expected} everywhere" in feeds.said[0]
@@ -349,23 +386,23 @@ def test_arrays_and_files_for_an_input(tmp_path: Path) -> None:
     for value in (mask, tmp_path / "m.npy", str(tmp_path / "m.npz")):
         ports = port(None, 28, 28, 1), port(None, 2, name="mask", dtype="int32")
         feeds = feed(*ports, inputs={"mask": value})
-        np.testing.assert_array_equal(feeds.arrays["mask"], mask)
-        np.testing.assert_array_equal(feeds.arrays["x"][..., 0], MNIST[:3])
+        np.testing.assert_array_equal(whole(feeds)["mask"], mask)
+        np.testing.assert_array_equal(whole(feeds)["x"][..., 0], MNIST[:3])
     assert feeds.labels is not None
     assert feeds.said[1] == f"mask (int32): from {tmp_path / 'm.npz'}, 3x2"
 
 
 def test_one_given_sample_goes_with_all_others() -> None:
     feeds = feed(port(None, 3), port(None, 2, name="m"), inputs={"m": [[1.0, 2.0]]}, samples=4)
-    np.testing.assert_array_equal(feeds.arrays["m"], [[1, 2]] * 4)
+    np.testing.assert_array_equal(whole(feeds)["m"], [[1, 2]] * 4)
 
 
 def test_an_image_file_for_one_input(tmp_path: Path) -> None:
     Image.fromarray(np.full((9, 9), 51, np.uint8)).save(tmp_path / "a.png")
     inputs = {"x": tmp_path / "a.png"}
-    array = feed(port(None, 3, 4, 4), inputs=inputs).arrays["x"]
+    array = whole(feed(port(None, 3, 4, 4), inputs=inputs))["x"]
     np.testing.assert_allclose(array, np.full((1, 3, 4, 4), 0.2), rtol=1e-6)
-    array = feed(port(None, 4, 4, 3, dtype="uint8"), inputs=inputs).arrays["x"]
+    array = whole(feed(port(None, 4, 4, 3, dtype="uint8"), inputs=inputs))["x"]
     np.testing.assert_array_equal(array, np.full((1, 4, 4, 3), 51))
 
 
@@ -387,12 +424,12 @@ def test_npz_that_names_the_inputs_feeds_them_as_they_are(tmp_path: Path) -> Non
     data = save(tmp_path / "a.npz", img=pixels, k=np.array([4, 5]), y=np.array([8, 9]))
     ports = port(None, 3, 3, 1, name="img"), port(None, name="k", dtype="int64")
     feeds = feed(*ports, data=data)
-    np.testing.assert_array_equal(feeds.arrays["img"], pixels)
-    assert feeds.arrays["img"].dtype == np.float32
-    assert feeds.arrays["k"].tolist() == [4, 5]
+    np.testing.assert_array_equal(whole(feeds)["img"], pixels)
+    assert whole(feeds)["img"].dtype == np.float32
+    assert whole(feeds)["k"].tolist() == [4, 5]
     assert feeds.labels is not None
     assert feeds.labels.tolist() == [8, 9]
-    assert feed(port(None, 3, 3, 1, name="img", dtype="uint8"), data=data).arrays["img"].any()
+    assert whole(feed(port(None, 3, 3, 1, name="img", dtype="uint8"), data=data))["img"].any()
     with pytest.raises(DataError, match=r"'img' takes the shape \(any, 4, 4, 1\), but is given"):
         feed(port(None, 4, 4, 1, name="img"), data=data)
 
@@ -401,7 +438,7 @@ def test_npz_whose_labels_are_an_input(tmp_path: Path) -> None:
     data = save(tmp_path / "a.npz", x=RAMP, y=np.arange(4))
     feeds = feed(port(None, 6, 6), port(None, name="y", dtype="int64"), data=data)
     assert feeds.labels is None
-    assert feeds.arrays["y"].tolist() == [0, 1, 2, 3]
+    assert whole(feeds)["y"].tolist() == [0, 1, 2, 3]
 
 
 def test_npz_that_names_nothing(tmp_path: Path) -> None:
@@ -434,5 +471,5 @@ def test_what_was_fed_is_said_in_a_line_each() -> None:
 def test_feeds_are_the_same_every_time() -> None:
     first, second = (feed(port(None, 3, 50, 50), port(None, 4, name="y")) for _ in range(2))
     assert first.said == second.said
-    for name, array in first.arrays.items():
-        np.testing.assert_array_equal(array, second.arrays[name])
+    for name, array in whole(first).items():
+        np.testing.assert_array_equal(array, whole(second)[name])

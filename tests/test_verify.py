@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import FileError, UnsupportedModelError, UsageError, Verdict, convolution
+from convfc.onnx_model.running import run_anywhere
 from tests.onnx_models import FLOAT, conv_file, integers, save
 
+Array = NDArray[Any]
 CONV = convolution([3, 2], channels=1, filters=3, strides=[1, 2])
 
 
@@ -40,7 +46,7 @@ def test_a_true_conversion(model: Path) -> None:
     assert (result.original, result.converted) == (model, out)
     assert result.samples == 40
     assert "layer 1 of 1: conv" in seen
-    assert seen[-1] == "sample 32 of 40"
+    assert seen[-2:] == ["sample 32 of 40", "the original in float64"]
     assert result.proved
     layer = result.layers[0]
     assert (layer.name, layer.kind, layer.parameters_equal) == ("conv", "Conv", True)
@@ -79,6 +85,15 @@ def test_one_file_finds_the_other(model: Path, tmp_path: Path) -> None:
     model.rename(tmp_path / "gone.onnx")
     with pytest.raises(FileError, match=r"'net\.onnx', which is not beside it"):
         convfc.verify(elsewhere)
+
+
+def test_a_converted_file_may_be_converted_again(model: Path) -> None:
+    once = convfc.convert(model).out
+    twice = convfc.convert(once).out
+    for given in ([once, twice], [twice, once], [twice]):
+        result = convfc.verify(*given, samples=4)
+        assert (result.original, result.converted) == (once, twice)
+        assert result.equivalent
 
 
 def test_a_folder(model: Path, tmp_path: Path) -> None:
@@ -166,6 +181,96 @@ def test_what_cannot_run_as_a_whole_is_proved_layer_by_layer(tmp_path: Path) -> 
     assert any("cannot run as a whole" in note for note in result.notes)
     edit_weight(done.out, 1e-6)
     assert convfc.verify(path).verdict is Verdict.NOT_EQUIVALENT
+
+
+@pytest.fixture
+def winograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime whose convolutions, not its products, are off by a thousandth here and there."""
+
+    def run(
+        proto: onnx.ModelProto, names: Sequence[str], feed: Mapping[str, Array], name: str
+    ) -> list[Array]:
+        found = run_anywhere(proto, names, feed, name)
+        if proto.graph.node[-1].op_type == "Conv":
+            found[0].flat[::5] *= np.float32(1.001)
+        return found
+
+    monkeypatch.setattr("convfc.onnx_model.twins.run_anywhere", run)
+
+
+@pytest.mark.usefixtures("winograd")
+def test_a_runtime_that_is_not_exact_on_integers(model: Path) -> None:
+    out = convfc.convert(model, patches="gather").out
+    for quick in (False, True):
+        result = convfc.verify(model, out, quick=quick)
+        assert result.verdict is Verdict.EQUIVALENT, result.reason
+        (layer,) = result.layers
+        assert layer.inexact == ("original",)
+        assert layer.share is not None
+        assert layer.share <= 1
+    changed = onnx.load(out)
+    index = next(t for t in changed.graph.initializer if t.data_type == TensorProto.INT32)
+    array = numpy_helper.to_array(index).copy()
+    array[0] += 1
+    index.CopyFrom(numpy_helper.from_array(array, index.name))
+    onnx.save(changed, out)
+    for quick in (False, True):
+        result = convfc.verify(model, out, quick=quick)
+        assert result.verdict is Verdict.NOT_EQUIVALENT
+        assert "layer 'conv': it differs" in str(result.reason)
+        assert result.layers[0].witness is not None
+
+
+@pytest.mark.parametrize("kind", ["ConvInteger", "QLinearConv"])
+def test_quantized_layers(tmp_path: Path, kind: str) -> None:
+    random = np.random.default_rng(6)
+    constants: dict[str, Array] = {
+        "xs": np.array(0.1, np.float32),
+        "xz": np.array(7, np.uint8),
+        "W": random.integers(-128, 128, (3, 2, 3, 2)).astype(np.int8),
+        "ws": np.array(0.02, np.float32),
+        "wz": np.array(0, np.int8),
+        "ys": np.array(1.5, np.float32),
+        "yz": np.array(90, np.uint8),
+    }
+    names = ["x", *constants] if kind == "QLinearConv" else ["x", "W", "xz", "wz"]
+    of_y = TensorProto.UINT8 if kind == "QLinearConv" else TensorProto.INT32
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, ["y"], name="it", pads=[1, 0, 0, 1])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 2, 6, 7])],
+        [helper.make_tensor_value_info("y", of_y, ["n", 3, None, None])],
+        [numpy_helper.from_array(constants[name], name) for name in names[1:]],
+    )
+    path = tmp_path / "m.onnx"
+    opset = helper.make_opsetid("", 19)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    out = convfc.convert(path, patches="gather").out
+    x = random.integers(0, 256, (4, 2, 6, 7)).astype(np.uint8)
+    result = convfc.verify(path, out, inputs={"x": x})
+    assert result.equivalent, result.reason
+    (layer,) = result.layers
+    assert layer.parameters_equal
+    assert layer.share is None
+    if kind == "ConvInteger":
+        assert layer.chance == pytest.approx((2 / 256) ** 3)
+        assert layer.draws == 3
+    else:
+        assert layer.chance is None
+        assert layer.draws > 4
+    true = onnx.load(out)
+    for name, reason in (("matrix", "is not the kernel"), ("index", "differs from the conv")):
+        changed = copy.deepcopy(true)
+        tensor = next(t for t in changed.graph.initializer if name in t.name)
+        array = numpy_helper.to_array(tensor).copy()
+        array.flat[-2:] = array.flat[[-1, -2]]
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        onnx.save(changed, out)
+        result = convfc.verify(path, out, inputs={"x": x})
+        assert result.verdict is Verdict.NOT_EQUIVALENT, result.reason
+        assert reason in str(result.reason)
+    onnx.save(true, out)
+    assert convfc.verify(path, out, inputs={"x": x}).equivalent
 
 
 def test_text_elsewhere_in_the_model(model: Path) -> None:

@@ -73,6 +73,31 @@ class Ops(Protocol[T]):
         Called once per block of positions, always with the same kernel.
         """
 
+    def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
+        """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
+
+        All axes at once; axis by axis where more than one size is unknown. The axes that are done
+        go behind the others, so those that are yet to be done keep their places, and in the end
+        all are in order again.
+        """
+        rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
+        depth //= groups
+        at_once = rank if sizes.count(None) <= 1 else 1
+        todo = list(zip(sizes, convolution.phases, strict=True))
+        axes = list(sizes)
+        while todo:
+            now, todo = todo[:at_once], todo[at_once:]
+            phases = [phase for _, phase in now]
+            rest = math.prod(phase for _, phase in todo) * depth
+            y = self.reshape(y, [*axes, groups, *phases, rest])
+            pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
+            order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
+            merged = [None if size is None else size * phase for size, phase in now]
+            axes = axes[at_once:] + merged
+            shape = [-1 if size is None else size for size in merged]
+            y = self.reshape(self.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
+        return y
+
 
 def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters).
@@ -85,7 +110,7 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     padded, sizes = _padded(ops, x, lowering)
     y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:
-        y = _interleave(ops, y, convolution, inner.output(known))
+        y = ops.interleave(y, convolution, inner.output(known))
     cuts = convolution.cuts(known)
     return y if all(cut == _WHOLE for cut in cuts) else ops.slice(y, cuts)
 
@@ -109,32 +134,6 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
         piece = x if piece_sizes == sizes else ops.slice(x, part)
         pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
     return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
-
-
-def _interleave(ops: Ops[T], y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
-    """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
-
-    All axes at once; axis by axis where more than one size is unknown. The axes that are done go
-    behind the others, so those that are yet to be done keep their places, and in the end all are
-    in order again.
-    """
-    rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
-    depth //= groups
-    at_once = rank if sizes.count(None) <= 1 else 1
-    todo = list(zip(sizes, convolution.phases, strict=True))
-    axes = list(sizes)
-    while todo:
-        now, todo = todo[:at_once], todo[at_once:]
-        phases = [phase for _, phase in now]
-        rest = math.prod(phase for _, phase in todo) * depth
-        y = ops.reshape(y, [*axes, groups, *phases, rest])
-        pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
-        order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
-        merged = [None if size is None else size * phase for size, phase in now]
-        axes = axes[at_once:] + merged
-        shape = [-1 if size is None else size for size in merged]
-        y = ops.reshape(ops.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
-    return y
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
@@ -210,16 +209,18 @@ def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
 
 
 def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    """Cut up what windows tile; taps of the last axis lie beside the channels already."""
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
     if tiled != known:
         x = ops.slice(x, [slice(0, size, 1) for size in tiled])
-    pairs = list(itertools.chain(*zip(outputs, convolution.kernel, strict=True)))
-    tiles = ops.reshape(x, [*pairs, convolution.channels])
-    last = 2 * convolution.rank + 1
-    order = [0, *range(1, last, 2), *range(2, last, 2), last]
-    columns = convolution.taps * convolution.channels
-    return ops.reshape(ops.transpose(tiles, order), [*outputs, columns])
+    *pairs, last_output, last_taps = itertools.chain(*zip(outputs, convolution.kernel, strict=True))
+    x = ops.reshape(x, [*pairs, last_output, last_taps * convolution.channels])
+    last = 2 * convolution.rank
+    order = [0, *range(1, last, 2), *range(2, last + 1, 2)]
+    if convolution.rank > 1:
+        x = ops.transpose(x, order)
+    return ops.reshape(x, [*outputs, convolution.taps * convolution.channels])
 
 
 def _known(sizes: Sizes) -> list[int]:
@@ -242,7 +243,7 @@ def filter_matrices(kernel: Array, groups: int = 1) -> Array:
     return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
 
 
-class NumpyOps:
+class NumpyOps(Ops[Array]):
     """`Ops` on numpy arrays: what a lowering means.
 
     Args:

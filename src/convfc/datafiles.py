@@ -8,9 +8,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,8 @@ IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 
-_NUMPY = (b"PK", b"\x93NUMPY")
+_ZIP = b"PK"
+_NPY = b"\x93NUMPY"
 _GZIP = b"\x1f\x8b"
 _IDX = b"\0\0"
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -52,6 +53,30 @@ _DAMAGED = (
 )
 
 
+class Images:
+    """Samples, each read or scaled when it is asked for: they may be more than memory holds.
+
+    Args:
+        items: what the samples are made from: files, or the entries of an array.
+        read: makes a sample, a float array, from one of them.
+    """
+
+    def __init__(
+        self, items: Sequence[Any] | NDArray[Any], read: Callable[[Any], NDArray[Any]]
+    ) -> None:
+        self._items = items
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        return self._read(self._items[index])
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return map(self._read, self._items)
+
+
 @dataclass(frozen=True)
 class Samples:
     """What a data file holds.
@@ -66,7 +91,7 @@ class Samples:
     """
 
     arrays: dict[str, NDArray[Any]]
-    images: tuple[NDArray[Any], ...]
+    images: Images
     labels: NDArray[Any] | None
     source: str
 
@@ -95,15 +120,17 @@ def load_samples(data: str | Path = "mnist", count: int | None = None) -> Sample
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise DataError(f"{path}: the folder holds no images (png, jpg, ...)")
-        images = tuple(_scaled(read_image(f)) for f in islice(files, count))
+        images = Images(files[:count], lambda file: _scaled(read_image(file)))
         return Samples({}, images, None, f"images of the folder {path}")
-    if _magic(path).startswith((*_NUMPY, _GZIP, _IDX)):
+    if _magic(path).startswith((_ZIP, _NPY, _GZIP, _IDX)):
         return _samples(read_arrays(path), count, f"samples of {path}")
-    return Samples({}, (_scaled(read_image(path)),), None, f"image {path}")
+    return Samples({}, Images([_scaled(read_image(path))], np.asarray), None, f"image {path}")
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz by name; that of an .npy or IDX file (.gz too) under "".
+
+    An .npy is not read, but mapped into memory: it may be larger than that.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or holds Python objects.
@@ -112,10 +139,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # Opened here, because numpy leaves a file that it was given by name open on some errors.
         with path.open("rb") as stream:
-            if magic.startswith(_NUMPY):
+            if magic.startswith(_NPY):
+                return {"": np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))}
+            if magic.startswith(_ZIP):
                 loaded = np.load(stream, allow_pickle=False)
-                if isinstance(loaded, np.ndarray):
-                    return {"": loaded}
                 return {name: np.asarray(loaded[name]) for name in loaded.files}
             if magic.startswith(_GZIP):
                 with gzip.open(stream) as unzipped:
@@ -194,8 +221,8 @@ def _samples(arrays: dict[str, NDArray[Any]], count: int | None, source: str) ->
         labels = labels[:count] if labels.shape in counts else None
     array = np.empty(0) if key is None else arrays[key]
     if not array.ndim or not array.size or array.dtype.kind not in "biuf":
-        return Samples(arrays, (), labels, source)
-    return Samples(arrays, tuple(_scaled(array[:count])), labels, source)
+        return Samples(arrays, Images([], np.asarray), labels, source)
+    return Samples(arrays, Images(array[:count], _scaled), labels, source)
 
 
 def _class_numbers(array: NDArray[Any]) -> NDArray[Any] | None:

@@ -31,6 +31,19 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How far an output is from what it would be without rounding.
+
+    Attributes:
+        max_abs: largest absolute difference.
+        max_rel: largest |a - b| / max(|a|, |b|).
+    """
+
+    max_abs: float
+    max_rel: float
+
+
+@dataclass(frozen=True)
 class OutputDifference:
     """How one output of two models differs over all samples.
 
@@ -49,6 +62,8 @@ class OutputDifference:
         atol: tolerated absolute difference; likewise.
         reason: why this output is not equivalent, or ``None``.
         witness: where the tolerance is exceeded the most, if it is.
+        original_error: the original's distance from its own float64 run, where that can be had.
+        converted_error: the converted model's distance from the same.
     """
 
     name: str
@@ -63,6 +78,8 @@ class OutputDifference:
     atol: float | None
     reason: str | None
     witness: Witness | None = None
+    original_error: Distance | None = None
+    converted_error: Distance | None = None
 
     @property
     def equivalent(self) -> bool:
@@ -190,6 +207,14 @@ class Comparison:
             reason=reason,
             witness=None if reason is None else witness,
         )
+
+
+def distance(exact: Array, computed: Array) -> Distance:
+    """How far a computed output is from an exact one of the same shape."""
+    comparison = Comparison("", judged=False)
+    comparison.add(exact.astype(np.float64), computed.astype(np.float64))
+    found = comparison.result()
+    return Distance(found.max_abs, found.max_rel)
 
 
 def _is_number(array: Array) -> bool:

@@ -13,7 +13,7 @@ from convfc.provenance import LayerRecord
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
-    from convfc.differences import OutputDifference, Witness
+    from convfc.differences import Distance, OutputDifference, Witness
     from convfc.planning import Layer
     from convfc.proof import LayerProof
     from convfc.verification import Verification
@@ -78,6 +78,8 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "proved": verification.proved,
         "layers": [_proof_json(proof) for proof in verification.layers],
         "samples": verification.samples,
+        "float64_samples": verification.float64_samples,
+        "float64_missing": verification.float64_missing,
         "fed": list(verification.fed),
         "notes": list(verification.notes),
         "outputs": [_difference_json(out) for out in verification.outputs],
@@ -94,7 +96,9 @@ def _proof_json(proof: LayerProof) -> dict[str, Any]:
         "parameters_equal": proof.parameters_equal,
         "draws": proof.draws,
         "chance": proof.chance,
+        "inexact": list(proof.inexact),
         "share_of_bound": None if proof.share is None else _number(proof.share),
+        "on_random": proof.on_random,
         "witness": _witness_json(proof.witness),
     }
 
@@ -114,7 +118,13 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
         "rtol": out.rtol,
         "atol": out.atol,
         "witness": _witness_json(out.witness),
+        "original_error": _distance_json(out.original_error),
+        "converted_error": _distance_json(out.converted_error),
     }
+
+
+def _distance_json(distance: Distance | None) -> dict[str, float] | None:
+    return None if distance is None else {"max_abs": distance.max_abs, "max_rel": distance.max_rel}
 
 
 def _witness_json(witness: Witness | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from convfc.datafiles import Images
     from convfc.model import Port
 
 # Sizes for axes that a model leaves open. 64 pixels survive the five or six halvings that
@@ -48,6 +49,12 @@ class Slot:
         )
 
     @property
+    def row_bytes(self) -> int:
+        """What one sample takes in memory."""
+        itemsize = 8 if self.port.dtype == "string" else _dtype(self.port.dtype).itemsize
+        return math.prod(self.shape(1)) * itemsize
+
+    @property
     def is_image(self) -> bool:
         """Whether it takes images or volumes: batch, channels and at least two spatial axes."""
         return len(self.sizes) >= 4
@@ -70,17 +77,17 @@ class Slot:
         spatial = [a for a in range(1, len(self.sizes)) if a != self.channel_axis]
         return OPEN_SIDE if axis in spatial[-2:] else OPEN_DEPTH
 
-    def repeat(self, array: NDArray[Any], rows: int) -> NDArray[Any]:
-        """Return a given array for so many samples: cut or cycled along the batch axis.
+    def repeat(self, array: NDArray[Any], rows: range) -> NDArray[Any]:
+        """Return some samples of a given array, which starts again where it ends.
 
         Raises:
             DataError: the array has another shape than the input, or values that its type lacks.
         """
         if not array.ndim:
-            return np.broadcast_to(cast(array, self.port), self.shape(rows))
+            return np.broadcast_to(cast(array, self.port), self.shape(len(rows)))
         self.check(array)
         if self.axis is not None:
-            array = np.take(array, np.arange(rows) % array.shape[self.axis], self.axis)
+            array = np.take(array, np.array(rows) % array.shape[self.axis], self.axis)
         return cast(array, self.port)
 
     def check(self, array: NDArray[Any]) -> None:
@@ -99,8 +106,12 @@ class Slot:
                 f"but is given {array.shape}"
             )
 
-    def fill(self, images: Sequence[NDArray[Any]], rows: int) -> tuple[NDArray[Any], str]:
+    def fill(self, images: Images, rows: range) -> tuple[NDArray[Any], str]:
         """Fill the input from images, the rank deciding how; see `make_feeds`.
+
+        Args:
+            images: the samples; they start again where they end.
+            rows: which of them; all, where the input is the same for all.
 
         Returns:
             The array, and how its values were made from the images.
@@ -108,21 +119,27 @@ class Slot:
         Raises:
             DataError: an input for images, and samples that are none.
         """
-        shape = self.shape(rows)
+        shape = self.shape(len(rows))
         if not shape:
-            mean = np.mean([image.mean() for image in images[:rows]])
+            mean = np.mean([images[row % len(images)].mean() for row in rows])
             return cast(np.asarray(mean), self.port), f"their mean value {mean:.3g}"
-        used = [images[row % len(images)] for row in range(shape[0])]
+        used = [images[row % len(images)] for row in (rows if self.axis == 0 else range(shape[0]))]
         if self.axis != 1 and all(image.shape == shape[1:] for image in used):
             array, said = np.stack(used), "as they are"
         elif self.is_image:
             array, said = self._spread(used, shape)
         else:
-            array, said = _stream(images, shape), "their values one after another"
+            array, said = self._stream(images, rows, shape), "their values one after another"
         if self.port.dtype == "uint8":
             array = np.rint(array * 255)
-        said = f"{said}, {by(shape)}, values {array.min():.3g}..{array.max():.3g}"
         return cast(array, self.port), said
+
+    def _stream(self, images: Images, rows: range, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Each sample from the values of its own image on."""
+        if self.axis is None:
+            return _stream(images, 0, shape)
+        one = shape[: self.axis] + shape[self.axis + 1 :]
+        return np.stack([_stream(images, row, one) for row in rows], self.axis)
 
     def _spread(
         self, images: Sequence[NDArray[Any]], shape: tuple[int, ...]
@@ -218,12 +235,16 @@ def _resize(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     )
 
 
-def _stream(images: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The values of the images one after another, then again, until the shape is full."""
+def _stream(images: Images, first: int, shape: Sequence[int]) -> NDArray[Any]:
+    """The values of the images, from one of them on, one after another until the shape is full."""
     count = math.prod(shape)
-    # Less than an image comes from the middle of the first: the margins of a digit are empty.
-    skipped = max(images[0].size - count, 0) // 2
-    ends = np.cumsum([image.size for image in images])
-    enough = int(np.searchsorted(ends, count)) + 1
-    stream = np.concatenate([image.ravel() for image in images[:enough]])
-    return np.resize(stream[skipped:], shape)
+    values = images[first % len(images)].ravel()
+    # Less than an image comes from the middle of it: the margins of a digit are empty.
+    values = values[max(values.size - count, 0) // 2 :]
+    parts, size = [values], values.size
+    for following in range(first + 1, first + len(images)):
+        if size >= count:
+            break
+        parts.append(images[following % len(images)].ravel())
+        size += parts[-1].size
+    return np.resize(np.concatenate(parts), shape)

@@ -108,13 +108,20 @@ class Twin(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, NDArray[Any] | None]:
-        """Kernel and bias of a convolution of real numbers as the original has them, by name.
+        """Kernel and bias as the original has them, by name.
 
-        ``None`` for one that is computed at run time. Empty for a quantized convolution.
+        ``None`` for one that is computed at run time.
         """
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """Shape of a parameter in the original."""
+
+    def parameter_dtype(self, name: str) -> str:
+        """Numpy's name of its element type, ``"bfloat16"`` included."""
+
+    @property
+    def rounds_to_integers(self) -> bool:
+        """Whether the layer's output is not its sums of products, but those scaled and rounded."""
 
     @property
     def problem(self) -> str | None:
@@ -134,6 +141,17 @@ class Twin(Protocol):
 
     def original(self, x: NDArray[Any], parameters: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """The original's output alone."""
+
+    def exact(
+        self, x: NDArray[Any], parameters: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What `run` returns, computed without short cuts; real numbers in float64.
+
+        Sums of products of integers have errors far below 1 there, however they are computed.
+
+        Raises:
+            UnsupportedModelError: that cannot be had of one of them.
+        """
 
 
 @dataclass(frozen=True)
@@ -181,6 +199,13 @@ class Model(Protocol):
 
         Raises:
             UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Run the same network with all its real numbers in float64: input, weights, results.
+
+        Raises:
+            UnsupportedModelError: some part of it is not to be had in float64, or takes too long.
         """
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:

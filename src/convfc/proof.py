@@ -5,7 +5,13 @@ bit; and with random small integers as input, kernel and bias, for which no sum 
 in any order, the original's runtime and the converted one's agree bit for bit. Both compute a
 polynomial of degree 2 in those numbers (3 for two products in a row). If the polynomials differ,
 they agree on a draw from n numbers each with probability at most 2 / n (Schwartz, 1980; Zippel,
-1979); several draws multiply. Where sizes are unknown, others are drawn, too.
+1979); several draws multiply. Where sizes are unknown, others are drawn, too. All of this holds for
+quantized layers as long as their sums do not wrap around; not for those that round the sums to 8
+bits, which hides some.
+
+Some runtimes compute with integers, but not exactly: Winograd's products, TF32, 8-bit sums that
+saturate. Where the two sides differ on integers, both are computed again in float64 (or by onnx's
+own evaluator), and a difference counts only if it is still there.
 
 **Only rounding.** On real activations the two may differ by the rounding of a sum in another
 order. Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u) times
@@ -16,7 +22,7 @@ section 3.1), on each side; what is denormal may be flushed to zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +40,8 @@ _TINY = {"float64": 2.0**-1022, "float16": 2.0**-14}
 _LARGEST_INTEGER = 31
 _CHANCE = 1e-6
 """How likely a wrong layer may pass; draws are added until it is below."""
+_ROUNDED_DRAWS = 8
+"""Draws where it cannot be told how likely that is."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,13 @@ class LayerProof:
         kind: the format's word for it.
         parameters_equal: whether its numbers are the kernel's and the bias's, bit for bit.
         draws: random integer inputs on which both sides agreed bit for bit.
-        chance: that a wrong layer passes all of them; ``None`` for quantized layers, which are
-            compared on random integers with their own parameters.
-        share: largest difference on real activations, as a share of what rounding may do at most;
-            ``None`` if there were none, or for a layer that computes with integers.
+        chance: that a wrong layer passes all of them; ``None`` where that cannot be told, because
+            the layer rounds its sums to 8 bits, or because they may wrap around.
+        inexact: "original" or "converted" or both: whose runtime does not compute exactly with
+            integers. What is said here was found by computing these in float64 instead.
+        share: largest difference on activations, as a share of what rounding may do at most;
+            ``None`` for a layer that computes with integers, whose outputs must be equal.
+        on_random: whether the activations were random, as the real ones cannot be seen.
         reason: why it is not the same function, else ``None``.
         unchecked: why it could not be checked, else ``None``.
         witness: where the two sides differ, if they do.
@@ -59,7 +70,9 @@ class LayerProof:
     parameters_equal: bool = False
     draws: int = 0
     chance: float | None = None
+    inexact: tuple[str, ...] = ()
     share: float | None = None
+    on_random: bool = False
     reason: str | None = None
     unchecked: str | None = None
     witness: Witness | None = None
@@ -73,9 +86,9 @@ def prove(
     Args:
         twin: the layer, twice.
         activations: what the original model feeds it on some samples, samples along axis 0;
-            ``None`` if that cannot be had.
+            ``None`` if that cannot be seen: then normally distributed numbers stand for it.
         random: where the draws come from.
-        quick: leave out the draws.
+        quick: leave out the draws, unless the rounding is suspicious.
     """
     site = twin.site
     try:
@@ -84,8 +97,13 @@ def prove(
         proof = LayerProof(site.name, site.kind, parameters_equal=True)
         if not quick:
             proof = _draw(twin, activations, random, proof)
-        if proof.reason is None and activations is not None and site.dtype in _DIGITS:
-            proof = _measure(twin, activations, random, proof)
+        if proof.reason is None:
+            measured = _measure(twin, activations, random, proof)
+            if quick and measured.reason is not None:
+                # Perhaps the runtime rounds more than it should; integers tell.
+                proof = _draw(twin, activations, random, proof)
+                measured = _measure(twin, activations, random, proof) if proof.inexact else measured
+            proof = measured
     except ConvfcError as error:
         return LayerProof(site.name, site.kind, unchecked=str(error))
     return proof
@@ -94,94 +112,147 @@ def prove(
 def _draw(
     twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
-    """Compare both sides on random integers."""
+    """Compare both sides on random integers.
+
+    Where they differ, they are computed again without short cuts: only if the difference is still
+    there, it is one of the function; and so it is where nothing else can run the layer.
+    """
     site = twin.site
     shape = _shape(twin, activations)
-    if site.dtype not in _DIGITS:
-        return _draw_integers(twin, shape, random, proof)
-    largest = _largest_exact(twin.stages, site.dtype)
-    if largest < 1:
-        reason = f"not even ones add up exactly in {site.dtype} over sums of {max(twin.stages)}"
-        return replace(proof, unchecked=reason)
-    degree = len(twin.stages) + 1
-    chance_once = degree / (2 * largest + 1)
-    if chance_once >= 1:
-        reason = f"the integers that are exact in {site.dtype} are too few for a proof"
-        return replace(proof, unchecked=reason)
-    draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
+    chance_once, range_of = _distribution(twin)
+    if chance_once is not None and chance_once >= 1:
+        reason = f"the integers whose sums of {max(twin.stages)} are exact in {site.dtype} "
+        return replace(proof, unchecked=f"{reason}are too few for a proof")
+    draws = _ROUNDED_DRAWS
+    if chance_once is not None:
+        draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
+
+    def integers(shape: Sequence[int], dtype: str) -> Array:
+        low, high = range_of(dtype)
+        return random.integers(low, high + 1, tuple(shape)).astype(_dtype(dtype))
+
+    def parameter(name: str) -> Array:
+        own = twin.parameters[name]
+        if own is None or not twin.rounds_to_integers:
+            return integers(twin.parameter_shape(name), twin.parameter_dtype(name))
+        # Its scales are made for numbers like its own: others would end in the limits of the type.
+        return random.permutation(own.reshape(-1)).reshape(own.shape)
+
+    inexact: set[str] = set()
     shapes = [shape] * draws + _other_shapes(twin, shape)
     for draw, drawn in enumerate(shapes):
-
-        def integers(shape: Sequence[int]) -> Array:
-            numbers = random.integers(-largest, largest + 1, tuple(shape))
-            return numbers.astype(_dtype(site.dtype))
-
-        parameters = {name: integers(twin.parameter_shape(name)) for name in twin.parameters}
-        x = integers(drawn)
-        witness = _unequal(*twin.run(x, parameters))
+        parameters = {name: parameter(name) for name in twin.parameters}
+        x = integers(drawn, site.dtype)
+        a, b = twin.run(x, parameters)
+        witness = _unequal(a, b)
+        if witness is None:
+            continue
+        exact = _exact(twin, x, parameters) if a.shape == b.shape else None
+        if exact is not None:
+            exact_a, exact_b = exact
+            witness = _unequal(exact_a, exact_b)
+            inexact |= {"original"} if _unequal(a, exact_a) else set()
+            inexact |= {"converted"} if _unequal(b, exact_b) else set()
+            if twin.rounds_to_integers and inexact and abs(exact_a - exact_b).max() <= 1:
+                # Onnx's evaluator multiplies the scales in another order, and so rounds some halves
+                # the other way.
+                reason = "its runtime is not exact on integers, and no other rounds as it does"
+                return replace(proof, draws=draw, unchecked=reason)
         if witness is not None:
             reason = "it differs from the convolution on integers, where nothing rounds"
             return replace(proof, draws=draw, reason=reason, witness=witness)
-    return replace(proof, draws=len(shapes), chance=chance_once**draws)
+    chance = None if chance_once is None else chance_once**draws
+    sides = tuple(sorted(inexact, reverse=True))
+    return replace(proof, draws=len(shapes), chance=chance, inexact=sides)
 
 
-def _draw_integers(
-    twin: Twin,
-    shape: tuple[int, ...],
-    random: np.random.Generator,
-    proof: LayerProof,
-    draws: int = 4,
-) -> LayerProof:
-    site = twin.site
-    limits = np.iinfo(site.dtype)
-    shapes = [shape] * draws + _other_shapes(twin, shape)
-    for draw, drawn in enumerate(shapes):
-        x = random.integers(limits.min, limits.max + 1, drawn).astype(site.dtype)
-        witness = _unequal(*twin.run(x, {}))
-        if witness is not None:
-            reason = "it differs from the convolution on integers"
-            return replace(proof, draws=draw, reason=reason, witness=witness)
-    return replace(proof, draws=len(shapes))
+def _exact(twin: Twin, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array] | None:
+    """Both outputs as integers, or ``None`` where only the runtime itself can run the layer."""
+    try:
+        a, b = twin.exact(x, parameters)
+    except ConvfcError:
+        return None
+    return np.rint(a), np.rint(b)
+
+
+def _distribution(twin: Twin) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
+    """How likely a wrong layer passes one draw, if that can be told, and the integers of a type."""
+    dtype, degree = twin.site.dtype, len(twin.stages) + 1
+    if dtype in _DIGITS:
+        largest = _largest_exact(twin.stages, dtype)
+        return degree / (2 * largest + 1), lambda _: (-largest, largest)
+
+    def whole(name: str) -> tuple[int, int]:
+        limits = np.iinfo(name)
+        return int(limits.min), int(limits.max)
+
+    low, high = whole(dtype)
+    wraps = math.prod(twin.stages) * (high - low) ** degree >= 2**31
+    return None if twin.rounds_to_integers or wraps else degree / (high - low + 1), whole
 
 
 def _measure(
-    twin: Twin, activations: Array, random: np.random.Generator, proof: LayerProof
+    twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
-    """Compare both sides on real numbers with what rounding may do."""
+    """Compare both sides on real activations: numbers with what rounding may do, integers as such.
+
+    A side whose runtime is not exact on integers is computed in float64 instead.
+    """
     site = twin.site
-    dtype = _dtype(site.dtype)
+    real = site.dtype in _DIGITS
+    if activations is None and not real:
+        return proof
+    seen = activations is not None
+    x = random.normal(size=_shape(twin, None)) if activations is None else activations
+    x = x.astype(_dtype(site.dtype), copy=False)
     drawn = {
-        name: random.normal(size=twin.parameter_shape(name)).astype(dtype)
+        name: random.normal(size=twin.parameter_shape(name)).astype(
+            _dtype(twin.parameter_dtype(name))
+        )
         for name, value in twin.parameters.items()
         if value is None
     }
-    a, b = (np.asarray(y, np.float64) for y in twin.run(activations, drawn))
+    a, b = (np.asarray(y, np.float64) for y in twin.run(x, drawn))
+    if proof.inexact:
+        exact_a, exact_b = twin.exact(x, drawn)
+        a = exact_a if "original" in proof.inexact else a
+        b = exact_b if "converted" in proof.inexact else b
+    if not real:
+        witness = _unequal(a, b)
+        reason = None if witness is None else "it differs from the convolution on its activations"
+        return replace(proof, reason=reason, witness=witness)
+    if len(proof.inexact) == 2:
+        return proof  # nothing is left whose rounding could be measured
     parameters = {
         name: abs(drawn[name] if value is None else value)
         for name, value in twin.parameters.items()
     }
-    magnitude = np.asarray(twin.original(abs(activations), parameters), np.float64)
-    n, unit = sum(twin.stages) + len(twin.stages), 2.0 ** -_DIGITS[site.dtype]
+    rigorous = "original" not in proof.inexact
+    largest = twin.original(abs(x), parameters) if rigorous else twin.exact(abs(x), parameters)[0]
+    share = _share(a, b, np.asarray(largest, np.float64), twin.stages, site.dtype)
+    worst = float(share.max(initial=0.0))
+    proof = replace(proof, share=worst, on_random=not seen)
+    if worst <= 1:
+        return proof
+    return replace(
+        proof,
+        reason="it differs from the convolution by more than rounding can explain",
+        witness=_witness(a, b, int(share.argmax())),
+    )
+
+
+def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: str) -> Array:
+    """The difference of two sums, number by number, as a share of what rounding may do to it."""
+    n, unit = sum(stages) + len(stages), 2.0 ** -_DIGITS[dtype]
     gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
     with np.errstate(invalid="ignore", over="ignore"):
         # The magnitude itself was summed with rounding: the true one is this much larger at most.
         bound = 2 * gamma * magnitude * (1 + 2 * gamma)
-        bound = bound + 2 * n * _TINY.get(site.dtype, 2.0**-126)
-        gap = abs(a - b)
+        bound = bound + 2 * n * _TINY.get(dtype, 2.0**-126)
         # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
         free = ~np.isfinite(bound) | (a == b)
-        share = np.where(free, 0.0, gap / bound)
-    share = np.where(np.isnan(share), np.inf, share)
-    worst = float(share.max(initial=0.0))
-    if worst <= 1:
-        return replace(proof, share=worst)
-    place = int(share.argmax())
-    return replace(
-        proof,
-        share=worst,
-        reason="it differs from the convolution by more than rounding can explain",
-        witness=_witness(a, b, place),
-    )
+        share = np.where(free, 0.0, abs(a - b) / bound)
+    return np.where(np.isnan(share), np.inf, share)
 
 
 def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:

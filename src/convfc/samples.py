@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,40 +27,136 @@ BATCH_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
+class _Array:
+    """An array for an input, or a scalar that fills it."""
+
+    array: NDArray[Any]
+    origin: str
+
+    def count(self, slot: Slot) -> int:
+        """Return how many samples it holds; 1 if it goes with any number."""
+        return 1 if slot.axis is None or not self.array.ndim else self.array.shape[slot.axis]
+
+    def take(self, slot: Slot, rows: range) -> NDArray[Any]:
+        """Return the input's array for some samples."""
+        return slot.repeat(self.array, rows)
+
+    def said(self, slot: Slot, rows: int) -> str:
+        """Return a line about it."""
+        shape = list(self.array.shape or slot.shape(rows))
+        if slot.axis is not None:
+            shape[slot.axis] = rows
+        return f"{slot.port.name} ({slot.port.dtype}): {self.origin}, {by(shape)}"
+
+
+@dataclass
+class _Images:
+    """Images that an input is filled from, and what became known of the values meanwhile."""
+
+    samples: Samples
+    how: dict[str, None] = field(default_factory=dict)
+    low: float = np.inf
+    high: float = -np.inf
+
+    def count(self, slot: Slot) -> int:
+        """Return how many samples it holds; 1 if it goes with any number."""
+        return 1 if slot.axis is None else len(self.samples.images)
+
+    def take(self, slot: Slot, rows: range) -> NDArray[Any]:
+        """Return the input's array for some samples."""
+        array, how = slot.fill(self.samples.images, rows)
+        self.how[how] = None
+        self.low = min(self.low, float(array.min()))
+        self.high = max(self.high, float(array.max()))
+        return array
+
+    def said(self, slot: Slot, rows: int) -> str:
+        """Return a line about it."""
+        used = min(rows, len(self.samples.images))
+        line = f"{slot.port.name}: {used} {self.samples.source}, {' or '.join(self.how)}"
+        shape = slot.shape(rows)
+        return f"{line}, {by(shape)}, values {self.low:.3g}..{self.high:.3g}" if shape else line
+
+
 class Feeds:
-    """What to run a model on.
+    """What to run a model on; samples are read and shaped when their batch is asked for.
 
     Attributes:
-        arrays: every input, all samples along its batch axis. Read-only views where values repeat.
-        axes: the batch axis of each input; ``None``: the input is the same in every batch.
         rows: the number of samples.
         batch: the batch size that the model insists on; ``None`` if it takes any.
-        row_bytes: what one sample takes in memory.
         labels: (rows,) integers, the classes of the samples, if they are known.
-        said: one line for each input that says what it is fed.
+
+    Args:
+        inputs: every input and what fills it, by its name.
+        rows: see above.
+        batch: see above.
+        row_bytes: the most that the model needs for a sample at once; if the inputs take more,
+            that counts.
+        labels: see above.
     """
 
-    arrays: dict[str, NDArray[Any]]
-    axes: dict[str, int | None]
-    rows: int
-    batch: int | None
-    row_bytes: int
-    labels: NDArray[Any] | None
-    said: tuple[str, ...]
+    def __init__(
+        self,
+        inputs: Mapping[str, tuple[Slot, _Array | _Images]],
+        rows: int,
+        batch: int | None,
+        row_bytes: int,
+        labels: NDArray[Any] | None,
+    ) -> None:
+        self._inputs = inputs
+        self.rows = rows
+        self.batch = batch
+        self.labels = labels
+        fed = sum(slot.row_bytes for slot, _ in inputs.values() if slot.axis is not None)
+        self._row_bytes = max(row_bytes, fed, 1)
+        self._fixed: dict[str, NDArray[Any]] = {}
 
-    def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Cut the samples, in order, into feeds of a size that the model and the memory take."""
-        for start in range(0, self.rows, self.rows_per_batch):
-            rows = slice(start, start + self.rows_per_batch)
-            yield {
-                name: np.asarray(_cut(array, rows, self.axes[name]), order="C")
-                for name, array in self.arrays.items()
-            }
+    @property
+    def axes(self) -> dict[str, int | None]:
+        """The batch axis of each input; ``None``: the input is the same in every batch."""
+        return {name: slot.axis for name, (slot, _) in self._inputs.items()}
 
     @property
     def rows_per_batch(self) -> int:
         """The number of samples in a batch; the last may have fewer if ``batch`` is ``None``."""
-        return self.batch or min(BATCH_ROWS, max(BATCH_BYTES // max(self.row_bytes, 1), 1))
+        return self.batch or min(BATCH_ROWS, max(BATCH_BYTES // self._row_bytes, 1))
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """One line for each input that says what it is fed, values as seen so far."""
+        return tuple(content.said(slot, self.rows) for slot, content in self._inputs.values())
+
+    def batches(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Cut the samples, in order, into feeds of a size that the model and the memory take.
+
+        Raises:
+            DataError: samples that cannot be read, or do not fit.
+        """
+        for start in range(0, self.rows, self.rows_per_batch):
+            yield self.take(range(start, min(start + self.rows_per_batch, self.rows)))
+
+    def few(self, count: int) -> tuple[dict[str, NDArray[Any]], int]:
+        """The first samples as one feed, and how many there are in it.
+
+        Args:
+            count: how many at most, unless the model insists on more.
+        """
+        rows = self.batch or min(count, self.rows_per_batch, self.rows)
+        return self.take(range(rows)), rows
+
+    def take(self, rows: range) -> dict[str, NDArray[Any]]:
+        """One feed of some samples."""
+        return {
+            name: self._same(name) if slot.axis is None else _contiguous(content.take(slot, rows))
+            for name, (slot, content) in self._inputs.items()
+        }
+
+    def _same(self, name: str) -> NDArray[Any]:
+        """What an input is fed in every batch."""
+        if name not in self._fixed:
+            slot, content = self._inputs[name]
+            self._fixed[name] = _contiguous(content.take(slot, range(self.rows)))
+        return self._fixed[name]
 
 
 def make_feeds(
@@ -129,53 +225,10 @@ def make_feeds(
         rows = max(rows // batch, 1) * batch
     if labels is not None:
         labels = labels[np.arange(rows) % len(labels)]
-    filled = {slot.port.name: contents[slot.port.name].fill(slot, rows) for slot in slots}
-    arrays = {name: array for name, (array, _) in filled.items()}
-    axes = {slot.port.name: slot.axis for slot in slots}
-    varying = sum(array.nbytes for name, array in arrays.items() if axes[name] is not None)
-    return Feeds(
-        arrays=arrays,
-        axes=axes,
-        rows=rows,
-        batch=batch,
-        row_bytes=max(row_bytes, varying // rows),
-        labels=labels,
-        said=tuple(said for _, said in filled.values()),
-    )
-
-
-@dataclass(frozen=True)
-class _Array:
-    """An array for an input, or a scalar that fills it."""
-
-    array: NDArray[Any]
-    origin: str
-
-    def count(self, slot: Slot) -> int:
-        """Return how many samples it holds; 1 if it goes with any number."""
-        return 1 if slot.axis is None or not self.array.ndim else self.array.shape[slot.axis]
-
-    def fill(self, slot: Slot, rows: int) -> tuple[NDArray[Any], str]:
-        """Return the input's array and a line about it."""
-        array = slot.repeat(self.array, rows)
-        return array, f"{slot.port.name} ({slot.port.dtype}): {self.origin}, {by(array.shape)}"
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Images that an input is filled from."""
-
-    samples: Samples
-
-    def count(self, slot: Slot) -> int:
-        """Return how many samples it holds; 1 if it goes with any number."""
-        return 1 if slot.axis is None else len(self.samples.images)
-
-    def fill(self, slot: Slot, rows: int) -> tuple[NDArray[Any], str]:
-        """Return the input's array and a line about it."""
-        array, how = slot.fill(self.samples.images, rows)
-        used = min(rows, len(self.samples.images))
-        return array, f"{slot.port.name}: {used} {self.samples.source}, {how}"
+    filled = {slot.port.name: (slot, contents[slot.port.name]) for slot in slots}
+    feeds = Feeds(filled, rows, batch, row_bytes, labels)
+    next(feeds.batches())  # what does not fit should be told before anything runs
+    return feeds
 
 
 def _given(slot: Slot, value: str | Path | float | NDArray[Any], wanted: int) -> _Array | _Images:
@@ -282,5 +335,5 @@ def _sizes(port: Port, wanted: Sequence[int] | None) -> tuple[int | None, ...]:
     return tuple(wanted)
 
 
-def _cut(array: NDArray[Any], rows: slice, axis: int | None) -> NDArray[Any]:
-    return array if axis is None else array[(slice(None),) * axis + (rows,)]
+def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(array, order="C")

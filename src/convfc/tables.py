@@ -30,6 +30,9 @@ _STYLES = {
     "could not check": "yellow",
 }
 
+_INEXACT, _UNKNOWN, _RANDOM = "†", "‡", "*"
+"""Marks in the proof's table; see `footnotes`."""
+
 
 def conversion_table(conversion: Conversion) -> Table:
     """A row per convolution: what it is, what it became."""
@@ -130,12 +133,38 @@ def proof_table(verification: Verification) -> Table:
             layer.name,
             layer.kind,
             "bit for bit" if layer.parameters_equal else "",
-            f"{layer.draws} equal" if layer.draws else "",
-            "" if layer.chance is None else f"{layer.chance:.0e}",
-            "" if layer.share is None else f"{layer.share:.2%}",
+            f"{layer.draws} equal{_INEXACT * bool(layer.inexact)}" if layer.draws else "",
+            _UNKNOWN * bool(layer.draws) if layer.chance is None else f"{layer.chance:.0e}",
+            "" if layer.share is None else f"{layer.share:.2%}{_RANDOM * layer.on_random}",
             verdict,
         )
     return table
+
+
+def footnotes(verification: Verification) -> list[str]:
+    """What the marks in the tables stand for, and what the last columns are about."""
+    layers = verification.layers
+    lines = []
+    sides = dict.fromkeys(side for layer in layers for side in layer.inexact)
+    if sides:
+        lines.append(
+            f"{_INEXACT} the runtime of the {' and the '.join(sides)} is not exact on integers: "
+            "computed in float64 instead"
+        )
+    if any(layer.draws and layer.chance is None and layer.reason is None for layer in layers):
+        lines.append(
+            f"{_UNKNOWN} cannot be told: the sums are rounded to 8 bits, or may wrap around"
+        )
+    if any(layer.on_random for layer in layers):
+        lines.append(f"{_RANDOM} on random numbers: what the layer is fed cannot be seen")
+    if verification.float64_missing is not None:
+        lines.append(f"float64: not to be had: {verification.float64_missing}")
+    elif verification.float64_samples:
+        count = verification.float64_samples
+        lines.append(
+            f"float64: the original on {count} of the samples, largest distance (and relative)"
+        )
+    return lines
 
 
 def differences_table(verification: Verification) -> Table:
@@ -145,6 +174,9 @@ def differences_table(verification: Verification) -> Table:
     table.add_column("shape")
     for name in ("max |a-b|", "mean |a-b|", "max rel", "mean ‖a-b‖F", "top-1"):
         table.add_column(name, justify="right")
+    if verification.float64_samples:
+        table.add_column("a - float64", justify="right")
+        table.add_column("b - float64", justify="right")
     judged = any(out.atol is not None for out in verification.outputs)
     if judged:
         table.add_column("tolerance", justify="right")
@@ -160,6 +192,11 @@ def differences_table(verification: Verification) -> Table:
             f"{out.mean_frobenius:.3g}",
             "" if out.top1_agreement is None else f"{out.top1_agreement:.2%}",
         ]
+        if verification.float64_samples:
+            cells += [
+                "" if error is None else f"{error.max_abs:.2g} ({error.max_rel:.1g})"
+                for error in (out.original_error, out.converted_error)
+            ]
         if judged:
             cells += [f"{out.atol:.2g} + {out.rtol:g}·|a|", Text(verdict, _STYLES[verdict])]
         table.add_row(*cells)

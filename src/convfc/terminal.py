@@ -37,7 +37,8 @@ def print_verification(out: Console, result: Verification) -> None:
         out.print(tables.proof_table(result))
     if result.outputs:
         out.print(tables.differences_table(result))
-    print_lines(out, [*result.fed, *result.notes, tables.verification_summary(result)])
+    print_lines(out, [*tables.footnotes(result), *result.fed, *result.notes])
+    print_lines(out, [tables.verification_summary(result)])
 
 
 def print_json(document: Mapping[str, Any]) -> None:

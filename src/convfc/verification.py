@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.differences import Comparison, OutputDifference
+from convfc.differences import OutputDifference
+from convfc.endtoend import FEW, Seen, against_float64, compare
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.formats import Format, default_out, open_model, provenance_of
-from convfc.model import Model, Port, Site
+from convfc.model import Model, Port, Site, Twin
 from convfc.planning import plan
 from convfc.proof import LayerProof, prove
 from convfc.provenance import Provenance
-from convfc.samples import Feeds, make_feeds
+from convfc.samples import BATCH_BYTES, Feeds, make_feeds
 from convfc.writing import sha256_of
-
-_MEASURED = 4
-"""Samples whose activations each layer is fed alone: rounding varies little between samples."""
 
 
 class Verdict(str, Enum):
@@ -48,7 +46,9 @@ class Verification:
         layers: what is known about each converted layer; empty if nothing was to be proved.
         outputs: the differences, output by output.
         samples: how many samples went through both.
-        fed: what they were, a line per input.
+        float64_samples: how many of them went through the original in float64 as well.
+        float64_missing: why none did, or ``None``.
+        fed: what the samples were, a line per input.
         notes: remarks, a sentence each.
     """
 
@@ -60,6 +60,8 @@ class Verification:
     layers: tuple[LayerProof, ...] = ()
     outputs: tuple[OutputDifference, ...] = ()
     samples: int = 0
+    float64_samples: int = 0
+    float64_missing: str | None = None
     fed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -113,11 +115,13 @@ def verify(
         DataError: the samples cannot be read or do not fit.
         UsageError: no sample is wanted.
     """
-    first, second = pair(Path(original), None if converted is None else Path(converted))
     if samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
-    a, b = open_model(first, imports), open_model(second, imports)
-    if a.provenance is not None and b.provenance is None:
+    first = Path(original)
+    a = open_model(first, imports)
+    second = _partner(first, a.provenance) if converted is None else Path(converted)
+    b = open_model(second, imports)
+    if _is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
     notes = [*a.notes, *_staleness(first, b.provenance)]
 
@@ -128,44 +132,37 @@ def verify(
     changed = changed or _changed_port("output", a.outputs, b.outputs)
     if changed is not None:
         return result(Verdict.NOT_EQUIVALENT, changed)
-    feed = partial(
-        make_feeds,
+    feeds = make_feeds(
         a.inputs,
         data=data,
+        samples=samples,
         shapes=shapes,
         inputs=inputs,
         row_bytes=_row_bytes(a.sites),
     )
-    feeds = feed(samples=samples)
     if b.provenance is None or rtol is not None or atol is not None:
-        found = _compare(a, b, feeds, rtol, atol, progress)
-        reason = next((f"output '{out.name}': {out.reason}" for out in found if out.reason), None)
+        seen = compare(a, b, feeds, progress, rtol, atol)
+        wrong = next((out for out in seen.outputs if out.reason is not None), None)
+        reason = None if wrong is None else f"output '{wrong.name}': {wrong.reason}"
         verdict = Verdict.EQUIVALENT if reason is None else Verdict.NOT_EQUIVALENT
-        return result(verdict, reason, outputs=found, samples=feeds.rows, fed=feeds.said)
+        seen = against_float64(a, b, feeds, seen, progress)
+        return result(verdict, reason, **vars(seen))
 
-    few = feed(samples=min(samples, _MEASURED))
-    differences, layers = _prove(a, b, few, np.random.default_rng(seed), quick, notes, progress)
+    differences, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
     verdict, reason = _judge(differences, layers)
-    outputs: tuple[OutputDifference, ...] = ()
+    seen = Seen(feeds.said)
     try:
-        outputs = _compare(a, b, feeds, None, None, progress, judged=False)
+        seen = compare(a, b, feeds, progress, judged=False)
+        seen = against_float64(a, b, feeds, seen, progress)
     except UnsupportedModelError as error:
         notes.append(f"The samples could not be run through both: {error}")
-    return result(
-        verdict,
-        reason,
-        proved=not quick,
-        layers=layers,
-        outputs=outputs,
-        samples=feeds.rows if outputs else 0,
-        fed=feeds.said,
-    )
+    return result(verdict, reason, proved=not quick, layers=layers, **vars(seen))
 
 
 def _prove(
     a: Model,
     b: Model,
-    few: Feeds,
+    feeds: Feeds,
     random: np.random.Generator,
     quick: bool,
     notes: list[str],
@@ -174,18 +171,38 @@ def _prove(
     """What differs outside the converted layers, and what is known about each of them."""
     progress("comparing what was not converted")
     alignment = a.align(b)
-    activations: Mapping[str, NDArray[Any]] = {}
-    try:
-        names = [twin.site.name for twin in alignment.twins]
-        activations = a.activations(next(few.batches()), names)
-    except UnsupportedModelError as error:
-        notes.append(f"The original cannot run as a whole, so layers were not fed by it: {error}")
-    layers = []
-    for number, twin in enumerate(alignment.twins, 1):
-        name = twin.site.name
-        progress(f"layer {number} of {len(alignment.twins)}: {name}")
-        layers.append(prove(twin, activations.get(name), random, quick=quick))
-    return alignment.differences, tuple(layers)
+    differences, twins = alignment.differences, list(alignment.twins)
+    del alignment  # a layer that is proved may go, with all copies of its weights
+    few, rows = feeds.few(FEW)
+    count = len(twins)
+    layers: list[LayerProof] = []
+    runs = True
+    while twins:
+        group = [twins.pop(0) for _ in range(_fitting(twins, rows))]
+        activations: Mapping[str, NDArray[Any]] = {}
+        try:
+            if runs:
+                activations = a.activations(few, [twin.site.name for twin in group])
+        except UnsupportedModelError as error:
+            runs = False
+            notes.append(f"The original cannot run as a whole, so it fed no layers: {error}")
+        while group:
+            twin = group.pop(0)
+            name = twin.site.name
+            progress(f"layer {len(layers) + 1} of {count}: {name}")
+            layers.append(prove(twin, activations.get(name), random, quick=quick))
+    return differences, tuple(layers)
+
+
+def _fitting(twins: Sequence[Twin], rows: int) -> int:
+    """How many of the layers, one at least, may have their activations in memory at once."""
+    total = 0
+    for number, twin in enumerate(twins):
+        # Sizes that are not known are not counted.
+        total += math.prod(size or 1 for size in twin.input_shape) * rows * twin.site.itemsize
+        if total > BATCH_BYTES:
+            return max(number, 1)
+    return len(twins)
 
 
 def _judge(differences: Sequence[str], layers: Sequence[LayerProof]) -> tuple[Verdict, str | None]:
@@ -200,30 +217,6 @@ def _judge(differences: Sequence[str], layers: Sequence[LayerProof]) -> tuple[Ve
     if unknown is not None:
         return Verdict.COULD_NOT_CHECK, f"layer '{unknown.name}': {unknown.unchecked}"
     return Verdict.EQUIVALENT, None
-
-
-def _compare(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    rtol: float | None,
-    atol: float | None,
-    progress: Callable[[str], None],
-    *,
-    judged: bool = True,
-) -> tuple[OutputDifference, ...]:
-    """Run all samples through both models."""
-    comparisons = {
-        port.name: Comparison(port.name, rtol, atol, judged=judged) for port in a.outputs
-    }
-    done = 0
-    for feed in feeds.batches():
-        progress(f"sample {done} of {feeds.rows}")
-        expected, got = a.run(feed), b.run(feed)
-        for name, comparison in comparisons.items():
-            comparison.add(expected[name], got[name])
-        done += feeds.rows_per_batch
-    return tuple(comparison.result() for comparison in comparisons.values())
 
 
 def verify_folder(
@@ -261,27 +254,29 @@ def verify_folder(
     return results
 
 
-def pair(first: Path, second: Path | None) -> tuple[Path, Path]:
-    """The original and the converted file, whichever was given.
+def _partner(path: Path, record: Provenance | None) -> Path:
+    """The file to compare with, whichever of the two was given.
 
     Raises:
-        FileError: the other one is nowhere to be found.
+        FileError: it is nowhere to be found.
     """
-    if second is not None:
-        return first, second
-    record = provenance_of(first)
     if record is not None:
-        original = first.with_name(record.source)
+        original = path.with_name(record.source)
         if not original.exists():
-            raise FileError(f"{first}: was made from '{record.source}', which is not beside it")
-        return original, first
-    converted = default_out(first)
+            raise FileError(f"{path}: was made from '{record.source}', which is not beside it")
+        return original
+    converted = default_out(path)
     if not converted.exists():
         raise FileError(
-            f"{first}: there is no '{converted.name}' beside it; "
+            f"{path}: there is no '{converted.name}' beside it; "
             "convert it first or name the converted file"
         )
-    return first, converted
+    return converted
+
+
+def _is_made_from(record: Provenance | None, other: Path, others: Provenance | None) -> bool:
+    """Whether a file's record says that it was made from the other one."""
+    return record is not None and (others is None or record.source == other.name)
 
 
 def _row_bytes(sites: Sequence[Site]) -> int:

@@ -130,7 +130,28 @@ def recurrent():
     write("recurrent", model, rng.randint(0, 9, (2, 7)).astype("int32"))
 
 
+def slices():
+    image = layers.Input((8, 7, 2))
+    x = layers.Conv2D(4, 2, padding="same")(image)
+    every = layers.Conv2D(2, 2)(x[:, 1:6, ::2])
+    new = x[:, tf.newaxis, 2:-1, 3]
+    rows = layers.Dense(2)(x[:, 0])
+    model = keras.Model(image, [every, x[:, :, :, :2][:, -5:], rows, new])
+    write("slices", model, integers(2, 8, 7, 2))
+
+
+def masked():
+    steps = layers.Input((6, 2))
+    x = layers.Masking()(steps)
+    ended = [layers.LSTM(3)(layers.Conv1D(3, width)(x)) for width in (1, 2)]
+    values = integers(2, 6, 2)
+    values[:, 3:] = 0
+    write("masked", keras.Model(steps, [layers.LSTM(3)(x), *ended]), values)
+
+
 for make in (mobile, nested, timed, transposed, recurrent):
     make()
 if "--keras" not in sys.argv:
     operations()
+    slices()
+    masked()

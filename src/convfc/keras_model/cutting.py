@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,20 +31,20 @@ class Cuts:
     differences: list[str] = field(default_factory=list)
 
 
-def cut(original: Layer, converted: Layer, convolutions: Mapping[int, str]) -> Cuts:
+def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
     """Cut a converted model along the layers that were converted.
 
     Args:
         original: a stock Sequential or Functional model.
         converted: the model made from it.
-        convolutions: the original's convolutions: names by the `id` of the layer.
+        convolutions: the original's convolutions, by the `id` of the layer.
     """
     found = Cuts()
     _compare(original, converted, "", convolutions, found)
     return found
 
 
-def _compare(a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts) -> None:
+def _compare(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
     """Compare two layers that should be the same, or of which the second replaces the first."""
     name = f"{where}{a.name}"
     if getattr(a, "trainable", None) != getattr(b, "trainable", None):
@@ -65,33 +65,43 @@ def _compare(a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], fo
         _compare_weights(a, b, name, found)
 
 
-def _compare_graphs(
-    a: Layer, b: Layer, where: str, convolutions: Mapping[int, str], found: Cuts
-) -> None:
+def _compare_graphs(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
     """Compare two models: their layers by name, and how these are connected."""
     left, right = graph_of(a), graph_of(b)
-    old = {operation.name: operation for operation in left.operations}
-    new = {operation.name: operation for operation in right.operations}
+    ending = {operation.name for operation in left.operations if id(operation) in convolutions}
+    old = {operation.name: operation for operation in _operations(left, ending)}
+    new = {operation.name: operation for operation in _operations(right, ending)}
     for name in old.keys() ^ new.keys():
         found.differences.append(f"layer '{where}{name}' is in one of the files only")
     for name, operation in old.items():
         if name in new:
             _compare(operation, new[name], where, convolutions, found)
     for what, before, after in zip(
-        ("connections", "inputs", "outputs"), _wiring(left), _wiring(right), strict=True
+        ("connections", "inputs", "outputs"),
+        _wiring(left, ending),
+        _wiring(right, ending),
+        strict=True,
     ):
         if before != after:
             found.differences.append(f"the {what} of '{where or a.name}' changed")
 
 
-def _wiring(graph: Layer) -> tuple[Any, Any, Any]:
-    """Who is fed by whom; what goes in and what comes out."""
+def _wiring(graph: Layer, ending: set[str]) -> tuple[Any, Any, Any]:
+    """Who is fed by whom; what goes in and what comes out.
+
+    Args:
+        graph: a Functional model.
+        ending: names of convolutions, or of what stands for them: no mask goes past them.
+    """
     calls = {
         operation.name: [
-            (_described(call.arguments.args), _settings(call.arguments.kwargs))
+            (
+                _described(call.arguments.args),
+                {name: _described(value) for name, value in _settings(call, ending).items()},
+            )
             for call in calls_in(graph, operation)
         ]
-        for operation in graph.operations
+        for operation in _operations(graph, ending)
     }
     return calls, repr(_described(graph.input)), repr(_described(graph.output))
 
@@ -102,10 +112,34 @@ def calls_in(graph: Layer, operation: Layer) -> list[Any]:
     return [call for call in operation._inbound_nodes if id(call) in own]
 
 
-def _settings(arguments: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What is given by name; a ``None`` is what a layer takes for nothing given."""
-    given = {name: value for name, value in arguments.items() if value is not None}
-    return {name: _described(value) for name, value in given.items()}
+def _operations(graph: Layer, ending: set[str]) -> list[Layer]:
+    """A graph's operations, but for those that only make the masks that `_settings` leaves out."""
+    needed: set[int] = set()
+    tensors = [*graph.inputs, *graph.outputs]
+    while tensors:
+        operation = tensors.pop()._keras_history.operation
+        if id(operation) not in needed:
+            needed.add(id(operation))
+            for call in calls_in(graph, operation):
+                given = keras.tree.flatten([call.arguments.args, _settings(call, ending)])
+                tensors += [value for value in given if isinstance(value, keras.KerasTensor)]
+    return [operation for operation in graph.operations if id(operation) in needed]
+
+
+def _settings(call: Any, ending: set[str]) -> dict[str, Any]:
+    """What is given by name; a ``None`` is what a layer takes for nothing given.
+
+    The mask that a tensor has on it goes without saying: Keras names it anew at each load. And
+    where a convolution pays no heed to masks, the model in its place is given one by Keras.
+    """
+    on_it = {id(getattr(x, "_keras_mask", None)) for x in keras.tree.flatten(call.arguments.args)}
+    return {
+        name: value
+        for name, value in call.arguments.kwargs.items()
+        if value is not None
+        and id(value) not in on_it
+        and not (name == "mask" and call.operation.name in ending)
+    }
 
 
 def _described(structure: Any) -> list[str]:

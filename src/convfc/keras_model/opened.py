@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.cutting import calls_in, cut
+from convfc.keras_model.masks import makes_masks
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief, load
-from convfc.keras_model.record import HDF5, drop_optimizer, write_provenance
+from convfc.keras_model.record import HDF5, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
-from convfc.keras_model.sites import Place, find_places, graph_of, makes_masks
-from convfc.keras_model.staging import with_suffix
+from convfc.keras_model.sites import Place, find_places, graph_of
+from convfc.keras_model.staging import make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
+from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.provenance import Provenance
@@ -75,7 +77,7 @@ class KerasModel:
     @cached_property
     def sites(self) -> Sequence[Site]:
         """See `Model.sites`."""
-        return [place.site(self._format, masks=self._masks) for place in self._places.values()]
+        return [place.site(self._format) for place in self._places.values()]
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
@@ -85,6 +87,21 @@ class KerasModel:
 
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._evaluate(call, feed), strict=True))
+
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run_in_float64`."""
+        try:
+            wide = wide_copy(self._model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from error
+
+        def call(flat: Sequence[Any]) -> Any:
+            return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
+
+        real = {port.name for port in self.inputs if "float" in port.dtype}
+        fed = {k: x.astype(np.float64) if k in real else x for k, x in feed.items()}
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._evaluate(call, fed), strict=True))
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
@@ -103,7 +120,7 @@ class KerasModel:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
         try:
             flat = [
-                keras.ops.convert_to_tensor(feed[port.name], dtype=port.dtype)
+                keras.ops.convert_to_tensor(feed[port.name], dtype=feed[port.name].dtype.name)
                 for port in self.inputs
             ]
             with overheard():
@@ -118,7 +135,7 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
-        layers = {id(place.layer): name for name, place in self._places.items()}
+        layers = {id(place.layer) for place in self._places.values()}
         cuts = cut(self._model, converted._model, layers)
         twins: list[Twin] = []
         for site in self.sites:
@@ -156,7 +173,7 @@ class KerasModel:
             try:
                 keras.saving.save_model(model, named)
                 if self._format == HDF5:
-                    drop_optimizer(named)
+                    make_loadable(named)
                 write_provenance(named, self._format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error

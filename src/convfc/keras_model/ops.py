@@ -1,9 +1,9 @@
-"""`convfc.lowering.Ops` on symbolic Keras tensors: one convolution layer's parts."""
+"""`convfc.applying.Ops` in operations of Keras, where they are shorter than stock layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,145 +12,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from convfc.geometry import Convolution, Pads, Sizes
-
-Tensor = Any
-"""A `keras.KerasTensor`; keras has no types."""
-
-_PADDING = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
-_CROPPING = (layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
-_STRIDING = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
-
-Parameters = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
-"""Shapes of kernel and bias to arguments of the layer that holds them."""
-
-
-class StockOps:
-    """Stock layers only, which every Keras file can hold.
-
-    Args:
-        name: of the convolution layer; the (first) layer with weights gets it too, so that they
-            keep their paths, and the names of all others start with it.
-        dtype: its dtype policy.
-        rank: number of spatial axes.
-    """
-
-    def __init__(self, name: str, dtype: Any, rank: int) -> None:
-        self._name = name
-        self._dtype = dtype
-        self._rank = rank
-        self._parameters: Parameters
-        self._weighted: list[Any] = []
-        self._dense: Any = None
-        self._made = 0
-
-    def weigh(self, parameters: Parameters) -> None:
-        """Begin the next product, with other weights.
-
-        Args:
-            parameters: arguments that the layer with the weights takes over.
-        """
-        self._parameters = parameters
-        self._dense = None
-
-    def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
-        """A layer of the convolution's dtype, with a name of its own."""
-        self._made += 1
-        name = f"{self._name}_{kind.__name__.lower()}_{self._made}"
-        return kind(*args, **{"name": name, "dtype": self._dtype, **kwargs})
-
-    def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
-        """See `Ops.pad`; a `Site` has no convolution where pads depend on an unknown size."""
-        return self._along_axes(_PADDING, x, [only for (only,) in pads])
-
-    def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
-        """See `Ops.slice`: cropping, then pooling of single numbers for the steps."""
-        if len(slices) > self._rank:
-            sizes, depth = self._sizes(x), slices[-1].stop
-            columns = self.reshape(x, [-1, x.shape[-1], 1])
-            cropped = self.layer(
-                layers.Cropping2D, ((0, 0), (0, x.shape[-1] - depth)), data_format="channels_last"
-            )(columns)
-            x = self.reshape(cropped, [*sizes, depth])
-            slices = slices[: self._rank]
-        crops = [
-            (part.start, size - part.stop if (part.stop or 0) > 0 else -(part.stop or 0))
-            for part, size in zip(slices, self._sizes(x), strict=True)
-        ]
-        if any(map(any, crops)):
-            x = self._along_axes(_CROPPING, x, crops)
-        steps = [part.step for part in slices]
-        if max(steps) > 1:
-            # Tensorflow pools no float16 over three axes; to float32 and back is exact.
-            half = self._rank == 3 and x.dtype == "float16"
-            x = self.layer(
-                _STRIDING[self._rank - 1],
-                pool_size=1,
-                strides=tuple(steps),
-                data_format="channels_last",
-                **({"dtype": "float32"} if half else {}),
-            )(x)
-        return x
-
-    def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
-        """See `Ops.take`."""
-        raise NotImplementedError("no stock layer gathers; Site.methods does not offer it")
-
-    def concatenate(self, xs: Sequence[Tensor], axis: int) -> Tensor:
-        """See `Ops.concatenate`."""
-        return self.layer(layers.Concatenate, axis=axis)(list(xs))
-
-    def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
-        """See `Ops.reshape`; a Reshape stands one unknown size."""
-        return self.layer(layers.Reshape, tuple(-1 if size is None else size for size in shape))(x)
-
-    def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
-        """See `Ops.transpose`."""
-        return self.layer(layers.Permute, tuple(order[1:]))(x)
-
-    def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
-        """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
-        groups, filters = convolution.groups, convolution.filters
-        sizes = list(positions)
-        if self._dense is None:
-            self._dense = self._new_dense(convolution, sizes)
-        if groups == 1:
-            return self._dense(patches)
-        blocks = (convolution.taps, groups, convolution.channels // groups)
-        y = self._dense(self.reshape(patches, [*sizes, *blocks]))
-        return self.reshape(y, [*sizes, filters])
-
-    def _new_dense(self, convolution: Convolution, sizes: list[Any]) -> Any:
-        """The layer with the weights; all blocks of rows share it."""
-        groups, filters = convolution.groups, convolution.filters
-        name = self._next_name()
-        if groups == 1:
-            shapes = (convolution.patch_length, filters), (filters,)
-            return self.layer(layers.Dense, filters, name=name, **self._parameters(*shapes))
-        inner, outer = convolution.channels // groups, filters // groups
-        space = "xyz"[: self._rank]
-        return self.layer(
-            layers.EinsumDense,
-            f"b{space}tgi,tigo->b{space}go",
-            (None, *sizes[1:], groups, outer),
-            name=name,
-            **self._parameters((convolution.taps, inner, groups, outer), (groups, outer)),
-        )
-
-    def _next_name(self) -> str:
-        """Of the next layer with weights."""
-        name = f"{self._name}_{len(self._weighted)}" if self._weighted else self._name
-        self._weighted.append(name)
-        return name
-
-    def _along_axes(self, kinds: Sequence[type[Any]], x: Tensor, amounts: list[Pads]) -> Tensor:
-        if self._rank == 1:
-            # Channels last whatever the user's keras.json says; Cropping1D knows nothing else.
-            extra = {} if kinds is _CROPPING else {"data_format": "channels_last"}
-            return self.layer(kinds[0], amounts[0], **extra)(x)
-        return self.layer(kinds[self._rank - 1], tuple(amounts), data_format="channels_last")(x)
-
-    def _sizes(self, x: Tensor) -> list[Any]:
-        return list(x.shape[1 : self._rank + 1])
+from convfc.keras_model.stock import Parameters, StockOps, Tensor
 
 
 class KerasOps(StockOps):
@@ -158,6 +20,8 @@ class KerasOps(StockOps):
 
     _factors: tuple[Tensor, Tensor | None] | None = None
     """Kernel and bias of a weighted sum; all blocks share them."""
+
+    _reshapable = 3
 
     def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
         """See `Ops.pad`.
@@ -267,7 +131,7 @@ class KerasOps(StockOps):
         shapes = {"kernel": (1, convolution.taps, convolution.filters)}
         shapes["bias"] = (1, 1, convolution.filters)
         taken = self._parameters(*shapes.values())
-        if not taken.pop("bias_axes", None):
+        if not taken.pop("use_bias"):
             del shapes["bias"]
         name, found = self._next_name(), []
         for role, shape in shapes.items():

@@ -13,6 +13,7 @@ import h5py
 import keras
 
 from convfc.errors import FileError, UnsupportedModelError
+from convfc.keras_model.masks import operations_in
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, Envelope, read_envelope
 from convfc.keras_model.staging import Staged, staged
@@ -58,7 +59,7 @@ def load(path: Path) -> Loaded:
             try:
                 model = keras.saving.load_model(stage.path, compile=False, safe_mode=True)
             except Exception as error:
-                raise _refusal(path, error, envelope.version) from error
+                raise _refusal(path, error, envelope) from error
             notes.append(
                 f"Its training setup could not be read ({brief(uncompilable)}); "
                 "the converted file will not be compiled."
@@ -128,9 +129,14 @@ _UNKNOWN_NAME = re.compile(
 )
 
 
-def _refusal(path: Path, error: Exception, version: str) -> UnsupportedModelError:
+def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedModelError:
     """What a failure of Keras's loader means to a person."""
-    unknown = _UNKNOWN_NAME.search(str(error))
+    unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
+    if unknown and unknown["name"] in operations_in(envelope.config):
+        return UnsupportedModelError(
+            f"{path}: holds the operation {unknown['name']!r}, which Keras writes to HDF5 but "
+            "does not load; build the model again and save it again as .keras"
+        )
     if unknown:
         kind = unknown["old"] or unknown["new"]
         return UnsupportedModelError(

@@ -83,18 +83,6 @@ def read_provenance(path: Path) -> Provenance | None:
     return read_envelope(path).provenance
 
 
-def drop_optimizer(path: Path) -> None:
-    """Take the optimizer's state out of an HDF5 file.
-
-    Keras writes it, but whoever loads the file with it cannot go on training.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with h5py.File(path, "r+") as file:
-        file.pop(OPTIMIZER_WEIGHTS, None)
-
-
 def write_provenance(path: Path, file_format: str, provenance: Provenance) -> None:
     """Store the record in a file that Keras wrote.
 

@@ -10,11 +10,12 @@ import keras
 from keras import layers
 
 from convfc.applying import apply
-from convfc.keras_model.ops import KerasOps, Parameters, StockOps
+from convfc.keras_model.ops import KerasOps
 from convfc.keras_model.parameters import taken_over
 from convfc.keras_model.parts import TRANSPOSED, Part, parts
 from convfc.keras_model.record import ZIP
 from convfc.keras_model.sites import is_graph, shows_calls
+from convfc.keras_model.stock import Parameters, StockOps
 from convfc.lowering import Lowering, PatchMethod
 
 Layer = Any
@@ -100,11 +101,7 @@ def _parameters(
     def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
         kept, left = taken_over(layer, part, kernel, bias)
         remarks.extend(left)
-        if part.convolution.groups == 1:
-            kept["use_bias"] = part.bias is not None
-        elif part.bias is not None:
-            kept["bias_axes"] = "go"
-        return {**kept, **output}
+        return {**kept, "use_bias": part.bias is not None, **output}
 
     return parameters
 

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 from keras import layers
 
-from convfc.geometry import AnyConvolution, Sizes
 from convfc.keras_model.parts import CONVOLUTIONS, parts
 from convfc.keras_model.record import HDF5
 from convfc.lowering import PatchMethod
@@ -44,23 +43,14 @@ class Place:
     inside: str | None = None
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
 
-    def site(self, file_format: str, *, masks: bool) -> Site:
-        """What the rest of convfc sees, given the format and whether the model makes masks."""
+    def site(self, file_format: str) -> Site:
+        """What the rest of convfc sees, given the format."""
         kind = type(self.layer).__name__
         reason = self._reason()
-        if reason is None and masks and file_format == HDF5:
-            # The model in its place takes the mask, which is an operation to Keras, as an argument.
-            reason = "it stands in a model with masks, which .h5 cannot hold; save that as .keras"
         if reason is not None:
             return Site(self.name, kind, None, reason=reason)
         conv = parts(self.layer)[0].convolution
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
-        needs = _run_time_need(conv, sizes) if file_format == HDF5 else None
-        if needs is not None:
-            reason = (
-                f"{needs}, which no stock layer has; give the input its sizes or save as .keras"
-            )
-            return Site(self.name, kind, None, reason=reason)
         dtype = self.layer.compute_dtype
         inner = conv.inner(sizes)
         methods = frozenset(PatchMethod)
@@ -117,14 +107,6 @@ def graph_of(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
         return model._functional
     return model if hasattr(model, "_nodes_by_depth") else None
-
-
-def makes_masks(model: Any) -> bool:
-    """Whether some layer marks parts of its output as to be ignored."""
-    return any(
-        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False)
-        for layer in model._flatten_layers()
-    )
 
 
 def find_places(model: Any) -> list[Place]:
@@ -210,17 +192,6 @@ def _why_left(layer: Any) -> str:
     if known is not None:
         return known
     return f"{type(layer).__name__} is a custom class; what it computes is not known"
-
-
-def _run_time_need(conv: AnyConvolution, sizes: Sizes) -> str | None:
-    """What the lowering does with sizes at run time, beyond slices, or ``None``."""
-    if conv.pads(sizes) is None:
-        return "its 'same' padding needs arithmetic with an unknown size"
-    if sizes.count(None) > 1 and (conv.groups > 1 or max(conv.phases) > 1):
-        # A Reshape stands one unknown size. In a TimeDistributed it would stand two, but that
-        # runs over the batch instead of the time where the time is not known when it is traced.
-        return "its groups or phases need a reshape with several unknown sizes"
-    return None
 
 
 def _merged(sizes: Sequence[int | None]) -> int | None:

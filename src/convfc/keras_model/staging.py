@@ -14,10 +14,12 @@ from pathlib import Path
 import h5py
 
 from convfc.errors import UnsupportedModelError
+from convfc.keras_model.masks import leave_masks_to_keras, name_slices
 from convfc.keras_model.record import (
     CONFIG,
     HDF5,
     MODEL_CONFIG,
+    OPTIMIZER_WEIGHTS,
     TRAINING_CONFIG,
     WEIGHTS,
     ZIP,
@@ -120,3 +122,19 @@ def _copy_zip(source: Path, target: Path, config: Config) -> tuple[str, ...]:
                     done = tuple(step.says for step in WEIGHTS_STEPS if step.change(weights))
             new.write(copy, member.filename)
     return done
+
+
+def make_loadable(path: Path) -> None:
+    """Take out of an HDF5 file what Keras wrote into it and cannot load.
+
+    That is the optimizer's state, with which nobody can go on training, masks and slices (see
+    `leave_masks_to_keras` and `name_slices`). The model came from such a file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with h5py.File(path, "r+") as file:
+        file.pop(OPTIMIZER_WEIGHTS, None)
+        config = json.loads(file.attrs[MODEL_CONFIG])
+        if leave_masks_to_keras(config) | name_slices(config):
+            file.attrs[MODEL_CONFIG] = json.dumps(config)

@@ -15,6 +15,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.keras_model.parts import parts
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief
+from convfc.keras_model.widening import wide_copy
 from convfc.model import Site
 
 Array = NDArray[Any]
@@ -69,12 +70,24 @@ class KerasTwin:
         """See `Twin.parameter_shape`."""
         return next(tuple(weight.shape) for weight in self._layer.weights if weight.name == name)
 
+    def parameter_dtype(self, name: str) -> str:
+        """See `Twin.parameter_dtype`."""
+        return next(str(weight.dtype) for weight in self._layer.weights if weight.name == name)
+
+    @property
+    def rounds_to_integers(self) -> bool:
+        """See `Twin.rounds_to_integers`."""
+        return False
+
     @cached_property
     def problem(self) -> str | None:
         """See `Twin.problem`."""
         extra = _operations(self._made) - _operations(self._expected)
         if extra:
             return f"it holds {', '.join(sorted(extra))}, which convfc does not put there"
+        types = _types(self._made) - _types(self._expected)
+        if types:
+            return f"it computes in {', '.join(sorted(types))}"
         if _activations(self._made) != _activations(self._expected):
             return "its activation changed"
         weights = [np.asarray(weight) for weight in self._made.weights]
@@ -90,16 +103,33 @@ class KerasTwin:
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.run`; activations are left out on both sides."""
         y = self.original(x, parameters)
-        values = [value for part in parts(self._linear_layer) for value in part.weights]
-        for weight, value in zip(self._linear_made.weights, values, strict=True):
-            weight.assign(value.reshape(weight.shape))
+        self._carry_over()
         return y, self._call(self._linear_made, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `Twin.original`."""
+        self._assign(parameters)
+        return self._call(self._linear_layer, x)
+
+    def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        """See `Twin.exact`: Keras again; its float64 has no short cut that would show."""
+        self._assign(parameters)
+        self._carry_over()
+        wide = x.astype(np.float64)
+        a, b = (
+            self._call(wide_copy(layer), wide) for layer in (self._linear_layer, self._linear_made)
+        )
+        return a, b
+
+    def _assign(self, parameters: Mapping[str, Array]) -> None:
         for weight, old in zip(self._linear_layer.weights, self._layer.weights, strict=True):
             weight.assign(parameters.get(old.name, old))
-        return self._call(self._linear_layer, x)
+
+    def _carry_over(self) -> None:
+        """Give the converted layer the numbers that the original's has now."""
+        values = [value for part in parts(self._linear_layer) for value in part.weights]
+        for weight, value in zip(self._linear_made.weights, values, strict=True):
+            weight.assign(value.reshape(weight.shape))
 
     @cached_property
     def _linear_layer(self) -> Layer:
@@ -126,6 +156,15 @@ class KerasTwin:
 
 def _operations(model: Layer) -> set[str]:
     return {type(operation).__name__ for operation in model.operations}
+
+
+def _types(model: Layer) -> set[str]:
+    """The types that the layers of a model compute in, those of a model in it included."""
+    return {
+        operation.compute_dtype
+        for operation in model.operations
+        if getattr(operation, "compute_dtype", None) is not None
+    }
 
 
 def _activations(model: Layer) -> list[Any]:

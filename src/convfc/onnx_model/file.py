@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.lowering import Lowering
+from convfc.errors import UnsupportedModelError
+from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.operators import known_shape
@@ -33,7 +35,9 @@ from convfc.onnx_model.sites import (
     numpy_name,
     site_of,
 )
+from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.twins import OnnxTwin
+from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -101,6 +105,33 @@ class OnnxModel:
         """See `Model.run`."""
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run_in_float64`; convolutions as matrix products.
+
+        onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
+        """
+        fresh = OnnxModel(self.path)
+        rewrite(fresh._model, fresh._lowerings())
+        try:
+            widen(fresh._model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from error
+        real = {port.name for port in self.inputs if "float" in port.dtype}
+        fed = {k: x.astype(np.float64) if k in real else x for k, x in feed.items()}
+        found = run_stepwise(fresh._model, fed, str(self.path))
+        return {port.name: found[port.name] for port in self.outputs}
+
+    def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
+        """Every convolution that can be lowered, by `gather` where that fits: a single node."""
+        found = {}
+        for site in self.sites:
+            for methods in (site.methods - {PatchMethod.SLICE}, site.methods):
+                if site.convolution is not None and site.name not in found:
+                    lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
+                    if isinstance(lowering, Lowering):
+                        found[site.name] = (self._places[site.name], lowering)
+        return found
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside branches, loops and functions cannot be seen."""

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.applying import Ops
 from convfc.geometry import Convolution, Pads, Sizes
 from convfc.lowering import Lowering, PatchMethod
 from convfc.onnx_model.emitting import Emitter, constant_of
@@ -18,7 +19,7 @@ from convfc.onnx_model.kernels import Layout, filter_matrix, phase_bias
 _END = np.iinfo(np.int64).max
 
 
-class OnnxOps:
+class OnnxOps(Ops[ir.Value]):
     """Operations around a product of floating-point numbers.
 
     Args:

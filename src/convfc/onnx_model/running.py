@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -57,22 +58,60 @@ class Session:
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
-def reference(
-    names: Sequence[str], feed: Mapping[str, NDArray[Any]], model: onnx.ModelProto, name: str
-) -> NDArray[Any]:
-    """The first of the named outputs, by onnx's own reference evaluator.
+class Reference:
+    """A model in onnx's own reference evaluator, which is slow, and rounds as numpy does.
+
+    Args:
+        model: what to run.
+        name: of the model, for messages.
 
     Raises:
-        UnsupportedModelError: it cannot run the model either.
+        UnsupportedModelError: it cannot load it.
     """
-    from onnx.reference import ReferenceEvaluator
 
-    try:
-        outputs: Any = ReferenceEvaluator(model).run(list(names), dict(feed))
-    except Exception as error:
+    def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self._name = name
+        try:
+            self._evaluator = ReferenceEvaluator(model)
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def run(self, names: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named outputs.
+
+        Raises:
+            UnsupportedModelError: it cannot run it.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                outputs: Any = self._evaluator.run(list(names), dict(feed))
+        except Exception as error:
+            raise self._refusal(error) from error
+        return list(outputs)
+
+    def _refusal(self, error: Exception) -> UnsupportedModelError:
         words = " ".join(str(error).split())[:300]
-        raise UnsupportedModelError(
-            f"{name}: neither onnxruntime nor onnx's reference evaluator can run it: {words}"
-        ) from error
-    first: NDArray[Any] = outputs[0]
-    return first
+        return UnsupportedModelError(
+            f"{self._name}: onnx's reference evaluator cannot run it: {words}"
+        )
+
+
+def run_anywhere(
+    model: onnx.ModelProto, names: Sequence[str], feed: Mapping[str, NDArray[Any]], name: str
+) -> list[NDArray[Any]]:
+    """The named outputs, by onnxruntime or else by onnx's reference evaluator.
+
+    Valid ONNX that onnxruntime lacks is, for example, SAME with a dilation.
+
+    Raises:
+        UnsupportedModelError: neither can run it.
+    """
+    try:
+        return Session(model.SerializeToString(), name).run(names, feed)
+    except UnsupportedModelError as error:
+        try:
+            return Reference(model, name).run(names, feed)
+        except UnsupportedModelError as second:
+            raise UnsupportedModelError(f"{error}; {second}") from error

@@ -10,21 +10,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Site
 from convfc.onnx_model.cutting import Cut, tensor_difference
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.operators import known_shape, operands
 from convfc.onnx_model.rewriting import rewrite
-from convfc.onnx_model.running import Session, reference
-from convfc.onnx_model.sites import places
+from convfc.onnx_model.running import Reference, run_anywhere
+from convfc.onnx_model.sites import numpy_name, places
+from convfc.onnx_model.widening import widen
 
 Array = NDArray[Any]
 DType = np.dtype[Any]
-
-_REAL = ("Conv", "ConvTranspose")
-"""Those whose kernel and bias are real numbers; the others compute with integers, exactly."""
 
 
 class OnnxTwin:
@@ -64,13 +61,22 @@ class OnnxTwin:
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
         """See `Twin.parameters`."""
-        node = self._cut.place.node
-        names = node.inputs[1:3] if node.op_type in _REAL else ()
-        return {
-            value.name: _stored(value)
-            for value in names
-            if value is not None and value.name and value is not node.inputs[0]
-        }
+        given = operands(self._cut.place.node)
+        values = [given[role] for role in ("kernel", "bias") if role in given]
+        fed = self._cut.place.node.inputs[0]
+        return {v.name: _stored(v) for v in values if v.name and v is not fed}
+
+    def parameter_dtype(self, name: str) -> str:
+        """See `Twin.parameter_dtype`."""
+        value = next(v for v in self._cut.place.node.inputs if v is not None and v.name == name)
+        tensor = _tensor(value)
+        dtype = value.dtype if tensor is None else tensor.dtype
+        return self.site.dtype if dtype is None else numpy_name(dtype)
+
+    @property
+    def rounds_to_integers(self) -> bool:
+        """See `Twin.rounds_to_integers`."""
+        return self._cut.place.node.op_type == "QLinearConv"
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `Twin.parameter_shape`."""
@@ -86,6 +92,11 @@ class OnnxTwin:
     @cached_property
     def problem(self) -> str | None:
         """See `Twin.problem`."""
+        made = {value.name for node in self._cut.nodes for value in node.outputs}
+        given = {value.name for value in self._cut.place.node.inputs if value}
+        for value in (value for node in self._cut.nodes for value in node.inputs if value):
+            if value.name not in made | given and _tensor(value) is None:
+                return f"it reads '{value.name}', which the convolution does not"
         lowered = self._lowered({}).graph
         extra = _operators(self._cut.nodes) - _operators(lowered)
         if extra:
@@ -110,40 +121,40 @@ class OnnxTwin:
 
     @cached_property
     def _stand_ins(self) -> Mapping[str, Array]:
-        """Random numbers for what a convolution of integers gets at run time, by name."""
-        node, filters = self._cut.place.node, self._lowering.convolution.filters
-        if node.op_type in _REAL:
-            return {}
-        given = operands(node)
-        stated = given.get("kernel_zero", given["kernel"]).dtype or given["kernel"].dtype
-        kernel = (stated or ir.DataType.INT8).numpy()
-        random = np.random.default_rng(0)
+        """Numbers for scales and zero points that a layer gets at run time, by name."""
+        given, random = operands(self._cut.place.node), np.random.default_rng(0)
+        filters = self._lowering.convolution.filters
 
         def one_or_each(role: str) -> tuple[int, ...]:
             shape = known_shape(given.get(role)) or ()
             return tuple(filters if size is None else size for size in shape)
 
-        def integers(dtype: DType, shape: tuple[int, ...] = (), low: int = 0) -> Array:
-            return random.integers(low, 100, shape).astype(dtype)
+        def zeros(dtype: DType, shape: tuple[int, ...] = ()) -> Array:
+            return random.integers(0, 100, shape).astype(dtype)
 
-        # onnxruntime wants no other zero point of a kernel with a sign.
+        kernel = np.dtype(self.parameter_dtype(given["kernel"].name or ""))
+        # onnxruntime wants no zero point but 0 of a kernel with a sign.
         signed = kernel == np.int8
-        weights = self.parameter_shape(given["kernel"].name or "")
-        numbers = {
+        numbers: dict[str, Array] = {
             "x_scale": np.array(0.03, np.float32),
-            "x_zero": integers(np.dtype(self.site.dtype)),
-            "kernel": integers(kernel, weights, -100 if signed else 0),
+            "x_zero": zeros(np.dtype(self.site.dtype)),
             "kernel_scale": np.full(one_or_each("kernel_scale"), 0.05, np.float32),
-            "kernel_zero": integers(kernel, one_or_each("kernel_zero")) * kernel.type(not signed),
+            "kernel_zero": zeros(kernel, one_or_each("kernel_zero")) * kernel.type(not signed),
             "y_scale": np.array(7, np.float32),
-            "y_zero": integers(self._output_type.numpy()),
-            "bias": integers(np.dtype(np.int32), (filters,), -100),
+            "y_zero": zeros(self._output_type.numpy()),
         }
         return {
             value.name: numbers[role]
             for role, value in given.items()
             if role in numbers and value.name and _tensor(value) is None
         }
+
+    def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
+        """See `Twin.exact`."""
+        given = {**self._stand_ins, **parameters}
+        models = self._alone(given), self._replacement(given)
+        a, b = (self._run_widely(model, x) for model in models)
+        return a, b
 
     def _alone(self, parameters: Mapping[str, Array], *, constant: bool = True) -> ir.Model:
         """The original's node as a model, `parameters` in the place of its own.
@@ -190,9 +201,9 @@ class OnnxTwin:
     def _matrices(
         self, nodes: Sequence[ir.Node] | ir.Graph
     ) -> list[tuple[str | None, ir.TensorProtocol]]:
-        """Every constant of real numbers that the nodes read, in their order, each once.
+        """Every constant of real or 8-bit numbers that the nodes read, in their order, each once.
 
-        The convolution's own inputs are not among them.
+        Those of more bits are indices and shapes; the convolution's own inputs are not among them.
         """
         found: dict[str | None, ir.TensorProtocol] = {}
         own = {value.name for value in self._cut.place.node.inputs if value}
@@ -200,7 +211,7 @@ class OnnxTwin:
         reading = [node for node in nodes if node.op_type != "Cast"]
         for value in (value for node in reading for value in node.inputs if value):
             tensor = _tensor(value)
-            if tensor is not None and value.name not in own and tensor.dtype.is_floating_point():
+            if tensor is not None and value.name not in own and _is_numbers(tensor.dtype):
                 found.setdefault(value.name, tensor)
         return list(found.items())
 
@@ -262,19 +273,29 @@ class OnnxTwin:
         return _type_named(self.site.dtype)
 
     def _run(self, model: ir.Model, x: Array) -> Array:
-        proto = ir.to_proto(model)
         y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
-        try:
-            return Session(proto.SerializeToString(), self.site.name).run([y], {name: x})[0]
-        except UnsupportedModelError:
-            # Valid ONNX that onnxruntime lacks, such as SAME with a dilation: ask the standard.
-            return reference([y], {name: x}, proto, self.site.name)
+        return run_anywhere(ir.to_proto(model), [y], {name: x}, self.site.name)[0]
+
+    def _run_widely(self, model: ir.Model, x: Array) -> Array:
+        """In float64, by an evaluator of which we know that it takes no short cuts.
+
+        Integers stay what they are, and so does what scales and rounds them.
+        """
+        y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
+        if x.dtype.kind not in "iu":
+            widen(model)
+            x = x.astype(np.float64)
+        return Reference(ir.to_proto(model), self.site.name).run([y], {name: x})[0]
 
 
 def _type_named(name: str) -> ir.DataType:
     if name == "bfloat16":
         return ir.DataType.BFLOAT16
     return ir.DataType.from_numpy(np.dtype(name))
+
+
+def _is_numbers(dtype: ir.DataType) -> bool:
+    return dtype.is_floating_point() or dtype in (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
@@ -289,7 +310,7 @@ def _stored(value: ir.Value) -> Array | None:
 def _operators(nodes: Sequence[ir.Node] | ir.Graph) -> set[str]:
     """What the nodes do; how a constant comes about does not count."""
     return {
-        node.op_type
+        f"{node.op_type} to {to.value}" if (to := node.attributes.get("to")) else node.op_type
         for node in nodes
         if not all(value and constant_of(value) for value in node.inputs)
     }

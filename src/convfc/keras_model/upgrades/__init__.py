@@ -30,6 +30,7 @@ MODEL_STEPS: Sequence[Step] = (
     Step("renamed arguments and values", classes.rename_arguments),
     Step("replaced '/' in layer names by '_'", graphs.rename_layers),
     Step("replaced TensorFlow operations by stock layers", operations.replace_operations),
+    Step("replaced TensorFlow slices by Keras's own", operations.replace_slices),
     Step("counted the calls of nested models from 0", graphs.count_calls),
     Step("unwrapped lists of one input or output", graphs.unwrap_singles),
 )

@@ -61,6 +61,79 @@ def replace_operations(config: Config) -> bool:
     return changed
 
 
+def replace_slices(config: Config) -> bool:
+    """A slice of a tensor is an operation to Keras 3, too, with the same key."""
+    changed = False
+    for graph in graphs(config):
+        for layer in graph["layers"]:
+            read = _SLICES.get(layer["class_name"])
+            found = read(layer) if read and len(layer["inbound_nodes"]) == 1 else None
+            if found is None:
+                continue
+            reference, key = found
+            history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
+            tensor = {"class_name": "__keras_tensor__", "config": history}
+            call = {"args": [tensor, key], "kwargs": {}}
+            layer.update(SLICE, config={"name": layer["name"]}, inbound_nodes=[call])
+            layer.pop("build_config", None)
+            changed = True
+    return changed
+
+
+SLICE = {
+    "class_name": "GetItem",
+    "module": "keras.src.ops.numpy",
+    "registered_name": "GetItem",
+}
+"""What Keras 3 calls a slice; without the module, which it leaves out of HDF5, it finds none."""
+
+
+def _slice(start: int | None, stop: int | None, step: int | None) -> Config:
+    return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
+
+
+def _read_key(layer: Config) -> tuple[Reference, list[Any]] | None:
+    """From TF 2.4 on the key is given as Python has it, with dictionaries for its slices."""
+    reference = layer["inbound_nodes"][0]
+    given = reference[3] if len(reference) > 3 else {}
+    key = given.get("slice_spec")
+    if layer["config"].get("function") != "__operators__.getitem" or not isinstance(key, list):
+        return None
+    if any(_is_reference(part) for part in key):  # an index that is a tensor
+        return None
+    return reference, [_slice(**part) if isinstance(part, dict) else part for part in key]
+
+
+def _read_strides(layer: Config) -> tuple[Reference, list[Any]] | None:
+    """Before, it was three lists of numbers, and masks with a bit for what is not in them."""
+    node, constants = layer["config"]["node_def"], layer["config"]["constants"]
+    if node["op"] != "StridedSlice" or set(constants) != {"1", "2", "3"}:
+        return None
+    masks = {name: int(value.get("i", 0)) for name, value in node["attr"].items()}
+
+    def has(name: str, place: int) -> bool:
+        return bool(masks.get(f"{name}_mask", 0) >> place & 1)
+
+    key: list[Any] = []
+    for place, (start, stop, step) in enumerate(zip(*(constants[i] for i in "123"), strict=True)):
+        if has("ellipsis", place):
+            key.append({"class_name": "__ellipsis__", "config": {}})
+        elif has("new_axis", place):
+            key.append(None)
+        elif has("shrink_axis", place):
+            key.append(start)
+        else:
+            first = None if has("begin", place) else start
+            key.append(_slice(first, None if has("end", place) else stop, step))
+    return layer["inbound_nodes"][0][0], key
+
+
+_SLICES: dict[str, Callable[[Config], tuple[Reference, list[Any]] | None]] = {
+    "SlicingOpLambda": _read_key,
+    "TensorFlowOpLayer": _read_strides,
+}
+
+
 def left_over(config: Config) -> list[tuple[str, str]]:
     """Operations without a stock layer: the names of their layers, and what they are."""
     return [
