@@ -74,12 +74,16 @@ def test_depthwise_is_a_sum_of_products(
     new = converted(model, tmp_path)
     assert [weight.path.split("/")[-2:] for weight in new.weights] == [
         [layer.name, "kernel"],
-        [f"{layer.name}_1", "kernel"],
+        [f"{layer.name}_bias", "kernel"],
     ]
     x = np.random.default_rng(2).integers(-3, 4, (2, 4, 5, 4)).astype(np.float32)
     np.testing.assert_array_equal(new(x), model(x))
     np.testing.assert_array_equal(new(x[1:]), model(x[1:]))
     assert new(x[2:]).shape == (0, 4, 5, 4 * filters)
+    stock_layers = converted(model, tmp_path, ".h5")
+    products = {"Einsum", "Mul"}
+    made = [{n.op for n in _nodes(each).values()} & products for each in (new, stock_layers)]
+    assert made == [{"Mul"}, {"Einsum"}]
 
 
 def test_penalties_and_limits_of_a_depthwise_layer_stay(tmp_path: Path) -> None:

@@ -127,19 +127,19 @@ class KerasOps(StockOps):
         """
         corner = x[(slice(0, 1), *[0] * self._rank, slice(0, 1))]
         one = keras.ops.ones_like(keras.ops.sum(corner, axis=0, keepdims=True))
-        taps, groups, filters = convolution.taps, convolution.groups, convolution.filters
-        shapes = {"kernel": (taps, 1, groups, filters // groups)}
-        shapes["bias"] = (1, *shapes["kernel"][1:])
+        one = keras.ops.expand_dims(one, 0)
+        shapes = {"kernel": (1, convolution.taps, convolution.filters)}
+        shapes["bias"] = (1, 1, convolution.filters)
         taken = self._parameters(*shapes.values())
         if not taken.pop("use_bias"):
             del shapes["bias"]
-        found = []
-        for role, (count, *rest) in shapes.items():
+        name, found = self._next_name(), []
+        for role, shape in shapes.items():
             holder = self.layer(
                 layers.EinsumDense,
-                "bi,tigo->btgo",
-                (count, *rest[1:]),
-                name=self._next_name(),
+                "abc,cde->abde",  # which Keras on TensorFlow computes without an Einsum
+                shape,
+                name=name if role == "kernel" else f"{name}_{role}",
                 **{
                     f"kernel_{key.removeprefix(f'{role}_')}": value
                     for key, value in taken.items()
@@ -147,5 +147,5 @@ class KerasOps(StockOps):
                 },
             )
             found.append(holder(one))
-        kernel = keras.ops.reshape(found[0], (taps, groups, -1))
+        kernel = keras.ops.reshape(found[0], (convolution.taps, convolution.groups, -1))
         return kernel, keras.ops.reshape(found[1], (-1,)) if len(found) > 1 else None
