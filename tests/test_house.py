@@ -41,6 +41,7 @@ FLOORS = {
     "reproduction": 5,
     "explanation": 5,
     "tables": 5,
+    "verdicts": 5,
     "documents": 5,
     "arguments": 5,
     "terminal": 5,
@@ -56,7 +57,7 @@ FORMATS_ROOM = "formats"
 """The door to the two formats: the one room that names them."""
 
 LIBRARIES = {
-    "rich": {"explanation", "tables", "terminal"},
+    "rich": {"explanation", "tables", "terminal", "verdicts"},
     "typer": {"cli", "lessons", "options"},
     "matplotlib": {"explanation", "plotting", "reproduction"},
     "onnx": {"onnx_model"},

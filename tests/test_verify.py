@@ -161,6 +161,20 @@ def test_what_cannot_be_checked(model: Path, tmp_path: Path) -> None:
         convfc.verify(path, path)
 
 
+def test_a_converted_model_that_does_not_run_is_not_passed(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", convolution([3, 2], channels=2, filters=3), (7, 8))
+    out = convfc.convert(path).out
+    model = onnx.load(out)
+    for weight in model.graph.initializer:
+        numbers = onnx.numpy_helper.to_array(weight)
+        if "shape" in weight.name:
+            weight.CopyFrom(onnx.numpy_helper.from_array(numbers - (numbers == -1), weight.name))
+    onnx.save(model, out)
+    result = convfc.verify(path, out, samples=2)
+    assert result.verdict is Verdict.COULD_NOT_CHECK
+    assert result.reason is not None
+
+
 def test_what_cannot_run_as_a_whole_is_proved_layer_by_layer(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Mystery", ["x"], ["m"], domain="their.own", name="custom"),

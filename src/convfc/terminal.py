@@ -31,14 +31,14 @@ def print_lines(out: Console, lines: Sequence[str]) -> None:
 
 def print_verification(out: Console, result: Verification) -> None:
     """Print a verification's tables, what was fed, and the verdict as the last line."""
-    from convfc import tables
+    from convfc import verdicts
 
     if result.layers:
-        out.print(tables.proof_table(result))
+        out.print(verdicts.proof_table(result))
     if result.outputs:
-        out.print(tables.differences_table(result))
-    print_lines(out, [*tables.footnotes(result), *result.fed, *result.notes])
-    print_lines(out, [tables.verification_summary(result)])
+        out.print(verdicts.differences_table(result))
+    print_lines(out, [*verdicts.footnotes(result), *result.fed, *result.notes])
+    print_lines(out, [verdicts.verification_summary(result)])
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -156,7 +156,19 @@ def verify(
         seen = against_float64(a, b, feeds, seen, progress)
     except UnsupportedModelError as error:
         notes.append(f"The samples could not be run through both: {error}")
+        if verdict is Verdict.EQUIVALENT and _runs(a, feeds):
+            # Its layers are right, but nobody can use it.
+            verdict, reason = Verdict.COULD_NOT_CHECK, f"only the original runs: {error}"
     return result(verdict, reason, proved=not quick, layers=layers, **vars(seen))
+
+
+def _runs(model: Model, feeds: Feeds) -> bool:
+    """Whether a model runs on the samples at all."""
+    try:
+        model.run(feeds.few(1)[0])
+    except UnsupportedModelError:
+        return False
+    return True
 
 
 def _prove(
