@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,25 @@ def network(path: Path) -> Path:
             layers.DepthwiseConv2D((3, 2), bias_initializer="normal", name="two"),
             layers.Conv2D(2, 1, activation="tanh", use_bias=False, name="three"),
             layers.Flatten(name="flat"),
+            layers.Dense(3, name="scores"),
+        ]
+    )
+    with overheard():
+        model.save(path)
+    return path
+
+
+def network_of_any_size(path: Path) -> Path:
+    """Layers that do arithmetic with sizes that they do not know."""
+    keras.utils.set_random_seed(6)
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 2), name="image"),
+            layers.Conv2D(4, (2, 3), strides=(3, 2), padding="same", name="one"),
+            layers.DepthwiseConv2D((1, 2), depth_multiplier=2, padding="same", name="two"),
+            layers.Conv2D(4, (2, 1), groups=2, padding="same", name="three"),
+            layers.Conv2DTranspose(2, (2, 3), strides=(1, 2), padding="same", name="four"),
+            layers.GlobalAveragePooling2D(name="flat"),
             layers.Dense(3, name="scores"),
         ]
     )
@@ -80,7 +99,7 @@ def setting_edits(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
                 for name, edited in setting_edits(value, f"{where}/{key}"):
                     yield name, {**config, key: edited}
     elif isinstance(config, list):
-        places = range(len(config)) if len(config) < 9 else (0, len(config) // 2)
+        places = range(len(config)) if len(config) < 9 else range(0, len(config), 3)
         for i in places:
             for name, edited in setting_edits(config[i], f"{where}/{i}"):
                 yield name, [*config[:i], edited, *config[i + 1 :]]
@@ -134,18 +153,26 @@ def mutants(true: Path, wrong: Path) -> Iterator[str]:
         yield how
 
 
-def survivors(tmp_path: Path, suffix: str, every: int) -> tuple[int, list[str]]:
+def survivors(
+    tmp_path: Path, suffix: str, every: int, make: Callable[[Path], Path] = network
+) -> tuple[int, list[str]]:
     """How many wrong files there are, and those that verify takes for the original.
 
     A mutant that gives the true conversion's own numbers, to the bit, is not wrong.
     """
-    path = network(tmp_path / f"net{suffix}")
+    path = make(tmp_path / f"net{suffix}")
     out = convfc.convert(path).out
     assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
     true = tmp_path / f"true{suffix}"
     shutil.copy(out, true)
-    x = np.random.default_rng(3).normal(size=(2, 7, 8, 2)).astype(np.float32)
-    expected = open_model(true).run({"image": x})["scores"]
+    rng, sizes = np.random.default_rng(3), [(7, 8)] if make is network else [(7, 8), (8, 9), (9, 7)]
+    xs = [rng.normal(size=(2, *size, 2)).astype(np.float32) for size in sizes]
+
+    def scores(file: Path) -> list[NDArray[Any]]:
+        model = open_model(file)
+        return [model.run({"image": x})["scores"] for x in xs]
+
+    expected = scores(true)
     alive, wrong = [], 0
     for number, name in enumerate(mutants(true, out)):
         if number % every:
@@ -156,7 +183,7 @@ def survivors(tmp_path: Path, suffix: str, every: int) -> tuple[int, list[str]]:
             verdict = Verdict.COULD_NOT_CHECK  # Keras does not load it
         if verdict is not Verdict.EQUIVALENT:
             wrong += 1
-        elif not np.array_equal(open_model(out).run({"image": x})["scores"], expected):
+        elif not all(map(np.array_equal, scores(out), expected)):
             alive.append(name)
     return wrong, alive
 
@@ -172,5 +199,12 @@ def test_some_mutants_do_not_pass(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_no_mutant_passes(tmp_path: Path, suffix: str) -> None:
     wrong, alive = survivors(tmp_path, suffix, every=1)
+    assert wrong > 70
+    assert alive == []
+
+
+@pytest.mark.slow
+def test_no_mutant_of_any_size_passes(tmp_path: Path) -> None:
+    wrong, alive = survivors(tmp_path, ".h5", 1, network_of_any_size)
     assert wrong > 70
     assert alive == []

@@ -116,7 +116,9 @@ def _draw(
             return numbers.astype(_dtype(site.dtype))
 
         parameters = {name: integers(twin.parameter_shape(name)) for name in twin.parameters}
-        x = integers(shape)
+        # What is unknown is of another size at each draw: some layers do arithmetic with it.
+        sizes = zip(shape, twin.input_shape, strict=True)
+        x = integers([n + draw * (i > 0 and size is None) for i, (n, size) in enumerate(sizes)])
         witness = _unequal(*twin.run(x, parameters))
         if witness is not None:
             reason = "it differs from the convolution on integers, where nothing rounds"
