@@ -44,7 +44,8 @@ def drawn(rng: np.random.Generator) -> Branch:
         "strides": strides,
         "dilation_rate": dilations,
         "padding": padding,
-        "use_bias": bool(rng.integers(2)),
+        # With channels first, Keras adds it to the wrong axis where that is as long.
+        "use_bias": bool(rng.integers(2)) and not first,
         "activation": one_of(None, "relu"),
         "data_format": "channels_first" if first else "channels_last",
     }
@@ -62,7 +63,7 @@ def drawn(rng: np.random.Generator) -> Branch:
     else:
         config |= {"depth_multiplier": int(rng.integers(1, 3))}
     name = f"Conv{rank}DTranspose" if kind == "ConvTranspose" else f"{kind}{rank}D"
-    # Longer than any window, and than the filters: see the remark on biases in `replacement`.
+    # Longer than any window.
     sizes: list[int | None] = [int(size) for size in rng.integers(10, 14, rank)]
     if rng.integers(3) == 0:
         sizes = [one_of(size, None, None) for size in sizes]

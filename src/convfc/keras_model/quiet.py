@@ -49,19 +49,21 @@ class _Keep(logging.Handler):
 
 @contextmanager
 def overheard() -> Iterator[list[str]]:
-    """Collects the warnings of keras instead of showing them.
+    """Collects the warnings of keras and tensorflow instead of showing them.
 
     Yields:
         A list that fills while the block runs, complete when it ends.
     """
     said: list[str] = []
-    logger = logging.getLogger("absl")
-    handlers, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [_Keep(said)], False
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    kept = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [_Keep(said)], False
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield said
     finally:
-        logger.handlers, logger.propagate = handlers, propagate
+        for logger, (handlers, propagate) in zip(loggers, kept, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
         said += [str(warning.message) for warning in caught]
