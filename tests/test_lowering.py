@@ -178,7 +178,7 @@ def test_without_a_limit_there_are_a_few_blocks_that_the_cache_holds() -> None:
     assert default_memory(8 * mib) == 8 * mib
     assert default_memory(9 * mib) == default_memory(4 * 64 * mib) == 4 * mib
     assert default_memory(1024 * mib) == 16 * mib
-    assert default_memory(2**40) == 64 * mib
+    assert default_memory(2**40) == 256 * mib
     conv = convolution([3, 3], channels=64, filters=64, padding="half")
     lowering = lower(conv, (224, 224))
     assert isinstance(lowering, Lowering)

@@ -207,7 +207,7 @@ def lower(
 
 _BLOCK = 2**22
 """Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
-_LARGEST_BLOCK = 2**26
+_LARGEST_BLOCK = 2**28
 """The same for what would be cut into too many pieces."""
 _MANY_BLOCKS = 64
 
@@ -216,7 +216,7 @@ def default_memory(patch_bytes: int) -> int:
     """Bytes that patches may take at once, where nobody says.
 
     4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
-    make more than 64 blocks, each some nodes in the graph, may take more, up to 64 MiB.
+    make more than 64 blocks, each some nodes in the graph, may take more, up to 256 MiB.
     """
     if patch_bytes <= 2 * _BLOCK:
         return 2 * _BLOCK
