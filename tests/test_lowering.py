@@ -161,11 +161,11 @@ def test_large_patches_are_made_in_blocks(method: PatchMethod) -> None:
     assert whole.block_bytes(4) == whole.patch_bytes(4) == 9 * 6 * 12 * 4
     # Nine rows of 288 bytes. Four at once would do, but three times three is even.
     rows = lowered(4 * 288 + 10)
-    assert [rows.cuts(axis) for axis in range(2)] == [[(0, 3), (3, 6), (6, 9)], []]
+    assert [rows.block_edges(axis) for axis in range(2)] == [[(0, 3), (3, 6), (6, 9)], []]
     assert rows.block_bytes(4) == 3 * 288
     assert rows.patch_bytes(4) == 9 * 288
     # A half as wide number takes half the memory.
-    assert lowered(4 * 288 + 10, itemsize=2).cuts(0) == [(0, 5), (5, 9)]
+    assert lowered(4 * 288 + 10, itemsize=2).block_edges(0) == [(0, 5), (5, 9)]
     # Not even one row fits: parts of it, and one position if nothing else helps.
     parts = lowered(100)
     assert parts.block == (1, 2)

@@ -94,9 +94,14 @@ class Ops(Protocol[T]):
             order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
             merged = [None if size is None else size * phase for size, phase in now]
             axes = axes[at_once:] + merged
-            shape = [-1 if size is None else size for size in merged]
-            y = self.reshape(self.transpose(y, order), [*axes[:-at_once], *shape, groups * rest])
+            shape = [*axes[:-at_once], *one_open(merged), groups * rest]
+            y = self.reshape(self.transpose(y, order), shape)
         return y
+
+
+def one_open(sizes: Sequence[int | None]) -> list[int]:
+    """Sizes to reshape to, of which at most one is unknown: -1, what is left."""
+    return [-1 if size is None else size for size in sizes]
 
 
 def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
@@ -121,13 +126,12 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     `x` has its pads and, along the axes before, what one block sees.
     """
     inner = lowering.inner
-    cuts = lowering.cuts(axis)
-    if not cuts:
-        unpadded = inner.unpadded
-        patches = _patches(ops, x, unpadded, sizes, lowering.method)
-        return ops.product(patches, inner, unpadded.output(sizes))
+    edges = lowering.block_edges(axis)
+    if not edges:
+        block = Lowering(inner.unpadded, sizes, lowering.method)
+        return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
-    for start, stop in cuts:
+    for start, stop in edges:
         seen = inner.windows[axis].span(start, stop)
         part = [seen if place == axis else _WHOLE for place in range(inner.rank)]
         piece_sizes = (*sizes[:axis], seen.stop - seen.start, *sizes[axis + 1 :])
@@ -139,7 +143,7 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
     padded, sizes = _padded(ops, x, lowering)
-    return _patches(ops, padded, lowering.inner.unpadded, sizes, lowering.method)
+    return _patches(ops, padded, Lowering(lowering.inner.unpadded, sizes, lowering.method))
 
 
 def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
@@ -155,13 +159,13 @@ def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
     )
 
 
-def _patches(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, method: PatchMethod) -> T:
-    """See `patch_tensor`: of an input of `sizes` and a convolution that pads no more."""
-    if method is PatchMethod.NONE:
+def _patches(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """See `patch_tensor`; of a convolution that pads no more."""
+    convolution, sizes = lowering.inner, lowering.sizes
+    if lowering.method is PatchMethod.NONE:
         return x
-    if method is PatchMethod.RESHAPE:
+    if lowering.method is PatchMethod.RESHAPE:
         return _tiles(ops, x, convolution, sizes)
-    lowering = Lowering(convolution, sizes, method)
     single, several = lowering.sliced_axes
     cuts = [w.tap(0) if axis in single else _WHOLE for axis, w in enumerate(convolution.windows)]
     if any(cut != _WHOLE for cut in cuts):

@@ -137,9 +137,9 @@ class Lowering:
     @property
     def blocks(self) -> int:
         """Into how many pieces the output is cut; 1 if it is not."""
-        return math.prod(len(self.cuts(axis)) for axis in range(len(self.block)))
+        return math.prod(len(self.block_edges(axis)) for axis in range(len(self.block)))
 
-    def cuts(self, axis: int) -> list[tuple[int, int]]:
+    def block_edges(self, axis: int) -> list[tuple[int, int]]:
         """First position along an axis and the one behind its last, for each block.
 
         Empty behind the last axis that `block` mentions.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from convfc.provenance import LayerRecord, Provenance
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,6 @@ class Site:
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-
-
-def lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:
-    """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
-    if site.convolution is None:
-        return None
-    record = None if provenance is None else provenance.layer(site.name)
-    names = [method.value for method in PatchMethod]
-    if record is None or record.patches not in names:
-        record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
-    found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
-    block = tuple(record.block)
-    sane = all(isinstance(number, int) and number > 0 for number in block)
-    if not isinstance(found, Lowering) or not sane or len(block) > site.convolution.rank:
-        return None
-    return replace(found, block=block)
 
 
 class Twin(Protocol):
@@ -165,6 +150,56 @@ class Alignment:
 
     twins: tuple[Twin, ...]
     differences: tuple[str, ...]
+
+
+def align_sites(
+    sites: Sequence[Site],
+    made: Mapping[str, T],
+    provenance: Provenance | None,
+    differences: Sequence[str],
+    twin: Callable[[Site, T, Lowering], Twin],
+) -> Alignment:
+    """What `Model.align` returns, once a format has found which part stands for which site.
+
+    Args:
+        sites: of the original.
+        made: by the name of a site, what the converted model has in its place.
+        provenance: of the converted model.
+        differences: what is different outside of them.
+        twin: makes a pair of a site, what was made of it, and how it was lowered.
+    """
+    twins, unlike = [], list(differences)
+    for site in sites:
+        if site.name not in made:
+            continue
+        lowering = _lowered_again(site, provenance)
+        if lowering is None:
+            unlike.append(f"{site.name}: is no convolution that convfc converts")
+        else:
+            twins.append(twin(site, made[site.name], lowering))
+    return Alignment(tuple(twins), tuple(unlike))
+
+
+def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:
+    """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
+    if site.convolution is None:
+        return None
+    record = None if provenance is None else provenance.layer(site.name)
+    names = [method.value for method in PatchMethod]
+    if record is None or record.patches not in names:
+        record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
+    found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
+    block = tuple(record.block)
+    sane = all(isinstance(number, int) and number > 0 for number in block)
+    if not isinstance(found, Lowering) or not sane or len(block) > site.convolution.rank:
+        return None
+    return replace(found, block=block)
+
+
+def in_float64(ports: Sequence[Port], feed: Feed) -> Feed:
+    """A feed whose real numbers are float64, for a network that is."""
+    real = {port.name for port in ports if "float" in port.dtype}
+    return {name: x.astype(np.float64) if name in real else x for name, x in feed.items()}
 
 
 class Model(Protocol):

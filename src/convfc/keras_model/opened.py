@@ -27,7 +27,7 @@ from convfc.keras_model.staging import make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin, align_sites, in_float64
 from convfc.provenance import Provenance
 
 
@@ -98,10 +98,8 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
 
-        real = {port.name for port in self.inputs if "float" in port.dtype}
-        fed = {k: x.astype(np.float64) if k in real else x for k, x in feed.items()}
         names = [port.name for port in self.outputs]
-        return dict(zip(names, self._evaluate(call, fed), strict=True))
+        return dict(zip(names, self._evaluate(call, in_float64(self.inputs, feed)), strict=True))
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
@@ -135,22 +133,17 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
-        layers = {id(place.layer) for place in self._places.values()}
-        cuts = cut(self._model, converted._model, layers)
-        twins: list[Twin] = []
-        for site in self.sites:
-            layer = self._places[site.name].layer
-            made = cuts.made.get(id(layer))
-            if made is None:
-                continue
-            lowering = lowered_again(site, converted.provenance)
-            if lowering is None:
-                cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
-                continue
+        layers = {name: place.layer for name, place in self._places.items()}
+        cuts = cut(self._model, converted._model, set(map(id, layers.values())))
+
+        def twin(site: Site, made: Any, lowering: Lowering) -> Twin:
+            layer = layers[site.name]
             with overheard():
                 expected, _ = replacement(layer, lowering, self._format, ends_masks=self._masks)
-            twins.append(KerasTwin(site, layer, made, expected))
-        return Alignment(tuple(twins), tuple(cuts.differences))
+            return KerasTwin(site, layer, made, expected)
+
+        made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
+        return align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from convfc.applying import Ops
+from convfc.applying import Ops, one_open
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes
 
 Tensor = Any
@@ -134,7 +134,7 @@ class StockOps(Ops[Tensor]):
 
     def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
         """See `Ops.reshape`; a Reshape stands one unknown size."""
-        return self.layer(layers.Reshape, tuple(-1 if size is None else size for size in shape))(x)
+        return self.layer(layers.Reshape, tuple(one_open(shape)))(x)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
         """See `Ops.transpose`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin, lowered_again
+from convfc.model import Alignment, Feed, Model, Port, Site, align_sites, in_float64
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.operators import known_shape
 from convfc.onnx_model.preparing import prepare
@@ -117,9 +117,7 @@ class OnnxModel:
             widen(fresh._model)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path}: {error}") from error
-        real = {port.name for port in self.inputs if "float" in port.dtype}
-        fed = {k: x.astype(np.float64) if k in real else x for k, x in feed.items()}
-        found = run_stepwise(fresh._model, fed, str(self.path))
+        found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
         return {port.name: found[port.name] for port in self.outputs}
 
     def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
@@ -156,17 +154,10 @@ class OnnxModel:
         if not isinstance(converted, OnnxModel):
             return Alignment((), (f"'{converted.path.name}' is of another format",))
         cuts = cut(self._model, converted._model)
-        twins: list[Twin] = []
-        for site in self.sites:
-            found = cuts.layers.get(self._places[site.name].node)
-            if found is None:
-                continue
-            lowering = lowered_again(site, converted.provenance)
-            if lowering is None:
-                cuts.differences.append(f"{site.name}: is no convolution that convfc converts")
-                continue
-            twins.append(OnnxTwin(site, found, lowering, self._model.ir_version or 4))
-        return Alignment(tuple(twins), tuple(cuts.differences))
+        nodes = {name: place.node for name, place in self._places.items()}
+        made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
+        twin = partial(OnnxTwin, ir_version=self._model.ir_version or 4)
+        return align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

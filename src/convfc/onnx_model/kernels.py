@@ -26,6 +26,10 @@ class Layout(Enum):
     """(taps, G) where each group has one channel and one filter, (taps, G, filters / G) if more."""
 
 
+_ORDER = {Layout.BLOCKS: [1, 0, 2], Layout.TRANSPOSED: [1, 2, 0], Layout.BY_TAP: [0, 1, 2]}
+"""Axes of (rows, groups, columns), the filter matrix as kernels have it."""
+
+
 def filter_matrix(
     emit: Emitter, kernel: ir.Value, lowering: Lowering, layout: Layout = Layout.BLOCKS
 ) -> ir.Value:
@@ -45,13 +49,12 @@ def filter_matrix(
     conv, inner = lowering.convolution, lowering.inner
     groups = conv.groups
     rows, columns = inner.patch_length, inner.filters // groups
+    split, order = [rows, groups, columns], _ORDER[layout]
+    shape = [split[axis] for axis in order]
     if layout is Layout.BY_TAP:
-        split, order, shape = [rows, groups, columns], [0, 1, 2], [rows, groups, columns]
-        shape = shape[:2] if columns == 1 else shape
-    else:
-        split = [rows, groups, columns]
-        order = [1, 0, 2] if layout is Layout.BLOCKS else [1, 2, 0]
-        shape = [split[axis] for axis in order][groups == 1 :]
+        shape = shape[: 2 if columns == 1 else 3]
+    elif groups == 1:
+        shape = shape[1:]
     tensor = constant_of(kernel)
     if tensor is None:
         y = _phased(emit, _channels_last(emit, kernel, conv), conv)

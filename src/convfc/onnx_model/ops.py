@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.applying import Ops
+from convfc.applying import Ops, one_open
 from convfc.geometry import Convolution, Pads, Sizes
 from convfc.lowering import Lowering, PatchMethod
 from convfc.onnx_model.emitting import Emitter, constant_of
@@ -60,8 +60,8 @@ class OnnxOps(Ops[ir.Value]):
         y = emit.node("MatMul", matrix, emit.reshape(x, [0, groups, depth, -1]))
         if self._bias is not None:
             y = emit.node("Add", y, emit.reshape(self._bias, [groups, -1, 1]))
-        sizes = [-1 if size is None else size for size in self._lowering.sizes]
-        return y, emit.integers([0, inner.filters, *sizes], "shape")
+        shape = [0, inner.filters, *one_open(self._lowering.sizes)]
+        return y, emit.integers(shape, "shape")
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
@@ -153,8 +153,7 @@ class OnnxOps(Ops[ir.Value]):
             blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
             flat = emit.reshape(blocks, [0, 0, -1, convolution.patch_length])
             y = self._multiply(flat, 4)
-            sizes = [-1 if size is None else size for size in positions]
-            y = emit.reshape(y, [0, 0, *sizes, convolution.filters // groups])
+            y = emit.reshape(y, [0, 0, *one_open(positions), convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
 
