@@ -214,6 +214,20 @@ def test_an_invalid_graph_is_refused(
         convfc.convert(path)
 
 
+@pytest.mark.parametrize("filters", [2, 700])
+def test_a_weight_that_lacks_a_byte_is_refused(tmp_path: Path, filters: int) -> None:
+    """Large weights are kept from the checker, which would copy them; ours sees to those."""
+
+    def cut_short(model: onnx.ModelProto) -> None:
+        (weight,) = model.graph.initializer
+        weight.raw_data = weight.raw_data[:-1]
+
+    conv = convolution([3, 2], channels=4, filters=filters)
+    path = edited(conv_file(tmp_path / "m.onnx", conv, (5, 6), bias=False), cut_short)
+    with pytest.raises(FileError, match=r"invalid ONNX graph: .*'?W'?.* bytes"):
+        convfc.convert(path)
+
+
 def test_what_onnxruntime_runs_is_not_refused(tmp_path: Path) -> None:
     """The checker wants nodes in order; onnxruntime sorts them."""
     path = edited(conv_file(tmp_path / "m.onnx", CONV, (5, 6)), sorted_the_wrong_way)

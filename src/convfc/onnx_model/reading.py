@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import checker
 
 from convfc.errors import FileError, UnsupportedModelError
@@ -178,26 +179,63 @@ def undescribe(model: ir.Model) -> None:
 def _check(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse an invalid graph, by the official checker; but not what onnxruntime loads anyway.
 
-    Weights in other files are seen to elsewhere; the checker gets empty ones instead. Operators of
-    other people may lack the version of their domain, which is nothing to us.
+    Operators of other people may lack the version of their domain, which is nothing to us.
     """
-    graphs = list(graphs_of(proto.graph))
-    apart = [t for graph in graphs for t in graph.initializer if t.external_data]
-    for tensor in apart:
-        empty = {"name": tensor.name, "dims": [0], "data_type": tensor.data_type, "raw_data": b""}
-        tensor.CopyFrom(onnx.TensorProto(**empty))
-    used = {node.domain for graph in graphs for node in graph.node}
+    bare = _without_weights(path, proto)
+    used = {node.domain for graph in graphs_of(proto.graph) for node in graph.node}
     unnamed = used - {entry.domain for entry in proto.opset_import} - {"", "ai.onnx"}
-    proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
-    # The file itself, if it can be: the checker would need another copy of all weights.
-    checked = proto if apart or unnamed else str(path)
+    bare.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
     try:
-        checker.check_model(checked)
+        checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
         try:
             Session(path, str(path))
         except UnsupportedModelError:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
+
+
+def _without_weights(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which the large weights are empty: the checker makes another of all it gets.
+
+    So are those in other files, which are seen to elsewhere.
+    """
+    bare = onnx.ModelProto(**_fields(proto, but="graph"))
+    bare.graph.CopyFrom(onnx.GraphProto(**_fields(proto.graph, but="initializer")))
+    bare.graph.initializer.extend(_lightened(path, tensor) for tensor in proto.graph.initializer)
+    for graph in graphs_of(bare.graph):
+        for tensor in graph.initializer:
+            if tensor.external_data:
+                tensor.CopyFrom(_emptied(tensor))
+    return bare
+
+
+def _fields(message: Message, but: str) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields() if field.name != but}
+
+
+_LARGE = 2**16
+"""Bytes from which on a weight is worth leaving out."""
+
+
+def _lightened(path: Path, tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A weight, or an empty one if it is large; whether that has all its bytes is seen to here."""
+    if not tensor.HasField("raw_data"):
+        return tensor
+    declared = ir.TensorProtoTensor(tensor).nbytes
+    if declared < _LARGE:
+        return tensor
+    stored = len(tensor.raw_data)
+    if stored < declared:
+        raise FileError(
+            f"{path}: an invalid ONNX graph: weight '{tensor.name}' has {stored:,} bytes, "
+            f"its shape needs {declared:,}"
+        )
+    return _emptied(tensor)
+
+
+def _emptied(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    empty: dict[str, Any] = {"name": tensor.name, "dims": [0], "raw_data": b""}
+    return onnx.TensorProto(data_type=tensor.data_type, **empty)
 
 
 def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
