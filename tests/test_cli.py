@@ -162,6 +162,7 @@ def test_json_is_one_document_with_every_figure(model: Path) -> None:
     assert layer["lowering"]["output"] == [None, 4]
     assert layer["lowering"]["padding"] == ["same", "same"]
     assert made["verification"]["verdict"] == "equivalent"
+    assert made["verification"]["converted"] == "net_fc.onnx"
     shapes = document("shapes", "net.onnx")
     assert shapes["layers"] == made["layers"]
     checked = document("verify", "net.onnx")

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc import FileError, UnsupportedModelError, UsageError, Verdict, convolution
 from convfc.onnx_model.running import run_anywhere
+from convfc.verdicts import verification_summary
 from tests.onnx_models import FLOAT, conv_file, integers, save
 
 Array = NDArray[Any]
@@ -193,6 +194,7 @@ def test_what_cannot_run_as_a_whole_is_proved_layer_by_layer(tmp_path: Path) -> 
     assert result.proved
     assert result.outputs == ()
     assert any("cannot run as a whole" in note for note in result.notes)
+    assert verification_summary(result).endswith("but no sample could be run through both")
     edit_weight(done.out, 1e-6)
     assert convfc.verify(path).verdict is Verdict.NOT_EQUIVALENT
 

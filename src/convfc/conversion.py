@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convfc._version import __version__
@@ -104,7 +104,9 @@ def convert(
         with staged(target) as stage:
             notes += tuple(opened.save_converted(stage, lowerings, provenance))
             if verify:
-                verification = verify_files(source, stage, imports=imports)
+                # Whoever reads of it finds the file where it is going to be.
+                checked = verify_files(source, stage, imports=imports)
+                verification = replace(checked, converted=target)
                 if not verification.equivalent:
                     raise _NotEquivalentError
             fresh = {file.name for file in stage.parent.iterdir()}

@@ -115,6 +115,8 @@ def verification_summary(verification: Verification) -> str:
         return f"{verdict}: {names}: {verification.reason}{_witness(verification)}"
     worst = max((out.max_abs for out in verification.outputs), default=0.0)
     samples = f"largest difference {worst:.3g} on {verification.samples} samples"
+    if not verification.samples:
+        samples = "but no sample could be run through both"
     if verification.proved:
         layers = len(verification.layers)
         return f"{verdict}: {names} are the same function ({layers} layers proved), {samples}"
