@@ -100,10 +100,12 @@ class Emitter:
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""
+        tensor = constant_of(x)
+        if tensor is not None and 0 not in shape:
+            reshaped = ir.Tensor(tensor.numpy().reshape(shape).copy(), dtype=tensor.dtype)
+            return self.constant((id(x), *shape), reshaped, (x.name or "").rpartition("/")[2])
         before = x.producer()
-        unread = before in self._made and not x.uses()
-        if unread and before is not None and before.op_type == "Reshape" and 0 not in shape:
-            # A reshape of a reshape is one, if it needs no size of what is between.
+        if before in self._made and not x.uses() and _bridged(before, shape):
             x = before.inputs[0] or x
             self.place.body.remove(before, safe=True)
         if self.place.opset < 5:
@@ -156,6 +158,20 @@ class Emitter:
         """Put a 1 behind the last axis, in the form of `Pad` before opset 11."""
         name = "pads" if self.place.opset >= 2 else "paddings"
         return self.node("Pad", x, **{name: [0] * (2 * rank - 1) + [1]}, value=1.0)
+
+
+def _bridged(before: ir.Node, shape: Sequence[int]) -> bool:
+    """Whether what a Reshape made can be reshaped to `shape` from what it was made of.
+
+    An axis that `shape` keeps must be one that the first Reshape kept.
+    """
+    if before.op_type != "Reshape":
+        return False
+    kept = [axis for axis, size in enumerate(shape) if size == 0]
+    given = before.inputs[1] if len(before.inputs) > 1 else None
+    first = None if given is None else constant_of(given)
+    between = [] if first is None else first.numpy().tolist()
+    return all(axis < len(between) and between[axis] == 0 for axis in kept)
 
 
 def constant_of(value: ir.Value) -> ir.TensorProtocol | None:

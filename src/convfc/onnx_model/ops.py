@@ -19,6 +19,11 @@ from convfc.onnx_model.kernels import Layout, filter_matrix, phase_bias
 _END = np.iinfo(np.int64).max
 
 
+def _kept(positions: Sizes) -> list[int]:
+    """Batch and positions in the shape of a Reshape: as they are, in numbers where possible."""
+    return [0, *(size or 0 for size in positions)]
+
+
 class OnnxOps(Ops[ir.Value]):
     """Operations around a product of floating-point numbers.
 
@@ -137,14 +142,14 @@ class OnnxOps(Ops[ir.Value]):
         if groups == 1:
             return self._dense(patches, convolution, positions)
         if self._sums:
-            return self._finish(self._multiply_and_sum(patches, convolution))
-        emit, keep = self._emit, [0] * (rank + 1)
+            return self._finish(self._multiply_and_sum(patches, convolution, positions))
+        emit, keep = self._emit, _kept(positions)
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
         if positions.count(None) > 1:
             # There is no way back from one axis: a product for each line of positions.
             blocks = emit.transpose(blocks, [*range(rank), rank + 2, rank, rank + 1, rank + 3])
-            flat = emit.reshape(blocks, [*keep, 0, convolution.patch_length])
+            flat = emit.reshape(blocks, [0] * (rank + 2) + [convolution.patch_length])
             y = emit.transpose(
                 self._multiply(flat, rank + 3), [*range(rank), rank + 1, rank, rank + 2]
             )
@@ -168,10 +173,12 @@ class OnnxOps(Ops[ir.Value]):
         y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
         return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
-    def _multiply_and_sum(self, patches: ir.Value, convolution: Convolution) -> ir.Value:
+    def _multiply_and_sum(
+        self, patches: ir.Value, convolution: Convolution, positions: Sizes
+    ) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
         emit, groups = self._emit, convolution.groups
-        keep, each = [0] * (convolution.rank + 1), convolution.filters // groups
+        keep, each = _kept(positions), convolution.filters // groups
         shape = [*keep, convolution.taps, groups]
         # Several filters for one channel: it meets each of them.
         taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
