@@ -58,8 +58,9 @@ def filter_matrix(
     tensor = constant_of(kernel)
     if tensor is None:
         y = _phased(emit, _channels_last(emit, kernel, conv), conv)
-        if order != [0, 1, 2] and groups > 1:
-            return emit.transpose(emit.reshape(y, split), order)
+        moved = [axis for axis in order if split[axis] > 1]
+        if moved != sorted(moved):
+            y = emit.transpose(emit.reshape(y, split), order)
         return emit.reshape(y, shape)
 
     def matrix() -> ir.TensorProtocol:

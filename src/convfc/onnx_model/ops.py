@@ -34,37 +34,41 @@ class OnnxOps(Ops[ir.Value]):
     """
 
     def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
-        self._emit = emitter
+        self.emit = emitter
         self._lowering = lowering
         self._given = given
         self._rank = lowering.convolution.rank
 
     @property
-    def stays_channels_first(self) -> bool:
-        """Whether `channels_first_product` is the whole layer: pointwise, with groups.
+    def has_channels_first(self) -> bool:
+        """Whether `channels_first_product` is the whole layer: a pointwise one.
 
         ONNX's own layout is the transposed patch matrix of such a layer, group by group.
         """
-        conv, sizes = self._lowering.convolution, self._lowering.sizes
-        padded = any(map(any, self._lowering.pads or ()))
-        bare = self._lowering.method is PatchMethod.NONE and not padded
-        several = conv.groups > 1 and not self._lowering.inner.depthwise
+        lowering = self._lowering
+        padded = any(map(any, lowering.pads or ()))
         return (
-            isinstance(conv, Convolution)
-            and bare
-            and several
+            lowering.method is PatchMethod.NONE
+            and isinstance(lowering.convolution, Convolution)
+            and not (padded or lowering.inner.depthwise)
             and self._adds
-            and sizes.count(None) <= 1
+            and lowering.sizes.count(None) <= 1
         )
+
+    @property
+    def prefers_channels_first(self) -> bool:
+        """Whether it is so whatever is around it: groups would be moved, there and back."""
+        return self.has_channels_first and self._lowering.convolution.groups > 1
 
     def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
         """F^T P^T + b for each group, and the shape that makes it the layer's output."""
-        emit, inner = self._emit, self._lowering.inner
-        groups, depth = inner.groups, inner.channels // inner.groups
+        emit, inner = self.emit, self._lowering.inner
+        groups = [inner.groups] if inner.groups > 1 else []
         matrix = filter_matrix(emit, self._given["kernel"], self._lowering, Layout.TRANSPOSED)
-        y = emit.node("MatMul", matrix, emit.reshape(x, [0, groups, depth, -1]))
+        columns = emit.reshape(x, [0, *groups, inner.patch_length, -1])
+        y = emit.node("MatMul", matrix, columns)
         if self._bias is not None:
-            y = emit.node("Add", y, emit.reshape(self._bias, [groups, -1, 1]))
+            y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
         shape = [0, inner.filters, *one_open(self._lowering.sizes)]
         return y, emit.integers(shape, "shape")
 
@@ -73,7 +77,7 @@ class OnnxOps(Ops[ir.Value]):
 
         The pads of all axes and remainders form one table, of which each axis takes a row.
         """
-        emit = self._emit
+        emit = self.emit
         table = [((0, 0),), *pads, ((0, 0),)]
         counts = [len(rows) for rows in table]
         flat = [row for rows in table for row in rows]
@@ -91,7 +95,7 @@ class OnnxOps(Ops[ir.Value]):
 
     def slice(self, x: ir.Value, slices: Sequence[slice]) -> ir.Value:
         """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""
-        emit = self._emit
+        emit = self.emit
         old = emit.place.opset < 10
         steps = [cut.step for cut in slices]
         # An axis that is taken whole needs no mention.
@@ -118,19 +122,19 @@ class OnnxOps(Ops[ir.Value]):
     def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
         """See `Ops.take`."""
         narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
-        return self._emit.node("Gather", x, self._emit.integers(narrow, "index_map"), axis=1)
+        return self.emit.node("Gather", x, self.emit.integers(narrow, "index_map"), axis=1)
 
     def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
         """See `Ops.concatenate`."""
-        return self._emit.node("Concat", *xs, axis=axis % (self._rank + 2))
+        return self.emit.node("Concat", *xs, axis=axis % (self._rank + 2))
 
     def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
         """See `Ops.reshape`."""
-        return self._emit.reshape(x, [0, *(size or 0 for size in shape)])
+        return self.emit.reshape(x, [0, *(size or 0 for size in shape)])
 
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """See `Ops.transpose`."""
-        return self._emit.transpose(x, order)
+        return self.emit.transpose(x, order)
 
     def product(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
         """See `Ops.product`.
@@ -143,7 +147,7 @@ class OnnxOps(Ops[ir.Value]):
             return self._dense(patches, convolution, positions)
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution, positions))
-        emit, keep = self._emit, _kept(positions)
+        emit, keep = self.emit, _kept(positions)
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
         if positions.count(None) > 1:
@@ -167,7 +171,7 @@ class OnnxOps(Ops[ir.Value]):
 
         Onnxruntime folds a bias or a BatchNormalization that follows into it in this form only.
         """
-        emit, sizes = self._emit, [size for size in positions if size is not None]
+        emit, sizes = self.emit, [size for size in positions if size is not None]
         if len(sizes) < len(positions):
             return self._finish(self._multiply(patches, self._rank + 2))
         y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
@@ -177,7 +181,7 @@ class OnnxOps(Ops[ir.Value]):
         self, patches: ir.Value, convolution: Convolution, positions: Sizes
     ) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
-        emit, groups = self._emit, convolution.groups
+        emit, groups = self.emit, convolution.groups
         keep, each = _kept(positions), convolution.filters // groups
         shape = [*keep, convolution.taps, groups]
         # Several filters for one channel: it meets each of them.
@@ -188,18 +192,18 @@ class OnnxOps(Ops[ir.Value]):
     @property
     def _sums(self) -> bool:
         """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
-        return self._lowering.inner.depthwise and self._emit.place.opset >= 7
+        return self._lowering.inner.depthwise and self.emit.place.opset >= 7
 
     @cached_property
     def _matrix(self) -> ir.Value:
         layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
-        matrix = filter_matrix(self._emit, self._given["kernel"], self._lowering, layout)
+        matrix = filter_matrix(self.emit, self._given["kernel"], self._lowering, layout)
         if self._bias is None or self._adds:
             return matrix
         groups = self._lowering.convolution.groups
         shape = [1, -1] if groups == 1 else [groups, 1, -1]
-        row = self._emit.reshape(self._bias, shape)
-        return self._emit.node("Concat", matrix, row, axis=len(shape) - 2)
+        row = self.emit.reshape(self._bias, shape)
+        return self.emit.node("Concat", matrix, row, axis=len(shape) - 2)
 
     @property
     def _zero(self) -> ir.Value | None:
@@ -209,17 +213,17 @@ class OnnxOps(Ops[ir.Value]):
     def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:
         """The product of patches, a tensor of `rank` axes, with the filter matrix."""
         if self._bias is not None and not self._adds:
-            patches = self._emit.ones_column(patches, rank)
-        return self._emit.node("MatMul", patches, self._matrix)
+            patches = self.emit.ones_column(patches, rank)
+        return self.emit.node("MatMul", patches, self._matrix)
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Whatever follows the product."""
-        return self._emit.node("Add", y, self._bias) if self._bias and self._adds else y
+        return self.emit.node("Add", y, self._bias) if self._bias and self._adds else y
 
     @cached_property
     def _bias(self) -> ir.Value | None:
         bias = self._given.get("bias")
-        return None if bias is None else phase_bias(self._emit, bias, self._lowering)
+        return None if bias is None else phase_bias(self.emit, bias, self._lowering)
 
     @property
     def _adds(self) -> bool:
@@ -228,7 +232,7 @@ class OnnxOps(Ops[ir.Value]):
         Before opset 7, the vector of an Add was not found by the shapes, and onnxruntime never
         learned that form.
         """
-        return self._emit.place.opset >= 7
+        return self.emit.place.opset >= 7
 
 
 class IntegerOps(OnnxOps):
@@ -240,10 +244,10 @@ class IntegerOps(OnnxOps):
         if "x_zero" in given:
             return given["x_zero"]
         dtype = given["x"].dtype or ir.DataType.UINT8
-        return self._emit.numbers(np.zeros((), dtype.numpy()), "zero")
+        return self.emit.numbers(np.zeros((), dtype.numpy()), "zero")
 
     @property
-    def stays_channels_first(self) -> bool:
+    def has_channels_first(self) -> bool:
         """See `OnnxOps`: zero points stand for columns of the product, not for rows."""
         return False
 
@@ -253,12 +257,12 @@ class IntegerOps(OnnxOps):
 
     def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
         zeros = [self._given.get("x_zero"), self._kernel_zero]
-        return self._emit.node("MatMulInteger", patches, self._matrix, *zeros)
+        return self.emit.node("MatMulInteger", patches, self._matrix, *zeros)
 
     @property
     def _kernel_zero(self) -> ir.Value | None:
         """The kernel's zero points; with groups, those of a block are a row."""
-        emit, zero = self._emit, self._given.get("kernel_zero")
+        emit, zero = self.emit, self._given.get("kernel_zero")
         conv = self._lowering.convolution
         if zero is None or conv.groups == 1:
             return zero
@@ -270,7 +274,7 @@ class IntegerOps(OnnxOps):
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""
-        emit, given = self._emit, self._given
+        emit, given = self.emit, self._given
         y = super()._finish(y)
         if "y_scale" not in given:
             return y
@@ -285,7 +289,7 @@ class IntegerOps(OnnxOps):
         tensors = [constant_of(scale) for scale in scales]
         x, kernel, y = (None if tensor is None else tensor.numpy() for tensor in tensors)
         if x is None or kernel is None or y is None:
-            both = self._emit.node("Mul", scales[0], scales[1])
-            return self._emit.node("Div", both, scales[2])
+            both = self.emit.node("Mul", scales[0], scales[1])
+            return self.emit.node("Div", both, scales[2])
         multiplier: NDArray[Any] = x * kernel / y
-        return self._emit.numbers(np.asarray(multiplier, np.float32), "multiplier")
+        return self.emit.numbers(np.asarray(multiplier, np.float32), "multiplier")

@@ -11,51 +11,68 @@ from convfc.applying import apply
 from convfc.lowering import Lowering
 from convfc.onnx_model.emitting import Emitter, Names
 from convfc.onnx_model.framing import framed
+from convfc.onnx_model.layouts import staying
 from convfc.onnx_model.operators import is_integer, operands
 from convfc.onnx_model.ops import IntegerOps, OnnxOps
 from convfc.onnx_model.sites import Place
 
 
-def rewrite(model: ir.Model, lowerings: Mapping[str, tuple[Place, Lowering]]) -> None:
+def rewrite(
+    model: ir.Model,
+    lowerings: Mapping[str, tuple[Place, Lowering]],
+    channels_first: bool | None = None,
+) -> None:
     """Lower the given nodes; nothing else in the model changes.
 
     Args:
         model: changed in place.
         lowerings: by site name, the node's place and its lowering.
+        channels_first: whether layers that can have their channels first do; what is around each
+            decides if ``None``.
     """
     names = Names(model)
     constants: dict[Any, ir.Value] = {}
+    layers = {
+        place.node: _ops(Emitter(place, names, constants), lowering)
+        for place, lowering in lowerings.values()
+    }
+    first = staying(layers)
+    if channels_first is not None:
+        first = {node for node, ops in layers.items() if channels_first and ops.has_channels_first}
     for place, lowering in lowerings.values():
-        given = operands(place.node)
-        _rewrite_node(Emitter(place, names, constants), lowering, given)
-        for value in given.values():
+        node, ops = place.node, layers[place.node]
+        given = operands(node).values()
+        _rewrite_node(node, ops, lowering, node in first)
+        for value in given:
             _drop_if_unused(value)
     for value in constants.values():
         _drop_if_unused(value)
 
 
-def _rewrite_node(emit: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
+def _ops(emit: Emitter, lowering: Lowering) -> OnnxOps:
+    node = emit.place.node
+    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node))
+
+
+def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_first: bool) -> None:
     """Put the chain before the node and make the node its end.
 
     The node keeps its name, its output and its metadata: whoever refers to them still finds them.
     """
-    node, rank = emit.place.node, lowering.convolution.rank
-    ops = (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, given)
+    x, rank = operands(node)["x"], lowering.convolution.rank
+    end: tuple[ir.Value, ...]
     node.attributes.clear()
-    if ops.stays_channels_first:
+    if channels_first:
         node.op_type = "Reshape"
-        node.resize_inputs(2)
-        for place, value in enumerate(ops.channels_first_product(given["x"])):
-            node.replace_input_with(place, value)
-        return
-    channels_last = [0, *range(2, rank + 2), 1]
-    channels_first = [0, rank + 1, *range(1, rank + 1)]
-    x = emit.transpose(given["x"], channels_last)
-    y = framed(emit, x, lowering, lambda piece: apply(ops, piece, lowering))
-    node.op_type = "Transpose"
-    node.attributes.add(ir.AttrInt64s("perm", channels_first))
-    node.resize_inputs(1)
-    node.replace_input_with(0, y)
+        end = ops.channels_first_product(x)
+    else:
+        node.op_type = "Transpose"
+        last = ops.transpose(x, [0, *range(2, rank + 2), 1])
+        end = (framed(ops.emit, last, lowering, lambda piece: apply(ops, piece, lowering)),)
+        node.attributes.add(ir.AttrInt64s("perm", [0, rank + 1, *range(1, rank + 1)]))
+    node.resize_inputs(len(end))
+    for place, value in enumerate(end):
+        node.replace_input_with(place, value)
 
 
 def _drop_if_unused(value: ir.Value) -> None:

@@ -175,7 +175,8 @@ class OnnxTwin:
         """What convfc makes of the original's node today: it knows where parameters go."""
         model = self._alone(parameters, constant=False)
         place = next(iter(places(model)))
-        rewrite(model, {self.site.name: (place, self._lowering)})
+        first = self._cut.nodes[-1].op_type == "Reshape"
+        rewrite(model, {self.site.name: (place, self._lowering)}, channels_first=first)
         return model
 
     def _replacement(self, parameters: Mapping[str, Array]) -> ir.Model:

@@ -1,0 +1,98 @@
+"""Pointwise layers among themselves stay channels first; beside others they do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+import convfc
+from tests.onnx_models import Array, integers, run, save
+
+
+def net(
+    path: Path, *ops: str, kernel: int = 3, groups: int = 1, x: tuple[Any, ...] = ("n", 4, 5, 6)
+) -> Path:
+    """Pointwise, then `ops`, then a convolution with a kernel size of its own."""
+    weights = {
+        "W": integers([6, 4 // groups, 1, 1]),
+        "b": integers([6]),
+        "V": integers([3, 6, kernel, kernel], 1),
+        "scale": integers([6, 1, 1], 2),
+    }
+    more = {"Mul": ["scale"], "MaxPool": []}
+    attributes: dict[str, Any] = {
+        "MaxPool": {"kernel_shape": [1, 2]},
+        "Transpose": {"perm": [0, 1, 3, 2]},
+    }
+    nodes = [helper.make_node("Conv", ["x", "W", "b"], ["y0"], name="first", group=groups)]
+    for number, op in enumerate(ops):
+        inputs = [f"y{number}", *more.get(op, [])]
+        nodes.append(helper.make_node(op, inputs, [f"y{number + 1}"], **attributes.get(op, {})))
+    nodes.append(helper.make_node("Conv", [f"y{len(ops)}", "V"], ["y"], name="second"))
+    return save(path, nodes, {"x": list(x)}, ["y"], weights)
+
+
+def transposes(path: Path) -> dict[str, int]:
+    """How many of them each converted layer has, by its name; in stock onnxruntime it is equal."""
+    done = convfc.convert(path)
+    assert done.complete
+    x: Array = integers([2, 4, 5, 6], 3)
+    np.testing.assert_allclose(run(done.out, x=x)[0], run(path, x=x)[0], rtol=1e-5, atol=1e-4)
+    assert convfc.verify(path).equivalent
+    made = [node for node in onnx.load(done.out).graph.node if node.op_type == "Transpose"]
+    counted = Counter(node.name.split("/")[0] for node in made)
+    return {name: counted[name] for name in ("first", "second")}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pointwise_layers_need_no_transpose(tmp_path: Path, groups: int) -> None:
+    path = net(tmp_path / "m.onnx", "Relu", "Mul", kernel=1, groups=groups)
+    assert transposes(path) == {"first": 0, "second": 0}
+
+
+def test_one_size_that_is_not_known(tmp_path: Path) -> None:
+    path = net(tmp_path / "m.onnx", kernel=1, x=("n", 4, None, 6))
+    assert transposes(path) == {"first": 0, "second": 0}
+    both = net(tmp_path / "both.onnx", kernel=1, x=("n", 4, None, None))
+    assert transposes(both) == {"first": 2, "second": 2}
+
+
+@pytest.mark.parametrize("ops", [[], ["Relu"], ["Mul", "Relu", "Sigmoid"]])
+def test_beside_another_kind_of_layer_channels_are_last(tmp_path: Path, ops: list[str]) -> None:
+    """So that onnxruntime cancels what is between."""
+    path = net(tmp_path / "m.onnx", *ops)
+    counted = transposes(path)
+    assert (counted["first"], counted["second"] >= 2) == (2, True)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(tmp_path / "m_fc.onnx", options)
+    left = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert left.count("Transpose") <= 2 < sum(counted.values())
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "Softmax", "Transpose"])
+def test_what_moves_pixels_or_mixes_channels_parts_layers(tmp_path: Path, op: str) -> None:
+    counted = transposes(net(tmp_path / "m.onnx", op))
+    assert (counted["first"], counted["second"] >= 2) == (0, True)
+
+
+def test_groups_stay_whatever_is_around(tmp_path: Path) -> None:
+    counted = transposes(net(tmp_path / "m.onnx", "Relu", groups=2))
+    assert (counted["first"], counted["second"] >= 2) == (0, True)
+
+
+def test_a_kernel_at_run_time(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "W"], ["y"])
+    inputs: dict[str, list[Any]] = {"x": ["n", 3, 4, 5], "W": [2, 3, 1, 1]}
+    path = save(tmp_path / "m.onnx", [node], inputs, ["y"], {})
+    done = convfc.convert(path)
+    feed = {"x": integers([2, 3, 4, 5]), "W": integers([2, 3, 1, 1], 1)}
+    assert np.array_equal(run(path, **feed)[0], run(done.out, **feed)[0])
+    assert convfc.verify(path).equivalent
