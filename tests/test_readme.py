@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
 
 import convfc
 from convfc import Fate
 from convfc.keras_model.quiet import importing, overheard
 from convfc.planning import Layer
+from convfc.tables import experiment_table
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -83,3 +87,16 @@ def test_keras_layers(tmp_path: Path, kind: str, promise: str) -> None:
     (found,) = convfc.convert(path).layers
     assert found.site.name == "it"
     assert_kept(found, promise)
+
+
+def test_the_experiments_table_is_what_its_numbers_say() -> None:
+    """The README shows the run whose result is in docs/experiment."""
+    held = json.loads((README.parent / "docs/experiment/result.json").read_text())
+    chosen = held["settings"] | {"optimizers": tuple(held["settings"]["optimizers"])}
+    rows = tuple(convfc.Comparison(**row) for row in held["comparisons"])
+    settings = convfc.Settings(**chosen)
+    found = convfc.Experiment(settings, held["images"], (), rows, held["environment"], ())
+    console = Console(file=io.StringIO(), width=200)
+    console.print(experiment_table(found))
+    printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert "\n".join(printed) in README.read_text()

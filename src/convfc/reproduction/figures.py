@@ -142,5 +142,6 @@ def weights(group: Sequence[Trained]) -> Figure:
     axes.set_xlabel("weight")
     axes.set_ylabel("how many")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper right", frameon=False, handlelength=4)
+    # Not inside: any corner may hold bars.
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, handlelength=4)
     return figure
