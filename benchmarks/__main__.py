@@ -15,6 +15,7 @@ from benchmarks import nets, peers, tool
 from benchmarks import onnx_nets as onnx
 from benchmarks.machine import facts
 from benchmarks.tables import Table
+from benchmarks.timing import apart
 
 TOOL_NETS = ("resnet50", "zfnet512", "vgg19")
 KERAS_NETS = ("ResNet50", "VGG16", "MobileNetV2")
@@ -64,17 +65,17 @@ def _onnx(options: argparse.Namespace) -> Iterator[Table]:
     for net in (net for net in nets.LIGHT if net in options.nets):
         path = nets.make(net, options.folder)
         folded = nets.folded(path)
-        row, notes = onnx.measure(folded, options.scratch, options.seconds, others)
+        row, notes = apart(onnx.measure, folded, options.scratch, options.seconds, others)
         deployed.rows.append(row)
         deployed.notes += notes
         if nets.folds(path):
-            row, _ = onnx.measure(path, options.scratch, options.seconds, {})
+            row, _ = apart(onnx.measure, path, options.scratch, options.seconds, {})
         else:
             plain.notes.append(f"{net}: nothing to fold, so the figures are those of above")
         plain.rows.append({name: row.get(name) for name in onnx.OWN_COLUMNS})
     for net in (net for net in nets.SIMPLE if net in options.nets):
         path = nets.make(net, options.folder)
-        row, notes = onnx.measure(path, options.scratch, options.seconds, others)
+        row, notes = apart(onnx.measure, path, options.scratch, options.seconds, others)
         simple.rows.append(row)
         simple.notes += notes
     for table in (deployed, plain):
@@ -101,7 +102,7 @@ def _keras(options: argparse.Namespace) -> Iterator[Table]:
     table = Table(title, keras_nets.COLUMNS)
     for net in (net for net in KERAS_NETS if net in options.nets):
         path = keras_nets.make(net, options.folder)
-        table.rows.append(keras_nets.measure(path, options.scratch, options.seconds))
+        table.rows.append(apart(keras_nets.measure, path, options.scratch, options.seconds))
     table.add_mean(keras_nets.RATIOS)
     if table.rows:
         yield table
@@ -113,7 +114,7 @@ def _layers(options: argparse.Namespace) -> Iterator[Table]:
 
     table = Table("TensorFlow: time of patches + Dense over Conv2D", keras_layers.COLUMNS)
     for layer in keras_layers.LAYERS:
-        table.rows.append(keras_layers.measure(layer, options.scratch, options.seconds))
+        table.rows.append(apart(keras_layers.measure, layer, options.scratch, options.seconds))
     table.add_mean(keras_layers.RATIOS)
     yield table
 
