@@ -40,8 +40,9 @@ def staying(layers: Mapping[ir.Node, OnnxOps]) -> Set[ir.Node]:
         above = [value.producer() for value in node.inputs if value is not None]
         below = [user for value in node.outputs for user, _ in value.uses()]
         for other in (*above, *below):
-            passes = other is not None and (other in free or other.op_type in _TRANSPARENT)
-            if other is not None and passes and other not in seen:
+            if other is None or other in seen:
+                continue
+            if other in free or other.op_type in _TRANSPARENT:
                 seen.add(other)
                 waiting.append(other)
     return first | free - seen

@@ -36,7 +36,7 @@ class OnnxOps(Ops[ir.Value]):
     def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
         self.emit = emitter
         self._lowering = lowering
-        self._given = given
+        self.given = given
         self._rank = lowering.convolution.rank
 
     @property
@@ -64,7 +64,7 @@ class OnnxOps(Ops[ir.Value]):
         """F^T P^T + b for each group, and the shape that makes it the layer's output."""
         emit, inner = self.emit, self._lowering.inner
         groups = [inner.groups] if inner.groups > 1 else []
-        matrix = filter_matrix(emit, self._given["kernel"], self._lowering, Layout.TRANSPOSED)
+        matrix = filter_matrix(emit, self.given["kernel"], self._lowering, Layout.TRANSPOSED)
         columns = emit.reshape(x, [0, *groups, inner.patch_length, -1])
         y = emit.node("MatMul", matrix, columns)
         if self._bias is not None:
@@ -197,7 +197,7 @@ class OnnxOps(Ops[ir.Value]):
     @cached_property
     def _matrix(self) -> ir.Value:
         layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
-        matrix = filter_matrix(self.emit, self._given["kernel"], self._lowering, layout)
+        matrix = filter_matrix(self.emit, self.given["kernel"], self._lowering, layout)
         if self._bias is None or self._adds:
             return matrix
         groups = self._lowering.convolution.groups
@@ -222,7 +222,7 @@ class OnnxOps(Ops[ir.Value]):
 
     @cached_property
     def _bias(self) -> ir.Value | None:
-        bias = self._given.get("bias")
+        bias = self.given.get("bias")
         return None if bias is None else phase_bias(self.emit, bias, self._lowering)
 
     @property
@@ -240,7 +240,7 @@ class IntegerOps(OnnxOps):
 
     @property
     def _zero(self) -> ir.Value | None:
-        given = self._given
+        given = self.given
         if "x_zero" in given:
             return given["x_zero"]
         dtype = given["x"].dtype or ir.DataType.UINT8
@@ -256,13 +256,13 @@ class IntegerOps(OnnxOps):
         return False
 
     def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
-        zeros = [self._given.get("x_zero"), self._kernel_zero]
+        zeros = [self.given.get("x_zero"), self._kernel_zero]
         return self.emit.node("MatMulInteger", patches, self._matrix, *zeros)
 
     @property
     def _kernel_zero(self) -> ir.Value | None:
         """The kernel's zero points; with groups, those of a block are a row."""
-        emit, zero = self.emit, self._given.get("kernel_zero")
+        emit, zero = self.emit, self.given.get("kernel_zero")
         conv = self._lowering.convolution
         if zero is None or conv.groups == 1:
             return zero
@@ -274,7 +274,7 @@ class IntegerOps(OnnxOps):
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""
-        emit, given = self.emit, self._given
+        emit, given = self.emit, self.given
         y = super()._finish(y)
         if "y_scale" not in given:
             return y
@@ -285,7 +285,7 @@ class IntegerOps(OnnxOps):
     @property
     def _multiplier(self) -> ir.Value:
         """(x_scale * kernel_scale) / y_scale in float32, in this order, as onnxruntime does."""
-        scales = [self._given[role] for role in ("x_scale", "kernel_scale", "y_scale")]
+        scales = [self.given[role] for role in ("x_scale", "kernel_scale", "y_scale")]
         tensors = [constant_of(scale) for scale in scales]
         x, kernel, y = (None if tensor is None else tensor.numpy() for tensor in tensors)
         if x is None or kernel is None or y is None:

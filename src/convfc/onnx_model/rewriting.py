@@ -41,9 +41,8 @@ def rewrite(
         first = {node for node, ops in layers.items() if channels_first and ops.has_channels_first}
     for place, lowering in lowerings.values():
         node, ops = place.node, layers[place.node]
-        given = operands(node).values()
         _rewrite_node(node, ops, lowering, node in first)
-        for value in given:
+        for value in ops.given.values():
             _drop_if_unused(value)
     for value in constants.values():
         _drop_if_unused(value)
@@ -59,7 +58,7 @@ def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_firs
 
     The node keeps its name, its output and its metadata: whoever refers to them still finds them.
     """
-    x, rank = operands(node)["x"], lowering.convolution.rank
+    x, rank = ops.given["x"], lowering.convolution.rank
     end: tuple[ir.Value, ...]
     node.attributes.clear()
     if channels_first:
