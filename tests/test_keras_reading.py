@@ -88,6 +88,27 @@ def test_weights_only(tmp_path: Path) -> None:
     _refusal(path, FileError, "weights and no model", "model.save")
 
 
+@pytest.mark.parametrize("way", ["link", "data", "virtual data"])
+def test_weights_of_another_file_are_refused(tmp_path: Path, way: str) -> None:
+    path = save(_model(layers.Conv2D(2, 3)), tmp_path / "a.h5")
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(80)))
+    with h5py.File(path, "r+") as file:
+        (group,) = [g for name, g in file["model_weights"].items() if name.startswith("conv")]
+        (name,) = [name for name in group.attrs["weight_names"] if "bias" in str(name)]
+        before = group.pop(name)[...]
+        if way == "link":
+            group[name] = h5py.ExternalLink(str(secret), "/bias")
+        elif way == "data":
+            place = [(str(secret), 0, before.nbytes)]
+            group.create_dataset(name, before.shape, before.dtype, external=place)
+        else:
+            layout = h5py.VirtualLayout(before.shape, before.dtype)
+            layout[:] = h5py.VirtualSource(str(secret), "bias", before.shape)
+            group.create_virtual_dataset(name, layout)
+    _refusal(path, FileError, "from another file", "save it again")
+
+
 def test_a_zip_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(path, "w") as archive:

@@ -100,6 +100,11 @@ def write_provenance(path: Path, file_format: str, provenance: Provenance) -> No
 
 def _read_hdf5(path: Path) -> Envelope:
     with h5py.File(path) as file:
+        for name in _from_elsewhere(file):
+            raise FileError(
+                f"{path}: takes {name!r} from another file, which convfc does not open; "
+                "load the model where it was made and save it again, with model.save(...)"
+            )
         names = (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
         config, training, version, record = (file.attrs.get(name) for name in names)
     if config is None:
@@ -111,6 +116,22 @@ def _read_hdf5(path: Path) -> Envelope:
         version = version.decode()
     setup = None if training is None else json.loads(training)
     return Envelope(HDF5, json.loads(config), setup, version or "", _provenance(record, path))
+
+
+def _from_elsewhere(file: h5py.File) -> list[str]:
+    """Names of the links and the data by which HDF5 would read other files."""
+    found: list[str] = []
+
+    def visit_link(name: str, link: object) -> None:
+        found.extend([name] if isinstance(link, h5py.ExternalLink) else [])
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        data = isinstance(item, h5py.Dataset)
+        found.extend([name] if data and (item.external or item.is_virtual) else [])
+
+    file.visititems_links(visit_link)
+    file.visititems(visit)
+    return found
 
 
 def _read_zip(path: Path) -> Envelope:
