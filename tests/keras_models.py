@@ -96,7 +96,13 @@ def branches() -> dict[str, Branch]:
         "unknown_transposed3d": ((None, None, None, 2), t3(3, 3, strides=(2, 1, 3))),
         "half": ((5, 6, 2), c2(3, 3, strides=2, dtype="float16")),
         "half3d": ((5, 6, 7, 2), c3(3, 3, strides=2, dtype="float16")),
+        "double3d": ((5, 6, 7, 2), c3(3, (3, 2, 3), strides=(3, 1, 2), dtype="float64")),
+        "unknown_double3d": (
+            (None, None, None, 2),
+            c3(3, (3, 2, 1), strides=(2, 3, 1), padding="same", dtype="float64"),
+        ),
         "bfloat": ((5, 6, 2), c2(3, 3, strides=2, dtype="mixed_bfloat16")),
+        "bfloat3d": ((5, 6, 7, 2), c3(3, 3, strides=(1, 2, 3), dtype="mixed_bfloat16")),
         "double": ((5, 6, 4), c2(6, 3, groups=2, dtype="float64")),
         "mixed": ((5, 6, 2), c2(3, 3, dtype="mixed_float16")),
         "prelu": ((5, 6, 2), c2(3, 3, activation=layers.PReLU())),

@@ -176,13 +176,3 @@ def test_blocks(tmp_path: Path, suffix: str) -> None:
     for name, got in new.run(feed).items():
         np.testing.assert_array_equal(got, expected[name])
     assert [port.shape for port in new.outputs] == [port.shape for port in original.outputs]
-
-
-def test_strided_double_precision_volume_is_refused_in_stock_layers(tmp_path: Path) -> None:
-    import keras
-
-    layer = keras.layers.Conv3D(2, 3, strides=2, dtype="float64")
-    model = keras.Sequential([keras.Input((5, 5, 5, 2)), layer])
-    for suffix, expected in ((".h5", Refusal), (".keras", Lowering)):
-        (site,) = open_keras(save(model, tmp_path / f"volume{suffix}")).sites
-        assert isinstance(lowering(site, PatchMethod.AUTO), expected)

@@ -60,10 +60,6 @@ class Place:
             methods -= {PatchMethod.GATHER}
         if entries is None or entries // inner.kernel[-1] > _LARGEST_INDEX:
             methods -= {PatchMethod.ROWS}
-        strided = any(window.stride > 1 for window in inner.windows)
-        if file_format == HDF5 and conv.rank == 3 and strided and dtype == "float64":
-            # In stock layers a stride is a pooling, which tensorflow lacks for these.
-            methods -= {PatchMethod.SLICE}
         return Site(
             self.name,
             kind,

@@ -112,17 +112,26 @@ class StockOps(Ops[Tensor]):
         if any(map(any, crops)):
             x = self._along_axes(_CROPPING, x, crops)
         steps = [part.step for part in slices]
-        if max(steps) > 1:
-            # Tensorflow pools no float16 over three axes; to float32 and back is exact.
-            half = self._rank == 3 and x.dtype == "float16"
-            x = self.layer(
-                _STRIDING[self._rank - 1],
-                pool_size=1,
-                strides=tuple(steps),
-                data_format="channels_last",
-                **({"dtype": "float32"} if half else {}),
-            )(x)
-        return x
+        return self._strided(x, steps) if max(steps) > 1 else x
+
+    def _strided(self, x: Tensor, steps: Sequence[int]) -> Tensor:
+        """Every so many entries along each axis; averages of one number are exact."""
+        given = {"pool_size": 1, "data_format": "channels_last"}
+        if self._rank == 3 and x.dtype == "float64":
+            # Tensorflow pools no float64 over three axes: two of them at a time.
+            if max(steps[1:]) > 1:
+                pool = self.layer(layers.AveragePooling2D, strides=tuple(steps[1:]), **given)
+                x = self.layer(layers.TimeDistributed, pool)(x)
+            if steps[0] > 1:
+                pool = self.layer(layers.AveragePooling2D, strides=(steps[0], 1), **given)
+                x = self.layer(layers.Permute, (2, 1, 3, 4))(x)
+                x = self.layer(layers.TimeDistributed, pool)(x)
+                x = self.layer(layers.Permute, (2, 1, 3, 4))(x)
+            return x
+        if self._rank == 3 and x.dtype == "float16":
+            # Nor float16; to float32 and back is exact.
+            given["dtype"] = "float32"
+        return self.layer(_STRIDING[self._rank - 1], strides=tuple(steps), **given)(x)
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
         """See `Ops.take`."""
