@@ -25,6 +25,7 @@ from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
 from convfc.keras_model.staging import make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
+from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, align_sites, in_float64
@@ -138,7 +139,7 @@ class KerasModel:
 
         def twin(site: Site, made: Any, lowering: Lowering) -> Twin:
             layer = layers[site.name]
-            with overheard():
+            with overheard(), held_once():
                 expected, _ = replacement(layer, lowering, self._format, ends_masks=self._masks)
             return KerasTwin(site, layer, made, expected)
 
@@ -152,7 +153,7 @@ class KerasModel:
         remarks: list[str] = []
         replaced = {}
         model = self._model
-        with overheard():
+        with overheard(), held_once():
             for name, lowering in lowerings.items():
                 layer = self._places[name].layer
                 replaced[id(layer)], left = replacement(

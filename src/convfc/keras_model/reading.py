@@ -17,6 +17,7 @@ from convfc.keras_model.masks import operations_in
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, Envelope, read_envelope
 from convfc.keras_model.staging import Staged, staged
+from convfc.keras_model.weights import held_once
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def load(path: Path) -> Loaded:
             "replace it by a stock layer and save the model again"
         )
     notes: list[str] = []
-    with overheard() as said, _staged(path, envelope) as stage:
+    with overheard() as said, held_once(), _staged(path, envelope) as stage:
         if stage.done:
             by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
             notes.append(f"Brought a file of {by} up to date: {'; '.join(stage.done)}.")
@@ -67,7 +68,7 @@ def load(path: Path) -> Loaded:
     if model.compiled and envelope.file_format == HDF5:
         # Keras builds the optimizer for the variables that the model holds itself, which are none.
         with overheard():
-            model.compile_from_config(model.get_compile_config())
+            model.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
         if _was_trained(path):
             notes.append("Keras restores no optimizer from HDF5; training would start it afresh.")
     elif any("optimizer" in message for message in said):

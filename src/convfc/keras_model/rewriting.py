@@ -148,7 +148,11 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         taken.get(id(layer), layer).trainable = flag
     if compiled is None:
         return made, []
-    made.compile_from_config(compiled)
+    if model.optimizer.built:
+        made.compile_from_config(compiled)
+    else:
+        # That would build an optimizer: for Adam twice the weights, of which nothing is known.
+        made.compile(**keras.saving.deserialize_keras_object(compiled))
     pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
     phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
     new_weights = {

@@ -1,0 +1,139 @@
+"""Keras loads and saves a model, and holds its large weights once.
+
+Left alone it draws random numbers for every weight before it reads it, and its allocator keeps the
+room they took; and while it reads or writes HDF5, a layer's weights are in memory up to three times
+more. Of a file that is mostly one large layer, that made five times its size.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any
+from unittest.mock import patch
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+LARGE = 2**20
+"""Bytes from which on a weight is held once."""
+
+_SHARED = [np.dtype(kind) for kind in (np.float16, np.float32, np.float64)]
+"""What numpy and tensorflow can hand each other in place."""
+
+_ALIGNMENT = 64
+"""Bytes; where tensorflow wants a tensor to begin."""
+
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def held_once() -> Iterator[None]:
+    """Keras loads and saves with little more memory than the weights take, in this thread.
+
+    The large weights of layers that are built while the block runs start as zeros: they must be
+    read or assigned before it ends.
+    """
+    ours: list[tuple[Any, str, Callable[..., Any]]] = [
+        (keras.Layer, "add_weight", _add_weight),
+        (_HDF5, "load_subset_weights_from_hdf5_group", _read),
+        (_module("keras.src.backend"), "convert_to_numpy", _view),
+    ]
+    with _one_at_a_time, ExitStack() as stack:
+        for owner, name, function in ours:
+            # A Keras that has it no more, or computes elsewhere, does it in its own way.
+            if hasattr(owner, name) and keras.backend.backend() == "tensorflow":
+                theirs = getattr(owner, name)
+                stack.enter_context(patch.object(owner, name, _here(theirs, function)))
+        yield
+
+
+def _module(name: str) -> Any:
+    """A module of Keras that is not public, or ``None`` where it has none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_HDF5 = _module("keras.src.legacy.saving.legacy_h5_format")
+
+
+def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    """`ours`, which gets `theirs` first, in this thread; any other sees no difference."""
+    thread = threading.get_ident()
+
+    @wraps(theirs)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            return ours(theirs, *args, **kwargs)
+        return theirs(*args, **kwargs)
+
+    return either
+
+
+def _add_weight(theirs: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """`keras.Layer.add_weight`, with zeros to begin with, which take no room until written to."""
+    initializer = kwargs.get("initializer")
+    if initializer is not None:
+
+        def unread(shape: Sequence[int], dtype: str) -> Any:
+            kind = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
+            if _is_large(shape, kind):
+                return _lent(_room(shape, kind))
+            return keras.initializers.get(initializer)(shape, dtype=dtype)
+
+        kwargs["initializer"] = unread
+    return theirs(layer, *args, **kwargs)
+
+
+def _read(_: Callable[..., Any], group: h5py.Group) -> list[Any]:
+    """The weights of one layer; Keras makes arrays of them all, and then a tensor of each."""
+
+    def read(data: h5py.Dataset) -> Any:
+        if data.dtype.kind == "V":
+            raise ValueError(
+                "its weights are in bfloat16, which Keras writes to HDF5 but does not read; "
+                "save the model as .keras, where it was made"
+            )
+        if not _is_large(data.shape, data.dtype):
+            return np.asarray(data)
+        room = _room(data.shape, data.dtype)
+        data.read_direct(room)
+        return _lent(room)
+
+    names = _HDF5.load_attributes_from_hdf5_group(group, "weight_names")
+    return [read(group[name]) for name in names]
+
+
+def _view(theirs: Callable[..., Any], value: Any) -> Any:
+    """`keras.ops.convert_to_numpy`: the very bytes of a large weight, not to be written to."""
+    if isinstance(value, keras.Variable):
+        kind = np.dtype(tf.as_dtype(value.dtype).as_numpy_dtype)
+        if _is_large(value.shape, kind):
+            return np.asarray(memoryview(tf.convert_to_tensor(value)))
+    return theirs(value)
+
+
+def _is_large(shape: Sequence[int], kind: np.dtype[Any]) -> bool:
+    return kind in _SHARED and math.prod(shape) * kind.itemsize >= LARGE
+
+
+def _room(shape: Sequence[int], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros, aligned for tensorflow."""
+    size = math.prod(shape) * kind.itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(kind).reshape(shape)
+
+
+def _lent(array: NDArray[Any]) -> Any:
+    """A tensor in the memory of an array, which numpy frees when the tensor is gone."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
