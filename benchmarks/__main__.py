@@ -18,6 +18,7 @@ from benchmarks.tables import Table
 from benchmarks.timing import apart
 
 TOOL_NETS = ("resnet50", "zfnet512", "vgg19")
+TOOL_KERAS_NETS = ("VGG16", "MobileNetV2")
 KERAS_NETS = ("ResNet50", "VGG16", "MobileNetV2")
 
 
@@ -85,11 +86,18 @@ def _onnx(options: argparse.Namespace) -> Iterator[Table]:
 
 def _tool(options: argparse.Namespace) -> Iterator[Table]:
     """The program itself."""
-    table = Table("convfc convert beside onnx_ir load + save", tool.COLUMNS)
-    tiny = nets.make("pointwise", options.folder)
+    from benchmarks import keras_nets
+
+    table = Table("convfc convert beside load + save of onnx_ir or Keras", tool.COLUMNS)
     for net in (net for net in TOOL_NETS if net in options.nets):
         path = nets.make(net, options.folder)
+        tiny = nets.make("pointwise", options.folder)
         table.rows.append(tool.measure(path, tiny, options.scratch))
+    for suffix in (".h5", ".keras"):
+        for net in (net for net in TOOL_KERAS_NETS if net in options.nets):
+            path = apart(keras_nets.make, net, options.folder, suffix)
+            tiny = apart(keras_nets.make_tiny, options.scratch, suffix)
+            table.rows.append(tool.measure(path, tiny, options.scratch))
     if table.rows:
         yield table
 

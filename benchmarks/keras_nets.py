@@ -26,12 +26,19 @@ RATIOS = [*METHODS, "memory"]
 _UNEQUAL = 1e-2
 
 
-def make(net: str, folder: Path) -> Path:
+def make(net: str, folder: Path, suffix: str = ".keras") -> Path:
     """The file of a network of keras.applications with random weights."""
-    path = folder / f"{net}.keras"
+    path = folder / f"{net}{suffix}"
     if not path.exists():
         keras.utils.set_random_seed(0)
         getattr(keras.applications, net)(weights=None).save(path)
+    return path
+
+
+def make_tiny(folder: Path, suffix: str) -> Path:
+    """A file that takes no time."""
+    path = folder / f"tiny{suffix}"
+    keras.Sequential([keras.Input((8, 8, 2)), keras.layers.Conv2D(3, 3)]).save(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""How long `convfc` itself takes, beside loading and saving the file with onnx_ir."""
+"""How long `convfc` itself takes, beside loading and saving the file with onnx_ir or Keras."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure(path: Path, tiny: Path, folder: Path) -> Row:
         tiny: one that takes no time; what is left is the start of the program.
         folder: for what is written.
     """
-    out = folder / "tool.onnx"
+    out = folder / f"tool{path.suffix}"
 
     def best(module: str, *arguments: str) -> Process:
         return min(in_process(module, *arguments) for _ in range(_TIMES))
@@ -37,7 +37,7 @@ def measure(path: Path, tiny: Path, folder: Path) -> Row:
     shapes = best("convfc", "shapes", str(path))
     out.unlink()
     return {
-        "file": path.stem,
+        "file": path.name,
         "MB": path.stat().st_size / 1e6,
         "load + save s": copied,
         "start-up s": start.seconds,

@@ -88,9 +88,16 @@ def test_random_weights_replace_those_that_a_network_lacks(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_table_of_the_program_itself(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    onnx.save(nets.chain([(2, 3, 3, 1)], size=8), path)
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # keras 3.15 with numpy 2
+@pytest.mark.parametrize("suffix", [".onnx", ".h5"])
+def test_the_table_of_the_program_itself(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"net{suffix}"
+    if suffix == ".onnx":
+        onnx.save(nets.chain([(2, 3, 3, 1)], size=8), path)
+    else:
+        from benchmarks import keras_nets
+
+        path = keras_nets.make_tiny(tmp_path, suffix)
     row = tool.measure(path, path, tmp_path)
     assert all(figure is not None for figure in row.values())
     assert list(row) == tool.COLUMNS
