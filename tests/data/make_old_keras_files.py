@@ -149,9 +149,42 @@ def masked():
     write("masked", keras.Model(steps, [layers.LSTM(3)(x), *ended]), values)
 
 
+def attention():
+    steps = layers.Input((6, 2))
+    x = layers.Conv1D(4, 2, padding="same")(steps)
+    x = layers.MultiHeadAttention(2, 3)(x, x)
+    x = layers.Attention()([x, x])
+    write("attention", keras.Model(steps, layers.SpatialDropout1D(0.1)(x)), integers(2, 6, 2))
+
+
+def mixed():
+    mixed_precision = keras.mixed_precision
+    if not hasattr(mixed_precision, "Policy"):
+        mixed_precision = mixed_precision.experimental
+    policy = mixed_precision.Policy("mixed_float16")
+    image = layers.Input((6, 5, 2))
+    x = layers.Conv2D(3, 2, dtype=policy)(image)
+    x = layers.ThresholdedReLU(2.0)(x)
+    write(
+        "mixed", keras.Model(image, layers.Conv2D(2, 2, dtype="float32")(x)), integers(2, 6, 5, 2)
+    )
+
+
+def more_operations():
+    image = layers.Input((6, 5, 2))
+    x = tf.nn.leaky_relu(layers.Conv2D(3, 2)(image), 0.5)
+    x = tf.image.resize(tf.nn.elu(x), (7, 9))
+    x = tf.minimum(x, 6.0)
+    write("more", keras.Model(image, [x, tf.reduce_max(x, axis=[1, 2])]), integers(2, 6, 5, 2))
+
+
 for make in (mobile, nested, timed, transposed, recurrent):
     make()
 if "--keras" not in sys.argv:
     operations()
+    more_operations()
     slices()
     masked()
+    mixed()
+    if hasattr(layers, "MultiHeadAttention"):
+        attention()

@@ -65,7 +65,9 @@ def operations_in(config: Config) -> set[str]:
 
 
 def _is_operation(layer: Config) -> bool:
-    return layer["class_name"] != "InputLayer" and "trainable" not in layer["config"]
+    # Some stock layers do not say whether they are trainable, either.
+    is_stock = isinstance(getattr(layers, layer["class_name"], None), type)
+    return not is_stock and "trainable" not in layer["config"]
 
 
 def _sources(value: Any) -> Iterator[str]:

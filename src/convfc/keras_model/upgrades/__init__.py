@@ -25,16 +25,23 @@ class Step(NamedTuple):
 MODEL_STEPS: Sequence[Step] = (
     Step("gave the list of a Sequential a name", classes.name_lists),
     Step("named the modules of classes as Keras 3 does", classes.name_modules),
+    Step("replaced classes that Keras 3 no longer has", classes.replace_classes),
     Step("turned input shapes on layers into input layers", graphs.make_inputs),
     Step("left out arguments that Keras 3 no longer has", classes.drop_arguments),
     Step("renamed arguments and values", classes.rename_arguments),
     Step("replaced '/' in layer names by '_'", graphs.rename_layers),
     Step("replaced TensorFlow operations by stock layers", operations.replace_operations),
     Step("replaced TensorFlow slices by Keras's own", operations.replace_slices),
+    Step("named the tensors among the arguments of calls", graphs.name_tensors),
     Step("counted the calls of nested models from 0", graphs.count_calls),
     Step("unwrapped lists of one input or output", graphs.unwrap_singles),
 )
 """On a model's configuration, in this order."""
+
+HDF5_STEPS: Sequence[Step] = (
+    Step("left out what Keras writes into HDF5 but does not read", classes.leave_score),
+)
+"""On a model's configuration in an HDF5 file of Keras 3."""
 
 TRAINING_STEPS: Sequence[Step] = (
     Step("renamed what the optimizer is given", training.rename_optimizer),

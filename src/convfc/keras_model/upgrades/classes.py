@@ -42,6 +42,10 @@ _SAYS_NOTHING: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "fused": (("BatchNormalization",), (_ANY,)),
     "mode": (("BatchNormalization",), (0,)),
     "input_length": (("Embedding",), (_ANY,)),
+    "causal": (("Attention", "AdditiveAttention"), (False,)),
+    **dict.fromkeys(
+        ("query_shape", "key_shape", "value_shape"), (("MultiHeadAttention",), (_ANY,))
+    ),
 }
 """Per argument that Keras 3 lacks: the classes that had it, and its values that change nothing."""
 
@@ -52,6 +56,10 @@ _RENAMED = {
     ("LeakyReLU", "alpha"): "negative_slope",
     ("InputLayer", "batch_input_shape"): "batch_shape",
 }
+
+
+_POLICIES = ("Policy", "PolicyV1")
+"""What a DTypePolicy was called; a name says it all."""
 
 
 def objects(config: Any) -> Iterator[Config]:
@@ -102,9 +110,25 @@ def name_modules(config: Config) -> bool:
     return changed
 
 
+def replace_classes(config: Config) -> bool:
+    """A class that is a case of another one now."""
+    changed = False
+    for found in objects(config):
+        if found["class_name"] == "ThresholdedReLU" and not found.get("registered_name"):
+            given = found["config"]
+            given["threshold"] = given.pop("theta", 1.0)
+            found.update(class_name="ReLU", module="keras.layers", registered_name=None)
+            changed = True
+    return changed
+
+
 def drop_arguments(config: Config) -> bool:
     """Arguments that are gone, where their value changes nothing; else Keras refuses them."""
     changed = False
+    for found in objects(config):
+        if found["class_name"] == "MultiHeadAttention":
+            # It named one shape, and is built for two or three, from its call.
+            changed |= found.pop("build_config", None) is not None
     for kind, given in arguments(config):
         for name in list(given):
             kinds, values = _SAYS_NOTHING.get(name, ((), ()))
@@ -128,6 +152,8 @@ def rename_arguments(config: Config) -> bool:
             new_name, value = _RENAMED.get((kind, name), name), given[name]
             if name == "axis" and isinstance(value, list) and len(value) == 1:
                 value = value[0]  # of a BatchNormalization
+            elif name == "dtype" and isinstance(value, dict) and value["class_name"] in _POLICIES:
+                value = value["config"]["name"]
             elif kind == "VarianceScaling" and (name, value) == ("distribution", "normal"):
                 value = "truncated_normal"
             if (new_name, value) != (name, given[name]):
@@ -144,3 +170,16 @@ def use_other_sigmoid(config: Config) -> list[str]:
         for kind, given in arguments(config)
         if "hard_sigmoid" in (given.get("activation"), given.get("recurrent_activation"))
     ]
+
+
+def leave_score(config: Config) -> bool:
+    """Leave out the score of an Attention that is the default.
+
+    Keras writes it into HDF5 and cannot read it there: it takes "dot" for its function `dot`.
+    """
+    changed = False
+    for kind, given in arguments(config):
+        if kind == "Attention" and given.get("score_mode") == "dot":
+            del given["score_mode"]
+            changed = True
+    return changed

@@ -42,11 +42,14 @@ def make_inputs(config: Config) -> bool:
 
 def rename_layers(config: Config) -> bool:
     """Keras 3 keeps '/' in names for paths."""
-    names = {
-        found["config"]["name"]
+    given = [
+        holder.get("name")
         for found in objects(config)
-        if isinstance(found["config"], dict) and isinstance(found["config"].get("name"), str)
-    }
+        # An operation of TensorFlow has one name in its graph and one as a layer.
+        for holder in (found, found["config"])
+        if isinstance(holder, dict)
+    ]
+    names = {name for name in given if isinstance(name, str)}
     taken = set(names)
     new_names = {}
     for name in sorted(name for name in names if "/" in name):
@@ -74,6 +77,36 @@ def graphs(config: Any) -> Iterator[Config]:
         inner = found["config"]
         if isinstance(inner, dict) and {"layers", "input_layers", "output_layers"} <= set(inner):
             yield inner
+
+
+def name_tensors(config: Config) -> bool:
+    """In Keras 2 a call was a list of tensors, with arguments that could be tensors, too."""
+    changed = False
+    for graph in graphs(config):
+        names = {layer["name"] for layer in graph["layers"]}
+
+        def argument(value: Any, names: set[str] = names) -> Any:
+            is_tensor = isinstance(value, list) and len(value) == 3 and value[0] in names
+            return tensor(value) if is_tensor else value
+
+        for layer in graph["layers"]:
+            for place, call in enumerate(layer["inbound_nodes"]):
+                if not isinstance(call, list) or not all(len(ref) == 4 for ref in call):
+                    continue
+                given = call[0][3]
+                named = {name: argument(value) for name, value in given.items()}
+                if named != given:
+                    tensors = [tensor(ref[:3]) for ref in call]
+                    args = tensors if len(tensors) == 1 else [tensors]
+                    layer["inbound_nodes"][place] = {"args": args, "kwargs": named}
+                    changed = True
+    return changed
+
+
+def tensor(reference: list[Any]) -> Config:
+    """An output of a layer as Keras 3 mentions it, given how Keras 2 did."""
+    history = {"shape": [None], "dtype": "float32", "keras_history": reference}
+    return {"class_name": "__keras_tensor__", "config": history}
 
 
 def count_calls(config: Config) -> bool:

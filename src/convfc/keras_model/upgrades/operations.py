@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from convfc.keras_model.upgrades.graphs import graphs
+from convfc.keras_model.upgrades.graphs import graphs, tensor
 
 Config = dict[str, Any]
 Reference = list[Any]
@@ -26,6 +26,11 @@ class Call(NamedTuple):
     def tensors(self) -> list[Reference]:
         """The operands that are outputs of layers."""
         return [operand for operand in self.operands if _is_reference(operand)]
+
+    def says_only(self, *names: str) -> bool:
+        """Whether no other option says anything; types and counts go without saying."""
+        rest = {name: value for name, value in self.options.items() if name not in names}
+        return all(value is None or name[0] in "TN_" for name, value in rest.items())
 
 
 class Stock(NamedTuple):
@@ -71,9 +76,7 @@ def replace_slices(config: Config) -> bool:
             if found is None:
                 continue
             reference, key = found
-            history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
-            tensor = {"class_name": "__keras_tensor__", "config": history}
-            call = {"args": [tensor, key], "kwargs": {}}
+            call = {"args": [tensor(reference[:3]), key], "kwargs": {}}
             layer.update(SLICE, config={"name": layer["name"]}, inbound_nodes=[call])
             layer.pop("build_config", None)
             changed = True
@@ -194,6 +197,13 @@ _NODES = {
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
     "Softmax": "softmax",
+    "Elu": "elu",
+    "Selu": "selu",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "LeakyRelu": "leaky_relu",
+    "Max": "reduce_max",
+    "ResizeBilinear": "resize",
     "ConcatV2": "concat",
     "Mean": "reduce_mean",
     "Pad": "pad",
@@ -202,7 +212,14 @@ _NODES = {
 }
 """TensorFlow's nodes and its Python functions of the same meaning."""
 
-_NODE_OPTIONS = {"Mean": "axis", "Pad": "paddings", "Transpose": "perm", "Reshape": "shape"}
+_NODE_OPTIONS = {
+    "Mean": "axis",
+    "Max": "axis",
+    "Pad": "paddings",
+    "Transpose": "perm",
+    "Reshape": "shape",
+    "ResizeBilinear": "size",
+}
 
 
 def _scaled(scale: Any, offset: Any) -> Stock:
@@ -213,7 +230,8 @@ def _binary(kind: str | None, scaled: Callable[[float, bool], Stock | None]) -> 
     """A merging layer for two tensors, or a scaling for a tensor and a number."""
 
     def make(call: Call) -> Stock | None:
-        first, second = call.operands if len(call.operands) == 2 else (None, None)
+        plain = len(call.operands) == 2 and call.says_only()
+        first, second = call.operands if plain else (None, None)
         if _is_reference(first) and _is_reference(second):
             return Stock(kind, {}) if kind else None
         number, leads = (second, False) if _is_reference(first) else (first, True)
@@ -223,22 +241,60 @@ def _binary(kind: str | None, scaled: Callable[[float, bool], Stock | None]) -> 
 
 
 def _activation(call: Call) -> Stock | None:
-    return Stock("Activation", {"activation": call.name}) if len(call.operands) == 1 else None
+    plain = call.says_only("axis") and call.options.get("axis") in (None, -1)
+    plain &= len(call.operands) == 1
+    return Stock("Activation", {"activation": call.name}) if plain else None
+
+
+_ACTIVATIONS = (
+    *("relu", "relu6", "elu", "selu", "silu", "swish"),
+    *("sigmoid", "tanh", "softmax", "softplus", "softsign"),
+)
+
+
+def _leaky_relu(call: Call) -> Stock | None:
+    slope = call.options.get("alpha", 0.2)
+    return Stock("LeakyReLU", {"negative_slope": slope}) if call.says_only("alpha") else None
+
+
+def _clip(call: Call) -> Stock | None:
+    low, high = (call.options.get(f"clip_value_{end}") for end in ("min", "max"))
+    fits = low == 0 and isinstance(high, (int, float))
+    return Stock("ReLU", {"max_value": high}) if fits else None
+
+
+def _resize(call: Call) -> Stock | None:
+    size, method = call.options.get("size"), call.options.get("method") or "bilinear"
+    fits = isinstance(size, list) and method in ("bilinear", "nearest")
+    fits &= not any(call.options.get(name) for name in _OTHER_RESIZING)
+    fits &= call.options.get("half_pixel_centers", True)
+    if not fits or size is None:
+        return None
+    config = {"height": size[0], "width": size[1], "interpolation": method}
+    return Stock("Resizing", {**config, "data_format": "channels_last"})
+
+
+_OTHER_RESIZING = ("preserve_aspect_ratio", "antialias", "align_corners")
 
 
 def _concat(call: Call) -> Stock | None:
     return Stock("Concatenate", {"axis": call.options.get("axis", -1)})
 
 
-def _mean(call: Call) -> Stock | None:
-    axes = call.options.get("axis")
-    kept = bool(call.options.get("keepdims") or call.options.get("keep_dims"))
-    for rank in (1, 2, 3):
-        for data_format, start in (("channels_last", 1), ("channels_first", 2)):
-            if axes == [*range(start, start + rank)]:
-                config = {"data_format": data_format, "keepdims": kept}
-                return Stock(f"GlobalAveragePooling{rank}D", config)
-    return None
+def _pooling(kind: str) -> Callable[[Call], Stock | None]:
+    """A reduction over all spatial axes."""
+
+    def make(call: Call) -> Stock | None:
+        axes = call.options.get("axis")
+        kept = bool(call.options.get("keepdims") or call.options.get("keep_dims"))
+        for rank in (1, 2, 3):
+            for data_format, start in (("channels_last", 1), ("channels_first", 2)):
+                if axes == [*range(start, start + rank)]:
+                    config = {"data_format": data_format, "keepdims": kept}
+                    return Stock(f"Global{kind}Pooling{rank}D", config)
+        return None
+
+    return make
 
 
 def _pad(call: Call) -> Stock | None:
@@ -275,10 +331,17 @@ _LAYERS: dict[str, Callable[[Call], Stock | None]] = {
     ),
     "truediv": _binary(None, lambda c, leads: None if leads else _scaled(1 / c, 0.0)),
     "maximum": _binary("Maximum", lambda c, _: Stock("ReLU", {}) if c == 0 else None),
-    "minimum": _binary("Minimum", lambda *_: None),
-    **dict.fromkeys(("relu", "relu6", "sigmoid", "tanh", "softmax"), _activation),
+    "minimum": _binary(
+        "Minimum",
+        lambda c, _: Stock("ReLU", {"max_value": c, "negative_slope": 1.0}) if c >= 0 else None,
+    ),
+    **dict.fromkeys(_ACTIVATIONS, _activation),
+    "leaky_relu": _leaky_relu,
+    "clip_by_value": _clip,
     "concat": _concat,
-    "reduce_mean": _mean,
+    "reduce_mean": _pooling("Average"),
+    "reduce_max": _pooling("Max"),
+    "resize": _resize,
     "pad": _pad,
     "transpose": _transpose,
     "reshape": _reshape,
