@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from convfc.errors import FileError
+import convfc
+from convfc.errors import FileError, UnsupportedModelError
 from convfc.keras_model import open_keras, read_provenance
 from convfc.keras_model.parameters import reshaped_axes
 from convfc.keras_model.quiet import overheard
@@ -215,6 +217,16 @@ def test_a_mask_ends_where_it_ended(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_what_keras_saves_in_its_own_way_stays(tmp_path: Path, suffix: str) -> None:
+    """A SpatialDropout does not say that it is trainable; a score is taken for a function."""
+    steps = keras.Input((6, 2))
+    x = layers.SpatialDropout1D(0.5)(layers.Conv1D(4, 3)(steps))
+    new = converted(keras.Model(steps, layers.Attention()([x, x])), tmp_path, suffix)
+    kinds = [type(layer).__name__ for layer in new.layers]
+    assert kinds == ["InputLayer", "Functional", "SpatialDropout1D", "Attention"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_record_of_any_length(tmp_path: Path, suffix: str) -> None:
     source = save(_sequential(layers.Conv2D(1, 1)), tmp_path / f"a{suffix}")
     layer = LayerRecord("x" * 100_000, "slice", {"kernel": [1]})
@@ -227,15 +239,26 @@ def test_record_of_any_length(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_format_is_that_of_the_original_whatever_the_name(tmp_path: Path, suffix: str) -> None:
+def test_a_file_by_another_name_becomes_what_its_name_says(tmp_path: Path, suffix: str) -> None:
     other = {".h5": ".keras", ".keras": ".h5"}[suffix]
-    original = save(_sequential(layers.Conv2D(1, 2)), tmp_path / f"a{suffix}")
+    original = save(_sequential(layers.Conv2D(1, 2, padding="same")), tmp_path / f"a{suffix}")
     misnamed = original.rename(tmp_path / f"misnamed{other}")
     out = tmp_path / f"out{other}"
-    convert(misnamed, out)
-    assert out.read_bytes()[:2] == misnamed.read_bytes()[:2]
-    assert [site.reason for site in open_keras(out).sites] == []
+    done = convfc.convert(misnamed, out, verify=True)
+    assert "by another name" in done.notes[0]
+    assert done.verification is not None
+    assert done.verification.equivalent
+    assert h5py.is_hdf5(out) == (other == ".h5")
+    stock(out)  # Keras goes by the name
     assert sorted(path.name for path in tmp_path.iterdir()) == [misnamed.name, out.name]
+
+
+def test_a_zip_named_h5_with_operations_is_refused(tmp_path: Path) -> None:
+    image = keras.Input((8, 7, 2))
+    model = keras.Model(image, keras.ops.square(layers.Conv2D(1, 2)(image)))
+    misnamed = save(model, tmp_path / "a.keras").rename(tmp_path / "a.h5")
+    with pytest.raises(UnsupportedModelError, match=r"'Square'.* rename it to end in \.keras"):
+        open_keras(misnamed)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

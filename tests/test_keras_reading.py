@@ -129,6 +129,16 @@ def test_unknown_classes_are_named(tmp_path: Path) -> None:
     _refusal(path, UnsupportedModelError, "'FancyConv'", "--import MODULE")
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_layers_that_keras_no_longer_has_are_named(tmp_path: Path, suffix: str) -> None:
+    path = save(_model(layers.Conv2D(2, 3)), tmp_path / f"a{suffix}")
+    if suffix == ".h5":
+        _edit_hdf5(path, '"class_name": "Conv2D"', '"class_name": "LocallyConnected2D"')
+    else:
+        _edit_zip(path, "config.json", '"class_name": "Conv2D"', '"class_name": "CuDNNLSTM"')
+    _refusal(path, UnsupportedModelError, "no longer has", "--import MODULE")
+
+
 def test_unknown_registered_classes_are_named(tmp_path: Path) -> None:
     @keras.saving.register_keras_serializable("elsewhere")
     class FancyConv(layers.Conv2D):  # type: ignore[misc] # keras has no types

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convfc._version import __version__
 from convfc.errors import FileError, UsageError
-from convfc.formats import default_out, format_of, open_model, provenance_of
+from convfc.formats import converted_format, default_out, open_model, provenance_of
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
@@ -123,7 +123,7 @@ class _NotEquivalentError(Exception):
 
 def _target(source: Path, out: str | Path | None, force: bool) -> Path:
     """Where to write, or why that cannot be."""
-    kind = format_of(source)
+    kind = converted_format(source)
     target = default_out(source) if out is None else Path(out)
     if target.is_dir():
         target /= default_out(source).name

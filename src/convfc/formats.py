@@ -50,6 +50,19 @@ def format_of(path: Path) -> Format:
     raise FileError(f"{path}: not a model file that convfc knows (it reads {known})")
 
 
+def converted_format(source: Path) -> Format:
+    """The format of what a file is converted to: Keras goes by the name of a file.
+
+    So a file that is named like the other Keras format is converted to that.
+
+    Raises:
+        FileError: see `format_of`.
+    """
+    kind = format_of(source)
+    named = [other for other in (Format.HDF5, Format.KERAS) if source.suffix in other.value]
+    return named[0] if named and kind is not Format.ONNX else kind
+
+
 def _folder_message(path: Path) -> str:
     if (path / "saved_model.pb").exists():
         return (

@@ -23,7 +23,7 @@ from convfc.keras_model.reading import brief, load
 from convfc.keras_model.record import HDF5, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
-from convfc.keras_model.staging import make_loadable, with_suffix
+from convfc.keras_model.staging import format_named, make_loadable, with_suffix
 from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
@@ -49,6 +49,7 @@ class KerasModel:
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
         self._format = loaded.envelope.file_format
+        self._converted_format = format_named(path) or self._format
         self._model = loaded.model
         self._graph = graph_of(loaded.model)
         if self._graph is None:
@@ -78,7 +79,7 @@ class KerasModel:
     @cached_property
     def sites(self) -> Sequence[Site]:
         """See `Model.sites`."""
-        return [place.site(self._format) for place in self._places.values()]
+        return [place.site(self._converted_format) for place in self._places.values()]
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
@@ -140,7 +141,9 @@ class KerasModel:
         def twin(site: Site, made: Any, lowering: Lowering) -> Twin:
             layer = layers[site.name]
             with overheard(), held_once():
-                expected, _ = replacement(layer, lowering, self._format, ends_masks=self._masks)
+                expected, _ = replacement(
+                    layer, lowering, converted._format, ends_masks=self._masks
+                )
             return KerasTwin(site, layer, made, expected)
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
@@ -157,18 +160,18 @@ class KerasModel:
             for name, lowering in lowerings.items():
                 layer = self._places[name].layer
                 replaced[id(layer)], left = replacement(
-                    layer, lowering, self._format, ends_masks=self._masks
+                    layer, lowering, self._converted_format, ends_masks=self._masks
                 )
                 remarks += left
             if replaced:
                 model, left = rewrite(model, replaced)
                 remarks += left
-            named = with_suffix(path, self._format)
+            named = with_suffix(path, self._converted_format)
             try:
                 keras.saving.save_model(model, named)
-                if self._format == HDF5:
+                if self._converted_format == HDF5:
                     make_loadable(named)
-                write_provenance(named, self._format, provenance)
+                write_provenance(named, self._converted_format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error
         named.replace(path)

@@ -15,8 +15,8 @@ import keras
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.keras_model.masks import operations_in
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, Envelope, read_envelope
-from convfc.keras_model.staging import Staged, staged
+from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, ZIP, Envelope, read_envelope
+from convfc.keras_model.staging import Staged, format_named, staged
 from convfc.keras_model.weights import held_once
 
 
@@ -49,6 +49,14 @@ def load(path: Path) -> Loaded:
             "replace it by a stock layer and save the model again"
         )
     notes: list[str] = []
+    if format_named(path) not in (None, envelope.file_format):
+        held = "an HDF5 file" if envelope.file_format == HDF5 else "a .keras zip"
+        notes.append(f"It is {held} by another name; a converted file is what its name says.")
+        for name in operations_in(envelope.config) if envelope.file_format == ZIP else ():
+            raise UnsupportedModelError(
+                f"{path}: is {held} with the operation {name!r}, which HDF5 cannot hold; "
+                "rename it to end in .keras"
+            )
     with overheard() as said, held_once(), _staged(path, envelope) as stage:
         if stage.done:
             by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
@@ -71,9 +79,13 @@ def load(path: Path) -> Loaded:
             model.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
         if _was_trained(path):
             notes.append("Keras restores no optimizer from HDF5; training would start it afresh.")
-    elif any("optimizer" in message for message in said):
+    elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
         notes.append("Keras could not restore the optimizer's state; training would start afresh.")
     return Loaded(model, envelope, tuple(notes))
+
+
+_UNTRAINED = re.compile("saved optimizer has [012] variables")
+"""Keras warns, too, where all there is to restore is a step and a learning rate."""
 
 
 def _was_trained(path: Path) -> bool:
@@ -126,8 +138,15 @@ def _layers_with_code(config: Any) -> Iterator[str]:
 
 
 _UNKNOWN_NAME = re.compile(
-    r"(?:Unknown (?P<old>\w+): |Could not locate (?P<new>\w+) )['\"](?P<name>[^'\"]+)['\"]"
+    r"(?:Unknown (?P<old>\w+): |Could not locate (?P<new>\w+) |(?P<gone>Could not deserialize ))"
+    r"['\"](?:keras\.layers\.)?(?P<name>[^'\"]+)['\"]"
 )
+
+_GONE = (
+    *("LocallyConnected1D", "LocallyConnected2D", "CuDNNLSTM", "CuDNNGRU"),
+    *("RandomHeight", "RandomWidth", "DenseFeatures"),
+)
+"""Layers of Keras 2 that Keras 3 lacks."""
 
 
 def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedModelError:
@@ -138,7 +157,13 @@ def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedMod
             f"{path}: holds the operation {unknown['name']!r}, which Keras writes to HDF5 but "
             "does not load; build the model again and save it again as .keras"
         )
-    if unknown:
+    if unknown and unknown["name"] in _GONE:
+        return UnsupportedModelError(
+            f"{path}: uses the layer {unknown['name']!r}, which Keras 3 no longer has\n"
+            "Build the model without it; or register a class of yours by that name, and name its "
+            "module with --import MODULE"
+        )
+    if unknown and not unknown["gone"]:
         kind = unknown["old"] or unknown["new"]
         return UnsupportedModelError(
             f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 
 from convfc.errors import UnsupportedModelError
+from convfc.formats import Format
 from convfc.keras_model.masks import leave_masks_to_keras, name_slices
 from convfc.keras_model.record import (
     CONFIG,
@@ -26,21 +27,28 @@ from convfc.keras_model.record import (
     Envelope,
 )
 from convfc.keras_model.upgrades import (
+    HDF5_STEPS,
     MODEL_STEPS,
     TRAINING_STEPS,
     WEIGHTS_STEPS,
     Config,
     upgrade,
 )
-from convfc.keras_model.upgrades.classes import use_other_sigmoid
+from convfc.keras_model.upgrades.classes import leave_score, use_other_sigmoid
 from convfc.keras_model.upgrades.operations import left_over
 
-_SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
+_FORMATS = {Format.HDF5: HDF5, Format.KERAS: ZIP}
+
+
+def format_named(path: Path) -> str | None:
+    """The format that Keras expects of a file of this name, `HDF5` or `ZIP`, if any."""
+    kinds = (name for kind, name in _FORMATS.items() if path.name.endswith(kind.value))
+    return next(kinds, None)
 
 
 def with_suffix(path: Path, file_format: str) -> Path:
     """`path`, or a neighbour of it, with a name that tells Keras the format."""
-    if path.name.endswith(_SUFFIXES[file_format]):
+    if format_named(path) == file_format:
         return path
     return path.with_name(path.name + file_format)
 
@@ -86,6 +94,8 @@ def staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
                 f"{path}: layer {name!r} is the TensorFlow operation {operation!r}, which "
                 "Keras 3 does not load; build the model with a stock layer and save it again"
             )
+    elif envelope.file_format == HDF5:
+        config, done = upgrade(config, HDF5_STEPS)
     if training is not None and (envelope.is_old or envelope.file_format == HDF5):
         training, more = upgrade(training, TRAINING_STEPS)
         done += more
@@ -127,8 +137,8 @@ def _copy_zip(source: Path, target: Path, config: Config) -> tuple[str, ...]:
 def make_loadable(path: Path) -> None:
     """Take out of an HDF5 file what Keras wrote into it and cannot load.
 
-    That is the optimizer's state, with which nobody can go on training, masks and slices (see
-    `leave_masks_to_keras` and `name_slices`). The model came from such a file.
+    That is the optimizer's state, with which nobody can go on training, and what
+    `leave_masks_to_keras`, `name_slices` and `leave_score` say. The model came from such a file.
 
     Raises:
         OSError: the file cannot be written.
@@ -136,5 +146,5 @@ def make_loadable(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.pop(OPTIMIZER_WEIGHTS, None)
         config = json.loads(file.attrs[MODEL_CONFIG])
-        if leave_masks_to_keras(config) | name_slices(config):
+        if leave_masks_to_keras(config) | name_slices(config) | leave_score(config):
             file.attrs[MODEL_CONFIG] = json.dumps(config)
