@@ -7,6 +7,7 @@ Keras that wrote them.
 from __future__ import annotations
 
 import copy
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,22 @@ def test_make_inputs() -> None:
         "dtype": "float64",
         "name": "conv_input",
     }
+
+
+def test_a_sequential_without_an_input_is_refused(folder: Path, tmp_path: Path) -> None:
+    """As Keras 2.2.4 writes one that begins with an InputLayer."""
+    path = tmp_path / "a.h5"
+    path.write_bytes((folder / "timed_2.2.4.h5").read_bytes())
+    stack = [layer("Conv2D", name="conv", filters=2), layer("Flatten", name="flat")]
+    config: dict[str, Any] = {"class_name": "Sequential", "config": {"name": "s", "layers": stack}}
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UnsupportedModelError, match="what its input looks like; build"):
+        open_keras(path)
+    config["config"]["build_input_shape"] = [None, 8, 8, 1]
+    assert not graphs.lacks_input(config)
+    config["config"] = {"layers": [layer("Sequential", layers=stack)]}
+    assert not graphs.lacks_input(config)
 
 
 def test_rename_layers() -> None:

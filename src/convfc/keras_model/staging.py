@@ -35,6 +35,7 @@ from convfc.keras_model.upgrades import (
     upgrade,
 )
 from convfc.keras_model.upgrades.classes import leave_score, use_other_sigmoid
+from convfc.keras_model.upgrades.graphs import lacks_input
 from convfc.keras_model.upgrades.operations import left_over
 
 _FORMATS = {Format.HDF5: HDF5, Format.KERAS: ZIP}
@@ -89,6 +90,11 @@ def staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
             f"{name}: Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
             for name in use_other_sigmoid(config)
         )
+        if lacks_input(config):
+            raise UnsupportedModelError(
+                f"{path}: does not say what its input looks like; "
+                "build the model with an Input of known channels and save it again"
+            )
         for name, operation in left_over(config):
             raise UnsupportedModelError(
                 f"{path}: layer {name!r} is the TensorFlow operation {operation!r}, which "

@@ -40,6 +40,16 @@ def make_inputs(config: Config) -> bool:
     return changed
 
 
+def lacks_input(config: Config) -> bool:
+    """Whether a Sequential does not say what its input looks like: Keras 2.2 forgot it at times."""
+    inner = config["config"]
+    if config["class_name"] != "Sequential" or inner.get("build_input_shape"):
+        return False
+    first = next(iter(inner.get("layers", [])), None)
+    whole = ("InputLayer", "Functional", "Sequential")
+    return first is not None and first["class_name"] not in whole
+
+
 def rename_layers(config: Config) -> bool:
     """Keras 3 keeps '/' in names for paths."""
     given = [
