@@ -262,6 +262,27 @@ def test_a_zip_named_h5_with_operations_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_a_list_in_a_sequential_in_a_model(tmp_path: Path, suffix: str) -> None:
+    """Keras itself cannot save what it loaded from such an .h5."""
+    vary = keras.Sequential([layers.RandomContrast(0.5, value_range=(0, 1))])
+    new = converted(_sequential(vary, layers.Conv2D(1, 2)), tmp_path, suffix)
+    assert list(new.layers[0].layers[0].value_range) == [0, 1]
+
+
+def test_what_keras_cannot_save_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_keras(save(_sequential(layers.Conv2D(1, 2)), tmp_path / "a.h5"))
+
+    def fail(*_: Any) -> None:
+        raise TypeError("no way\nat all")
+
+    monkeypatch.setattr(keras.saving, "save_model", fail)
+    with pytest.raises(UnsupportedModelError, match=r"a\.h5: Keras cannot save it again: no way$"):
+        model.save_converted(tmp_path / "b.h5", {}, Provenance("a", "", "", ()))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_disk_that_fills_up_is_an_oserror(tmp_path: Path, suffix: str) -> None:
     resource = pytest.importorskip("resource")
     source = save(_sequential(layers.Conv2D(500, 7)), tmp_path / f"a{suffix}")

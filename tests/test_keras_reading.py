@@ -150,10 +150,13 @@ def test_unknown_registered_classes_are_named(tmp_path: Path) -> None:
     _refusal(path, UnsupportedModelError, "'FancyConv'", "--import MODULE")
 
 
-def test_operations_in_hdf5_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["Sort", "Add"])
+def test_operations_in_hdf5_are_named(tmp_path: Path, name: str) -> None:
+    """Also those that have the name of a layer, which Keras takes them for."""
     inputs = keras.Input((6, 2))
-    path = save(keras.Model(inputs, keras.ops.sort(inputs)), tmp_path / "a.h5")
-    _refusal(path, UnsupportedModelError, "the operation 'Sort'", "save it again as .keras")
+    outputs = keras.ops.sort(inputs) if name == "Sort" else inputs + 3.0
+    path = save(keras.Model(inputs, outputs), tmp_path / "a.h5")
+    _refusal(path, UnsupportedModelError, f"the operation {name!r}", "save it again as .keras")
 
 
 OWN = """

@@ -65,9 +65,10 @@ def operations_in(config: Config) -> set[str]:
 
 
 def _is_operation(layer: Config) -> bool:
-    # Some stock layers do not say whether they are trainable, either.
-    is_stock = isinstance(getattr(layers, layer["class_name"], None), type)
-    return not is_stock and "trainable" not in layer["config"]
+    # Some layers do not say whether they are trainable; some operations are called like layers.
+    kind, given = layer["class_name"], layer["config"]
+    is_stock = isinstance(getattr(layers, kind, None), type) and "dtype" in given
+    return not is_stock and "trainable" not in given
 
 
 def _sources(value: Any) -> Iterator[str]:

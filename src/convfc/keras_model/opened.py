@@ -174,6 +174,10 @@ class KerasModel:
                 write_provenance(named, self._converted_format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error
+            except Exception as error:
+                raise UnsupportedModelError(
+                    f"{self.path}: Keras cannot save it again: {brief(error)}"
+                ) from error
         named.replace(path)
         return remarks
 

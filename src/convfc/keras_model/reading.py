@@ -73,6 +73,7 @@ def load(path: Path) -> Loaded:
                 f"Its training setup could not be read ({brief(uncompilable)}); "
                 "the converted file will not be compiled."
             )
+    _untrack(model)
     if model.compiled and envelope.file_format == HDF5:
         # Keras builds the optimizer for the variables that the model holds itself, which are none.
         with overheard():
@@ -82,6 +83,18 @@ def load(path: Path) -> Loaded:
     elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
         notes.append("Keras could not restore the optimizer's state; training would start afresh.")
     return Loaded(model, envelope, tuple(notes))
+
+
+def _untrack(model: Any) -> None:
+    """Let go of lists of numbers: Keras tracks any list, and cannot save one inside a Sequential.
+
+    It copies the configuration there, with the list, and so what the list is tracked by.
+    """
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            tracked = isinstance(value, list) and type(value) is not list
+            if tracked and all(isinstance(item, int | float) for item in value):
+                vars(layer)[name] = list(value)
 
 
 _UNTRAINED = re.compile("saved optimizer has [012] variables")
@@ -152,9 +165,10 @@ _GONE = (
 def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedModelError:
     """What a failure of Keras's loader means to a person."""
     unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
-    if unknown and unknown["name"] in operations_in(envelope.config):
+    unheld = operations_in(envelope.config) if envelope.file_format == HDF5 else set()
+    if unheld and (unknown is None or unknown["name"] in unheld):
         return UnsupportedModelError(
-            f"{path}: holds the operation {unknown['name']!r}, which Keras writes to HDF5 but "
+            f"{path}: holds the operation {min(unheld)!r}, which Keras writes to HDF5 but "
             "does not load; build the model again and save it again as .keras"
         )
     if unknown and unknown["name"] in _GONE:

@@ -39,6 +39,7 @@ MODEL_STEPS: Sequence[Step] = (
 """On a model's configuration, in this order."""
 
 HDF5_STEPS: Sequence[Step] = (
+    Step("replaced classes that Keras 3 no longer has", classes.replace_classes),
     Step("left out what Keras writes into HDF5 but does not read", classes.leave_score),
 )
 """On a model's configuration in an HDF5 file of Keras 3."""
