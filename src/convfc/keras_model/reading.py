@@ -165,7 +165,8 @@ _GONE = (
 def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedModelError:
     """What a failure of Keras's loader means to a person."""
     unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
-    unheld = operations_in(envelope.config) if envelope.file_format == HDF5 else set()
+    of_today = envelope.file_format == HDF5 and not envelope.is_old
+    unheld = operations_in(envelope.config) if of_today else set()
     if unheld and (unknown is None or unknown["name"] in unheld):
         return UnsupportedModelError(
             f"{path}: holds the operation {min(unheld)!r}, which Keras writes to HDF5 but "

@@ -14,7 +14,6 @@ from pathlib import Path
 import h5py
 
 from convfc.errors import UnsupportedModelError
-from convfc.formats import Format
 from convfc.keras_model.masks import leave_masks_to_keras, name_slices
 from convfc.keras_model.record import (
     CONFIG,
@@ -38,12 +37,12 @@ from convfc.keras_model.upgrades.classes import leave_score, use_other_sigmoid
 from convfc.keras_model.upgrades.graphs import lacks_input
 from convfc.keras_model.upgrades.operations import left_over
 
-_FORMATS = {Format.HDF5: HDF5, Format.KERAS: ZIP}
+_SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
 
 
 def format_named(path: Path) -> str | None:
     """The format that Keras expects of a file of this name, `HDF5` or `ZIP`, if any."""
-    kinds = (name for kind, name in _FORMATS.items() if path.name.endswith(kind.value))
+    kinds = (kind for kind, suffixes in _SUFFIXES.items() if path.name.endswith(suffixes))
     return next(kinds, None)
 
 
