@@ -452,6 +452,9 @@ def test_metrics() -> None:
     (made, string) = new["metrics"][0]
     assert (made["class_name"], made["config"]["name"]) == ("BinaryAccuracy", "acc")
     assert string == "mae"
+    new = changed(training.unwrap_metrics, new)
+    assert new["metrics"] == [made, string]
+    assert not training.unwrap_metrics({"metrics": [["mae"], ["acc"]]})
 
 
 def test_renumber(tmp_path: Path) -> None:

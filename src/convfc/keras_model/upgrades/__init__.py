@@ -48,6 +48,7 @@ TRAINING_STEPS: Sequence[Step] = (
     Step("renamed what the optimizer is given", training.rename_optimizer),
     Step("spelled out the names of losses", training.spell_out_losses),
     Step("named the metrics by their classes", training.name_metrics),
+    Step("unwrapped the metrics of one output", training.unwrap_metrics),
 )
 """On a training configuration."""
 

@@ -106,3 +106,14 @@ def name_metrics(config: Config) -> bool:
         if config.get(key) is not None:
             config[key] = named(config[key])
     return changed
+
+
+def unwrap_metrics(config: Config) -> bool:
+    """Keras 2 wrote a list of lists, one for each output, and also where there is one output."""
+    changed = False
+    for key in ("metrics", "weighted_metrics"):
+        metrics = config.get(key)
+        if isinstance(metrics, list) and len(metrics) == 1 and isinstance(metrics[0], list):
+            config[key] = metrics[0]
+            changed = True
+    return changed
