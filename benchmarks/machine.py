@@ -20,7 +20,7 @@ def facts() -> dict[str, str]:
     except AttributeError:  # not on this system
         cores = os.cpu_count() or 1
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.processor(),
         "cores": str(cores),
         "memory": _field(Path("/proc/meminfo"), "MemTotal") or "unknown",

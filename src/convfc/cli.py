@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-class Patches(str, Enum):
+class Patches(StrEnum):
     """The values of --patches."""
 
     auto = "auto"
@@ -66,7 +66,7 @@ def convfc(
 def convert(
     model: Annotated[Path, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
     patches: Annotated[
@@ -74,11 +74,11 @@ def convert(
     ] = Patches.auto,
     patch_memory: PatchMemory = None,
     only: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="GLOB", help="Convert only layers with such names; repeatable."),
     ] = None,
     skip: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="GLOB", help="Leave layers with such names alone; repeatable."),
     ] = None,
     partial: Annotated[
@@ -132,11 +132,11 @@ def convert(
 @app.command()
 def verify(
     original: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="The original; or, alone, either file. None: all of this folder."),
     ] = None,
     converted: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
     data: Annotated[
@@ -145,19 +145,19 @@ def verify(
     ] = "mnist",
     samples: Annotated[int, typer.Option(min=1, help="How many samples, at most.")] = 100,
     shape: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),
     ] = None,
     inputs: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--input", metavar="NAME=FILE|VALUE", help="Feed an input; repeatable."),
     ] = None,
     rtol: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(min=0, help="Tolerated relative difference; by element type by default."),
     ] = None,
     atol: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
     ] = None,
     quick: Annotated[
@@ -165,7 +165,7 @@ def verify(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
     junit: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."),
     ] = None,
     imports: Imports = None,
@@ -218,15 +218,15 @@ def verify(
 @app.command()
 def shapes(
     model: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file."),
     ] = None,
     size: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--input", metavar="HxWxC", help="Input size, channels last: 28x28x1."),
     ] = None,
     kernel: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(metavar="N|HxW", help="Kernel size."),
     ] = None,
     stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",

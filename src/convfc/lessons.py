@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ PAPER_EPOCHS, PAPER_FILTERS = 400, 128
 SHORT_EPOCHS, SHORT_FILTERS = 100, 16
 
 
-class Optimizer(str, Enum):
+class Optimizer(StrEnum):
     """The values of --optimizer."""
 
     sgd = "sgd"
@@ -40,17 +40,17 @@ def experiment(
     ] = False,
     optimizer: Annotated[Optimizer, typer.Option(help="What to train with.")] = Optimizer.both,
     epochs: Annotated[
-        Optional[int], typer.Option(min=1, help=f"Passes over the images; {SHORT_EPOCHS}.")
+        int | None, typer.Option(min=1, help=f"Passes over the images; {SHORT_EPOCHS}.")
     ] = None,
     filters: Annotated[
-        Optional[int], typer.Option(min=1, help=f"Filters of the convolution; {SHORT_FILTERS}.")
+        int | None, typer.Option(min=1, help=f"Filters of the convolution; {SHORT_FILTERS}.")
     ] = None,
     images: Annotated[
         int, typer.Option(min=1, help="How many to train on; as many others to validate on.")
     ] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
     learning_rate: Annotated[
-        Optional[float], typer.Option(help="Of the optimizers; Keras' own by default.")
+        float | None, typer.Option(help="Of the optimizers; Keras' own by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the images' order.")] = 0,
     data: Annotated[
@@ -100,31 +100,31 @@ def experiment(
 
 def explain(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")
+        Path | None, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")
     ] = None,
     layer: Annotated[
-        Optional[str], typer.Option(help="Name of a convolution in MODEL; the first by default.")
+        str | None, typer.Option(help="Name of a convolution in MODEL; the first by default.")
     ] = None,
     size: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--input", metavar="HxWxC", help="Without MODEL: input size, like 28x28x1."),
     ] = None,
-    kernel: Annotated[Optional[str], typer.Option(metavar="N|HxW", help="Kernel size.")] = None,
+    kernel: Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")] = None,
     stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
     dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
     padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 4,
     sample: Annotated[
-        Optional[int], typer.Option(min=0, help="Which sample of the data; 0 by default.")
+        int | None, typer.Option(min=0, help="Which sample of the data; 0 by default.")
     ] = None,
     digit: Annotated[
-        Optional[int], typer.Option(min=0, help="Instead: the first sample with this label.")
+        int | None, typer.Option(min=0, help="Instead: the first sample with this label.")
     ] = None,
     data: Annotated[
         str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
     ] = "mnist",
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("-o", "--out", help="Write a .png, .svg or an interactive .html instead."),
     ] = None,
     imports: Imports = None,

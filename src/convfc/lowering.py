@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 
 
-class PatchMethod(str, Enum):
+class PatchMethod(StrEnum):
     """How the patch matrix is built."""
 
     AUTO = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from convfc.errors import GeometryError, UsageError
@@ -14,7 +14,7 @@ from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Site
 
 
-class Fate(str, Enum):
+class Fate(StrEnum):
     """What became of one convolution."""
 
     CONVERTED = "converted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from convfc.samples import BATCH_BYTES, Feeds, make_feeds
 from convfc.writing import sha256_of
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What a verification found."""
 
     EQUIVALENT = "equivalent"
