@@ -86,18 +86,20 @@ def _onnx(options: argparse.Namespace) -> Iterator[Table]:
 
 def _tool(options: argparse.Namespace) -> Iterator[Table]:
     """The program itself."""
-    from benchmarks import keras_nets
-
     table = Table("convfc convert beside load + save of onnx_ir or Keras", tool.COLUMNS)
     for net in (net for net in TOOL_NETS if net in options.nets):
         path = nets.make(net, options.folder)
         tiny = nets.make("pointwise", options.folder)
         table.rows.append(tool.measure(path, tiny, options.scratch))
-    for suffix in (".h5", ".keras"):
-        for net in (net for net in TOOL_KERAS_NETS if net in options.nets):
-            path = apart(keras_nets.make, net, options.folder, suffix)
+    chosen = [net for net in TOOL_KERAS_NETS if net in options.nets]
+    if chosen:
+        from benchmarks import keras_nets
+
+        for suffix in (".h5", ".keras"):
             tiny = apart(keras_nets.make_tiny, options.scratch, suffix)
-            table.rows.append(tool.measure(path, tiny, options.scratch))
+            for net in chosen:
+                path = apart(keras_nets.make, net, options.folder, suffix)
+                table.rows.append(tool.measure(path, tiny, options.scratch))
     if table.rows:
         yield table
 
