@@ -15,7 +15,13 @@ import keras
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.keras_model.masks import operations_in
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.record import HDF5, OPTIMIZER_WEIGHTS, ZIP, Envelope, read_envelope
+from convfc.keras_model.record import (
+    HDF5,
+    OPTIMIZER_WEIGHTS,
+    Envelope,
+    datasets,
+    read_envelope,
+)
 from convfc.keras_model.staging import Staged, format_named, staged
 from convfc.keras_model.weights import held_once
 
@@ -48,15 +54,7 @@ def load(path: Path) -> Loaded:
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
             "replace it by a stock layer and save the model again"
         )
-    notes: list[str] = []
-    if format_named(path) not in (None, envelope.file_format):
-        held = "an HDF5 file" if envelope.file_format == HDF5 else "a .keras zip"
-        notes.append(f"It is {held} by another name; a converted file is what its name says.")
-        for name in operations_in(envelope.config) if envelope.file_format == ZIP else ():
-            raise UnsupportedModelError(
-                f"{path}: is {held} with the operation {name!r}, which HDF5 cannot hold; "
-                "rename it to end in .keras"
-            )
+    notes = _other_name(path, envelope)
     with overheard() as said, held_once(), _staged(path, envelope) as stage:
         if stage.done:
             by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
@@ -85,6 +83,20 @@ def load(path: Path) -> Loaded:
     return Loaded(model, envelope, tuple(notes))
 
 
+def _other_name(path: Path, envelope: Envelope) -> list[str]:
+    """What to say of a file that is named like the other format."""
+    if format_named(path) in (None, envelope.file_format):
+        return []
+    if envelope.file_format == HDF5:
+        return ["It is an HDF5 file by another name; a converted file is what its name says."]
+    for name in operations_in(envelope.config):
+        raise UnsupportedModelError(
+            f"{path}: is a .keras zip with the operation {name!r}, which HDF5 cannot hold; "
+            "rename it to end in .keras"
+        )
+    return ["It is a .keras zip by another name; a converted file is what its name says."]
+
+
 def _untrack(model: Any) -> None:
     """Let go of lists of numbers: Keras tracks any list, and cannot save one inside a Sequential.
 
@@ -103,15 +115,8 @@ _UNTRAINED = re.compile("saved optimizer has [012] variables")
 
 def _was_trained(path: Path) -> bool:
     """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
-    kept: list[h5py.Dataset] = []
-
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        kept.extend([item] if isinstance(item, h5py.Dataset) else [])
-
     with h5py.File(path) as file:
-        if OPTIMIZER_WEIGHTS in file:
-            file[OPTIMIZER_WEIGHTS].visititems(visit)
-    return len(kept) > 2
+        return OPTIMIZER_WEIGHTS in file and len(datasets(file[OPTIMIZER_WEIGHTS])) > 2
 
 
 @contextmanager

@@ -120,17 +120,24 @@ def _read_hdf5(path: Path) -> Envelope:
 
 def _from_elsewhere(file: h5py.File) -> list[str]:
     """Names of the links and the data by which HDF5 would read other files."""
-    found: list[str] = []
+    links: list[str] = []
 
-    def visit_link(name: str, link: object) -> None:
-        found.extend([name] if isinstance(link, h5py.ExternalLink) else [])
+    def visit(name: str, link: object) -> None:
+        links.extend([name] if isinstance(link, h5py.ExternalLink) else [])
 
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        data = isinstance(item, h5py.Dataset)
-        found.extend([name] if data and (item.external or item.is_virtual) else [])
+    file.visititems_links(visit)
+    elsewhere = (data for data in datasets(file) if data.external or data.is_virtual)
+    return [*links, *(data.name.removeprefix("/") for data in elsewhere)]
 
-    file.visititems_links(visit_link)
-    file.visititems(visit)
+
+def datasets(group: h5py.Group) -> list[h5py.Dataset]:
+    """All data in a group of an HDF5 file, at any depth."""
+    found: list[h5py.Dataset] = []
+
+    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        found.extend([item] if isinstance(item, h5py.Dataset) else [])
+
+    group.visititems(visit)
     return found
 
 

@@ -85,7 +85,7 @@ def _add_weight(theirs: Callable[..., Any], layer: Any, *args: Any, **kwargs: An
     if initializer is not None:
 
         def unread(shape: Sequence[int], dtype: str) -> Any:
-            kind = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
+            kind = _kind(dtype)
             if _is_large(shape, kind):
                 return _lent(_room(shape, kind))
             return keras.initializers.get(initializer)(shape, dtype=dtype)
@@ -115,11 +115,15 @@ def _read(_: Callable[..., Any], group: h5py.Group) -> list[Any]:
 
 def _view(theirs: Callable[..., Any], value: Any) -> Any:
     """`keras.ops.convert_to_numpy`: the very bytes of a large weight, not to be written to."""
-    if isinstance(value, keras.Variable):
-        kind = np.dtype(tf.as_dtype(value.dtype).as_numpy_dtype)
-        if _is_large(value.shape, kind):
-            return np.asarray(memoryview(tf.convert_to_tensor(value)))
+    if isinstance(value, keras.Variable) and _is_large(value.shape, _kind(value.dtype)):
+        return np.asarray(memoryview(tf.convert_to_tensor(value)))
     return theirs(value)
+
+
+def _kind(dtype: str) -> np.dtype[Any]:
+    """What numpy calls an element type of Keras."""
+    kind: np.dtype[Any] = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
+    return kind
 
 
 def _is_large(shape: Sequence[int], kind: np.dtype[Any]) -> bool:

@@ -94,19 +94,17 @@ def name_tensors(config: Config) -> bool:
     changed = False
     for graph in graphs(config):
         names = {layer["name"] for layer in graph["layers"]}
-
-        def argument(value: Any, names: set[str] = names) -> Any:
-            is_tensor = isinstance(value, list) and len(value) == 3 and value[0] in names
-            return tensor(value) if is_tensor else value
-
         for layer in graph["layers"]:
             for place, call in enumerate(layer["inbound_nodes"]):
                 if not isinstance(call, list) or not all(len(ref) == 4 for ref in call):
                     continue
                 given = call[0][3]
-                named = {name: argument(value) for name, value in given.items()}
+                named = {
+                    name: tensor(value) if is_reference(value) and value[0] in names else value
+                    for name, value in given.items()
+                }
                 if named != given:
-                    tensors = [tensor(ref[:3]) for ref in call]
+                    tensors = [tensor(ref) for ref in call]
                     args = tensors if len(tensors) == 1 else [tensors]
                     layer["inbound_nodes"][place] = {"args": args, "kwargs": named}
                     changed = True
@@ -115,7 +113,7 @@ def name_tensors(config: Config) -> bool:
 
 def tensor(reference: list[Any]) -> Config:
     """An output of a layer as Keras 3 mentions it, given how Keras 2 did."""
-    history = {"shape": [None], "dtype": "float32", "keras_history": reference}
+    history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
     return {"class_name": "__keras_tensor__", "config": history}
 
 
@@ -141,10 +139,15 @@ def count_calls(config: Config) -> bool:
     return changed
 
 
+def is_reference(value: Any) -> bool:
+    """Whether it mentions a layer's output: [name, call, output, ..]."""
+    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)
+
+
 def references(nodes: Any) -> Iterator[list[Any]]:
     """Every mention of a layer's output, [name, call, output, ..], in a layer's calls."""
     if isinstance(nodes, list):
-        if len(nodes) in (3, 4) and isinstance(nodes[0], str):
+        if is_reference(nodes):
             yield nodes
             nodes = nodes[3:]
         for value in nodes:

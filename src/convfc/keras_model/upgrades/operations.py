@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from convfc.keras_model.upgrades.graphs import graphs, tensor
+from convfc.keras_model.upgrades.graphs import graphs, is_reference, tensor
 
 Config = dict[str, Any]
 Reference = list[Any]
@@ -25,7 +25,7 @@ class Call(NamedTuple):
     @property
     def tensors(self) -> list[Reference]:
         """The operands that are outputs of layers."""
-        return [operand for operand in self.operands if _is_reference(operand)]
+        return [operand for operand in self.operands if is_reference(operand)]
 
     def says_only(self, *names: str) -> bool:
         """Whether no other option says anything; types and counts go without saying."""
@@ -76,7 +76,7 @@ def replace_slices(config: Config) -> bool:
             if found is None:
                 continue
             reference, key = found
-            call = {"args": [tensor(reference[:3]), key], "kwargs": {}}
+            call = {"args": [tensor(reference), key], "kwargs": {}}
             layer.update(SLICE, config={"name": layer["name"]}, inbound_nodes=[call])
             layer.pop("build_config", None)
             changed = True
@@ -102,7 +102,7 @@ def _read_key(layer: Config) -> tuple[Reference, list[Any]] | None:
     key = given.get("slice_spec")
     if layer["config"].get("function") != "__operators__.getitem" or not isinstance(key, list):
         return None
-    if any(_is_reference(part) for part in key):  # an index that is a tensor
+    if any(is_reference(part) for part in key):  # an index that is a tensor
         return None
     return reference, [_slice(**part) if isinstance(part, dict) else part for part in key]
 
@@ -145,10 +145,6 @@ def left_over(config: Config) -> list[tuple[str, str]]:
         for layer in graph["layers"]
         if layer["class_name"] in (*_READERS, *_UNREADABLE)
     ]
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)
 
 
 def _read_node(layer: Config) -> Call | None:
@@ -232,9 +228,9 @@ def _binary(kind: str | None, scaled: Callable[[float, bool], Stock | None]) -> 
     def make(call: Call) -> Stock | None:
         plain = len(call.operands) == 2 and call.says_only()
         first, second = call.operands if plain else (None, None)
-        if _is_reference(first) and _is_reference(second):
+        if is_reference(first) and is_reference(second):
             return Stock(kind, {}) if kind else None
-        number, leads = (second, False) if _is_reference(first) else (first, True)
+        number, leads = (second, False) if is_reference(first) else (first, True)
         return scaled(number, leads) if isinstance(number, (int, float)) else None
 
     return make
@@ -265,10 +261,11 @@ def _clip(call: Call) -> Stock | None:
 
 def _resize(call: Call) -> Stock | None:
     size, method = call.options.get("size"), call.options.get("method") or "bilinear"
-    fits = isinstance(size, list) and method in ("bilinear", "nearest")
-    fits &= not any(call.options.get(name) for name in _OTHER_RESIZING)
-    fits &= call.options.get("half_pixel_centers", True)
-    if not fits or size is None:
+    if not isinstance(size, list) or method not in ("bilinear", "nearest"):
+        return None
+    if any(call.options.get(name) for name in _OTHER_RESIZING):
+        return None
+    if not call.options.get("half_pixel_centers", True):
         return None
     config = {"height": size[0], "width": size[1], "interpolation": method}
     return Stock("Resizing", {**config, "data_format": "channels_last"})
