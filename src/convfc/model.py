@@ -110,9 +110,26 @@ class Twin(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why the converted layer cannot have the original's parameters, or ``None``.
+        """Which of its numbers are not the original's parameters, bit for bit; ``None``: none.
 
-        Without a problem, its numbers are those of the original's kernel, bit for bit.
+        Only what was seen to differ in numbers counts; another structure is no problem as such.
+        """
+
+    @property
+    def structure(self) -> str | None:
+        """The first thing about the converted layer that is not what convfc emits for the site.
+
+        ``None``: operator, attributes, wiring and every constant are what the emitter makes of
+        this site and this record, so it is the method itself, for every size and batch.
+        """
+
+    @property
+    def unshown(self) -> str | None:
+        """Why integer draws would prove nothing of another structure; ``None``: they prove it.
+
+        They do where every operation is linear or moves elements, so that the layer is a
+        polynomial of known degree in its input and parameters, at the sizes that are drawn; and
+        no constant depends on a size that is open.
         """
 
     def run(
@@ -145,11 +162,18 @@ class Alignment:
 
     Attributes:
         twins: the converted convolutions, in the order of execution.
-        differences: what is different outside of them, a sentence each.
+        differences: what is certainly different outside of them, a sentence each: a number, a
+            setting, a type, who reads what.
+        unknown: what is built otherwise outside of them, so that nobody can tell whether it
+            matters: nodes or layers that are in one of the files only.
+        remarks: what no runtime reads (descriptions, names of tools), or what matters to training
+            only.
     """
 
     twins: tuple[Twin, ...]
-    differences: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def align_sites(
