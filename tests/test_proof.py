@@ -38,6 +38,8 @@ class NumpyTwin:
     lowered: Convolution = CONV
     dtype: str = "float32"
     problem: str | None = None
+    structure: str | None = None
+    unshown: str | None = None
     error: float = 0.0
     unsteady: tuple[str, ...] = ()
     """Sides whose runtime is not exact on integers: it errs by a thousandth, here and there."""

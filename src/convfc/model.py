@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -176,6 +176,20 @@ class Alignment:
     remarks: tuple[str, ...] = ()
 
 
+def lowered_again(
+    sites: Sequence[Site], made: Collection[str], provenance: Provenance | None
+) -> dict[str, Lowering]:
+    """How the converted sites were lowered, by what their file says; those that cannot be lack.
+
+    Args:
+        sites: of the original.
+        made: names of those that the converted model has something else for.
+        provenance: of the converted model.
+    """
+    pairs = ((site, _lowered_again(site, provenance)) for site in sites if site.name in made)
+    return {site.name: lowering for site, lowering in pairs if lowering is not None}
+
+
 def align_sites(
     sites: Sequence[Site],
     made: Mapping[str, T],
@@ -192,16 +206,13 @@ def align_sites(
         differences: what is different outside of them.
         twin: makes a pair of a site, what was made of it, and how it was lowered.
     """
-    twins, unlike = [], list(differences)
-    for site in sites:
-        if site.name not in made:
-            continue
-        lowering = _lowered_again(site, provenance)
-        if lowering is None:
-            unlike.append(f"{site.name}: is no convolution that convfc converts")
-        else:
-            twins.append(twin(site, made[site.name], lowering))
-    return Alignment(tuple(twins), tuple(unlike))
+    lowerings = lowered_again(sites, made, provenance)
+    found = [site for site in sites if site.name in lowerings]
+    twins = (twin(site, made[site.name], lowerings[site.name]) for site in found)
+    lost = (
+        f"{name}: is no convolution that convfc converts" for name in made if name not in lowerings
+    )
+    return Alignment(tuple(twins), (*differences, *lost))
 
 
 def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:

@@ -1,22 +1,37 @@
 """The proof that a converted layer is its convolution, without a tolerance that somebody guessed.
 
-**The same function.** For each layer: the numbers in its filter matrix are the kernel's, bit for
-bit; and with random small integers as input, kernel and bias, for which no sum of products rounds
-in any order, the original's runtime and the converted one's agree bit for bit. Both compute a
-polynomial of degree 2 in those numbers (3 for two products in a row). If the polynomials differ,
-they agree on a draw from n numbers each with probability at most 2 / n (Schwartz, 1980; Zippel,
-1979); several draws multiply. Where sizes are unknown, others are drawn, too. All of this holds for
-quantized layers as long as their sums do not wrap around; not for those that round the sums to 8
-bits, which hides some.
+**Theorem.** If `prove` finds neither a `reason` nor anything `unchecked`, then the converted layer
+and the convolution are the same function of input, kernel and bias, rounding apart: for every size
+and batch where `structure` is ``None``, else for the sizes that the file fixes.
 
-Some runtimes compute with integers, but not exactly: Winograd's products, TF32, 8-bit sums that
-saturate. Where the two sides differ on integers, both are computed again in float64 (or by onnx's
-own evaluator), and a difference counts only if it is still there.
+*By construction.* `Twin.structure` asks the emitter again and compares operator by operator,
+attribute by attribute, wire by wire, and constant by constant, bit for bit. Where nothing differs,
+the layer is what the method says. That the method is right for every size is arithmetic, proved
+with the sizes as symbols (tests/test_all_sizes.py).
 
-**Only rounding.** On real activations the two may differ by the rounding of a sum in another
-order. Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u) times
-the sum of their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+*By draws.* With small random integers as input, kernel and bias, for which no sum of products
+rounds in any order, both runtimes must agree bit for bit (`_draw`), with batches of 1 and 3. For
+the structure above that checks the emitter and the runtime. For another one, of an older version or
+a simplifier, it is the proof, if every operation is on a written list of those that are linear or
+move elements (`Twin.unshown` is ``None``): then both sides are polynomials of degree 2 in those
+numbers (3 for two products in a row), and if they differ, they agree on a draw from n numbers each
+with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does not
+hold for quantized layers that round the sums to 8 bits, which hides some.
+
+*Only rounding.* On real activations the two may differ by the rounding of a sum in another order
+(`_measure`). Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u)
+times the sum of their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
 section 3.1), on each side; what is denormal may be flushed to zero.
+
+**Assumed**: the runtime computes each operator as its definition says; integers that both runtimes
+get wrong in the same way are not seen. Some runtimes compute with integers, but not exactly:
+Winograd's products, TF32, 8-bit sums that saturate. Where the two sides differ on integers, both
+are computed again without short cuts (`Twin.exact`), and a difference counts only if it is still
+there. In half precision, sums of many products are exact for too few integers: there, both sides
+are computed in a wider type from the start.
+
+Everything outside of the layers is compared by `Model.align`; docs/verdicts.md has a line for each
+kind of change.
 """
 
 from __future__ import annotations
@@ -40,6 +55,10 @@ _TINY = {"float64": 2.0**-1022, "float16": 2.0**-14}
 _LARGEST_INTEGER = 31
 _CHANCE = 1e-6
 """How likely a wrong layer may pass; draws are added until it is below."""
+_MOST = 0.5
+"""How likely it may pass one draw, or there would be too many draws: a wider type has more."""
+_BATCHES = (1, 3)
+"""Of the draws, where the batch is open: a layer must not mix its samples."""
 _ROUNDED_DRAWS = 8
 """Draws where it cannot be told how likely that is."""
 
@@ -60,6 +79,7 @@ class LayerProof:
         share: largest difference on activations, as a share of what rounding may do at most;
             ``None`` for a layer that computes with integers, whose outputs must be equal.
         on_random: whether the activations were random, as the real ones cannot be seen.
+        structure: the first thing that is not as convfc emits it; ``None`` if all of it is.
         reason: why it is not the same function, else ``None``.
         unchecked: why it could not be checked, else ``None``.
         witness: where the two sides differ, if they do.
@@ -73,6 +93,7 @@ class LayerProof:
     inexact: tuple[str, ...] = ()
     share: float | None = None
     on_random: bool = False
+    structure: str | None = None
     reason: str | None = None
     unchecked: str | None = None
     witness: Witness | None = None
@@ -91,10 +112,13 @@ def prove(
         quick: leave out the draws, unless the rounding is suspicious.
     """
     site = twin.site
+    proof = LayerProof(site.name, site.kind)
     try:
         if twin.problem is not None:
-            return LayerProof(site.name, site.kind, reason=twin.problem)
-        proof = LayerProof(site.name, site.kind, parameters_equal=True)
+            return replace(proof, reason=twin.problem)
+        structure = twin.structure
+        unshown = None if structure is None else twin.unshown
+        proof = replace(proof, structure=structure, parameters_equal=unshown is None)
         if not quick:
             proof = _draw(twin, activations, random, proof)
         if proof.reason is None:
@@ -105,7 +129,10 @@ def prove(
                 measured = _measure(twin, activations, random, proof) if proof.inexact else measured
             proof = measured
     except ConvfcError as error:
-        return LayerProof(site.name, site.kind, unchecked=str(error))
+        return replace(proof, unchecked=str(error))
+    if unshown is not None and proof.reason is None and proof.unchecked is None:
+        agrees = "what was tried agrees"
+        return replace(proof, unchecked=f"it is built otherwise: {structure}; {unshown}; {agrees}")
     return proof
 
 
@@ -119,10 +146,10 @@ def _draw(
     """
     site = twin.site
     shape = _shape(twin, activations)
-    chance_once, range_of = _distribution(twin)
-    if chance_once is not None and chance_once >= 1:
-        reason = f"the integers whose sums of {max(twin.stages)} are exact in {site.dtype} "
-        return replace(proof, unchecked=f"{reason}are too few for a proof")
+    chance_once, range_of = _distribution(twin, site.dtype)
+    narrow = chance_once is not None and chance_once >= _MOST
+    if narrow:
+        chance_once, range_of = _distribution(twin, "float32")
     draws = _ROUNDED_DRAWS
     if chance_once is not None:
         draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
@@ -142,8 +169,8 @@ def _draw(
     shapes = [shape] * draws + _other_shapes(twin, shape)
     for draw, drawn in enumerate(shapes):
         parameters = {name: parameter(name) for name in twin.parameters}
-        x = integers(drawn, site.dtype)
-        a, b = twin.run(x, parameters)
+        x = integers((twin.input_shape[0] or _BATCHES[draw % 2], *drawn[1:]), site.dtype)
+        a, b = twin.exact(x, parameters) if narrow else twin.run(x, parameters)
         witness = _unequal(a, b)
         if witness is None:
             continue
@@ -175,9 +202,14 @@ def _exact(twin: Twin, x: Array, parameters: Mapping[str, Array]) -> tuple[Array
     return np.rint(a), np.rint(b)
 
 
-def _distribution(twin: Twin) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
-    """How likely a wrong layer passes one draw, if that can be told, and the integers of a type."""
-    dtype, degree = twin.site.dtype, len(twin.stages) + 1
+def _distribution(twin: Twin, dtype: str) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
+    """How likely a wrong layer passes one draw, if that can be told, and the integers of a type.
+
+    Args:
+        twin: the layer.
+        dtype: that its sums are made in.
+    """
+    degree = len(twin.stages) + 1
     if dtype in _DIGITS:
         largest = _largest_exact(twin.stages, dtype)
         return degree / (2 * largest + 1), lambda _: (-largest, largest)
@@ -262,7 +294,7 @@ def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
     )
     smallest = twin.smallest_shape
     sizes = zip(twin.input_shape[1:], seen[1:], smallest[1:], strict=True)
-    return (1, *(size or found or least for size, found, least in sizes))
+    return (twin.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
 
 
 def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from convfc.differences import OutputDifference
 from convfc.endtoend import FEW, Seen, against_float64, compare
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.formats import Format, default_out, open_model, provenance_of
-from convfc.model import Model, Port, Site, Twin
+from convfc.model import Alignment, Model, Port, Site, Twin
 from convfc.planning import plan
 from convfc.proof import LayerProof, prove
 from convfc.provenance import Provenance
@@ -148,8 +148,8 @@ def verify(
         seen = against_float64(a, b, feeds, seen, progress)
         return result(verdict, reason, **vars(seen))
 
-    differences, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
-    verdict, reason = _judge(differences, layers)
+    alignment, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
+    verdict, reason = _judge(alignment, layers)
     seen = Seen(feeds.said)
     try:
         seen = compare(a, b, feeds, progress, judged=False)
@@ -179,12 +179,15 @@ def _prove(
     quick: bool,
     notes: list[str],
     progress: Callable[[str], None],
-) -> tuple[tuple[str, ...], tuple[LayerProof, ...]]:
+) -> tuple[Alignment, tuple[LayerProof, ...]]:
     """What differs outside the converted layers, and what is known about each of them."""
     progress("comparing what was not converted")
     alignment = a.align(b)
-    differences, twins = alignment.differences, list(alignment.twins)
-    del alignment  # a layer that is proved may go, with all copies of its weights
+    twins = list(alignment.twins)
+    notes.extend(alignment.remarks)
+    alignment = replace(
+        alignment, twins=()
+    )  # a layer that is proved may go, with all copies of its weights
     few, rows = feeds.few(FEW)
     count = len(twins)
     layers: list[LayerProof] = []
@@ -203,7 +206,7 @@ def _prove(
             name = twin.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
             layers.append(prove(twin, activations.get(name), random, quick=quick))
-    return differences, tuple(layers)
+    return alignment, tuple(layers)
 
 
 def _fitting(twins: Sequence[Twin], rows: int) -> int:
@@ -217,18 +220,26 @@ def _fitting(twins: Sequence[Twin], rows: int) -> int:
     return len(twins)
 
 
-def _judge(differences: Sequence[str], layers: Sequence[LayerProof]) -> tuple[Verdict, str | None]:
+def _judge(alignment: Alignment, layers: Sequence[LayerProof]) -> tuple[Verdict, str | None]:
     """The verdict of a proof and its reason."""
     wrong = next((layer for layer in layers if layer.reason is not None), None)
     if wrong is not None:
         return Verdict.NOT_EQUIVALENT, f"layer '{wrong.name}': {wrong.reason}"
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        return Verdict.NOT_EQUIVALENT, f"outside the converted layers: {differences[0]}{more}"
+    outside = "outside the converted layers"
+    if alignment.differences:
+        return Verdict.NOT_EQUIVALENT, f"{outside}: {_first_of(alignment.differences)}"
     unknown = next((layer for layer in layers if layer.unchecked is not None), None)
     if unknown is not None:
         return Verdict.COULD_NOT_CHECK, f"layer '{unknown.name}': {unknown.unchecked}"
+    if alignment.unknown:
+        reason = f"{outside}, its structure is not known: {_first_of(alignment.unknown)}"
+        return Verdict.COULD_NOT_CHECK, reason
     return Verdict.EQUIVALENT, None
+
+
+def _first_of(phrases: Sequence[str]) -> str:
+    more = f" (and {len(phrases) - 1} more)" if len(phrases) > 1 else ""
+    return f"{phrases[0]}{more}"
 
 
 def verify_folder(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, align_sites, in_float64
+from convfc.model import Alignment, Feed, Model, Port, Site, in_float64, lowered_again
+from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
-from convfc.onnx_model.operators import known_shape
+from convfc.onnx_model.operators import known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
     embed_attributes,
@@ -32,6 +33,7 @@ from convfc.onnx_model.sites import (
     convolutions,
     label,
     numpy_name,
+    places,
     site_of,
 )
 from convfc.onnx_model.stepping import run_stepwise
@@ -78,9 +80,11 @@ class OnnxModel:
         self._remarks = prepared.remarks
         self._places: dict[str, Place] = {}
         sites = []
+        self._batches: dict[str, int | None] = {}
         for place, twin in convolutions(self._model, prepared.inferred):
             name = self._unique("/".join((*place.within, label(place.node))))
             self._places[name] = place
+            self._batches[name] = (known_shape(operands(twin).get("x")) or (None,))[0]
             sites.append(site_of(place, twin, name))
         self.sites: Sequence[Site] = sites
         text = self._model.metadata_props.get(KEY)
@@ -155,8 +159,36 @@ class OnnxModel:
         cuts = cut(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
-        twin = partial(OnnxTwin, ir_version=self._model.ir_version or 4)
-        return align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
+        lowerings = lowered_again(self.sites, made, converted.provenance)
+        expected = self._emitted(lowerings)
+
+        def twin(site: Site, lowering: Lowering) -> OnnxTwin:
+            end, batch = expected[site.name], self._batches[site.name]
+            version = self._model.ir_version or 4
+            return OnnxTwin(site, made[site.name], end, lowering, version, batch)
+
+        twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
+        lost = [
+            f"{name}: is no convolution that convfc converts" for name in made.keys() - lowerings
+        ]
+        unclear = [
+            f"the file is ambiguous: {what}" for what in ambiguities(read_proto(converted.path))
+        ]
+        return Alignment(
+            tuple(twins),
+            (*cuts.differences, *lost),
+            (*unclear, *cuts.unknown),
+            tuple(cuts.remarks),
+        )
+
+    def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
+        """What the emitter makes of some sites in a copy of the whole model: their outputs."""
+        copy = self._model.clone()
+        own = {place.node: name for name, place in self._places.items()}
+        pairs = zip(places(self._model), places(copy), strict=True)
+        found = {own[here.node]: there for here, there in pairs if here.node in own}
+        rewrite(copy, {name: (found[name], lowering) for name, lowering in lowerings.items()})
+        return {name: found[name].node.outputs[0] for name in lowerings}
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

@@ -10,14 +10,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Site
-from convfc.onnx_model.cutting import Cut, tensor_difference
+from convfc.onnx_model.cutting import Cut
 from convfc.onnx_model.emitting import constant_of
-from convfc.onnx_model.operators import known_shape, operands
+from convfc.onnx_model.operators import is_integer, known_shape, operands
+from convfc.onnx_model.polynomial import why_not_polynomial
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import Reference, run_anywhere
 from convfc.onnx_model.sites import numpy_name, places
+from convfc.onnx_model.structure import first_difference, tensor_difference
 from convfc.onnx_model.widening import widen
 
 Array = NDArray[Any]
@@ -30,28 +33,40 @@ class OnnxTwin:
     Args:
         site: the convolution.
         cut: its node in the original and the nodes in the converted file.
+        expected: what the emitter makes of the original's node, in the whole model.
         lowering: how it was lowered.
         ir_version: of the original.
+        batch: of the layer's input, if that is fixed.
     """
 
-    def __init__(self, site: Site, cut: Cut, lowering: Lowering, ir_version: int) -> None:
+    def __init__(
+        self,
+        site: Site,
+        cut: Cut,
+        expected: ir.Value,
+        lowering: Lowering,
+        ir_version: int,
+        batch: int | None,
+    ) -> None:
         self.site = site
         self._cut = cut
+        self._expected = expected
         self._lowering = lowering
         self._ir_version = ir_version
+        self._batch = batch
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """See `Twin.input_shape`."""
         convolution = self._lowering.convolution
-        return (None, convolution.channels, *self.site.sizes)
+        return (self._batch, convolution.channels, *self.site.sizes)
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
         """See `Twin.smallest_shape`."""
         convolution = self._lowering.convolution
         sizes = (window.ample for window in convolution.windows)
-        return (1, convolution.channels, *sizes)
+        return (self._batch or 1, convolution.channels, *sizes)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -90,25 +105,59 @@ class OnnxTwin:
         return (*outer, *convolution.kernel)
 
     @cached_property
-    def problem(self) -> str | None:
-        """See `Twin.problem`."""
-        made = {value.name for node in self._cut.nodes for value in node.outputs}
+    def structure(self) -> str | None:
+        """See `Twin.structure`."""
         given = {value.name for value in self._cut.place.node.inputs if value}
-        for value in (value for node in self._cut.nodes for value in node.inputs if value):
-            if value.name not in made | given and _tensor(value) is None:
-                return f"it reads '{value.name}', which the convolution does not"
-        lowered = self._lowered({}).graph
-        extra = _operators(self._cut.nodes) - _operators(lowered)
-        if extra:
-            return f"it holds {', '.join(sorted(extra))}, which convfc does not put there"
-        mine, theirs = self._matrices(self._cut.nodes), self._matrices(lowered)
-        if len(mine) != len(theirs):
-            return f"it holds {len(mine)} matrices of numbers instead of {len(theirs)}"
-        for (_, tensor), (_, expected) in zip(mine, theirs, strict=True):
-            difference = tensor_difference(expected, tensor)
-            if difference is not None:
-                return f"its filter matrix is not the kernel: it {difference}"
+        return first_difference(self._expected, self._cut.end, given, set(self._cut.nodes))
+
+    @cached_property
+    def problem(self) -> str | None:
+        """See `Twin.problem`; looked at only where the structure is another."""
+        pairs = None if self.structure is None else self._paired_matrices
+        for tensor, expected in pairs or ():
+            if (tensor.dtype, tuple(tensor.shape)) == (expected.dtype, tuple(expected.shape)):
+                difference = tensor_difference(expected, tensor)
+                if difference is not None:
+                    return f"its filter matrix is not the kernel: it {difference}"
         return None
+
+    @cached_property
+    def unshown(self) -> str | None:
+        """See `Twin.unshown`."""
+        node, pairs = self._cut.place.node, self._paired_matrices
+        if pairs is None or any(tensor_difference(a, b) is not None for a, b in pairs):
+            return "its numbers are not laid out as convfc lays them out"
+        if None in self.site.sizes:
+            return "its sizes are open, and its constants may depend on them"
+        if is_integer(node):
+            return "its sums may wrap around"
+        fed = next(
+            (v for n in self._cut.nodes for v in n.inputs if v and v.name == self._fed), None
+        )
+        if fed is None:
+            return f"it does not read '{self._fed}'"
+        names = {name for name, _ in self._matrices(self._cut.nodes)}
+        names |= {value.name for value in node.inputs[1:] if value is not None}
+        rank, degree = len(self.input_shape), len(self.stages) + 1
+        batched = self._batch is None
+        return why_not_polynomial(self._cut.end, fed, rank, names, degree, batched=batched)
+
+    @property
+    def _fed(self) -> str | None:
+        """Name of what the convolution slides over."""
+        value = self._cut.place.node.inputs[0]
+        return None if value is None else value.name
+
+    @cached_property
+    def _paired_matrices(self) -> list[tuple[ir.TensorProtocol, ir.TensorProtocol]] | None:
+        """Its constants of real or 8-bit numbers beside those that convfc emits.
+
+        ``None`` if they are not as many, so that nobody knows which stands for which.
+        """
+        mine, theirs = self._matrices(self._cut.nodes), self._matrices(self._lowered({}).graph)
+        if len(mine) != len(theirs):
+            return None
+        return [(a, b) for (_, a), (_, b) in zip(mine, theirs, strict=True)]
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.run`."""
@@ -188,6 +237,9 @@ class OnnxTwin:
         if parameters:
             lowered = [tensor for _, tensor in self._matrices(self._lowered(parameters).graph)]
             names = [name for name, _ in self._matrices(self._cut.nodes)]
+            if len(names) != len(lowered):
+                what = f"holds {len(names)} matrices of numbers instead of {len(lowered)}"
+                raise UnsupportedModelError(f"it {what}")
             matrices = dict(zip(names, lowered, strict=True))
         for node in self._cut.nodes:
             for value in node.inputs:
@@ -280,9 +332,13 @@ class OnnxTwin:
     def _run_widely(self, model: ir.Model, x: Array) -> Array:
         """In float64, by an evaluator of which we know that it takes no short cuts.
 
-        Integers stay what they are, and so does what scales and rounds them.
+        Half precision is computed in float32, which is wide enough and quick. Integers stay what
+        they are, and so does what scales and rounds them.
         """
         y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
+        if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
+            widen(model, ir.DataType.FLOAT)
+            return self._run(model, x.astype(np.float32))
         if x.dtype.kind not in "iu":
             widen(model)
             x = x.astype(np.float64)
@@ -306,12 +362,3 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
 def _stored(value: ir.Value) -> Array | None:
     tensor = _tensor(value)
     return None if tensor is None else tensor.numpy()
-
-
-def _operators(nodes: Sequence[ir.Node] | ir.Graph) -> set[str]:
-    """What the nodes do; how a constant comes about does not count."""
-    return {
-        f"{node.op_type} to {to.value}" if (to := node.attributes.get("to")) else node.op_type
-        for node in nodes
-        if not all(value and constant_of(value) for value in node.inputs)
-    }
