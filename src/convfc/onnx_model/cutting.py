@@ -27,7 +27,7 @@ class Cut:
 
     Attributes:
         place: the original's node.
-        nodes: what replaces it, in the order of the file.
+        nodes: what replaces it, each behind those that it reads from.
         end: the value that it makes.
     """
 
@@ -137,11 +137,11 @@ def _compare_bodies(
         name = node.outputs[0].name or ""
         end = producers.get(name) if is_convolution(node) else None
         if end is not None and operator(end) != operator(node):
-            nodes = _leading_to(end, known) & inside
+            nodes = [other for other in _leading_to(end, known) if other in inside]
             replaced.add(node)
-            new |= nodes
+            new.update(nodes)
             value = next(value for value in end.outputs if value.name == name)
-            found.layers[node] = Cut(place, [other for other in b if other in nodes], value)
+            found.layers[node] = Cut(place, nodes, value)
             found.told(f"the name of '{label(node)}'", node.name, end.name)
             found.told(f"the metadata of '{label(node)}'", node.metadata_props, end.metadata_props)
     _compare_interfaces(a, b, where, found)
@@ -163,16 +163,20 @@ def _is_constant(node: ir.Node) -> bool:
     return len(node.outputs) == 1 and constant_of(node.outputs[0]) is not None
 
 
-def _leading_to(end: ir.Node, known: set[str | None]) -> set[ir.Node]:
-    """A node and all before it, back to values that the original has too."""
-    nodes, todo = {end}, [end]
+def _leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
+    """A node and all before it, back to values that the original has too; it comes last."""
+    ordered: dict[ir.Node, None] = {}
+    todo = [end]
     while todo:
-        for value in todo.pop().inputs:
-            producer = None if value is None or value.name in known else value.producer()
-            if producer is not None and producer not in nodes:
-                nodes.add(producer)
-                todo.append(producer)
-    return nodes
+        node = todo[-1]
+        values = (v for v in node.inputs if v is not None and v.name not in known)
+        makers = (value.producer() for value in values)
+        waiting = [maker for maker in makers if maker is not None and maker not in ordered]
+        if waiting and node not in ordered:
+            todo += waiting
+        else:
+            ordered[todo.pop()] = None
+    return list(ordered)
 
 
 def _names_in(body: Body) -> set[str | None]:

@@ -136,7 +136,7 @@ class OnnxTwin:
         )
         if fed is None:
             return f"it does not read '{self._fed}'"
-        names = {name for name, _ in self._matrices(self._cut.nodes)}
+        names = {name for name, _ in self._matrices(self._cut.end)}
         names |= {value.name for value in node.inputs[1:] if value is not None}
         rank, degree = len(self.input_shape), len(self.stages) + 1
         batched = self._batch is None
@@ -154,7 +154,7 @@ class OnnxTwin:
 
         ``None`` if they are not as many, so that nobody knows which stands for which.
         """
-        mine, theirs = self._matrices(self._cut.nodes), self._matrices(self._lowered({}).graph)
+        mine, theirs = self._matrices(self._cut.end), self._matrices(self._lowered({}).graph)
         if len(mine) != len(theirs):
             return None
         return [(a, b) for (_, a), (_, b) in zip(mine, theirs, strict=True)]
@@ -223,20 +223,31 @@ class OnnxTwin:
     def _lowered(self, parameters: Mapping[str, Array]) -> ir.Model:
         """What convfc makes of the original's node today: it knows where parameters go."""
         model = self._alone(parameters, constant=False)
-        place = next(iter(places(model)))
-        first = self._cut.nodes[-1].op_type == "Reshape"
-        rewrite(model, {self.site.name: (place, self._lowering)}, channels_first=first)
+        graph, place = model.graph, next(iter(places(model)))
+        first = self._cut.end.producer()
+        reshapes = first is not None and first.op_type == "Reshape"
+        rewrite(model, {self.site.name: (place, self._lowering)}, channels_first=reshapes)
+        for value in [value for value in graph.inputs if value.name in parameters]:
+            # Laid out at run time, as the layer has it; from here on it may be a constant.
+            value.const_value = ir.tensor(parameters[value.name or ""])
+            graph.inputs.remove(value)
+            graph.register_initializer(value)
         return model
 
     def _replacement(self, parameters: Mapping[str, Array]) -> ir.Model:
-        """The converted file's nodes as a model, `parameters` in the place of its own."""
+        """The converted file's nodes as a model, `parameters` in the place of its own.
+
+        Where its structure is the emitter's own, that is what the emitter makes with those.
+        """
+        if parameters and self.structure is None:
+            return self._lowered(parameters)
         values: dict[str | None, ir.Value] = {}
         produced = {value.name for node in self._cut.nodes for value in node.outputs}
         originals = {value.name: value for value in self._cut.place.node.inputs if value}
         matrices = {}
         if parameters:
             lowered = [tensor for _, tensor in self._matrices(self._lowered(parameters).graph)]
-            names = [name for name, _ in self._matrices(self._cut.nodes)]
+            names = [name for name, _ in self._matrices(self._cut.end)]
             if len(names) != len(lowered):
                 what = f"holds {len(names)} matrices of numbers instead of {len(lowered)}"
                 raise UnsupportedModelError(f"it {what}")
@@ -251,21 +262,28 @@ class OnnxTwin:
                 values[name].const_value = tensor
         return self._model(values, self._cut.nodes, matrices)
 
-    def _matrices(
-        self, nodes: Sequence[ir.Node] | ir.Graph
-    ) -> list[tuple[str | None, ir.TensorProtocol]]:
-        """Every constant of real or 8-bit numbers that the nodes read, in their order, each once.
+    def _matrices(self, end: ir.Value | ir.Graph) -> list[tuple[str | None, ir.TensorProtocol]]:
+        """Every constant of real or 8-bit numbers that leads to a value, each once.
 
-        Those of more bits are indices and shapes; the convolution's own inputs are not among them.
+        In the order in which the operands are met from the end backwards. Those of more bits are
+        indices and shapes; what the convolution itself gets at run time is not among them.
         """
+        given = [value for value in self._cut.place.node.inputs[1:] if value is not None]
+        spared = {self._fed, *(value.name for value in given if _tensor(value) is None)}
         found: dict[str | None, ir.TensorProtocol] = {}
-        own = {value.name for value in self._cut.place.node.inputs if value}
-        # Where there are no integer constants, Casts of real ones stand for them.
-        reading = [node for node in nodes if node.op_type != "Cast"]
-        for value in (value for node in reading for value in node.inputs if value):
-            tensor = _tensor(value)
-            if tensor is not None and value.name not in own and _is_numbers(tensor.dtype):
-                found.setdefault(value.name, tensor)
+        todo: list[ir.Value | None] = [end.outputs[0] if isinstance(end, ir.Graph) else end]
+        seen: set[ir.Value] = set()
+        while todo:
+            value = todo.pop()
+            if value is None or value in seen or value.name in spared:
+                continue
+            seen.add(value)
+            tensor, node = _tensor(value), value.producer()
+            if tensor is not None and _is_numbers(tensor.dtype):
+                found[value.name] = tensor
+            # Where there are no integer constants, Casts of real ones stand for them.
+            elif tensor is None and node is not None and not _makes_integers(node):
+                todo += reversed(node.inputs)
         return list(found.items())
 
     def _model(
@@ -353,6 +371,11 @@ def _type_named(name: str) -> ir.DataType:
 
 def _is_numbers(dtype: ir.DataType) -> bool:
     return dtype.is_floating_point() or dtype in (ir.DataType.INT8, ir.DataType.UINT8)
+
+
+def _makes_integers(node: ir.Node) -> bool:
+    """Whether it is a Cast of real numbers that stand for integers."""
+    return node.op_type == "Cast" and constant_of(node.inputs[0] or node.outputs[0]) is not None
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:

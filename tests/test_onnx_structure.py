@@ -1,0 +1,267 @@
+"""The structure of a converted layer: what counts as the emitter's own, and what can be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convfc
+from convfc import Same, Verdict, Window, convolution
+from convfc.geometry import Convolution
+from convfc.onnx_model.ambiguity import ambiguities
+from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
+
+UNEQUAL = Convolution((Window(3, 2, 1, (1, 0)), Window(2, 1, 2, (0, 2))), 3, 4)
+GROUPED = Convolution((Window(2), Window(3, 2, 1, (1, 0))), 4, 6, 2)
+DEPTHWISE = Convolution((Window(3, 1, 1, Same.UPPER), Window(2, 1, 1, Same.UPPER)), 4, 4, 4)
+TILES = Convolution((Window(2, 2), Window(3, 3)), 3, 4)
+POINTWISE = Convolution((Window(1), Window(1)), 4, 6)
+
+Edit = Callable[[onnx.ModelProto], None]
+
+
+def verified(path: Path, edit: Edit, *, patches: str = "auto") -> convfc.Verification:
+    """Convert, change the converted file, verify."""
+    out = convfc.convert(path, patches=patches).out
+    model = onnx.load(out)
+    edit(model)
+    onnx.save(model, out)
+    return convfc.verify(path, out, samples=2)
+
+
+def node_of(model: onnx.ModelProto, op_type: str) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type == op_type)
+
+
+def untouched(model: onnx.ModelProto) -> None:
+    """Leave it as it is."""
+
+
+@pytest.mark.parametrize("conv", [UNEQUAL, GROUPED, DEPTHWISE, TILES, POINTWISE])
+@pytest.mark.parametrize("sizes", [(9, 10), (None, None)])
+def test_what_was_just_written_is_the_emitters_own(
+    tmp_path: Path, conv: Convolution, sizes: tuple[int | None, ...]
+) -> None:
+    result = verified(conv_file(tmp_path / "m.onnx", conv, sizes), untouched)
+    assert result.verdict is Verdict.EQUIVALENT, result.reason
+    assert [layer.structure for layer in result.layers] == [None]
+
+
+def renamed(model: onnx.ModelProto) -> None:
+    """Give every node and every value between them another name, and turn the order round."""
+    ports = {port.name for port in (*model.graph.input, *model.graph.output)}
+    for node in model.graph.node:
+        node.name = f"other/{node.name}"
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = name if name in ports | {""} else f"other/{name}"
+    for tensor in model.graph.initializer:
+        tensor.name = f"other/{tensor.name}"
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def with_constant_nodes(model: onnx.ModelProto) -> None:
+    """Constant nodes in the place of initializers."""
+    made = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor)
+        for tensor in model.graph.initializer
+    ]
+    nodes = [*made, *model.graph.node]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+
+
+@pytest.mark.parametrize("edit", [renamed, with_constant_nodes])
+@pytest.mark.parametrize("conv", [UNEQUAL, GROUPED, DEPTHWISE])
+def test_names_order_and_the_form_of_constants_do_not_count(
+    tmp_path: Path, conv: Convolution, edit: Edit
+) -> None:
+    result = verified(conv_file(tmp_path / "m.onnx", conv, (9, 10)), edit)
+    assert result.verdict is Verdict.EQUIVALENT, result.reason
+    assert result.layers[0].structure is None
+
+
+def as_gemm(model: onnx.ModelProto) -> None:
+    """One Gemm in the place of MatMul + Add, as simplifiers write it."""
+    product, total = node_of(model, "MatMul"), node_of(model, "Add")
+    gemm = helper.make_node("Gemm", [*product.input, total.input[1]], total.output, name="gemm")
+    place = list(model.graph.node).index(total)
+    model.graph.node.insert(place, gemm)
+    model.graph.node.remove(product)
+    model.graph.node.remove(total)
+
+
+def test_another_structure_that_is_a_polynomial_is_shown(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", UNEQUAL, (9, 10))
+    result = verified(path, as_gemm)
+    assert result.verdict is Verdict.EQUIVALENT, result.reason
+    assert "is a Gemm, where convfc puts a" in str(result.layers[0].structure)
+
+
+def test_but_not_for_sizes_that_nobody_tried(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", UNEQUAL, (None, None))
+    model = onnx.load(convfc.convert(path).out)
+    ends = next(t for t in model.graph.initializer if t.name.endswith("/ends"))
+
+    def shorter(mutant: onnx.ModelProto) -> None:
+        """Ends beyond every size that is tried, where there was no end."""
+        for tensor in mutant.graph.initializer:
+            if tensor.name == ends.name:
+                array = numpy_helper.to_array(tensor).copy()
+                array[array > 2**40] = 66
+                array[array < 0] = 66
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+    result = verified(path, shorter)
+    assert result.verdict is not Verdict.EQUIVALENT
+
+
+def appended(*nodes: onnx.NodeProto, **constants: object) -> Edit:
+    """Nodes behind the layer, which read what it made as 'raw' and make its output 'y'."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        last = model.graph.node[-1]
+        last.output[0] = "raw"
+        last.name, name = "before", last.name
+        model.graph.node.extend(nodes)
+        model.graph.node[-1].name = name
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()
+        )
+
+    return edit
+
+
+def branch(*nodes: onnx.NodeProto) -> onnx.NodeProto:
+    """An If that takes some nodes, which make 'o', and adds nothing otherwise."""
+    nothing = helper.make_node("Constant", [], ["e"], value_float=0.0)
+    return helper.make_node(
+        "If",
+        ["yes"],
+        ["more"],
+        then_branch=helper.make_graph(list(nodes), "t", [], [_any("o")]),
+        else_branch=helper.make_graph([nothing], "e", [], [_any("e")]),
+    )
+
+
+def _any(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+ADD = helper.make_node("Add", ["raw", "more"], ["y"])
+BACKDOORS = {
+    "a branch that doubles what is large": appended(
+        branch(
+            helper.make_node("Mul", ["raw", "zero"], ["o0"]),
+            helper.make_node("Greater", ["raw", "far"], ["big"]),
+            helper.make_node("Where", ["big", "raw", "o0"], ["o"]),
+        ),
+        ADD,
+        yes=np.bool_(True),
+        zero=np.float32(0),
+        far=np.float32(1e5),
+    ),
+    "random numbers": appended(
+        helper.make_node("RandomNormal", [], ["r"], scale=1e38, shape=[1, 1, 1, 1]),
+        helper.make_node("ConstantOfShape", ["ones"], ["zero"]),
+        helper.make_node("MatMul", ["r", "zero"], ["more"]),
+        ADD,
+        ones=np.array([1, 1], np.int64),
+    ),
+    "NaN where numbers are large": appended(
+        helper.make_node("MatMul", ["raw", "huge"], ["h"]),
+        helper.make_node("MatMul", ["h", "zero"], ["more"]),
+        ADD,
+        huge=np.full((6, 6), 1e30, np.float32),
+        zero=np.zeros((6, 6), np.float32),
+    ),
+    "a clip that is out of reach": appended(
+        helper.make_node("Clip", ["raw", "", "far"], ["y"]), far=np.float32(1e30)
+    ),
+    "a cast to less and back": appended(
+        helper.make_node("Cast", ["raw"], ["half"], to=TensorProto.BFLOAT16),
+        helper.make_node("Cast", ["half"], ["y"], to=TensorProto.FLOAT),
+    ),
+    "an end of the batch that nobody reaches": appended(
+        helper.make_node("Slice", ["raw", "none", "end", "none"], ["y"]),
+        none=np.array([0], np.int64),
+        end=np.array([1000], np.int64),
+    ),
+    "what cancels": appended(
+        helper.make_node("Sub", ["raw", "raw"], ["more"]),
+        ADD,
+    ),
+    "itself, added": appended(helper.make_node("Add", ["raw", "raw"], ["y"])),
+}
+
+
+@pytest.mark.parametrize("name", BACKDOORS)
+def test_nothing_hides_in_a_layer(tmp_path: Path, name: str) -> None:
+    path = conv_file(tmp_path / "m.onnx", convolution([3, 3], channels=3, filters=4), (8, 8))
+    result = verified(path, BACKDOORS[name])
+    assert result.verdict is not Verdict.EQUIVALENT
+    assert result.layers[0].structure is not None
+
+
+def test_a_batch_that_is_fixed_may_be_in_the_constants(tmp_path: Path) -> None:
+    weights = {"W": integers(kernel_shape(UNEQUAL), 1)}
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv", **attributes(UNEQUAL))
+    for batch, verdict in ((2, Verdict.EQUIVALENT), ("n", Verdict.COULD_NOT_CHECK)):
+        path = save(tmp_path / f"{batch}.onnx", [node], {"x": [batch, 3, 9, 10]}, ["y"], weights)
+
+        def baked(model: onnx.ModelProto) -> None:
+            for tensor in model.graph.initializer:
+                array = numpy_helper.to_array(tensor)
+                if tensor.name.endswith("/shape") and array[0] == 0:
+                    fixed = np.array([2, *array[1:]])
+                    tensor.CopyFrom(numpy_helper.from_array(fixed, tensor.name))
+
+        result = verified(path, baked, patches="gather")
+        assert result.verdict is verdict, result.reason
+
+
+def ambiguous() -> dict[str, Edit]:
+    def weight_twice(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(model.graph.initializer[0])
+
+    def attribute_twice(model: onnx.ModelProto) -> None:
+        attribute = node_of(model, "Transpose").attribute
+        attribute.append(attribute[0])
+
+    def two_kinds(model: onnx.ModelProto) -> None:
+        node_of(model, "Transpose").attribute[0].f = 1.0
+
+    def value_twice(model: onnx.ModelProto) -> None:
+        model.graph.node.append(model.graph.node[0])
+
+    def version_twice(model: onnx.ModelProto) -> None:
+        model.opset_import.append(helper.make_opsetid("ai.onnx", 9))
+
+    def numbers_twice(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.float_data.extend([1.0])
+
+    def hidden(model: onnx.ModelProto) -> None:
+        nothing = helper.make_node("Constant", [], ["x"], value_float=0.0)
+        graph = helper.make_graph([nothing], "g", [], [_any("x")])
+        node = helper.make_node("If", ["c"], ["z"], then_branch=graph, else_branch=graph)
+        model.graph.node.append(node)
+
+    edits = (weight_twice, attribute_twice, two_kinds, value_twice, version_twice, numbers_twice)
+    return {edit.__name__: edit for edit in (*edits, hidden)}
+
+
+@pytest.mark.parametrize("name", ambiguous())
+def test_what_may_be_read_in_two_ways_is_found(tmp_path: Path, name: str) -> None:
+    path = conv_file(tmp_path / "m.onnx", UNEQUAL, (9, 10))
+    model = onnx.load(convfc.convert(path).out)
+    assert list(ambiguities(model)) == []
+    ambiguous()[name](model)
+    assert list(ambiguities(model))
