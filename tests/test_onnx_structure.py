@@ -35,7 +35,9 @@ def verified(path: Path, edit: Edit, *, patches: str = "auto") -> convfc.Verific
 
 
 def node_of(model: onnx.ModelProto, op_type: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.op_type == op_type)
+    (first, *_) = (node for node in model.graph.node if node.op_type == op_type)
+    node: onnx.NodeProto = first
+    return node
 
 
 def untouched(model: onnx.ModelProto) -> None:

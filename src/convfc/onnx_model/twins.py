@@ -83,7 +83,10 @@ class OnnxTwin:
 
     def parameter_dtype(self, name: str) -> str:
         """See `Twin.parameter_dtype`."""
-        value = next(v for v in self._cut.place.node.inputs if v is not None and v.name == name)
+        given = operands(self._cut.place.node)
+        role, value = next((role, v) for role, v in given.items() if v.name == name)
+        if role == "bias" and self.rounds_to_integers:
+            return "int32"  # whatever the rest is made of
         tensor = _tensor(value)
         dtype = value.dtype if tensor is None else tensor.dtype
         return self.site.dtype if dtype is None else numpy_name(dtype)
