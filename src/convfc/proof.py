@@ -216,7 +216,9 @@ def _distribution(twin: Twin, dtype: str) -> tuple[float | None, Callable[[str],
 
     def whole(name: str) -> tuple[int, int]:
         limits = np.iinfo(name)
-        return int(limits.min), int(limits.max)
+        # A bias as large as its type allows would hide the sums behind the limits of 8 bits.
+        most = min(255 * max(twin.stages), int(limits.max))
+        return max(int(limits.min), -most), most
 
     low, high = whole(dtype)
     wraps = math.prod(twin.stages) * (high - low) ** degree >= 2**31
