@@ -217,8 +217,8 @@ def _distribution(twin: Twin, dtype: str) -> tuple[float | None, Callable[[str],
     def whole(name: str) -> tuple[int, int]:
         limits = np.iinfo(name)
         # A bias as large as its type allows would hide the sums behind the limits of 8 bits.
-        most = min(255 * max(twin.stages), int(limits.max))
-        return max(int(limits.min), -most), most
+        most = 255 * max(twin.stages)
+        return max(int(limits.min), -most), min(int(limits.max), most)
 
     low, high = whole(dtype)
     wraps = math.prod(twin.stages) * (high - low) ** degree >= 2**31
