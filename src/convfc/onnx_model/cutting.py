@@ -211,9 +211,8 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Cuts) -> None:
             if difference is not None:
                 found.differences.append(f"initializer '{name}' {difference}")
     if isinstance(a, ir.Graph) and isinstance(b, ir.Graph):
-        found.told(
-            f"the name or description of {where}", (a.name, a.doc_string), (b.name, b.doc_string)
-        )
+        for what in ("name", "doc_string"):
+            found.told(f"the {what} of {where}", getattr(a, what), getattr(b, what))
     found.told(f"the metadata of {where}", a.metadata_props, b.metadata_props)
 
 

@@ -230,9 +230,12 @@ class OnnxTwin:
         first = self._cut.end.producer()
         reshapes = first is not None and first.op_type == "Reshape"
         rewrite(model, {self.site.name: (place, self._lowering)}, channels_first=reshapes)
-        for value in [value for value in graph.inputs if value.name in parameters]:
-            # Laid out at run time, as the layer has it; from here on it may be a constant.
-            value.const_value = ir.tensor(parameters[value.name or ""])
+        # Laid out at run time, as the layer has them; from here on they may be constants.
+        originals = [value for value in self._cut.place.node.inputs[1:] if value is not None]
+        stored = {value.name or "": value.const_value for value in originals if parameters}
+        stored |= {name: ir.tensor(array) for name, array in parameters.items()}
+        for value in [value for value in graph.inputs if stored.get(value.name or "") is not None]:
+            value.const_value = stored[value.name or ""]
             graph.inputs.remove(value)
             graph.register_initializer(value)
         return model
