@@ -85,7 +85,8 @@ def cut(original: ir.Model, converted: ir.Model) -> Cuts:
     by_body: dict[Body, list[Place]] = {}
     for place in places(original):
         by_body.setdefault(place.body, []).append(place)
-    _compare_bodies(by_body, original.graph, converted.graph, "the graph", found)
+    opset = opset_of(original.graph)
+    _compare_bodies(by_body, original.graph, converted.graph, opset, "the graph", found)
     for identifier in sorted(original.functions.keys() ^ converted.functions.keys()):
         found.unknown.append(f"function '{identifier[1]}' is in one of the files only")
     for identifier in original.functions.keys() & converted.functions.keys():
@@ -96,7 +97,7 @@ def cut(original: ir.Model, converted: ir.Model) -> Cuts:
             left, right = body.attributes.get(name), twin.attributes.get(name)
             if not _same_formal(left, right):
                 found.differences.append(f"{where}: its attribute {name} changed")
-        _compare_bodies(by_body, body, twin, where, found)
+        _compare_bodies(by_body, body, twin, opset_of(body), where, found)
     return found
 
 
@@ -124,7 +125,7 @@ def _same_formal(a: ir.Attr | None, b: ir.Attr | None) -> bool:
 
 
 def _compare_bodies(
-    places_of: Mapping[Body, list[Place]], a: Body, b: Body, where: str, found: Cuts
+    places_of: Mapping[Body, list[Place]], a: Body, b: Body, opset: int, where: str, found: Cuts
 ) -> None:
     """Cut one node list and compare the rest, subgraphs included."""
     inside = set(b)
@@ -146,6 +147,7 @@ def _compare_bodies(
             found.told(f"the metadata of '{label(node)}'", node.metadata_props, end.metadata_props)
     _compare_interfaces(a, b, where, found)
     matched: set[ir.Node] = set()
+    bodies = (a, b, opset)
     for node in (node for node in a if node not in replaced and not _is_constant(node)):
         name = next((value.name for value in node.outputs if value.name), "")
         twin = producers.get(name)
@@ -153,7 +155,7 @@ def _compare_bodies(
             found.unknown.append(f"{where}: node '{label(node)}' is in the original only")
             continue
         matched.add(twin)
-        _compare_nodes(places_of, node, twin, where, found)
+        _compare_nodes(places_of, node, twin, bodies, where, found)
     for node in (node for node in b if node not in new | matched and not _is_constant(node)):
         found.unknown.append(f"{where}: node '{label(node)}' is in the converted model only")
 
@@ -203,7 +205,7 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Cuts) -> None:
     else:
         for value, twin in zip(a.outputs, b.outputs, strict=True):
             _compare_described(value, twin, where, found, narrower=True)
-            _compare_operand(value, twin, f"{where}: its output", b, found)
+            _compare_operand(value, twin, f"{where}: its output", (a, b), found)
     after = _initializers(b)
     for name, value in _initializers(a).items():
         if name in after:
@@ -265,9 +267,17 @@ def _annotation(value: ir.Value) -> Any:  # noqa: ANN401 - whatever onnx_ir keep
 
 
 def _compare_nodes(
-    places_of: Mapping[Body, list[Place]], a: ir.Node, b: ir.Node, where: str, found: Cuts
+    places_of: Mapping[Body, list[Place]],
+    a: ir.Node,
+    b: ir.Node,
+    bodies: tuple[Body, Body, int],
+    where: str,
+    found: Cuts,
 ) -> None:
-    """Compare two nodes that should be the same; subgraphs are entered."""
+    """Compare two nodes that should be the same; subgraphs are entered.
+
+    `bodies` are what they stand in, and the opset there.
+    """
     name = label(a)
     if operator(a) != operator(b):
         found.unknown.append(f"{where}: node '{name}' is a {b.op_type}, it was a {a.op_type}")
@@ -279,7 +289,7 @@ def _compare_nodes(
         found.differences.append(f"{where}: node '{name}' has other outputs")
     reader = f"{where}: node '{name}'"
     for value, twin in zip_longest(a.inputs, b.inputs):
-        _compare_operand(value, twin, reader, b.graph, found)
+        _compare_operand(value, twin, reader, bodies[:2], found)
     for value, twin in zip(a.outputs, b.outputs, strict=False):
         types = value.dtype, twin.dtype
         if None not in types and types[0] != types[1]:
@@ -289,19 +299,23 @@ def _compare_nodes(
         found.built(
             f"the quantization annotation of '{value.name}'", _annotation(value), _annotation(twin)
         )
-    opset = opset_of(a.graph) if a.graph is not None else 1
+    opset = bodies[2]
     for key in sorted(a.attributes.keys() | b.attributes.keys()):
         left, right = a.attributes.get(key), b.attributes.get(key)
         graphs, twins = ([] if x is None else subgraphs(x) for x in (left, right))
         if graphs and len(graphs) == len(twins):
             for graph, other in zip(graphs, twins, strict=True):
-                _compare_bodies(places_of, graph, other, f"'{name}', {key}", found)
+                _compare_bodies(places_of, graph, other, opset, f"'{name}', {key}", found)
         elif not same_setting(a, key, left, right, opset):
             found.differences.append(f"{where}: node '{name}': its {key} changed")
 
 
 def _compare_operand(
-    a: ir.Value | None, b: ir.Value | None, reader: str, body: Body | None, found: Cuts
+    a: ir.Value | None,
+    b: ir.Value | None,
+    reader: str,
+    bodies: tuple[Body, Body],
+    found: Cuts,
 ) -> None:
     """Compare what two nodes read in the same place: a constant by its bits, all else by name."""
     if a is None or b is None:
@@ -317,9 +331,9 @@ def _compare_operand(
         if difference is not None:
             found.differences.append(f"{reader}: what it reads as '{b.name}' {difference}")
     elif a.name != b.name:
-        # A simplifier may have taken a value away; one that is still there is another one.
-        kept = body is not None and a.name in _names_in(body)
-        (found.differences if kept else found.unknown).append(
+        # If both files have both values, it is another one; else a simplifier may have been there.
+        known = b.name in _names_in(bodies[0]) and a.name in _names_in(bodies[1])
+        (found.differences if known else found.unknown).append(
             f"{reader} reads '{b.name}', not '{a.name}'"
         )
     elif (left is None) != (right is None):
