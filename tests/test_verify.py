@@ -66,7 +66,7 @@ def test_a_wrong_weight(model: Path, change: float) -> None:
     edit_weight(out, change)
     result = convfc.verify(model, out)
     assert result.verdict is Verdict.NOT_EQUIVALENT
-    assert "layer 'conv': its filter matrix is not the kernel" in str(result.reason)
+    assert "layer 'conv': its parameters are not the convolution's" in str(result.reason)
     compared = convfc.verify(model, out, rtol=1e-4)
     assert compared.verdict is Verdict.NOT_EQUIVALENT
     assert not compared.proved
@@ -277,7 +277,10 @@ def test_quantized_layers(tmp_path: Path, kind: str) -> None:
         assert layer.chance is None
         assert layer.draws > 4
     true = onnx.load(out)
-    for name, reason in (("matrix", "is not the kernel"), ("index", "differs from the conv")):
+    for name, reason in (
+        ("matrix", "are not the convolution's"),
+        ("index", "differs from the conv"),
+    ):
         changed = copy.deepcopy(true)
         tensor = next(t for t in changed.graph.initializer if name in t.name)
         array = numpy_helper.to_array(tensor).copy()

@@ -9,6 +9,7 @@ not count: no runtime's result depends on them.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import onnx
@@ -20,9 +21,22 @@ from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.sites import label
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How two terms differ.
+
+    Attributes:
+        text: in words.
+        in_numbers: whether real or 8-bit numbers differ, in constants of the same type and shape.
+    """
+
+    text: str
+    in_numbers: bool = False
+
+
 def first_difference(
     expected: ir.Value, found: ir.Value, given: Set[str | None], made: Set[ir.Node]
-) -> str | None:
+) -> Difference | None:
     """The first thing in which two terms differ, from their ends backwards; ``None`` if nowhere.
 
     Args:
@@ -44,24 +58,27 @@ def first_difference(
         a, b = pair
         if a is None or b is None:
             there = b or a
-            return f"an operand '{there.name if there else ''}' is {'new' if b else 'left out'}"
+            name = there.name if there else ""
+            return Difference(f"an operand '{name}' is {'new' if b else 'left out'}")
         left, right = constant_of(a), constant_of(b)
         if left is not None and right is not None:
             difference = tensor_difference(left, right)
             if difference is not None:
-                return f"its constant '{b.name}' {difference}"
+                alike = (left.dtype, tuple(left.shape)) == (right.dtype, tuple(right.shape))
+                text = f"its constant '{b.name}' {difference}"
+                return Difference(text, in_numbers=alike and is_numbers(left.dtype))
             continue
         first, second = a.producer(), b.producer()
         if a.name in given and left is None:
             if a.name != b.name or second in made or right is not None:
-                return f"it reads '{b.name}', not '{a.name}'"
+                return Difference(f"it reads '{b.name}', not '{a.name}'")
             continue
         if left is not None or right is not None or first is None or second not in made:
-            return f"it reads '{b.name}', which convfc does not put there"
+            return Difference(f"it reads '{b.name}', which convfc does not put there")
         assert second is not None  # noqa: S101 - it is in `made`
         difference = _node_difference(first, second, a.index(), b.index())
         if difference is not None:
-            return difference
+            return Difference(difference)
         # The last operand is looked at last: data come first.
         todo += reversed(list(zip_longest(first.inputs, second.inputs)))
     return None
@@ -77,6 +94,11 @@ def _node_difference(a: ir.Node, b: ir.Node, output: int | None, other: int | No
         if not same_attribute(a.attributes.get(name), b.attributes.get(name)):
             return f"'{label(b)}' ({b.op_type}) has another {name}"
     return None
+
+
+def is_numbers(dtype: ir.DataType) -> bool:
+    """Whether it is a type of weights; integers of more bits are indices and shapes."""
+    return dtype.is_floating_point() or dtype in (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 def operator(node: ir.Node) -> tuple[str, str, str]:

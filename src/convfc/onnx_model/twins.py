@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,17 +10,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering
 from convfc.model import Site
 from convfc.onnx_model.cutting import Cut
-from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.operators import is_integer, known_shape, operands
 from convfc.onnx_model.polynomial import why_not_polynomial
-from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import Reference, run_anywhere
-from convfc.onnx_model.sites import numpy_name, places
-from convfc.onnx_model.structure import first_difference, tensor_difference
+from convfc.onnx_model.sites import numpy_name
+from convfc.onnx_model.standalone import Standalone, tensor_of
+from convfc.onnx_model.structure import Difference, first_difference, tensor_difference
 from convfc.onnx_model.widening import widen
 
 Array = NDArray[Any]
@@ -52,8 +50,8 @@ class OnnxTwin:
         self._cut = cut
         self._expected = expected
         self._lowering = lowering
-        self._ir_version = ir_version
         self._batch = batch
+        self._alone = Standalone(site, cut, lowering, ir_version)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -87,7 +85,7 @@ class OnnxTwin:
         role, value = next((role, v) for role, v in given.items() if v.name == name)
         if role == "bias" and self.rounds_to_integers:
             return "int32"  # whatever the rest is made of
-        tensor = _tensor(value)
+        tensor = tensor_of(value)
         dtype = value.dtype if tensor is None else tensor.dtype
         return self.site.dtype if dtype is None else numpy_name(dtype)
 
@@ -108,21 +106,22 @@ class OnnxTwin:
         return (*outer, *convolution.kernel)
 
     @cached_property
-    def structure(self) -> str | None:
-        """See `Twin.structure`."""
+    def _difference(self) -> Difference | None:
         given = {value.name for value in self._cut.place.node.inputs if value}
         return first_difference(self._expected, self._cut.end, given, set(self._cut.nodes))
 
-    @cached_property
+    @property
+    def structure(self) -> str | None:
+        """See `Twin.structure`."""
+        return None if self._difference is None else self._difference.text
+
+    @property
     def problem(self) -> str | None:
-        """See `Twin.problem`; looked at only where the structure is another."""
-        pairs = None if self.structure is None else self._paired_matrices
-        for tensor, expected in pairs or ():
-            if (tensor.dtype, tuple(tensor.shape)) == (expected.dtype, tuple(expected.shape)):
-                difference = tensor_difference(expected, tensor)
-                if difference is not None:
-                    return f"its filter matrix is not the kernel: it {difference}"
-        return None
+        """See `Twin.problem`."""
+        found = self._difference
+        if found is None or not found.in_numbers:
+            return None
+        return f"its parameters are not the convolution's: {found.text}"
 
     @cached_property
     def unshown(self) -> str | None:
@@ -135,21 +134,15 @@ class OnnxTwin:
         if is_integer(node):
             return "its sums may wrap around"
         fed = next(
-            (v for n in self._cut.nodes for v in n.inputs if v and v.name == self._fed), None
+            (v for n in self._cut.nodes for v in n.inputs if v and v.name == self._alone.fed), None
         )
         if fed is None:
-            return f"it does not read '{self._fed}'"
-        names = {name for name, _ in self._matrices(self._cut.end)}
+            return f"it does not read '{self._alone.fed}'"
+        names = {name for name, _ in self._alone.matrices(self._cut.end)}
         names |= {value.name for value in node.inputs[1:] if value is not None}
         rank, degree = len(self.input_shape), len(self.stages) + 1
         batched = self._batch is None
         return why_not_polynomial(self._cut.end, fed, rank, names, degree, batched=batched)
-
-    @property
-    def _fed(self) -> str | None:
-        """Name of what the convolution slides over."""
-        value = self._cut.place.node.inputs[0]
-        return None if value is None else value.name
 
     @cached_property
     def _paired_matrices(self) -> list[tuple[ir.TensorProtocol, ir.TensorProtocol]] | None:
@@ -157,19 +150,25 @@ class OnnxTwin:
 
         ``None`` if they are not as many, so that nobody knows which stands for which.
         """
-        mine, theirs = self._matrices(self._cut.end), self._matrices(self._lowered({}).graph)
+        mine, theirs = (
+            self._alone.matrices(self._cut.end),
+            self._alone.matrices(self._alone.emitted({}).graph),
+        )
         if len(mine) != len(theirs):
             return None
         return [(a, b) for (_, a), (_, b) in zip(mine, theirs, strict=True)]
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.run`."""
-        replacement = self._replacement({**self._stand_ins, **parameters})
-        return self.original(x, parameters), self._run(replacement, x)
+        return self.original(x, parameters), self._run(self._converted(parameters), x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `Twin.original`."""
-        return self._run(self._alone({**self._stand_ins, **parameters}), x)
+        return self._run(self._alone.original({**self._stand_ins, **parameters}), x)
+
+    def _converted(self, parameters: Mapping[str, Array]) -> ir.Model:
+        given = {**self._stand_ins, **parameters}
+        return self._alone.converted(given, own=self.structure is None)
 
     @cached_property
     def _stand_ins(self) -> Mapping[str, Array]:
@@ -193,161 +192,20 @@ class OnnxTwin:
             "kernel_scale": np.full(one_or_each("kernel_scale"), 0.05, np.float32),
             "kernel_zero": zeros(kernel, one_or_each("kernel_zero")) * kernel.type(not signed),
             "y_scale": np.array(7, np.float32),
-            "y_zero": zeros(self._output_type.numpy()),
+            "y_zero": zeros(self._alone.output_type.numpy()),
         }
         return {
             value.name: numbers[role]
             for role, value in given.items()
-            if role in numbers and value.name and _tensor(value) is None
+            if role in numbers and value.name and tensor_of(value) is None
         }
 
     def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.exact`."""
         given = {**self._stand_ins, **parameters}
-        models = self._alone(given), self._replacement(given)
+        models = self._alone.original(given), self._converted(parameters)
         a, b = (self._run_widely(model, x) for model in models)
         return a, b
-
-    def _alone(self, parameters: Mapping[str, Array], *, constant: bool = True) -> ir.Model:
-        """The original's node as a model, `parameters` in the place of its own.
-
-        What is computed at run time or can be overridden is a constant here, or else an input.
-        """
-        node = self._cut.place.node
-        values = {
-            value.name: self._copy(value, parameters)
-            if constant or constant_of(value) is not None
-            else self._input(value)
-            for value in node.inputs
-            if value is not None
-        }
-        return self._model(values, [node])
-
-    def _lowered(self, parameters: Mapping[str, Array]) -> ir.Model:
-        """What convfc makes of the original's node today: it knows where parameters go."""
-        model = self._alone(parameters, constant=False)
-        graph, place = model.graph, next(iter(places(model)))
-        first = self._cut.end.producer()
-        reshapes = first is not None and first.op_type == "Reshape"
-        rewrite(model, {self.site.name: (place, self._lowering)}, channels_first=reshapes)
-        # Laid out at run time, as the layer has them; from here on they may be constants.
-        originals = [value for value in self._cut.place.node.inputs[1:] if value is not None]
-        stored = {value.name or "": value.const_value for value in originals if parameters}
-        stored |= {name: ir.tensor(array) for name, array in parameters.items()}
-        for value in [value for value in graph.inputs if stored.get(value.name or "") is not None]:
-            value.const_value = stored[value.name or ""]
-            graph.inputs.remove(value)
-            graph.register_initializer(value)
-        return model
-
-    def _replacement(self, parameters: Mapping[str, Array]) -> ir.Model:
-        """The converted file's nodes as a model, `parameters` in the place of its own.
-
-        Where its structure is the emitter's own, that is what the emitter makes with those.
-        """
-        if parameters and self.structure is None:
-            return self._lowered(parameters)
-        values: dict[str | None, ir.Value] = {}
-        produced = {value.name for node in self._cut.nodes for value in node.outputs}
-        originals = {value.name: value for value in self._cut.place.node.inputs if value}
-        matrices = {}
-        if parameters:
-            lowered = [tensor for _, tensor in self._matrices(self._lowered(parameters).graph)]
-            names = [name for name, _ in self._matrices(self._cut.end)]
-            if len(names) != len(lowered):
-                what = f"holds {len(names)} matrices of numbers instead of {len(lowered)}"
-                raise UnsupportedModelError(f"it {what}")
-            matrices = dict(zip(names, lowered, strict=True))
-        for node in self._cut.nodes:
-            for value in node.inputs:
-                if value is not None and value.name not in produced:
-                    source = originals.get(value.name, value)
-                    values[value.name] = self._copy(source, parameters)
-        for name, tensor in matrices.items():
-            if name in values:
-                values[name].const_value = tensor
-        return self._model(values, self._cut.nodes, matrices)
-
-    def _matrices(self, end: ir.Value | ir.Graph) -> list[tuple[str | None, ir.TensorProtocol]]:
-        """Every constant of real or 8-bit numbers that leads to a value, each once.
-
-        In the order in which the operands are met from the end backwards. Those of more bits are
-        indices and shapes; what the convolution itself gets at run time is not among them.
-        """
-        given = [value for value in self._cut.place.node.inputs[1:] if value is not None]
-        spared = {self._fed, *(value.name for value in given if _tensor(value) is None)}
-        found: dict[str | None, ir.TensorProtocol] = {}
-        todo: list[ir.Value | None] = [end.outputs[0] if isinstance(end, ir.Graph) else end]
-        seen: set[ir.Value] = set()
-        while todo:
-            value = todo.pop()
-            if value is None or value in seen or value.name in spared:
-                continue
-            seen.add(value)
-            tensor, node = _tensor(value), value.producer()
-            if tensor is not None and _is_numbers(tensor.dtype):
-                found[value.name] = tensor
-            # Where there are no integer constants, Casts of real ones stand for them.
-            elif tensor is None and node is not None and not _makes_integers(node):
-                todo += reversed(node.inputs)
-        return list(found.items())
-
-    def _model(
-        self,
-        values: Mapping[str | None, ir.Value],
-        nodes: Sequence[ir.Node],
-        matrices: Mapping[str | None, ir.TensorProtocol] | None = None,
-    ) -> ir.Model:
-        known = dict(values)
-        copies = []
-        for node in nodes:
-            attributes = list(node.attributes.values())
-            if node.op_type == "Constant" and matrices and node.outputs[0].name in matrices:
-                attributes = [ir.AttrTensor("value", matrices[node.outputs[0].name])]
-            inputs = [None if value is None else known[value.name] for value in node.inputs]
-            outputs = [ir.Value(name=value.name) for value in node.outputs]
-            known.update({value.name: value for value in outputs})
-            copies.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs))
-        end = copies[-1].outputs[0]
-        end.type = ir.TensorType(self._output_type)
-        graph = ir.Graph(
-            [value for value in values.values() if value.const_value is None],
-            [end],
-            nodes=copies,
-            initializers=[value for value in values.values() if value.const_value is not None],
-            opset_imports={"": self._cut.place.opset},
-            name=self.site.name,
-        )
-        return ir.Model(graph, ir_version=max(self._ir_version, 4))
-
-    def _copy(self, value: ir.Value, parameters: Mapping[str, Array]) -> ir.Value:
-        """A value for a model of its own: constant where it was, or where a parameter says.
-
-        What the convolution slides over is an input here, whatever it was.
-        """
-        name = value.name or ""
-        tensor = ir.tensor(parameters[name]) if name in parameters else _tensor(value)
-        if tensor is None or value is self._cut.place.node.inputs[0]:
-            return self._input(value)
-        if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
-            tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
-        shape = ir.Shape(tensor.shape.numpy())
-        return ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor
-        )
-
-    def _input(self, value: ir.Value) -> ir.Value:
-        return ir.Value(name=value.name, type=ir.TensorType(_type_named(self.site.dtype)))
-
-    @property
-    def _output_type(self) -> ir.DataType:
-        node = self._cut.place.node
-        if node.op_type == "ConvInteger":
-            return ir.DataType.INT32
-        if node.op_type == "QLinearConv" and (zero := node.inputs[7]) is not None:
-            tensor = _tensor(zero)
-            return ir.DataType.UINT8 if tensor is None else tensor.dtype
-        return _type_named(self.site.dtype)
 
     def _run(self, model: ir.Model, x: Array) -> Array:
         y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
@@ -369,25 +227,6 @@ class OnnxTwin:
         return Reference(ir.to_proto(model), self.site.name).run([y], {name: x})[0]
 
 
-def _type_named(name: str) -> ir.DataType:
-    if name == "bfloat16":
-        return ir.DataType.BFLOAT16
-    return ir.DataType.from_numpy(np.dtype(name))
-
-
-def _is_numbers(dtype: ir.DataType) -> bool:
-    return dtype.is_floating_point() or dtype in (ir.DataType.INT8, ir.DataType.UINT8)
-
-
-def _makes_integers(node: ir.Node) -> bool:
-    """Whether it is a Cast of real numbers that stand for integers."""
-    return node.op_type == "Cast" and constant_of(node.inputs[0] or node.outputs[0]) is not None
-
-
-def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
-    return value.const_value if value.is_initializer() else constant_of(value)
-
-
 def _stored(value: ir.Value) -> Array | None:
-    tensor = _tensor(value)
+    tensor = tensor_of(value)
     return None if tensor is None else tensor.numpy()
