@@ -16,7 +16,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, align_sites, in_float64
 from convfc.onnx_model.cutting import cut
-from convfc.onnx_model.operators import known_shape
+from convfc.onnx_model.operators import is_quantized, known_shape
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
     embed_attributes,
@@ -26,12 +26,13 @@ from convfc.onnx_model.reading import (
     undescribe,
 )
 from convfc.onnx_model.rewriting import rewrite
-from convfc.onnx_model.running import Session
+from convfc.onnx_model.running import Session, default_differs
 from convfc.onnx_model.sites import (
     Place,
     convolutions,
     label,
     numpy_name,
+    places,
     site_of,
 )
 from convfc.onnx_model.stepping import run_stepwise
@@ -104,6 +105,18 @@ class OnnxModel:
         """See `Model.run`."""
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def cautions(self, feed: Feed) -> Sequence[str]:
+        """See `Model.cautions`."""
+        if not any(is_quantized(place.node) for place in places(self._model)):
+            return ()
+        if not default_differs(self.path, [port.name for port in self.outputs], feed):
+            return ()
+        return (
+            f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
+            "its sums of 8-bit products saturate. Here it was run with exact ones; in your own "
+            "program, set its session option session.x64quantprecision to 1.",
+        )
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
