@@ -271,6 +271,13 @@ class Model(Protocol):
             UnsupportedModelError: the runtime refuses the model or the feed.
         """
 
+    def cautions(self, feed: Feed) -> Sequence[str]:
+        """What somebody who runs the file on this machine should know, a sentence each.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run the same network with all its real numbers in float64: input, weights, results.
 

@@ -90,6 +90,10 @@ class KerasModel:
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._evaluate(call, feed), strict=True))
 
+    def cautions(self, feed: Feed) -> Sequence[str]:  # noqa: ARG002 - see `Model.cautions`
+        """See `Model.cautions`: there are none."""
+        return ()
+
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`."""
         try:

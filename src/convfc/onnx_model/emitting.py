@@ -138,7 +138,8 @@ class Emitter:
         Args:
             x: what to pad.
             amounts: before every axis, then after every one; to compute them needs opset 11.
-            filling: one number of the type of `x`; zero if ``None``.
+            filling: one number of the type of `x`, before opset 11 an 8-bit integer; zero if
+                ``None``.
         """
         if isinstance(amounts, ir.Value) or self.place.opset >= 11:
             if not isinstance(amounts, ir.Value):
@@ -150,9 +151,8 @@ class Emitter:
         # Pads were zeros of floating point: move the number there and back.
         moved, shift = self.cast(x, ir.DataType.FLOAT), self.cast(filling, ir.DataType.FLOAT)
         padded = self.node("Pad", self.node("Sub", moved, shift), **{name: list(amounts)})
-        back = self.node("Add", padded, shift)
-        assert filling.dtype is not None  # noqa: S101
-        return self.cast(back, filling.dtype)
+        one = self.numbers(np.array(1, np.float32), "one")
+        return self.node("QuantizeLinear", padded, one, filling)  # back, into the filling's type
 
     def ones_column(self, x: ir.Value, rank: int) -> ir.Value:
         """Put a 1 behind the last axis, in the form of `Pad` before opset 11."""

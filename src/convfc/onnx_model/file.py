@@ -17,7 +17,7 @@ from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, in_float64, lowered_again
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
-from convfc.onnx_model.operators import known_shape, operands
+from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
     embed_attributes,
@@ -27,7 +27,7 @@ from convfc.onnx_model.reading import (
     undescribe,
 )
 from convfc.onnx_model.rewriting import rewrite
-from convfc.onnx_model.running import Session
+from convfc.onnx_model.running import Session, default_differs
 from convfc.onnx_model.sites import (
     Place,
     convolutions,
@@ -108,6 +108,18 @@ class OnnxModel:
         """See `Model.run`."""
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def cautions(self, feed: Feed) -> Sequence[str]:
+        """See `Model.cautions`."""
+        if not any(is_quantized(place.node) for place in places(self._model)):
+            return ()
+        if not default_differs(self.path, [port.name for port in self.outputs], feed):
+            return ()
+        return (
+            f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
+            "its sums of 8-bit products saturate. Here it was run with exact ones; in your own "
+            "program, set its session option session.x64quantprecision to 1.",
+        )
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.

@@ -76,6 +76,71 @@ def filter_matrix(
     return emit.constant((id(kernel), own, layout), lazy, "filter_matrix")
 
 
+def unsigned(
+    emit: Emitter, kernel: ir.Value, zero: ir.Value | None
+) -> tuple[ir.Value, ir.Value | None]:
+    """A kernel of 8-bit integers and its zero points in uint8: int8 ones with 128 added to both.
+
+    On x86 with AVX2 or AVX-512 but without VNNI, onnxruntime's product of uint8 and int8 adds
+    pairs of products in 16 bits, which saturate. That of any other two types is exact everywhere.
+
+    Args:
+        emit: where nodes go.
+        kernel: int8 or uint8; its type need not be known where it is computed at run time.
+        zero: of the same type, one or one per filter; ``None`` is 0.
+
+    Returns:
+        Both, of which the difference is as before; constants where they were.
+    """
+    tensors = [constant_of(value) for value in (kernel, zero) if value is not None]
+    types = [tensor.dtype for tensor in tensors if tensor is not None]
+    if ir.DataType.UINT8 in types:
+        return kernel, zero
+    if types:
+        shift = emit.numbers(np.array(_SIGN, np.int32), "shift")
+        none = emit.numbers(np.array(_SIGN, np.uint8), "kernel_zero")
+    else:
+        shift = _shift_at_run_time(emit, kernel)
+        none = emit.cast(shift, ir.DataType.UINT8)
+    moved = none if zero is None else _shifted(emit, zero, shift, "kernel_zero")
+    return _shifted(emit, kernel, shift, "kernel"), moved
+
+
+_SIGN = 128
+"""From the smallest int8 to the smallest uint8."""
+
+
+def _shift_at_run_time(emit: Emitter, kernel: ir.Value) -> ir.Value:
+    """128 if a kernel turns out to be int8, 0 if it is uint8: int32, a scalar.
+
+    What is far below both types, quantized with one of the kernel's numbers as the zero point, is
+    the smallest number of the kernel's type.
+    """
+    first = emit.numbers(np.array(0, np.int64), "first")
+    number = emit.node("Gather", emit.reshape(kernel, [-1]), first, axis=0)
+    far = emit.numbers(np.array(-1024, np.float32), "far_below")
+    one = emit.numbers(np.array(1, np.float32), "one")
+    smallest = emit.cast(emit.node("QuantizeLinear", far, one, number), ir.DataType.INT32)
+    return emit.node("Sub", emit.numbers(np.array(0, np.int32), "zero"), smallest)
+
+
+def _shifted(emit: Emitter, x: ir.Value, shift: ir.Value, role: str) -> ir.Value:
+    """8-bit integers moved into uint8."""
+    tensor = constant_of(x)
+    if tensor is None:
+        wide = emit.node("Add", emit.cast(x, ir.DataType.INT32), shift)
+        return emit.cast(wide, ir.DataType.UINT8)
+
+    def moved() -> ir.TensorProtocol:
+        numbers = (tensor.numpy().astype(np.int16) + _SIGN).astype(np.uint8)
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()  # see `filter_matrix`
+        return ir.Tensor(numbers)
+
+    lazy = ir.LazyTensor(moved, dtype=ir.DataType.UINT8, shape=ir.Shape(tensor.shape.numpy()))
+    return emit.constant((id(x), "unsigned"), lazy, role)
+
+
 def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
     """The bias of `lowering.inner`: the layer's own, again for each phase."""
     conv = lowering.convolution

@@ -58,6 +58,11 @@ def is_integer(node: ir.Node) -> bool:
     return node.op_type in ("ConvInteger", "QLinearConv")
 
 
+def is_quantized(node: ir.Node) -> bool:
+    """Whether a runtime may compute a node, or what is around it, with 8-bit integers."""
+    return any(word in node.op_type for word in ("Quant", "QLinear", "Integer", "QGemm", "QAttent"))
+
+
 def operands(node: ir.Node) -> dict[str, ir.Value]:
     """A node's inputs by their roles; those that are left out are not in it."""
     pairs = zip(_OPERANDS.get(node.op_type, ()), node.inputs, strict=False)

@@ -14,7 +14,7 @@ from convfc.applying import Ops, one_open
 from convfc.geometry import Convolution, Pads, Sizes
 from convfc.lowering import Lowering, PatchMethod
 from convfc.onnx_model.emitting import Emitter, constant_of
-from convfc.onnx_model.kernels import Layout, filter_matrix, phase_bias
+from convfc.onnx_model.kernels import Layout, filter_matrix, phase_bias, unsigned
 
 _END = np.iinfo(np.int64).max
 
@@ -197,13 +197,17 @@ class OnnxOps(Ops[ir.Value]):
     @cached_property
     def _matrix(self) -> ir.Value:
         layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
-        matrix = filter_matrix(self.emit, self.given["kernel"], self._lowering, layout)
+        matrix = filter_matrix(self.emit, self._kernel, self._lowering, layout)
         if self._bias is None or self._adds:
             return matrix
         groups = self._lowering.convolution.groups
         shape = [1, -1] if groups == 1 else [groups, 1, -1]
         row = self.emit.reshape(self._bias, shape)
         return self.emit.node("Concat", matrix, row, axis=len(shape) - 2)
+
+    @property
+    def _kernel(self) -> ir.Value:
+        return self.given["kernel"]
 
     @property
     def _zero(self) -> ir.Value | None:
@@ -240,11 +244,7 @@ class IntegerOps(OnnxOps):
 
     @property
     def _zero(self) -> ir.Value | None:
-        given = self.given
-        if "x_zero" in given:
-            return given["x_zero"]
-        dtype = given["x"].dtype or ir.DataType.UINT8
-        return self.emit.numbers(np.zeros((), dtype.numpy()), "zero")
+        return self.given.get("x_zero")
 
     @property
     def has_channels_first(self) -> bool:
@@ -260,15 +260,29 @@ class IntegerOps(OnnxOps):
         return self.emit.node("MatMulInteger", patches, self._matrix, *zeros)
 
     @property
+    def _kernel(self) -> ir.Value:
+        return self._moved[0]
+
+    @cached_property
+    def _moved(self) -> tuple[ir.Value, ir.Value | None]:
+        """The kernel and its zero points, in a type whose product with the input is exact."""
+        kernel, zero = self.given["kernel"], self.given.get("kernel_zero")
+        known = None if self._zero is None else constant_of(self._zero)
+        if known is not None and known.dtype is ir.DataType.INT8:
+            return kernel, zero
+        return unsigned(self.emit, kernel, zero)
+
+    @cached_property
     def _kernel_zero(self) -> ir.Value | None:
         """The kernel's zero points; with groups, those of a block are a row."""
-        emit, zero = self.emit, self.given.get("kernel_zero")
+        emit, zero = self.emit, self._moved[1]
         conv = self._lowering.convolution
         if zero is None or conv.groups == 1:
             return zero
-        if zero.shape is None:  # in a function it may be for all filters or for each
+        tensor = constant_of(zero)
+        if tensor is None:  # for all filters or for each, which shows at run time
             zero = emit.node("Expand", zero, emit.integers([conv.filters], "filters"))
-        elif zero.shape in ((), (1,)):
+        elif tensor.size == 1:
             return zero
         return emit.reshape(zero, [conv.groups, 1, conv.filters // conv.groups])
 

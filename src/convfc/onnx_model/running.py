@@ -3,42 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from convfc.errors import UnsupportedModelError
+
+_STOCK: Mapping[str, str] = {}
+_WIDE = {"session.x64quantprecision": "1"}
+"""Constant int8 weights become uint8, of which the sums of products are exact."""
+_WIDE_AND_UNFUSED = {**_WIDE, "session.disable_quant_qdq": "1"}
+"""And what is between DequantizeLinear and QuantizeLinear is computed in floating point."""
+_UNFUSED = {"session.disable_quant_qdq": "1"}
+"""The same for models with a QLinearConv of int8 and int8, of which `_WIDE` makes invalid ones."""
 
 
 class Session:
     """A model that onnxruntime has loaded, on the CPU.
 
+    Where sums of 8-bit products saturate (see `saturates`), it is asked for exact ones.
+
     Args:
         model: a file, or the content of one.
         name: of the model, for messages.
         folder: where the external data of a content lies.
+        options: entries of onnxruntime's session options to try, one set after another, instead of
+            those that make sums exact.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
     """
 
-    def __init__(self, model: Path | bytes, name: str, folder: Path | None = None) -> None:
-        import onnxruntime
-
+    def __init__(
+        self,
+        model: Path | bytes,
+        name: str,
+        folder: Path | None = None,
+        options: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self._name = name
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        if folder is not None:
-            key = "session.model_external_initializers_file_folder_path"
-            options.add_session_config_entry(key, str(folder))
         source = model if isinstance(model, bytes) else str(model)
+        *others, last = options or _exact_options()
+        for entries in others:
+            try:
+                self._session = _load(source, folder, entries)
+            except Exception:  # noqa: S112 - what the last one says is what counts
+                continue
+            return
         try:
-            self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = _load(source, folder, last)
         except Exception as error:
             raise self._refusal("load", error) from error
 
@@ -56,6 +74,67 @@ class Session:
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
         words = " ".join(str(error).split())[:300]
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
+
+
+def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if folder is not None:
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(folder))
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _exact_options() -> Sequence[Mapping[str, str]]:
+    return [_WIDE_AND_UNFUSED, _UNFUSED] if saturates() else [_STOCK]
+
+
+@cache
+def saturates() -> bool:
+    """Whether onnxruntime's sums of 8-bit products saturate on this processor; it is tried.
+
+    On x86 with AVX2 or AVX-512 but without VNNI, those of uint8 and int8 are made of pairs in 16
+    bits.
+    """
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 2])
+    w = helper.make_tensor_value_info("w", TensorProto.INT8, [2, 1])
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])
+    imports = [helper.make_opsetid("", 10)]
+    graph = helper.make_graph([node], "pair", [x, w], [y])
+    model = helper.make_model(graph, opset_imports=imports, ir_version=4)
+    session = Session(model.SerializeToString(), "pair", options=[_STOCK])
+    feed = {"x": np.full([1, 2], 255, np.uint8), "w": np.full([2, 1], 127, np.int8)}
+    return int(session.run(["y"], feed)[0][0, 0]) != 2 * 255 * 127
+
+
+def default_differs(path: Path, names: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether onnxruntime as it comes computes something else of a model than with exact sums.
+
+    Args:
+        path: the model file.
+        names: of its outputs.
+        feed: what to run it on.
+
+    Raises:
+        UnsupportedModelError: onnxruntime cannot run it.
+    """
+    if not saturates():
+        return False
+    found = (
+        Session(path, str(path), options=options).run(names, feed)
+        for options in ([_STOCK], [_WIDE, _STOCK])
+    )
+    return any(not _same(a, b) for a, b in zip(*found, strict=True))
+
+
+def _same(a: Any, b: Any) -> bool:  # noqa: ANN401 - an output may be a sequence or a map
+    real = isinstance(a, np.ndarray) and a.dtype.kind in "fc"
+    return bool(np.array_equal(a, b, equal_nan=True)) if real else bool(np.array_equal(a, b))
 
 
 class Reference:

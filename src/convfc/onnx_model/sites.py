@@ -110,6 +110,9 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     if moves > place.opset:
         reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
         return Site(name, kind, None, dtype=dtype, reason=reason)
+    if _pads_integers(inferred) > place.opset:
+        reason = f"it has no zero point to pad with, which opset {place.opset} needs"
+        return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
     if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
         methods.remove(PatchMethod.SLICE)
@@ -130,8 +133,8 @@ def lowest_opset(inferred: ir.Node) -> int:
         moves = _moves_with_size(convolution, sizes)
     except GeometryError:
         return 1
-    if moves > 1:
-        return moves
+    if max(moves, _pads_integers(inferred)) > 1:
+        return max(moves, _pads_integers(inferred))
     if None in sizes and _strided(convolution):
         return 7 if _pools(convolution, _input_type(inferred)) else 10  # Slice with steps
     return 5  # no runtime knows the Reshape before
@@ -143,6 +146,11 @@ def _moves_with_size(convolution: AnyConvolution, sizes: Sizes) -> int:
     if framed.inner(known).pads(known) is None:
         return 11  # Pad with computed amounts
     return 1 if known == sizes else 10  # Slice with computed starts
+
+
+def _pads_integers(node: ir.Node) -> int:
+    """The opset that pads of integers need if no zero point says which type they have, else 1."""
+    return 11 if is_integer(node) and "x_zero" not in operands(node) else 1
 
 
 def _strided(convolution: AnyConvolution) -> bool:
