@@ -44,7 +44,7 @@ def compute_anywhere(model: Layer) -> bool:
     found = [layer for layer in model._flatten_layers() if _is_rare(layer)]
     for layer in found:
         # Not as an attribute is set usually: Keras would look after it.
-        vars(layer)["call"] = partial(_call, layer)
+        layer.__dict__["call"] = partial(_call, layer)
     return bool(found)
 
 
@@ -70,11 +70,11 @@ def _call(layer: Layer, inputs: Tensor) -> Tensor:
     own = {name: vars(layer)[name] for name in given}
     rank = len(inputs.shape)
     x = keras.ops.transpose(inputs, (0, *range(2, rank), 1)) if first else inputs
-    vars(layer).update(given)
+    layer.__dict__.update(given)
     try:
         y = type(layer).call(layer, x)
     finally:
-        vars(layer).update(own)
+        layer.__dict__.update(own)
     if not first:
         return y
     y = keras.ops.transpose(y, (0, rank - 1, *range(1, rank - 1)))
