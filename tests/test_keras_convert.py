@@ -33,6 +33,10 @@ KNOWN = {name for name in branches() if not name.startswith("unknown")}
 """Where the sizes are not known, AUTO makes slices anyway."""
 
 
+ASTRAY = {"unknown_first"}
+"""Whose bias Keras adds along another axis where that happens to be as long."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     folder: Path
@@ -54,7 +58,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     for suffix, method in FILES:
         files.append(folder / f"{method.value}{suffix}")
         source = sources.get(files[-1].name, sources[suffix])
-        assert convert(source, files[-1], method) == []
+        remarks = convert(source, files[-1], method)
+        named = {remark.split(":")[0] for remark in remarks}
+        assert named == named & ASTRAY, remarks
     return Outcome(folder, original.run(feed), read_without_convfc(folder, files, feed))
 
 

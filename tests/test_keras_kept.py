@@ -46,7 +46,7 @@ def test_names_flags_and_bytes(tmp_path: Path, suffix: str) -> None:
     assert new.name == "net"
     assert [layer.name for layer in new.layers] == [layer.name for layer in model.layers]
     assert [layer.trainable for layer in new.layers] == [False, True, True, True, False]
-    kernel, bias = ((4, 1, 3, 1), (3, 1)) if suffix == ".h5" else ((1, 4, 3), (1, 1, 3))
+    kernel, bias = ((4, 1, 3), (3,)) if suffix == ".h5" else ((1, 4, 3), (1, 1, 3))
     assert [w.shape for w in new.trainable_weights] == [(3,), (3,), kernel, bias]
     assert [w.path.split("/")[-2].removesuffix("_bias") for w in new.weights] == [
         w.path.split("/")[-2] for w in model.weights

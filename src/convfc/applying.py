@@ -36,7 +36,12 @@ class Ops(Protocol[T]):
     """The operations that `apply` is made of, on tensors (batch, spatial axes.., channels).
 
     `T` is whatever stands for a tensor: an array, a node's output, a symbolic layer output.
+
+    Attributes:
+        reshapable: how many unknown sizes `reshape` stands.
     """
+
+    reshapable: float = math.inf
 
     def pad(self, x: T, pads: Sequence[Sequence[Pads]]) -> T:
         """Zeros (or what stands for zero) before and after each spatial axis.
@@ -188,7 +193,8 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
     size, output, stride = sizes[axis], window.output(sizes[axis]), window.stride
     before = [_WHOLE] * axis
     cuts = [[*before, window.tap(tap)] for tap in range(window.kernel)]
-    if regroups(convolution, axis) and size is not None and output is not None:
+    fits = sizes.count(None) <= ops.reshapable and regroups(convolution, axis)
+    if fits and size is not None and output is not None:
         strides = output - 1 + window.strides_spanned
         short = strides * stride - size
         if short > 0:

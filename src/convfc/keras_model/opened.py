@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
+from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.cutting import calls_in, cut
 from convfc.keras_model.masks import makes_masks
 from convfc.keras_model.quiet import overheard
@@ -100,6 +101,7 @@ class KerasModel:
             wide = wide_copy(self._model)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path}: {error}") from error
+        compute_anywhere(wide)
 
         def call(flat: Sequence[Any]) -> Any:
             return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
@@ -122,14 +124,24 @@ class KerasModel:
 
     def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
-        try:
+
+        def outputs() -> list[NDArray[Any]]:
             flat = [
                 keras.ops.convert_to_tensor(feed[port.name], dtype=feed[port.name].dtype.name)
                 for port in self.inputs
             ]
             with overheard():
-                outputs = keras.tree.flatten(call(flat))
-                return [np.asarray(keras.ops.convert_to_numpy(output)) for output in outputs]
+                found = keras.tree.flatten(call(flat))
+                return [np.asarray(keras.ops.convert_to_numpy(output)) for output in found]
+
+        try:
+            try:
+                return outputs()
+            except Exception:
+                if not compute_anywhere(self._model):
+                    raise
+                vars(self).pop("_call", None)  # which was traced with the layers as they were
+                return outputs()
         except Exception as error:
             raise UnsupportedModelError(
                 f"{self.path}: Keras cannot run it: {brief(error)}"

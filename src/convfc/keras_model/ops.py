@@ -21,7 +21,7 @@ class KerasOps(StockOps):
     _factors: tuple[Tensor, Tensor | None] | None = None
     """Kernel and bias of a weighted sum; all blocks share them."""
 
-    _reshapable = 3
+    reshapable = 3
 
     def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
         """See `Ops.pad`.

@@ -14,7 +14,7 @@ from convfc.keras_model.ops import KerasOps
 from convfc.keras_model.parameters import taken_over
 from convfc.keras_model.parts import TRANSPOSED, Part, parts
 from convfc.keras_model.record import ZIP
-from convfc.keras_model.sites import is_graph, shows_calls
+from convfc.keras_model.sites import bias_goes_astray, is_graph, shows_calls
 from convfc.keras_model.stock import Parameters, StockOps
 from convfc.lowering import Lowering, PatchMethod
 
@@ -40,10 +40,11 @@ def replacement(
     rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
     last = chain[-1][1]
-    # A Dense carries the activation where its output is the convolution's own. It would divide a
-    # penalty on that by the rows of its matrix instead of the samples.
+    # A Dense carries the activation where its rows are the convolution's own positions and the
+    # activation looks at one of them at a time. It would divide a penalty on its output by the
+    # rows of its matrix instead of the samples.
     fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
-    fused = fused and layer.activity_regularizer is None
+    fused = fused and _sees_one_position(layer.activation) and layer.activity_regularizer is None
     output = {
         "activation": layer.activation,
         "activity_regularizer": layer.activity_regularizer,
@@ -72,17 +73,28 @@ def replacement(
     linear = layer.activation is keras.activations.linear
     if not fused and not (linear and layer.activity_regularizer is None):
         x = ops.layer(layers.Activation, **output)(x)
-    if not channels_last and layer.use_bias and lowering.output[-1] == layer.bias.shape[0]:
+    if bias_goes_astray(layer, lowering.sizes) is None:
         remarks.append(
-            f"{layer.name}: Keras on TensorFlow adds its bias along the last axis, which is as "
-            "long as its filters are many; the converted layer adds it to the filters."
+            f"{layer.name}: where its last axis is as long as its filters are many, Keras on "
+            "TensorFlow adds its bias along that; the converted layer adds it to the filters."
         )
     made = keras.Model(inputs, x, name=layer.name)
     values = [value for part, _ in chain for value in part.weights]
-    for value, weight in zip(values, made.weights, strict=True):
+    # An activation with weights of its own comes last, and is the layer's own.
+    for value, weight in zip(values, made.weights[: len(values)], strict=True):
         weight.assign(keras.ops.reshape(value, weight.shape))
     made.trainable = layer.trainable
     return made, remarks
+
+
+def _sees_one_position(activation: Any) -> bool:
+    """Whether it makes of the filters of one position as many numbers, and looks no further.
+
+    All functions of Keras do, but for the gate that halves the filters. A layer may look along
+    any axis and have weights for some of them, and nobody knows what a person's own one does.
+    """
+    stock = any(activation is function for function in vars(keras.activations).values())
+    return stock and activation is not keras.activations.glu
 
 
 def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from convfc.geometry import Sizes
 from convfc.keras_model.parts import CONVOLUTIONS, parts
 from convfc.keras_model.record import HDF5
 from convfc.lowering import PatchMethod
@@ -81,10 +82,34 @@ class Place:
             return "its kernel has a LoRA update beside it; merge it first"
         if any(len(shape) != layer.rank + 2 for shape in self.shapes):
             return f"its input does not have {layer.rank + 2} axes"
+        if any(bias_goes_astray(layer, self._spatial(shape)) for shape in self.shapes):
+            return (
+                "Keras on TensorFlow adds its bias along the last axis, which is as long as its "
+                "filters are many, and not to the filters"
+            )
         return None
 
     def _spatial(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape[1:-1] if self.layer.data_format == "channels_last" else shape[2:]
+
+
+def bias_goes_astray(layer: Any, sizes: Sizes) -> bool | None:
+    """Whether Keras on TensorFlow adds a layer's bias along the last axis instead of the filters.
+
+    `keras.ops.add` there guesses: a second term with one axis longer than 1 is a bias of the last
+    axis where that is as long, and else of axis 1. With channels first it guesses wrong.
+
+    Args:
+        layer: a built convolution layer.
+        sizes: spatial ones of its input.
+
+    Returns:
+        ``None`` if the length of that axis, not known before run time, decides.
+    """
+    if layer.data_format == "channels_last" or not layer.use_bias or layer.bias.shape[0] == 1:
+        return False
+    length = parts(layer)[0].convolution.output(sizes)[-1]
+    return None if length is None else length == layer.bias.shape[0]
 
 
 def is_graph(layer: Any) -> bool:

@@ -38,8 +38,7 @@ class StockOps(Ops[Tensor]):
         rank: number of spatial axes.
     """
 
-    _reshapable = 1
-    """Unknown sizes that `reshape` stands."""
+    reshapable = 1
 
     def __init__(self, name: str, dtype: Any, rank: int) -> None:
         self._name = name
@@ -156,11 +155,16 @@ class StockOps(Ops[Tensor]):
         sizes, space = list(positions), "xyz"[: self._rank]
         if groups == 1:
             return self._dense((convolution.patch_length, filters))(patches)
-        if sizes.count(None) <= self._reshapable:
+        if sizes.count(None) <= self.reshapable:
             blocks = self.reshape(patches, [*sizes, taps, groups, inner])
-            equation = f"b{space}tgi,tigo->b{space}go"
-            dense = self._dense((taps, inner, groups, outer), equation, sizes, bias_rank=2)
-            return self.reshape(dense(blocks), [*sizes, filters])
+            # No axis for one filter per group: Keras on TensorFlow adds a bias (groups, 1) along
+            # axis 1 where that is as long.
+            kept = {"g": groups, "o": outer} if outer > 1 else {"g": groups}
+            axes = "".join(kept)
+            equation = f"b{space}tgi,ti{axes}->b{space}{axes}"
+            kernel = (taps, inner, *kept.values())
+            y = self._dense(kernel, equation, sizes, bias_rank=len(kept))(blocks)
+            return self.reshape(y, [*sizes, filters]) if outer > 1 else y
         if inner == 1:
             # Each filter has one channel for itself, and so have the taps an axis.
             repeated = self._repeat(patches, self._rank + 1, outer)
@@ -184,6 +188,9 @@ class StockOps(Ops[Tensor]):
         bias_rank: int = 1,
     ) -> Any:
         """The layer with the weights; all blocks of rows share it.
+
+        A bias is a vector of the last axis or has two axes longer than 1, for with any other one
+        Keras on TensorFlow may guess wrong; see `sites.bias_goes_astray`.
 
         Args:
             kernel: its shape.
@@ -210,7 +217,7 @@ class StockOps(Ops[Tensor]):
 
     def interleave(self, y: Tensor, convolution: AnyConvolution, sizes: Sizes) -> Tensor:
         """See `Ops.interleave`; Keras has no transposed layers with groups."""
-        if sizes.count(None) <= self._reshapable:
+        if sizes.count(None) <= self.reshapable:
             return super().interleave(y, convolution, sizes)
         width = y.shape[-1]
         for axis, phases in enumerate(convolution.phases, 1):
