@@ -11,14 +11,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.lowering import Lowering
-from convfc.model import Site
+from convfc.model import Quantization, Site
 from convfc.onnx_model.cutting import Cut, tensor_difference
 from convfc.onnx_model.emitting import constant_of
-from convfc.onnx_model.operators import known_shape, operands
+from convfc.onnx_model.operators import is_integer, known_shape, operands
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.running import Reference, run_anywhere
 from convfc.onnx_model.sites import numpy_name, places
 from convfc.onnx_model.widening import widen
+from convfc.onnx_model.zero_points import quantization_of
 
 Array = NDArray[Any]
 DType = np.dtype[Any]
@@ -72,6 +73,14 @@ class OnnxTwin:
         tensor = _tensor(value)
         dtype = value.dtype if tensor is None else tensor.dtype
         return self.site.dtype if dtype is None else numpy_name(dtype)
+
+    channels_last = False
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """See `Twin.quantization`."""
+        node, filters = self._cut.place.node, self._lowering.convolution.filters
+        return quantization_of(node, filters, _tensor) if is_integer(node) else None
 
     @property
     def rounds_to_integers(self) -> bool:
