@@ -80,9 +80,7 @@ def agreement(
     if not bounded.any():
         return Agreement(0.0, 0.0, len(own.reshape(-1)))
     shares = difference[bounded] / np.where(bound[bounded] == 0, 1.0, bound[bounded])
-    return Agreement(
-        float(difference[bounded].max()), float(shares.max()), int((~bounded).sum())
-    )
+    return Agreement(float(difference[bounded].max()), float(shares.max()), int((~bounded).sum()))
 
 
 def scaled(sums: Array, scaling: Scaling) -> Array:

@@ -30,6 +30,9 @@ WIDTH = 80
 PIXELS = 56
 """The longest side of an image that is printed whole."""
 
+LABEL = 36
+"""Columns of what is said below an image of which not every pixel is printed."""
+
 _SHADES = " ░▒▓█"
 _GAP = 3
 
@@ -65,7 +68,7 @@ def explanation_lines(explained: Explanation, colour: bool) -> list[RenderableTy
         ),
         _beside(windows, colour),
         _heading(
-            f"The patch matrix P, {positions:,}×{length:,}: a window is a row",
+            f"The patch matrix P, {positions:,}×{length:,}: a window, at its first tap, is a row",
             _part(positions, ROWS, "rows", start=first),
         ),
         _matrix(
@@ -130,7 +133,7 @@ def image_text(pixels: Array, colour: bool, limits: tuple[float, float] | None =
 
 
 def _step(pixels: Array) -> int:
-    return -(-max(pixels.shape) // PIXELS)
+    return -(-int(max(pixels.shape)) // PIXELS)
 
 
 def _limits(pixels: Array) -> tuple[float, float]:
@@ -155,7 +158,10 @@ def _grey(value: float) -> str:
 
 def _fitting(images: Sequence[Array]) -> int:
     """How many of some images, of one size, stand side by side."""
-    width = max(-(-images[0].shape[1] // _step(images[0])), 26 if _step(images[0]) > 1 else 1)
+    step = _step(images[0])
+    width = -(-int(images[0].shape[1]) // step)
+    if step > 1:
+        width = max(width, LABEL)
     return max(min(len(images), (WIDTH + _GAP) // (width + _GAP)), 1)
 
 
@@ -211,7 +217,7 @@ def _part(total: int, shown: int, what: str, start: int = 0) -> str:
         return ""
     if start:
         return f"({what} {start:,} to {min(start + shown, total) - 1:,} of {total:,})"
-    return f"(the first {shown} of {total:,} {what})"
+    return f"(the first {f'{shown} ' * (shown > 1)}of {total:,} {what})"
 
 
 def _channel(channels: int) -> str:

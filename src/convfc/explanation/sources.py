@@ -68,7 +68,10 @@ def explain_model(
         quantization = _quantization(twin, where)
         kernel, bias = _parameters(twin, site, path, where)
         x = x.astype(_dtype(site.dtype), copy=False)
-        y = twin.original(x, {})
+        try:
+            y = twin.original(x, {})
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{where}: it cannot be run alone: {error}") from None
     if not twin.channels_last:
         x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
     assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
