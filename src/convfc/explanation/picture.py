@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 200, 256
 """How much of a matrix is drawn; a row is then still two pixels high."""
 
+WINDOWS = 1_000
+"""How many windows are outlined in the input; more would hide it."""
+TITLE = 85
+"""How much of a layer's name is drawn."""
+
 # Where things stand: left, bottom, width, height, in parts of the figure.
 _TOP, _HIGH = 0.42, 0.41
 _LOW, _SMALL = 0.13, 0.21
@@ -127,7 +132,7 @@ def picture(explained: Explanation) -> Figure:
     figure.text(
         0.5,
         0.008,
-        textwrap.fill(";  ".join(filter(None, said)), 180),
+        textwrap.fill(";  ".join(filter(None, said)), 160),
         ha="center",
         va="bottom",
         fontsize=9,
@@ -168,6 +173,7 @@ def picture(explained: Explanation) -> Figure:
 def _title(explained: Explanation) -> str:
     conv = explained.convolution
     title = explained.title or f"convolution {_by(conv.kernel)}, {conv.filters} filters"
+    title = title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
     return f"{title}\n{heading(explained)}"
 
 
@@ -179,7 +185,7 @@ def _sum(explained: Explanation, position: int, number_: int) -> str:
 
 
 def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
-    """The first channel with its padding, all windows faint and one marked."""
+    """The first channel with its padding, all windows faint, unless too many, and one marked."""
     height, width, channels = explained.image.shape
     (top, bottom), (left, right) = explained.pads
     axes.imshow(explained.image[..., 0], **_GREY)
@@ -189,7 +195,7 @@ def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
     if channels > 1:
         axes.set_title(f"{axes.get_title()}\nchannel 0 of {channels:,}", fontsize=11)
     rows, columns = (window.extent for window in explained.convolution.windows)
-    for n in range(len(explained.patches)):
+    for n in range(len(explained.patches) if len(explained.patches) <= WINDOWS else 0):
         y, x = explained.corner(n)
         _frame(axes, x - 0.5, y - 0.5, columns, rows, plotting.SKY, width=0.5)
     for y in range(0, rows, explained.convolution.windows[0].dilation):

@@ -100,14 +100,16 @@ def agreement_text(explained: Explanation) -> str:
         return f"each number of the layer's own output is that of {name}, scaled and rounded"
     if explained.integral:
         return f"the layer's own output is {name}, number by number"
-    total, anything = explained.output.size, f"may be rounded to anything in {explained.dtype}"
+    total = explained.output.size
+    why = f"not finite, or {explained.dtype} may round them to anything"
     if found.free == total:
-        return f"the layer's own output is not compared with {name}: its sums {anything}"
+        return f"the layer's own output is not compared with {name}: its sums are {why}"
     said = (
         f"the layer's own output, before any activation, and {name} in double precision differ by "
         f"at most {found.difference:.1e}, {found.share:.2%} of what rounding may do"
     )
-    return f"{said}; {found.free:,} of {total:,} sums {anything}" if found.free else said
+    left = f"; {found.free:,} of {total:,} sums are left out: they are {why}"
+    return f"{said}{left}" if found.free else said
 
 
 def rounding_text(explained: Explanation, digits: str) -> str:
