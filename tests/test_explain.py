@@ -75,8 +75,11 @@ def test_the_numbers_are_those_of_the_layer_itself(kind: str, layer: str) -> Non
     assert explained.bias is not None
     computed = explained.patches.astype(np.float64) @ explained.filters + explained.bias
     scale = np.abs(explained.output).max()
-    np.testing.assert_allclose(explained.output, computed, atol=1e-5 * scale)
-    assert explained.difference == pytest.approx(np.abs(explained.output - computed).max())
+    np.testing.assert_array_equal(explained.output, computed)
+    assert explained.own is not None
+    assert explained.agreement is not None
+    assert explained.agreement.difference == np.abs(explained.own - computed).max()
+    assert 0 < explained.agreement.share < 1
 
     model = onnx.load(SAMPLES / "mnist_cnn.onnx")
     node = next(node for node in model.graph.node if node.name == layer)
@@ -111,8 +114,8 @@ def test_the_last_axis_alone_is_an_image_of_one_row(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "n.onnx", convfc.convolution([3], channels=2, filters=3), (9,))
     explained = convfc.explain_model(path)
     assert (explained.image.shape, explained.outputs) == ((1, 9, 2), (1, 7))
-    assert explained.difference is not None
-    assert explained.difference < 1e-4
+    assert explained.agreement is not None
+    assert explained.remarks == ("its one axis is drawn as an image of one row",)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +176,9 @@ def test_the_picture_holds_the_numbers_and_says_what_is_left_out() -> None:
     figure = picture.picture(explained)
     titles = [axes.get_title() for axes in figure.axes]
     assert "patch matrix P, 784×9\nrows" in titles[1]
-    texts = [text.get_text() for text in figure.texts]
-    assert f"= {explained.output[position, number]:.5g}" in texts[-1]
+    texts = "\n".join(text.get_text() for text in figure.texts)
+    assert f"the bias, = {explained.output[position, number]:.4g}" in texts
+    assert "+ b =" in texts
     drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     np.testing.assert_array_equal(drawn[4], explained.patch_image(position))
     np.testing.assert_array_equal(drawn[5], explained.filter_image(number))
@@ -185,9 +189,9 @@ def test_the_page_holds_the_numbers_and_asks_nobody_for_anything(tmp_path: Path)
     explained = unequal()
     text = convfc.draw(explained, tmp_path / "page.html").read_text()
     held = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
-    np.testing.assert_allclose(held["patches"], explained.patches, rtol=1e-5)
-    np.testing.assert_allclose(held["filters"], explained.filters, rtol=1e-5)
-    np.testing.assert_allclose(held["products"], explained.output, rtol=1e-5)
+    np.testing.assert_array_equal(np.float32(held["patches"]), explained.patches)
+    np.testing.assert_array_equal(np.float32(held["filters"]), explained.filters)
+    np.testing.assert_allclose(held["products"], explained.output, rtol=1e-8)
     assert held["part"] == ""
     assert not re.search(r"https?:|//[a-z]|url\(|@import|<link rel=.style", text)
     ids: list[str] = []
@@ -262,12 +266,17 @@ def test_a_real_browser_steps_through_the_page(tmp_path: Path) -> None:
     dom = in_the_browser(path, hover, "#filter=1")
     row, column = explained.corner(8)
     assert shown(dom, "where") == (
-        f"Window 8 of {len(explained.patches)}: rows {row} to {row + 4}, "
+        f"Window 8 of {len(explained.patches)}: rows {row} to {row + 4} in steps of 2, "
         f"columns {column} to {column + 1} of the image; it becomes row 8 of P."
     )
-    assert float(shown(dom, "sum").split("= ")[-1]) == pytest.approx(
-        explained.output[8, 1], rel=1e-3
+    products = explained.products(8, 1)
+    assert shown(dom, "sum").endswith(
+        f": these are 4 of 12 products, all add up to {explained.output[8, 1]:.4g}."
     )
+    assert (
+        f"6 of 12 products, those of channel 0: they add up to {products[::2].sum():.4g}; "
+        f"all 12 make {explained.output[8, 1]:.4g}"
+    ) in dom
     assert shown(dom, "filter-shown") == "1"
     # The marked window, in the padded image: one row of zeros above it, none to its left.
     assert f"<title>{column},{row + 1}</title>" in dom

@@ -44,6 +44,8 @@ class NumpyTwin:
     unsteady: tuple[str, ...] = ()
     """Sides whose runtime is not exact on integers: it errs by a thousandth, here and there."""
     rounds_to_integers = False
+    channels_last = True
+    quantization = None
 
     @property
     def site(self) -> Site:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from convfc.explanation.drawing import draw
-    from convfc.explanation.numbers import Explanation, explain_convolution, explain_model
+    from convfc.explanation.numbers import Explanation
+    from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
@@ -96,7 +97,8 @@ _HOMES = {
     "differences": ["OutputDifference", "Witness"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.drawing": ["draw"],
-    "explanation.numbers": ["Explanation", "explain_convolution", "explain_model"],
+    "explanation.numbers": ["Explanation"],
+    "explanation.sources": ["explain_convolution", "explain_model"],
     "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],

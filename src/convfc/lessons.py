@@ -167,6 +167,10 @@ def explain(
 
     if explained.title:
         terminal.print_lines(console, [explained.title])
-    console.print(tables.calculator_table(explained.lowering))
+    console.print(
+        tables.calculator_table(
+            explained.lowering, explained.dtype, explained.itemsize, built=False
+        )
+    )
     for line in explanation_lines(explained, colour=console.color_system is not None):
         console.print(line)

@@ -69,6 +69,42 @@ class Site:
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """What becomes of the integer sums s of a quantized layer with filters f.
+
+    y = s * x_scale * kernel_scales[f] / y_scale, rounded, plus y_zero, kept within the limits.
+
+    Attributes:
+        x_scale: of the input.
+        kernel_scales: (filters,).
+        y_scale: of the output.
+        y_zero: the integer that stands for 0 there.
+        limits: the smallest and the largest integer of the output's type.
+    """
+
+    x_scale: float
+    kernel_scales: NDArray[np.float32]
+    y_scale: float
+    y_zero: int
+    limits: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Which integers of a quantized layer stand for 0; pads are the input's.
+
+    Attributes:
+        x_zero: of the input.
+        kernel_zeros: (filters,) integers.
+        scaling: what follows the sums; ``None``: they are the output.
+    """
+
+    x_zero: int
+    kernel_zeros: NDArray[np.int64]
+    scaling: Scaling | None = None
+
+
 class Twin(Protocol):
     """One convolution twice, each alone: as the original has it and as the converted model has it.
 
@@ -103,6 +139,18 @@ class Twin(Protocol):
 
     def parameter_dtype(self, name: str) -> str:
         """Numpy's name of its element type, ``"bfloat16"`` included."""
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the channels of its input and output are their last axis, else the second."""
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """What the integers of the original stand for; ``None``: they are no integers.
+
+        Raises:
+            UnsupportedModelError: that is computed at run time.
+        """
 
     @property
     def rounds_to_integers(self) -> bool:

@@ -113,8 +113,17 @@ def experiment_lines(found: Experiment) -> list[str]:
     ]
 
 
-def calculator_table(lowering: Lowering) -> Table:
-    """One convolution, with every formula filled in (equations 5 to 7 of Ma & Lu, 2017)."""
+def calculator_table(
+    lowering: Lowering, dtype: str = "float32", itemsize: int = 4, *, built: bool = True
+) -> Table:
+    """One convolution, with every formula filled in (equations 5 to 7 of Ma & Lu, 2017).
+
+    Args:
+        lowering: the convolution on its sizes.
+        dtype: the element type of input and patches.
+        itemsize: bytes of such a number.
+        built: whether to say how the patch matrix is built.
+    """
     conv = lowering.convolution
     table = titled(_describe(conv))
     for name in ("what", "how", "result"):
@@ -129,24 +138,24 @@ def calculator_table(lowering: Lowering) -> Table:
         formula = f"⌊({size} + {before} + {after} - {extent}) / {window.stride}⌋ + 1"
         table.add_row(f"output {axis}", formula, str(output))
     table.add_row("output channels", "filters", str(conv.filters))
-    rows_, columns = lowering.patch_matrix
+    rows_ = lowering.patch_matrix[0]
+    length, width = lowering.filter_matrix
     outputs = " · ".join(map(str, lowering.output))
-    kernel = " · ".join(map(str, (*conv.kernel, conv.channels)))
-    table.add_row("patch matrix P", f"({outputs}) × ({kernel})", f"{rows_} × {columns}")
-    table.add_row(
-        "filter matrix F",
-        f"({kernel}) × {conv.filters}",
-        " × ".join(map(str, lowering.filter_matrix)),
-    )
-    table.add_row("weights", f"{columns} · {conv.filters}", f"{conv.weights:,}")
+    kernel = " · ".join(map(str, (*conv.kernel, conv.channels // conv.groups)))
+    each, times = ("", "") if conv.groups == 1 else (" of a block", f"{conv.groups} · ")
+    table.add_row(f"patch matrix P{each}", f"({outputs}) × ({kernel})", f"{rows_} × {length}")
+    table.add_row(f"filter matrix F{each}", f"({kernel}) × {width}", f"{length} × {width}")
+    table.add_row("weights", f"{times}{length} · {width}", f"{conv.weights:,}")
     table.add_row(
         "multiply-adds",
-        f"{rows_} · {columns} · {conv.filters}",
+        f"{times}{rows_} · {length} · {width}",
         _count(conv.multiply_adds(lowering.sizes)),
     )
-    table.add_row("built by", "--patches auto", lowering.method.value)
-    table.add_row("input memory", "float32", _bytes(lowering.input_bytes(4)))
-    table.add_row("patch matrix memory", "float32", _patch_memory(lowering, 4))
+    if built:
+        table.add_row("built by", "--patches auto", lowering.method.value)
+    table.add_row("input memory", dtype, _bytes(lowering.input_bytes(itemsize)))
+    if built:
+        table.add_row("patch matrix memory", dtype, _patch_memory(lowering, itemsize))
     return table
 
 

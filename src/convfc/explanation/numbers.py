@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import glob
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convfc.applying import NumpyOps, filter_matrices, patch_tensor
-from convfc.conversion import convert
-from convfc.datafiles import load_samples
-from convfc.errors import DataError, UnsupportedModelError, UsageError
-from convfc.formats import Format, format_of, open_model
+from convfc.explanation.agreement import Agreement, agreement
 from convfc.geometry import Convolution, Window
 from convfc.lowering import Lowering, lower
-from convfc.model import Model, Port, Site, Twin
-from convfc.samples import Feeds, make_feeds
+from convfc.model import Quantization, Scaling
 
 Array = NDArray[Any]
 
@@ -29,31 +21,40 @@ Array = NDArray[Any]
 class Explanation:
     """One convolution of two spatial axes (a first one of size 1 is added to a single one).
 
-    With groups, matrices are those of the first block of channels.
+    With groups, matrices are those of the first block of channels. Of a quantized layer, all
+    numbers are integers from which the zero point is taken off, so that its pads are 0.
 
     Attributes:
         title: what is explained.
         lowering: geometry and sizes.
+        dtype: numpy's name of the element type that the layer computes with.
         image: (height, width, channels), what the layer is fed.
         said: what the sample is.
+        remarks: what else one must know to read the numbers, a sentence each.
         patches: P, (positions, taps * channels / groups).
         filters: F, (taps * channels / groups, filters / groups).
         bias: (filters / groups,) or ``None``.
-        output: (positions, filters / groups), what the layer itself makes of the image, before
-            its activation.
-        difference: the largest distance between that and P F + b in double precision; ``None``
-            without a model, where the output is P F.
+        output: P F + b, (positions, filters / groups): in double precision, or exact integers.
+        own: the same as the layer itself computes it, before its activation: as integers scaled
+            and rounded where there is a `scaling`; ``None`` without a model.
+        agreement: how near `own` is to `output`; ``None`` without a model.
+        scaling: what a quantized layer does with the sums in the end, its scales those of the
+            first block; ``None``: nothing.
     """
 
     title: str
     lowering: Lowering
+    dtype: str
     image: Array
     said: str
+    remarks: tuple[str, ...]
     patches: Array
     filters: Array
     bias: Array | None
     output: Array
-    difference: float | None
+    own: Array | None = None
+    agreement: Agreement | None = None
+    scaling: Scaling | None = None
 
     @property
     def convolution(self) -> Convolution:
@@ -73,6 +74,21 @@ class Explanation:
         pads = self.lowering.pads
         assert pads is not None  # noqa: S101 - all is known
         return pads
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number of the image, as the layer gets it."""
+        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+
+    @property
+    def depth(self) -> int:
+        """Channels of a window."""
+        return self.convolution.channels // self.convolution.groups
+
+    @property
+    def integral(self) -> bool:
+        """Whether all numbers are integers, so that no sum is rounded."""
+        return self.output.dtype.kind == "i"
 
     def corner(self, position: int) -> tuple[int, int]:
         """Row and column of a window's first tap in the image; negative in the padding."""
@@ -102,224 +118,120 @@ class Explanation:
         """What one filter makes of the image: (height, width)."""
         return self.output[:, number].reshape(self.outputs)
 
-
-def heading(explained: Explanation) -> str:
-    """The output's sizes, with the formula filled in (equations 5 and 6 of Ma & Lu, 2017)."""
-    conv = explained.convolution
-    axes = zip(explained.image.shape, conv.windows, explained.pads, explained.outputs, strict=False)
-    formulas = [
-        f"⌊({size} + {sum(pads)} - {window.extent}) / {window.stride}⌋ + 1 = {output}"
-        for size, window, pads, output in axes
-    ]
-    return "output size: " + "  ×  ".join(dict.fromkeys(formulas))
+    def products(self, position: int, number: int) -> Array:
+        """Tap by tap and channel by channel, what adds up to a number of P F."""
+        column = self.filters[:, number]
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(self.patches[position].astype(self.output.dtype) * column)
 
 
-def explain_model(
-    model: str | Path,
-    layer: str | None = None,
-    *,
-    sample: int | None = None,
-    digit: int | None = None,
-    data: str | Path = "mnist",
-    imports: Sequence[str] = (),
-) -> Explanation:
-    """Explain a layer of a model file with its own kernel, on what it is really fed.
-
-    Args:
-        model: a .onnx, .h5, .hdf5 or .keras file.
-        layer: the name of a convolution; the first one if left out.
-        sample: which sample of `data` the model is run on, from 0; the first if left out.
-        digit: instead, the first sample with this label.
-        data: what `load_samples` takes.
-        imports: modules that register custom Keras classes.
-
-    Raises:
-        UsageError: no such layer, or both a sample and a digit.
-        UnsupportedModelError: a layer that cannot be drawn in two dimensions, or whose kernel or
-            input cannot be seen.
-        FileError: the file cannot be read.
-        DataError: the samples cannot be read or hold no such one.
-    """
-    path = Path(model)
-    opened = open_model(path, imports)
-    site = _site(opened, layer)
-    where = f"{path}: layer {site.name!r}"
-    index = _index(data, sample, digit)
-    feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
-    x = _activation(opened, site, feeds, index, where)
-    channels_first = format_of(path) is Format.ONNX or opened.inputs[0].channels_last is False
-    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
-        out = Path(folder) / path.name
-        done = convert(path, out, only=[glob.escape(site.name)], imports=imports)
-        if not done.written:
-            reasons = [one.reason for one in done.layers if one.site.name == site.name]
-            raise UnsupportedModelError(f"{where}: {reasons[0]}")
-        twin = opened.align(open_model(out, imports)).twins[0]
-        kernel, bias = _parameters(twin, site, path, where)
-        y = np.asarray(twin.original(x, {}), np.float32)
-    if channels_first:
-        x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
-    said = f"sample {index} of the {load_samples(data, 1).source}"
-    assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
-    return _explanation(f"{path.name}: {site.name}", site.convolution, x, kernel, bias, y, said)
-
-
-def explain_convolution(
-    convolution: Convolution,
-    sizes: Sequence[int],
-    *,
-    sample: int | None = None,
-    digit: int | None = None,
-    data: str | Path = "mnist",
-) -> Explanation:
-    """Explain a convolution without a model: its filters are cosine patterns.
-
-    Args:
-        convolution: the geometry.
-        sizes: spatial input sizes.
-        sample: which sample of `data` to take, from 0; it is resized to `sizes`.
-        digit: instead, the first sample with this label.
-        data: what `load_samples` takes.
-
-    Raises:
-        UsageError: both a sample and a digit.
-        UnsupportedModelError: more than two spatial axes.
-        GeometryError: the window does not fit the sizes.
-        DataError: the samples cannot be read or hold no such one.
-    """
-    convolution.output(tuple(sizes))
-    _require_flat(convolution, "the convolution")
-    index = _index(data, sample, digit)
-    port = Port("image", (None, *sizes, convolution.channels), "float32", channels_last=True)
-    feeds = make_feeds([port], data=data, samples=index + 1)
-    _require_row(feeds, index)
-    x = feeds.take(range(index, index + 1))["image"]
-    said = (
-        f"sample {index} of the {load_samples(data, 1).source}; "
-        "the filters are cosine patterns, as no model gives any"
-    )
-    kernel = _cosines(convolution)
-    return _explanation("", convolution, x, kernel, None, None, said)
-
-
-def _explanation(
+def explanation(
     title: str,
     conv: Convolution,
     x: Array,
     kernel: Array,
     bias: Array | None,
-    y: Array | None,
     said: str,
+    *,
+    dtype: str = "float32",
+    own: Array | None = None,
+    quantization: Quantization | None = None,
 ) -> Explanation:
-    """Everything from one sample (1, sizes.., channels), the kernel, and the layer's output."""
+    """Fill in everything.
+
+    Args:
+        title: what is explained.
+        conv: the geometry, of one or two axes.
+        x: one sample, (1, sizes.., channels), as the layer gets it.
+        kernel: (k.., channels / groups, filters), as the layer has it.
+        bias: (filters,).
+        said: what the sample is.
+        dtype: numpy's name of the element type that the layer computes with.
+        own: what the layer makes of it, (1, outputs.., filters).
+        quantization: of a layer that computes with integers.
+
+    Raises:
+        DisagreementError: `own` is not P F + b.
+    """
+    remarks = []
     if conv.rank == 1:
+        remarks.append("its one axis is drawn as an image of one row")
         conv = replace(conv, windows=(Window(1), *conv.windows))
         x, kernel = x[:, None], kernel[None]
+    if quantization is not None:
+        x, kernel = _shifted(x, kernel, quantization)
+        remarks += _of_integers(quantization)
     lowering = lower(conv, x.shape[1:-1])
     assert isinstance(lowering, Lowering), lowering  # noqa: S101 - all sizes are known
     depth, width = conv.channels // conv.groups, conv.filters // conv.groups
+    if conv.groups > 1:
+        remarks.append(_of_groups(conv, depth, width))
     rows = patch_tensor(NumpyOps(kernel), x, lowering).reshape(-1, conv.taps, conv.channels)
     patches = rows[..., :depth].reshape(len(rows), conv.patch_length)
     filters = filter_matrices(kernel, conv.groups)[0]
     bias = None if bias is None else bias[:width]
-    computed = patches.astype(np.float64) @ filters + (0 if bias is None else bias)
-    output = computed if y is None else y.reshape(-1, conv.filters)[:, :width]
+    output, magnitude = _products(patches, filters, bias)
+    scaling = None if quantization is None else quantization.scaling
+    if scaling is not None:
+        scaling = replace(scaling, kernel_scales=scaling.kernel_scales[:width])
+    found = None
+    if own is not None:
+        own = own.reshape(-1, conv.filters)[:, :width]
+        found = agreement(own, output, magnitude, conv.patch_length, dtype, scaling)
     return Explanation(
         title=title,
         lowering=lowering,
+        dtype=dtype,
         image=x[0],
         said=said,
+        remarks=tuple(remarks),
         patches=patches,
         filters=filters,
         bias=bias,
         output=output,
-        difference=None if y is None else float(np.max(np.abs(computed - output))),
+        own=own,
+        agreement=found,
+        scaling=scaling,
     )
 
 
-def _site(opened: Model, layer: str | None) -> Site:
-    names = [site.name for site in opened.sites]
-    if not names:
-        raise UsageError(f"{opened.path}: no convolution in it")
-    if layer is not None and layer not in names:
-        raise UsageError(
-            f"{opened.path}: no convolution {layer!r} in it; there is {', '.join(names)}"
-        )
-    site = opened.sites[0 if layer is None else names.index(layer)]
-    where = f"{opened.path}: layer {site.name!r}"
-    if site.reason is not None or site.convolution is None:
-        raise UnsupportedModelError(f"{where}: {site.reason}")
-    if not isinstance(site.convolution, Convolution):
-        raise UnsupportedModelError(
-            f"{where}: is a transposed convolution, whose windows lie in its output; "
-            "explain draws ordinary ones"
-        )
-    _require_flat(site.convolution, where)
-    return site
+def _products(patches: Array, filters: Array, bias: Array | None) -> tuple[Array, Array]:
+    """P F + b, and the sums of the magnitudes of what is summed there.
+
+    Products of 8-bit integers and their sums are exact in double precision.
+    """
+    wide, columns = patches.astype(np.float64), filters.astype(np.float64)
+    added: Array = np.zeros(filters.shape[1]) if bias is None else bias.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        output = wide @ columns + added
+        magnitude = abs(wide) @ abs(columns) + abs(added)
+    return output.astype(np.int64) if patches.dtype.kind == "i" else output, magnitude
 
 
-def _require_flat(convolution: Convolution, where: str) -> None:
-    if convolution.rank > 2:
-        raise UnsupportedModelError(
-            f"{where}: has {convolution.rank} spatial axes; explain draws one or two"
-        )
+def _shifted(x: Array, kernel: Array, quantization: Quantization) -> tuple[Array, Array]:
+    """Both without their zero points."""
+    shifted = kernel.astype(np.int64) - quantization.kernel_zeros
+    return x.astype(np.int64) - quantization.x_zero, shifted
 
 
-def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
-    """The number of the sample that is meant."""
-    if digit is None:
-        return sample or 0
-    if sample is not None:
-        raise UsageError("give --sample or --digit, not both")
-    labels = load_samples(data).labels
-    if labels is None or digit not in labels:
-        raise DataError(f"{data}: holds no sample with the label {digit}")
-    return int(np.flatnonzero(labels == digit)[0])
-
-
-def _require_row(feeds: Feeds, index: int) -> None:
-    if feeds.rows <= index:
-        raise DataError(f"sample {index}: there are only {feeds.rows}, the first is 0")
-
-
-def _activation(opened: Model, site: Site, feeds: Feeds, index: int, where: str) -> Array:
-    """What a layer is fed for one sample: (1, ..)."""
-    _require_row(feeds, index)
-    row = index % feeds.rows_per_batch
-    first = index - row
-    feed = feeds.take(range(first, min(first + feeds.rows_per_batch, feeds.rows)))
-    found = opened.activations(feed, [site.name])
-    if site.name not in found:
-        raise UnsupportedModelError(
-            f"{where}: what it is fed cannot be seen from outside (it is in a branch, a loop, "
-            "another model, or called twice)"
-        )
-    return np.asarray(found[site.name][row : row + 1])
-
-
-def _parameters(twin: Twin, site: Site, path: Path, where: str) -> tuple[Array, Array | None]:
-    """The kernel, channels last, and the bias."""
-    values = list(twin.parameters.values())
-    known = [np.asarray(value, np.float32) for value in values if value is not None]
-    if not values or len(known) < len(values) or len(twin.stages) > 1:
-        raise UnsupportedModelError(
-            f"{where}: explain needs one stored kernel of real numbers; this layer is separable, "
-            "quantized, or its kernel is computed at run time"
-        )
-    assert site.convolution is not None  # noqa: S101 - `_site` saw to it
-    kernel, *biases = known
-    if format_of(path) is Format.ONNX:
-        kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
-    return kernel.reshape(site.convolution.kernel_shape), biases[0] if biases else None
-
-
-def _cosines(conv: Convolution) -> Array:
-    """Filters of waves, from flat to ever more of them along either axis."""
-    grids = np.meshgrid(*((np.arange(size) + 0.5) / size for size in conv.kernel), indexing="ij")
-    waves = sorted(np.ndindex(*(conv.filters,) * conv.rank), key=lambda wave: (sum(wave), wave))
-    patterns = [
-        np.prod([np.cos(np.pi * n * grid) for n, grid in zip(wave, grids, strict=True)], axis=0)
-        for wave in waves[: conv.filters]
+def _of_integers(quantization: Quantization) -> list[str]:
+    x, zeros = quantization.x_zero, quantization.kernel_zeros
+    same = len(set(zeros.tolist())) == 1
+    kernel = f"{zeros[0]} off the filters"
+    if not same:
+        kernel = f"its own, {zeros.min()} to {zeros.max()}, off each filter"
+    return [
+        f"integers without their zero points: {x} is taken off the input and its pads, which are "
+        f"0 then, and {kernel}"
     ]
-    kernel = np.stack(patterns, axis=-1)[..., None, :] / conv.patch_length
-    return np.broadcast_to(kernel, conv.kernel_shape).astype(np.float32)
+
+
+def _of_groups(conv: Convolution, depth: int, width: int) -> str:
+    def first(count: int, total: int, what: str) -> str:
+        return f"{what} {'0' if count == 1 else f'0 to {count - 1:,}'} of {total:,}"
+
+    return (
+        f"{conv.groups:,} blocks of channels, each on its own; this is the first: "
+        f"{first(depth, conv.channels, 'channel' + 's' * (depth > 1))}, "
+        f"{first(width, conv.filters, 'filter' + 's' * (width > 1))}"
+    )

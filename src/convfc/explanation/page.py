@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convfc.explanation.numbers import Array, Explanation, heading
+from convfc.explanation.numbers import Array, Explanation
+from convfc.explanation.wording import (
+    agreement_text,
+    heading,
+    product_name,
+    rounding_text,
+)
 from convfc.writing import staged
 
 CELLS = 150_000
@@ -36,7 +43,7 @@ def contents(explained: Explanation) -> dict[str, Any]:
     positions, length = explained.patches.shape
     filters = explained.filters.shape[1]
     height, width, channels = explained.image.shape
-    depth = channels // conv.groups
+    depth = explained.depth
     rows = min(positions, max(CELLS // length, 1))
     columns = min(filters, max(CELLS // max(length, rows), 1))
     position, number = explained.telling
@@ -46,12 +53,15 @@ def contents(explained: Explanation) -> dict[str, Any]:
         parts.append(f"the first {rows:,} of {positions:,} windows")
     if columns < filters:
         parts.append(f"the first {columns:,} of {filters:,} filters")
-    if conv.groups > 1:
-        parts.append(f"the first of {conv.groups} blocks of channels")
     return {
         "title": explained.title or "A convolution is patches + Dense",
         "formula": heading(explained),
-        "said": explained.said[:1].upper() + explained.said[1:] + ".",
+        "said": f"Input: {explained.said}.",
+        "remarks": _sentences(
+            [*explained.remarks, rounding_text(explained, "4"), agreement_text(explained)]
+        ),
+        "name": product_name(explained),
+        "integral": explained.integral,
         "part": f"A part of it: {', '.join(parts)}." if parts else "",
         "position": min(position, rows - 1),
         "filter": min(number, columns - 1),
@@ -70,17 +80,39 @@ def contents(explained: Explanation) -> dict[str, Any]:
         "image": {
             "shape": [height, width, depth],
             "all": [height, width, channels],
-            "values": _rounded(explained.image[..., :depth].reshape(-1)),
+            "values": _numbers(explained.image[..., :depth].reshape(-1)),
         },
-        "patches": _rounded(explained.patches[:rows]),
-        "filters": _rounded(explained.filters[:, :columns]),
-        "bias": None if explained.bias is None else _rounded(explained.bias[:columns]),
-        "products": _rounded(explained.output[:rows, :columns]),
+        "patches": _numbers(explained.patches[:rows]),
+        "filters": _numbers(explained.filters[:, :columns]),
+        "bias": None if explained.bias is None else _numbers(explained.bias[:columns]),
+        "products": _numbers(explained.output[:rows, :columns]),
+        "scaling": _scaling(explained, rows, columns),
     }
 
 
-def _rounded(values: Array) -> Any:  # noqa: ANN401 - lists of numbers, as deep as the array
-    """Six digits, and ``None`` for what is no finite number."""
+def _scaling(explained: Explanation, rows: int, columns: int) -> dict[str, Any] | None:
+    """What a quantized layer makes of its sums."""
+    scaling, own = explained.scaling, explained.own
+    if scaling is None or own is None:
+        return None
+    return {
+        "input": scaling.x_scale,
+        "kernel": scaling.kernel_scales[:columns].astype(float).tolist(),
+        "output": scaling.y_scale,
+        "zero": scaling.y_zero,
+        "limits": list(scaling.limits),
+        "results": _numbers(own[:rows, :columns]),
+    }
+
+
+def _sentences(said: Sequence[str]) -> str:
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in said if text)
+
+
+def _numbers(values: Array) -> Any:  # noqa: ANN401 - lists of numbers, as deep as the array
+    """As many digits as tell a number of float32 from all others; ``None`` if it is not finite."""
     if values.ndim > 1:
-        return [_rounded(row) for row in values]
-    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
+        return [_numbers(row) for row in values]
+    if values.dtype.kind in "iu":
+        return values.tolist()
+    return [float(f"{value:.9g}") if np.isfinite(value) else None for value in values]

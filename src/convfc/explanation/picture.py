@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from convfc import plotting
-from convfc.explanation.numbers import Array, Explanation, heading
+from convfc.explanation.numbers import Array, Explanation
+from convfc.explanation.wording import (
+    agreement_text,
+    heading,
+    product_name,
+    rounding_text,
+    sum_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +25,14 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 200, 256
 """How much of a matrix is drawn; a row is then still two pixels high."""
 
+WINDOWS = 1_000
+"""How many windows are outlined in the input; more would hide it."""
+TITLE = 85
+"""How much of a layer's name is drawn."""
+
 # Where things stand: left, bottom, width, height, in parts of the figure.
-_TOP, _HIGH = 0.40, 0.42
-_LOW, _SMALL = 0.055, 0.22
+_TOP, _HIGH = 0.42, 0.41
+_LOW, _SMALL = 0.13, 0.21
 _INPUT = (0.03, _TOP, 0.24, _HIGH)
 _P = (0.345, _TOP, 0.26, _HIGH)
 _F = (0.665, _TOP, 0.115, _HIGH)
@@ -50,7 +63,7 @@ def picture(explained: Explanation) -> Figure:
     """The input, P, F and the output, and what becomes of one window and one filter."""
     from matplotlib.patches import ConnectionPatch
 
-    figure = plotting.new_figure(12, 7.5)
+    figure = plotting.new_figure(12, 8)
     figure.set_layout_engine("none")
     position, number = explained.telling
     positions, length = explained.patches.shape
@@ -58,7 +71,7 @@ def picture(explained: Explanation) -> Figure:
     rows = _range(position, positions, ROWS)
     columns = range(min(length, COLUMNS))
     shown = _range(number, filters, COLUMNS)
-    bias = "" if explained.bias is None else " + b"
+    name = product_name(explained)
     figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
 
     padded = " and zeros around" if any(map(any, explained.pads)) else ""
@@ -73,7 +86,7 @@ def picture(explained: Explanation) -> Figure:
     )
     largest_weight = _largest(explained.filters)
     _show_signed(f, explained.filters[: len(columns), shown.start : shown.stop], largest_weight)
-    y = _axes(figure, _Y, f"P · F{bias}, {positions:,}×{filters:,}", _part(rows, positions, "rows"))
+    y = _axes(figure, _Y, f"{name}, {positions:,}×{filters:,}", _part(rows, positions, "rows"))
     largest = _largest(explained.output)
     _show_signed(y, explained.output[rows.start : rows.stop, shown.start : shown.stop], largest)
     p.set_xlabel(_part(columns, length, "columns"), fontsize=10)
@@ -81,7 +94,8 @@ def picture(explained: Explanation) -> Figure:
     # Away from the dashed line that follows the window's row.
     middle = _TOP + _HIGH * (0.3 if (position - rows.start) * 2 < len(rows) else 0.7)
     figure.text((_P[0] + _P[2] + _F[0]) / 2, middle, "·", ha="center", va="center", fontsize=30)
-    figure.text((_F[0] + _F[2] + _Y[0]) / 2, middle, "=", ha="center", va="center", fontsize=24)
+    equals = "=" if explained.bias is None else "+ b ="
+    figure.text((_F[0] + _F[2] + _Y[0]) / 2, middle, equals, ha="center", va="center", fontsize=20)
 
     row, column = position - rows.start, number - shown.start
     _frame(p, -0.5, row - 0.5, len(columns), 1, _WINDOW_COLOUR)
@@ -89,22 +103,39 @@ def picture(explained: Explanation) -> Figure:
     _frame(y, column - 0.5, row - 0.5, 1, 1, _CELL_COLOUR)
 
     window = _axes(figure, _WINDOW)
-    window.set_xlabel(f"window {position:,}: {_taps(explained)}", fontsize=11)
+    channel = f"\nchannel 0 of {explained.depth:,}" if explained.depth > 1 else ""
+    window.set_xlabel(f"window {position:,}: {_taps(explained)}{channel}", fontsize=11)
     window.imshow(explained.patch_image(position), **_GREY)
     kernel = _axes(figure, _FILTER)
-    kernel.set_xlabel(f"filter {number:,}", fontsize=11)
+    kernel.set_xlabel(f"filter {number:,}{channel}", fontsize=11)
     _show_signed(kernel, explained.filter_image(number), largest_weight, aspect="equal")
     output = _axes(figure, _OUTPUT)
-    output.set_xlabel(f"column {number:,}, reshaped: {_by(explained.outputs)}", fontsize=11)
+    output.set_xlabel(
+        f"column {number:,} of {name},\nreshaped: {_by(explained.outputs)}", fontsize=11
+    )
     _show_signed(output, explained.output_image(number), largest, aspect="equal")
     figure.text(
-        _P[0] + _P[2] / 2,
+        (_WINDOW[0] + _WINDOW[2] + _FILTER[0]) / 2,
         _LOW + _SMALL / 2,
-        f"row {position:,} of P  ·  column {number:,} of F{bias}\n"
-        f"= {explained.output[position, number]:.5g}",
+        _sum(explained, position, number),
         ha="center",
         va="center",
-        fontsize=14,
+        fontsize=12,
+        linespacing=1.5,
+    )
+    said = [
+        f"input: {explained.said}",
+        *explained.remarks,
+        rounding_text(explained, "3 or 4"),
+        agreement_text(explained),
+    ]
+    figure.text(
+        0.5,
+        0.008,
+        textwrap.fill(";  ".join(filter(None, said)), 160),
+        ha="center",
+        va="bottom",
+        fontsize=9,
     )
     place = divmod(position, explained.outputs[1])
     _frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
@@ -141,13 +172,20 @@ def picture(explained: Explanation) -> Figure:
 
 def _title(explained: Explanation) -> str:
     conv = explained.convolution
-    groups = f", the first of {conv.groups} blocks of channels" if conv.groups > 1 else ""
     title = explained.title or f"convolution {_by(conv.kernel)}, {conv.filters} filters"
-    return f"{title}{groups}\n{heading(explained)}"
+    title = title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
+    return f"{title}\n{heading(explained)}"
+
+
+def _sum(explained: Explanation, position: int, number_: int) -> str:
+    """How the number that is marked comes about."""
+    lines = sum_text(explained, position, number_, 2)
+    title = f"row {position:,} of P  ·  column {number_:,} of F"
+    return "\n".join([title, *(textwrap.fill(line, 56) for line in lines)])
 
 
 def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
-    """The first channel with its padding, all windows faint and one marked."""
+    """The first channel with its padding, all windows faint, unless too many, and one marked."""
     height, width, channels = explained.image.shape
     (top, bottom), (left, right) = explained.pads
     axes.imshow(explained.image[..., 0], **_GREY)
@@ -157,7 +195,7 @@ def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
     if channels > 1:
         axes.set_title(f"{axes.get_title()}\nchannel 0 of {channels:,}", fontsize=11)
     rows, columns = (window.extent for window in explained.convolution.windows)
-    for n in range(len(explained.patches)):
+    for n in range(len(explained.patches) if len(explained.patches) <= WINDOWS else 0):
         y, x = explained.corner(n)
         _frame(axes, x - 0.5, y - 0.5, columns, rows, plotting.SKY, width=0.5)
     for y in range(0, rows, explained.convolution.windows[0].dilation):
@@ -217,8 +255,8 @@ def _part(shown: range, total: int, what: str) -> str:
 
 def _taps(explained: Explanation) -> str:
     conv = explained.convolution
-    dilations = {window.dilation for window in conv.windows} - {1}
-    apart = f", {max(dilations)} apart" if dilations else ""
+    dilations = tuple(window.dilation for window in conv.windows)
+    apart = f", {_by(dilations)} apart" if max(dilations) > 1 else ""
     return f"{_by(conv.kernel)} taps{apart}"
 
 

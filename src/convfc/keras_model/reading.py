@@ -128,12 +128,13 @@ def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
         raise FileError(f"{path}: no room for a copy of it that is up to date: {error}") from error
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\} ?|Exception encountered when calling \S+\.\n")
+"""Colours, places in a graph, and the line that says only that there is another one."""
 
 
 def brief(error: BaseException) -> str:
     """The cause in an exception of Keras or tensorflow, on one line."""
-    text = _COLOUR.sub("", str(error))
+    text = _NOISE.sub("", str(error))
     text = text.split("Exception encountered:")[-1].split("<stack traces unavailable>")[-1]
     line = next(iter(text.strip().splitlines()), "") or type(error).__name__
     return line if len(line) <= 200 else f"{line[:200]}..."

@@ -58,8 +58,14 @@ class KerasTwin:
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
         channels = parts(self._layer)[0].convolution.channels
-        last = self._layer.data_format == "channels_last"
-        return (*sizes, channels) if last else (channels, *sizes)
+        return (*sizes, channels) if self.channels_last else (channels, *sizes)
+
+    @property
+    def channels_last(self) -> bool:
+        """See `Twin.channels_last`."""
+        return bool(self._layer.data_format == "channels_last")
+
+    quantization = None
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.lowering import Lowering
-from convfc.model import Site
+from convfc.model import Quantization, Site
 from convfc.onnx_model.cutting import Cut
 from convfc.onnx_model.operators import is_integer, known_shape, operands
 from convfc.onnx_model.polynomial import why_not_polynomial
@@ -20,6 +20,7 @@ from convfc.onnx_model.sites import numpy_name
 from convfc.onnx_model.standalone import Standalone, tensor_of
 from convfc.onnx_model.structure import Difference, first_difference, tensor_difference
 from convfc.onnx_model.widening import widen
+from convfc.onnx_model.zero_points import quantization_of
 
 Array = NDArray[Any]
 DType = np.dtype[Any]
@@ -88,6 +89,14 @@ class OnnxTwin:
         tensor = tensor_of(value)
         dtype = value.dtype if tensor is None else tensor.dtype
         return self.site.dtype if dtype is None else numpy_name(dtype)
+
+    channels_last = False
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """See `Twin.quantization`."""
+        node, filters = self._cut.place.node, self._lowering.convolution.filters
+        return quantization_of(node, filters) if is_integer(node) else None
 
     @property
     def rounds_to_integers(self) -> bool:

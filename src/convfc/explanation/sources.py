@@ -1,0 +1,254 @@
+"""Where an explanation comes from: a layer of a model file, or a geometry alone."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convfc.conversion import convert
+from convfc.datafiles import load_samples
+from convfc.errors import DataError, UnsupportedModelError, UsageError
+from convfc.explanation.agreement import DisagreementError
+from convfc.explanation.numbers import Array, Explanation, explanation
+from convfc.formats import Format, format_of, open_model
+from convfc.geometry import Convolution
+from convfc.model import Model, Port, Quantization, Site, Twin
+from convfc.samples import Feeds, make_feeds
+
+
+def explain_model(
+    model: str | Path,
+    layer: str | None = None,
+    *,
+    sample: int | None = None,
+    digit: int | None = None,
+    data: str | Path = "mnist",
+    imports: Sequence[str] = (),
+) -> Explanation:
+    """Explain a layer of a model file with its own kernel, on what it is really fed.
+
+    Args:
+        model: a .onnx, .h5, .hdf5 or .keras file.
+        layer: the name of a convolution; the first one if left out.
+        sample: which sample of `data` the model is run on, from 0; the first if left out.
+        digit: instead, the first sample with this label.
+        data: what `load_samples` takes.
+        imports: modules that register custom Keras classes.
+
+    Raises:
+        UsageError: no such layer, or both a sample and a digit.
+        UnsupportedModelError: a layer that cannot be drawn in two dimensions, or whose kernel,
+            zero points or input cannot be seen.
+        DisagreementError: what the layer computes is not what would be drawn.
+        FileError: the file cannot be read.
+        DataError: the samples cannot be read or hold no such one.
+    """
+    path = Path(model)
+    opened = open_model(path, imports)
+    site = _site(opened, layer)
+    where = f"{path}: layer {site.name!r}"
+    index = _index(data, sample, digit)
+    feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
+    x, said = _activation(opened, site, feeds, index, where)
+    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
+        out = Path(folder) / path.name
+        done = convert(path, out, only=[glob.escape(site.name)], imports=imports)
+        if not done.written:
+            reasons = [one.reason for one in done.layers if one.site.name == site.name]
+            raise UnsupportedModelError(f"{where}: {reasons[0]}")
+        aligned = opened.align(open_model(out, imports))
+        if not aligned.twins:
+            raise UnsupportedModelError(f"{where}: it cannot be run alone")
+        twin = aligned.twins[0]
+        quantization = _quantization(twin, where)
+        kernel, bias = _parameters(twin, site, path, where)
+        x = x.astype(_dtype(site.dtype), copy=False)
+        try:
+            y = twin.original(x, {})
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{where}: it cannot be run alone: {error}") from None
+    if not twin.channels_last:
+        x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
+    assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
+    try:
+        return explanation(
+            f"{path.name}: {site.name}",
+            site.convolution,
+            _exact(x, site.dtype),
+            _exact(kernel, site.dtype),
+            None if bias is None else _exact(bias, site.dtype),
+            said,
+            dtype=site.dtype,
+            own=y,
+            quantization=quantization,
+        )
+    except DisagreementError as error:
+        raise DisagreementError(" ".join([f"{where}: {error}.", *done.notes])) from error
+
+
+def explain_convolution(
+    convolution: Convolution,
+    sizes: Sequence[int],
+    *,
+    sample: int | None = None,
+    digit: int | None = None,
+    data: str | Path = "mnist",
+) -> Explanation:
+    """Explain a convolution without a model: its filters are cosine patterns.
+
+    Args:
+        convolution: the geometry.
+        sizes: spatial input sizes.
+        sample: which sample of `data` to take, from 0; it is resized to `sizes`.
+        digit: instead, the first sample with this label.
+        data: what `load_samples` takes.
+
+    Raises:
+        UsageError: both a sample and a digit.
+        UnsupportedModelError: more than two spatial axes.
+        GeometryError: the window does not fit the sizes.
+        DataError: the samples cannot be read or hold no such one.
+    """
+    convolution.output(tuple(sizes))
+    _require_flat(convolution, "the convolution")
+    index = _index(data, sample, digit)
+    port = Port("image", (None, *sizes, convolution.channels), "float32", channels_last=True)
+    feeds = make_feeds([port], data=data, samples=index + 1)
+    _require_row(feeds, index)
+    x = feeds.take(range(index, index + 1))["image"]
+    said = f"{_said(feeds, index)}; the filters are cosine patterns, as no model gives any"
+    return explanation("", convolution, x, _cosines(convolution), None, said)
+
+
+def _site(opened: Model, layer: str | None) -> Site:
+    names = [site.name for site in opened.sites]
+    if not names:
+        raise UsageError(f"{opened.path}: no convolution in it")
+    if layer is not None and layer not in names:
+        raise UsageError(
+            f"{opened.path}: no convolution {layer!r} in it; there is {', '.join(names)}"
+        )
+    site = opened.sites[0 if layer is None else names.index(layer)]
+    where = f"{opened.path}: layer {site.name!r}"
+    if site.reason is not None or site.convolution is None:
+        raise UnsupportedModelError(f"{where}: {site.reason}")
+    if not isinstance(site.convolution, Convolution):
+        raise UnsupportedModelError(
+            f"{where}: is a transposed convolution, whose windows lie in its output; "
+            "explain draws ordinary ones"
+        )
+    _require_flat(site.convolution, where)
+    return site
+
+
+def _require_flat(convolution: Convolution, where: str) -> None:
+    if convolution.rank > 2:
+        raise UnsupportedModelError(
+            f"{where}: has {convolution.rank} spatial axes; explain draws one or two"
+        )
+
+
+def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
+    """The number of the sample that is meant."""
+    if digit is None:
+        return sample or 0
+    if sample is not None:
+        raise UsageError("give --sample or --digit, not both")
+    labels = load_samples(data).labels
+    if labels is None or digit not in labels:
+        raise DataError(f"{data}: holds no sample with the label {digit}")
+    return int(np.flatnonzero(labels == digit)[0])
+
+
+def _require_row(feeds: Feeds, index: int) -> None:
+    if feeds.rows <= index:
+        raise DataError(f"sample {index}: there are only {feeds.rows}, the first is 0")
+
+
+def _said(feeds: Feeds, index: int) -> str:
+    """What the sample is; `feeds` says what it is one of."""
+    return f"sample {index} of: {'; '.join(feeds.said)}"
+
+
+def _activation(
+    opened: Model, site: Site, feeds: Feeds, index: int, where: str
+) -> tuple[Array, str]:
+    """What a layer is fed for one sample, (1, ..), and what that is."""
+    _require_row(feeds, index)
+    rows = feeds.batch or 1
+    first = index - index % rows
+    try:
+        found = opened.activations(feeds.take(range(first, first + rows)), [site.name])
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{where}: what it is fed cannot be computed: {error}"
+        ) from None
+    if site.name not in found:
+        raise UnsupportedModelError(
+            f"{where}: what it is fed cannot be seen from outside (it is in a branch, a loop, "
+            "another model, or called twice)"
+        )
+    x = np.asarray(found[site.name])
+    said = f"what the layer gets when the model is fed {_said(feeds, index)}"
+    if rows == 1 and len(x) > 1:
+        said = f"{said}; the first of {len(x):,} images that the layer is fed for it"
+    elif len(x) != rows:
+        raise UnsupportedModelError(
+            f"{where}: is fed {len(x)} images for {rows} samples: which is whose cannot be told"
+        )
+    return x[index - first :][:1], said
+
+
+def _quantization(twin: Twin, where: str) -> Quantization | None:
+    try:
+        return twin.quantization
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{where}: explain needs zero points and scales that are stored; {error}"
+        ) from None
+
+
+def _parameters(twin: Twin, site: Site, path: Path, where: str) -> tuple[Array, Array | None]:
+    """The kernel, channels last, and the bias."""
+    known = [value for value in twin.parameters.values() if value is not None]
+    if not known or len(known) < len(twin.parameters) or len(twin.stages) > 1:
+        raise UnsupportedModelError(
+            f"{where}: explain needs one stored kernel; this layer is separable, or its kernel or "
+            "bias is computed at run time"
+        )
+    assert site.convolution is not None  # noqa: S101 - `_site` saw to it
+    kernel, *biases = known
+    if format_of(path) is Format.ONNX:
+        kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
+    return kernel.reshape(site.convolution.kernel_shape), biases[0] if biases else None
+
+
+def _exact(values: Array, dtype: str) -> Array:
+    """As the layer computes with them, in a type of numpy's own that holds them exactly."""
+    if values.dtype.kind in "iu":
+        return values
+    wide = np.float64 if dtype == "float64" else np.float32
+    return values.astype(_dtype(dtype)).astype(wide)
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def _cosines(conv: Convolution) -> Array:
+    """Filters of waves, from flat to ever more of them along either axis."""
+    grids = np.meshgrid(*((np.arange(size) + 0.5) / size for size in conv.kernel), indexing="ij")
+    waves = sorted(np.ndindex(*(conv.filters,) * conv.rank), key=lambda wave: (sum(wave), wave))
+    patterns = [
+        np.prod([np.cos(np.pi * n * grid) for n, grid in zip(wave, grids, strict=True)], axis=0)
+        for wave in waves[: conv.filters]
+    ]
+    kernel = np.stack(patterns, axis=-1)[..., None, :] / conv.patch_length
+    return np.broadcast_to(kernel, conv.kernel_shape).astype(np.float32)
