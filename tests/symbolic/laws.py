@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from convfc.geometry import AnyConvolution, Same, Sizes, Window
 from convfc.transposed import TransposedConvolution, TransposedWindow
+from tests.symbolic.forms import Form
 from tests.symbolic.numbers import Claim, Facts, Number, both, choose, divide, simple
-from tests.symbolic.tensors import Form, Tensor
+from tests.symbolic.tensors import Tensor
 
 _IMAGE = z3.Function("x", *[z3.IntSort()] * 6)
 """The number of any image at (batch, three places, channel)."""

@@ -52,6 +52,11 @@ def simple(number: Number) -> Number:
     return number.as_long() if z3.is_int_value(number) else number
 
 
+def is_one(number: Number) -> bool:
+    """Whether a number is known to be 1."""
+    return isinstance(number, int) and number == 1
+
+
 def both(*claims: Claim) -> Claim:
     """Whether all hold."""
     if any(claim is False for claim in claims):

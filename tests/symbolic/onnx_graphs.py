@@ -10,8 +10,9 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
+from tests.symbolic.forms import plus, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
-from tests.symbolic.tensors import Tensor, concatenate, plus, times
+from tests.symbolic.tensors import Tensor, concatenate
 
 Array = NDArray[Any]
 """Numbers that are known, or integers that are computed from sizes: those are objects."""

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from convfc.applying import Ops, filter_matrices
 from convfc.geometry import Convolution, Pads, Sizes
+from tests.symbolic.forms import plus
 from tests.symbolic.laws import Layer
 from tests.symbolic.numbers import Number, choose, divide
-from tests.symbolic.tensors import Tensor, concatenate, plus
+from tests.symbolic.tensors import Tensor, concatenate
 
 
 class SymbolicOps(Ops[Tensor]):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
+import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.numbers import Claim, Facts, Number, both, choose, divide, simple
-
-Form = dict[int, Number]
-"""An entry, as a sum: weights, by what each of them is multiplied. The weight 1 is the number."""
+from tests.symbolic.forms import Form, add, case_by_case, either, times
+from tests.symbolic.numbers import Claim, Facts, Number, both, divide, is_one, simple
 
 At = Callable[[Sequence[Number]], Form]
 Place = Callable[[Number], tuple[Claim, Number]]
@@ -152,6 +150,44 @@ class Tensor:
                 flat.drop(sum(first))
         return replace(flat.tensor, parts=(*first, *reversed(last)))
 
+    def unravel(self, axis: int, lengths: Sequence[Number]) -> Tensor:
+        """Make one axis several, of these lengths."""
+        flat, first = _Parts(self), sum(self.parts[:axis])
+        behind = flat.count - first - self.parts[axis]
+        for length in reversed(lengths):
+            if isinstance(length, int):
+                flat.split_last(flat.count - behind, length)
+            else:
+                flat.keep(flat.count - behind - 1, [length])
+            behind += 1
+        assert first + behind == flat.count
+        parts = _put(self.parts, axis, 1, *[1] * len(lengths))
+        return replace(flat.tensor, parts=parts)
+
+    def fix(self, axis: int, place: Number) -> Tensor:
+        """The entries at one place of an axis, which goes."""
+        part = self.part_of(axis)
+        there = both(place >= 0, place < self.lengths[part])
+        self.facts.demand(there, "no such entry")
+        return replace(
+            self,
+            lengths=_put(self.lengths, part, 1),
+            parts=_put(self.parts, axis, 1),
+            at=lambda index: self.at(_put(index, part, 0, place)),
+        )
+
+    def insert(self, axis: int) -> Tensor:
+        """An axis of length 1 before another one."""
+        flat, part = _Parts(self), sum(self.parts[:axis])
+        flat.insert(part)
+        return replace(flat.tensor, parts=_put(self.parts, axis, 0, 1))
+
+    def anywhere(self) -> tuple[Claim, list[Number]]:
+        """Any index at all: what holds of it, and the index."""
+        index = [z3.FreshInt("i") for _ in self.lengths]
+        pairs = zip(index, self.lengths, strict=True)
+        return both(*(both(i >= 0, i < length) for i, length in pairs)), index
+
     def sum(self, axis: int) -> Tensor:
         """Over an axis of known length, which goes."""
         part, length = self.part_of(axis), self.length(axis)
@@ -239,6 +275,26 @@ def concatenate(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return replace(tensors[0], lengths=_put(tensors[0].lengths, part, 1, ends[-1]), at=entry)
 
 
+def together(a: Tensor, b: Tensor, join: Callable[[Form, Form], Form]) -> Tensor:
+    """Entry by entry; axes of length 1 are broadcast, and missing ones before others."""
+    while a.rank < b.rank:
+        a = a.insert(0)
+    while b.rank < a.rank:
+        b = b.insert(0)
+    assert {*a.parts, *b.parts} <= {1}, "axes of several parts have no common index"
+    lengths = []
+    for one, other in zip(a.lengths, b.lengths, strict=True):
+        lengths.append(other if is_one(one) else one)
+        if not (is_one(one) or is_one(other)):
+            a.facts.demand(one == other, "lengths differ")
+
+    def own(x: Tensor, index: Sequence[Number]) -> Form:
+        pairs = zip(index, x.lengths, strict=True)
+        return x.at([0 if is_one(n) else i for i, n in pairs])
+
+    return replace(a, lengths=tuple(lengths), at=lambda index: join(own(a, index), own(b, index)))
+
+
 class _Parts:
     """The parts of a tensor, on their way to another shape."""
 
@@ -257,7 +313,7 @@ class _Parts:
 
     def split_first(self, part: int, size: int) -> None:
         """Make a part of `size` here, out of it and what follows."""
-        if part == self.count and size == 1:
+        if size == 1 and (part == self.count or not self._fits(part, size)):
             self.insert(part)
             return
         while not self._fits(part, size):
@@ -340,41 +396,3 @@ class _Parts:
 def _put(items: Sequence[Any], place: int, count: int, *new: Any) -> tuple[Any, ...]:
     """`new` in place of some items."""
     return (*items[:place], *new, *items[place + count :])
-
-
-def either(condition: Claim, yes: Callable[[], Form], no: Callable[[], Form]) -> Form:
-    """One of two entries."""
-    if isinstance(condition, bool):
-        return yes() if condition else no()
-    a, b = yes(), no()
-    return {weight: choose(condition, a.get(weight, 0), b.get(weight, 0)) for weight in {**a, **b}}
-
-
-def case_by_case(number: Number, count: int, compute: Callable[[int], Form]) -> Form:
-    """An entry that depends on a number, which is one of so many."""
-    if isinstance(number, int):
-        return compute(number)
-    form = compute(count - 1)
-    for case in reversed(range(count - 1)):
-        form = either(number == case, partial(compute, case), partial(dict, form))
-    return form
-
-
-def add(forms: Iterable[Form]) -> Form:
-    """The sum of entries."""
-    total: Form = {}
-    for form in forms:
-        for weight, number in form.items():
-            total[weight] = total[weight] + number if weight in total else number
-    return total
-
-
-def times(form: Form, weight: int) -> Form:
-    """An entry times a weight; no weight meets another."""
-    assert weight == 1 or set(form) <= {1}
-    return {mine * weight: number for mine, number in form.items()} if weight else {}
-
-
-def plus(form: Form, weight: int) -> Form:
-    """An entry and a weight."""
-    return add([form, times({1: 1}, weight)])
