@@ -1,0 +1,231 @@
+"""What is written into ONNX files, proved for every size, by the solver z3.
+
+**What is proved.** The theorem of `tests.test_all_sizes`, of the nodes themselves: the graph that
+`convfc.onnx_model.rewriting.rewrite` makes of a Conv or ConvTranspose node, with every node of it
+evaluated as the ONNX standard defines it (`tests.symbolic.onnx_graphs`), on an input whose batch
+and sizes are unknown. So it holds of the tables that pads are taken from (Shape, Mod, Gather), of
+slices that count from the end, of crops that are computed in the graph (Shape, Mul, Add, Abs, Div,
+Sub), of reshapes that must not bake in a size, and of the filter matrix and the bias in the file.
+
+**Enumerated** besides: opsets with other forms of the nodes, kernels that are constants and such
+that come at run time, prescribed outputs of sizes that are too small for them and too large.
+
+**Not covered**: what is special to products of integers (zero points); slices, pads and crops are
+those of other layers there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+
+from convfc.geometry import AnyConvolution, Convolution, Same, Sizes, Window
+from convfc.lowering import Lowering, PatchMethod, lower
+from convfc.onnx_model.rewriting import rewrite
+from convfc.onnx_model.sites import places
+from convfc.transposed import TransposedConvolution, TransposedWindow
+from tests.symbolic.laws import Layer, sized
+from tests.symbolic.onnx_graphs import Value, evaluate
+from tests.symbolic.tensors import Tensor
+from tests.test_all_sizes import AXES, OPEN, TRANSPOSED, one_axis, transposed_windows, windows
+
+
+def kernel_of(conv: AnyConvolution) -> NDArray[np.float32]:
+    """The kernel of a `Layer` as ONNX has it."""
+    kernel = Layer(conv).kernel.astype(np.float32)
+    if not isinstance(conv, TransposedConvolution):
+        return np.moveaxis(kernel, (-1, -2), (0, 1))
+    each = conv.filters // conv.groups
+    blocks = [
+        np.moveaxis(kernel[..., group * each : (group + 1) * each], (-2, -1), (0, 1))
+        for group in range(conv.groups)
+    ]
+    return np.concatenate(blocks)
+
+
+def emitted(
+    conv: AnyConvolution,
+    sizes: Sizes,
+    *,
+    method: PatchMethod = PatchMethod.AUTO,
+    memory: int | None = None,
+    opset: int = 17,
+    channels_first: bool = False,
+    constant: bool = True,
+) -> tuple[ir.Graph, dict[str, Value]]:
+    """The graph that is written for one layer, and those inputs of it that are not the image."""
+    bias = Layer(conv).bias.astype(np.float32)
+    arrays = {"W": np.ascontiguousarray(kernel_of(conv)), "B": bias}
+    given = {name: ir.Value(name=name) for name in ("x", *arrays)}
+    for name, array in arrays.items():
+        given[name].shape = ir.Shape(array.shape)
+        if constant:
+            given[name].const_value = ir.tensor(array, name=name)
+    x, *weights = given.values()
+    x.shape = ir.Shape([None, conv.channels, *sizes])
+    for value in given.values():
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+    kind = "ConvTranspose" if isinstance(conv, TransposedConvolution) else "Conv"
+    node = ir.node(kind, list(given.values()), name="conv")
+    node.outputs[0].name = "y"
+    graph = ir.Graph(
+        [x] if constant else [x, *weights],
+        node.outputs,
+        nodes=[node],
+        initializers=weights if constant else [],
+        opset_imports={"": opset},
+    )
+    lowering = lower(conv, sizes, method, memory=memory)
+    assert isinstance(lowering, Lowering)
+    model = ir.Model(graph, ir_version=8)
+    (place,) = places(model)
+    rewrite(model, {"conv": (place, lowering)}, channels_first)
+    return graph, {} if constant else dict(arrays)
+
+
+def prove(conv: AnyConvolution, sizes: Sizes, graph: ir.Graph, given: dict[str, Value]) -> None:
+    """Show that a graph nowhere departs from the definition of the layer."""
+    rank = conv.rank
+    for case in sized(conv, sizes):
+        facts = case.facts
+        x = case.image(facts).transpose([0, rank + 1, *range(1, rank + 1)])
+        (y,) = evaluate(graph, {"x": x, **given}, facts)
+        assert isinstance(y, Tensor)
+        case.prove(y.transpose([0, *range(2, rank + 2), 1]), facts)
+
+
+def depends_on_size(window: Window) -> bool:
+    return isinstance(window.padding, Same) and window.stride > 1
+
+
+@pytest.mark.parametrize("window", [*windows(4, 3, 2), *transposed_windows(3, 3, 2)], ids=repr)
+def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
+    conv = one_axis(window)
+    prove(conv, OPEN, *emitted(conv, OPEN))
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("opset", [6, 9, 12])
+@pytest.mark.parametrize(
+    "window", [Window(3, 2, 2, (2, 1)), TransposedWindow(3, 2, 3, (2, 1))], ids=repr
+)
+def test_older_forms(window: Window | TransposedWindow, opset: int, constant: bool) -> None:
+    conv = one_axis(window)
+    prove(conv, OPEN, *emitted(conv, OPEN, opset=opset, constant=constant))
+
+
+LAYERS = {
+    "plain": Convolution(AXES, 2, 2),
+    "groups": Convolution(AXES, 4, 2, 2),
+    "depthwise": Convolution(AXES, 2, 2, 2),
+    "depthwise, two filters each": Convolution(AXES, 2, 4, 2),
+    "transposed": TransposedConvolution(TRANSPOSED, 1, 2),
+    "transposed, groups": TransposedConvolution(TRANSPOSED, 2, 2, 2),
+}
+
+
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_axes_do_not_mix(kind: str, sizes: Sizes) -> None:
+    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes))
+
+
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None)], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_channels_first(groups: int, sizes: Sizes) -> None:
+    conv = Convolution((Window(1), Window(1)), 4, 4, groups)
+    prove(conv, sizes, *emitted(conv, sizes, channels_first=True))
+
+
+def frames(kernels: int, strides: int, lengths: tuple[int, ...]) -> list[TransposedWindow]:
+    """Windows with outputs of prescribed length."""
+    steps = itertools.product(range(1, kernels + 1), range(1, strides + 1), (1, 2), SAME, lengths)
+    return [
+        TransposedWindow(kernel, stride, dilation, same, (kernel + length) % 2, length)
+        for kernel, stride, dilation, same, length in steps
+        if kernel > 1 or dilation == 1
+    ]
+
+
+SAME = (Same.UPPER, Same.LOWER)
+
+
+@pytest.mark.parametrize("window", frames(4, 3, (1, 4)), ids=repr)
+def test_a_prescribed_length(window: TransposedWindow) -> None:
+    conv = TransposedConvolution((window,), 1, 1)
+    prove(conv, OPEN, *emitted(conv, OPEN))
+
+
+@pytest.mark.parametrize("method", [PatchMethod.SLICE, PatchMethod.GATHER])
+def test_blocks_of_a_prescribed_length(method: PatchMethod) -> None:
+    conv = TransposedConvolution((TransposedWindow(5, 2, 1, Same.LOWER, 0, 9),), 1, 1, 1)
+    prove(conv, OPEN, *emitted(conv, OPEN, memory=20, method=method))
+
+
+def test_lengths_of_which_one_is_prescribed() -> None:
+    axes = (TransposedWindow(3, 2, 1, Same.UPPER, 0, 3), TransposedWindow(2, 2, 1, (1, 0), 1, None))
+    conv = TransposedConvolution(axes, 1, 1)
+    prove(conv, (None, None), *emitted(conv, (None, None)))
+
+
+def changed(role: str, change: Callable[[NDArray[np.int64]], None]) -> Callable[[ir.Graph], None]:
+    """Change the constant of a role."""
+
+    def apply(graph: ir.Graph) -> None:
+        (value,) = [v for name, v in graph.initializers.items() if name.endswith(role)]
+        assert value.const_value is not None
+        array = value.const_value.numpy().copy()
+        change(array)
+        value.const_value = ir.tensor(array, name=value.name)
+
+    return apply
+
+
+def plus(place: int | tuple[int, int], number: int) -> Callable[[NDArray[np.int64]], None]:
+    def change(array: NDArray[np.int64]) -> None:
+        array[place] += number
+
+    return change
+
+
+SAME_PADS = Window(5, 3, 1, Same.UPPER)
+FRAME = TransposedWindow(3, 3, 1, Same.LOWER, length=5)
+
+
+@pytest.mark.parametrize(
+    ("window", "wrong"),
+    [
+        *((SAME_PADS, changed("pads_by_remainder", plus((row, 0), 1))) for row in (1, 2, 3)),
+        *((SAME_PADS, changed("pads_by_remainder", plus((row, 1), -1))) for row in (1, 2, 3)),
+        (SAME_PADS, changed("strides", plus(1, 1))),
+        (FRAME, changed("shifts", plus(0, 1))),
+        (FRAME, changed("rounding", plus(0, -2))),
+        (FRAME, changed("four", plus(0, 1))),
+    ],
+)
+def test_a_wrong_constant_is_found(
+    window: Window | TransposedWindow, wrong: Callable[[ir.Graph], None]
+) -> None:
+    """The twin: what is wrong for some sizes only, and the sizes."""
+    conv = one_axis(window)
+    graph, given = emitted(conv, OPEN)
+    wrong(graph)
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+def test_an_end_that_is_far_away_is_found() -> None:
+    """The twin: a slice that ends at 1,000 whatever the size."""
+    conv = one_axis(Window(2, 1))
+    graph, given = emitted(conv, OPEN)
+    for value in graph.initializers.values():
+        assert value.const_value is not None
+        if value.const_value.numpy().reshape(-1)[0] == np.iinfo(np.int64).max:
+            value.const_value = ir.tensor(np.array([1000]), name=value.name)
+    with pytest.raises(AssertionError, match=r"m0 = \d{4,}"):
+        prove(conv, OPEN, graph, given)
