@@ -57,6 +57,8 @@ class Evidence:
         data_sized: whether the original's output has other sizes for other samples.
         worst: where the difference is largest, if there is any.
         batch: number of the batch that holds it.
+        sway: the largest difference and the mean that the original has from itself when its input
+            moves by a little; ``None`` if that was not tried.
         gaps: how many elements differ by how much: (exponent, count), for differences of at least
             2 ** (exponent - 1) and less than 2 ** exponent.
     """
@@ -68,6 +70,7 @@ class Evidence:
     data_sized: bool = False
     worst: Witness | None = None
     batch: int = 0
+    sway: tuple[float, float] | None = None
     gaps: tuple[tuple[int, int], ...] = ()
 
     def beyond(self, limit: float) -> float:
@@ -271,6 +274,7 @@ class Comparison:
             len(set(full)) > 1 or len({shape[1:] for shape in self._shapes}) > 1,
             worst,
             batch,
+            None,
             tuple(sorted(self._gaps.items())),
         )
 

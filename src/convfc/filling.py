@@ -255,8 +255,12 @@ def _stream(images: Images, first: int, shape: Sequence[int]) -> NDArray[Any]:
     """The values of the images, from one of them on, one after another until the shape is full."""
     count = math.prod(shape)
     values = images[first % len(images)].ravel()
-    # Less than an image comes from the middle of it: the margins of a digit are empty.
-    values = values[max(values.size - count, 0) // 2 :]
+    if values.size > count:
+        # From the middle: the margins of a digit are empty; or, as a zero is there, around its ink.
+        spare = values.size - count
+        middle = values[spare // 2 :]
+        ink = min(max(int(values.argmax()) - count // 2, 0), spare)
+        values = middle if middle[:count].any() else values[ink:]
     parts, size = [values], values.size
     for following in range(first + 1, first + len(images)):
         if size >= count:

@@ -74,7 +74,8 @@ def contradiction(out: OutputDifference, *, steps: bool) -> Contradiction | None
       them may differ.
     - Real numbers: any difference beyond `limit`. It is certain if the original is near its own
       float64 run and the converted model is not. In a model that has steps 0.1% of the numbers
-      may be beyond, and the mean must be less than half a step of 8 bits.
+      may be beyond, and the mean must be less than half a step of 8 bits; or both are no more
+      than what the original makes of input that moves by a fraction of such a step.
 
     Args:
         out: the difference; its errors, if there are any, are those of the batch with the largest.
@@ -90,6 +91,9 @@ def contradiction(out: OutputDifference, *, steps: bool) -> Contradiction | None
             bound = max(bound, _STEPS * evidence.largest)
         mean = max(bound * _FEW, _MEAN * evidence.largest)
         differs = evidence.beyond(bound) > _FEW or out.mean_abs > mean
+        if evidence.sway is not None:
+            largest, mean = evidence.sway
+            differs = differs and (out.max_abs > largest or out.mean_abs > mean)
     else:
         differs = evidence.beyond(bound) > _FEW_INTEGERS
     if not differs:

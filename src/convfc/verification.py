@@ -52,6 +52,7 @@ class Verification:
         float64_missing: why none did, or ``None``.
         fed: what the samples were, a line per input.
         notes: remarks, a sentence each.
+        quick: whether the proof was left out.
     """
 
     original: Path
@@ -66,6 +67,7 @@ class Verification:
     float64_missing: str | None = None
     fed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    quick: bool = False
 
     @property
     def equivalent(self) -> bool:
@@ -183,7 +185,7 @@ def verify(
     notes += _telling_nothing(seen.outputs)
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
     proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
-    return result(verdict, reason, proved=proved, layers=layers, **vars(seen))
+    return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
 
 
 def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:
