@@ -147,6 +147,27 @@ def test_samples_that_are_no_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, np.ones((3, 7)))
 
 
+@pytest.mark.parametrize("samples", [1, 4, 100])
+@pytest.mark.parametrize("shape", [(None, 1, 28, 28), (1, 1, 20, 20), (None, 5, 7), (2, 1, 64)])
+def test_no_two_inputs_are_fed_the_same(shape: tuple[int | None, ...], samples: int) -> None:
+    feeds = feed(*(port(*shape, name=name) for name in "abc"), samples=samples)
+    a, b, c = whole(feeds).values()
+    for other in (b, c):
+        assert (a != other).reshape(len(a), -1).any(axis=1).all()
+    assert (b != c).reshape(len(a), -1).any(axis=1).all()
+    assert [" from number " in line for line in feeds.said] == [False, True, True]
+
+
+def test_one_image_makes_two_that_differ(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(90, dtype=np.uint8).reshape(9, 10)).save(tmp_path / "a.png")
+    feeds = feed(*(port(None, 1, 9, 10, name=name) for name in "abc"), data=tmp_path / "a.png")
+    a, b, c = whole(feeds).values()
+    assert feeds.rows == 1
+    assert (a != b).any()
+    assert (b != c).any()
+    assert (a != c).any()
+
+
 # Streams, scalars, types
 
 
@@ -169,10 +190,19 @@ def test_a_short_stream_comes_from_the_middle_of_its_image(tmp_path: Path) -> No
     np.testing.assert_array_equal(array[:, 1], RAMP[:, 3, 0])
 
 
-def test_a_scalar_is_the_mean_and_has_no_batch() -> None:
-    feeds = feed(port(), port(None, 4, name="y"), samples=3)
-    assert feeds.axes == {"x": None, "y": 0}
-    np.testing.assert_allclose(whole(feeds)["x"], MNIST[:3].mean(), rtol=1e-5)
+def test_a_stream_of_no_ink_comes_from_where_there_is_some(tmp_path: Path) -> None:
+    image = np.zeros((1, 6, 6), np.float32)
+    image[0, 5, 3:5] = 1
+    np.save(tmp_path / "a.npy", image)
+    array = whole(feed(port(None, 3), data=tmp_path / "a.npy"))["x"]
+    np.testing.assert_array_equal(array, [[0, 1, 1]])
+
+
+def test_a_scalar_is_the_mean_of_an_image_and_has_no_batch() -> None:
+    feeds = feed(port(), port(None, 4, name="y"), port(name="z"), samples=3)
+    assert feeds.axes == {"x": None, "y": 0, "z": None}
+    np.testing.assert_allclose(whole(feeds)["x"], MNIST[0].mean(), rtol=1e-5)
+    np.testing.assert_allclose(whole(feeds)["z"], MNIST[2].mean(), rtol=1e-5)
     assert all(batch["x"].shape == () for batch in feeds.batches())
 
 
@@ -183,7 +213,22 @@ def test_float_types(dtype: str) -> None:
     np.testing.assert_allclose(array.astype("f4")[..., 0], MNIST[:3], atol=0.05)
 
 
-@pytest.mark.parametrize("dtype", ["int64", "bool", "uint8", "int8", "int4"])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("uint8", np.rint(MNIST[:3] * 255)),
+        ("int8", np.rint(MNIST[:3] * 255) - 128),
+        ("bool", MNIST[:3] >= 0.5),
+    ],
+)
+def test_what_has_eight_bits_holds_pixels_too(dtype: str, expected: NDArray[Any]) -> None:
+    feeds = feed(port(None, 28, 28, 1, dtype=dtype), samples=3)
+    assert whole(feeds)["x"].dtype.name == dtype
+    np.testing.assert_array_equal(whole(feeds)["x"][..., 0], expected)
+    assert feeds.labels is not None
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int4"])
 def test_other_types_are_zeros_and_one_sample_of_them_is_enough(dtype: str) -> None:
     feeds = feed(port(None, 3, None, 20, dtype=dtype))
     assert whole(feeds)["x"].dtype.name == dtype
@@ -317,6 +362,56 @@ def test_what_is_wrong_further_on_is_told_when_it_comes(tmp_path: Path) -> None:
     assert len(next(batches)["x"]) == 32
     with pytest.raises(DataError, match=r"35\.png"):
         next(batches)
+
+
+def test_samples_may_be_fewer_or_come_one_by_one() -> None:
+    feeds = feed(port(None, 28, 28, 1), samples=40)
+    assert [len(batch["x"]) for batch in feeds.singly().batches()] == [1] * 40
+    few = feeds.limited(7)
+    assert [len(batch["x"]) for batch in few.batches()] == [7]
+    assert few.labels is not None
+    assert len(few.labels) == 7
+    assert (feeds.rows, feeds.rows_per_batch) == (40, 32)
+    assert feed(port(3, 2), samples=9).limited(7).rows == 6
+    assert feed(port(3, 2), samples=9).limited(1).rows == 3
+    assert feed(port(3, 2), samples=9).singly().rows_per_batch == 3
+
+
+def named(name: str, **sizes: int | None) -> Port:
+    """An input whose sizes have names; those of one letter are open."""
+    return Port(name, tuple(sizes.values()), "float32", symbols=tuple(sizes))
+
+
+def test_sizes_of_one_name_are_one_size() -> None:
+    emb = named("emb", one=1, S=None, eight=8)
+    maps = named("maps", one=1, three=3, S=None, T=None)
+    lead = named("lead", S=None, four=4)
+    assert shapes_of(feed(emb, maps, lead, samples=1)) == [
+        {"emb": (1, 64, 8), "maps": (1, 3, 64, 64), "lead": (64, 4)}
+    ]
+    for options in ({"shapes": {"emb": (1, 5, 8)}}, {"inputs": {"emb": np.ones((1, 5, 8))}}):
+        (shapes,) = shapes_of(feed(emb, maps, lead, samples=1, **options))
+        assert shapes == {"emb": (1, 5, 8), "maps": (1, 3, 5, 64), "lead": (5, 4)}
+
+
+def test_the_name_of_the_batch_is_the_batch_wherever_it_stands() -> None:
+    image = named("image", N=None, one=1, eight=8, nine=9)
+    ports = (
+        image,
+        named("mask", N=None, also=None),
+        named("pairs", four=4, N=None),
+        named("h", two=2, N=None, eight=8),
+        Port("near", (None, None), "float32", symbols=("N", "N")),
+    )
+    expected = {"mask": (3, 32), "pairs": (4, 3), "h": (2, 3, 8), "near": (3, 3)}
+    assert shapes_of(feed(*ports, samples=3)) == [{"image": (3, 1, 8, 9), **expected}]
+
+
+@pytest.mark.parametrize("word", ["?", "None", "unknown", "-1", ""])
+def test_what_exporters_write_for_no_name_is_none(word: str) -> None:
+    x = Port("x", (None, 3, None, None), "float32", symbols=(word, None, word, word))
+    h = Port("h", (2, None, 8), "float32", symbols=(None, word, None))
+    assert shapes_of(feed(x, h, samples=2)) == [{"x": (2, 3, 64, 64), "h": (2, 2, 8)}]
 
 
 # What the caller sets
@@ -463,8 +558,11 @@ def test_what_was_fed_is_said_in_a_line_each() -> None:
     )
     (said,) = feed(port(None, 28, 28, 1), samples=1).said
     assert said.endswith("(1000 packed with convfc), 28x28 on 1 channel, 1x28x28x1, values 0..1")
-    assert feeds.said[1].startswith(f"seq: {source}, their values one after another, 100x5x7, ")
-    assert feeds.said[2] == f"rate: {source}, their mean value {MNIST.mean():.3g}"
+    assert feeds.said[1].startswith(
+        f"seq: {source} from number 1 on, their values one after another, 100x5x7, "
+    )
+    mean = f"the mean value {MNIST[2].mean():.3g} of the first"
+    assert feeds.said[2] == f"rate: {source} from number 2 on, {mean}"
     assert feeds.said[3] == "mask (int64): zeros, 100x9"
 
 

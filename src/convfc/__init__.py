@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
+    from convfc.judged import Verdict
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
     from convfc.named import convolution, named_padding, named_transposed_window
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from convfc.reproduction.running import experiment
     from convfc.reproduction.settings import Settings
     from convfc.transposed import TransposedConvolution, TransposedWindow
-    from convfc.verification import Verdict, Verification, verify, verify_folder
+    from convfc.verification import Verification, verify, verify_folder
 
 __all__ = [
     "AnyConvolution",
@@ -109,7 +110,8 @@ _HOMES = {
     "reproduction.running": ["experiment"],
     "reproduction.settings": ["Settings"],
     "transposed": ["TransposedConvolution", "TransposedWindow"],
-    "verification": ["Verdict", "Verification", "verify", "verify_folder"],
+    "judged": ["Verdict"],
+    "verification": ["Verification", "verify", "verify_folder"],
 }
 
 

@@ -143,7 +143,10 @@ def verify(
         str,
         typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images."),
     ] = "mnist",
-    samples: Annotated[int, typer.Option(min=1, help="How many samples, at most.")] = 100,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,40 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What else is known of how an output differs: by what it is judged whether that is rounding.
+
+    Attributes:
+        elements: numbers of the output, over all samples.
+        largest: largest finite magnitude in the original's output.
+        finite: how many numbers of the original's output are neither NaN nor infinite.
+        varies: whether two of them differ.
+        data_sized: whether the original's output has other sizes for other samples.
+        worst: where the difference is largest, if there is any.
+        batch: number of the batch that holds it.
+        sway: the largest difference and the mean that the original has from itself when its input
+            moves by a little; ``None`` if that was not tried.
+        gaps: how many elements differ by how much: (exponent, count), for differences of at least
+            2 ** (exponent - 1) and less than 2 ** exponent.
+    """
+
+    elements: int = 0
+    largest: float = 0.0
+    finite: int = 0
+    varies: bool = False
+    data_sized: bool = False
+    worst: Witness | None = None
+    batch: int = 0
+    sway: tuple[float, float] | None = None
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def beyond(self, limit: float) -> float:
+        """Share of the elements that differ by more than a limit, rounded up to a power of 2."""
+        least = math.frexp(limit)[1] if limit > 0 else -math.inf
+        return sum(count for one, count in self.gaps if one > least) / max(self.elements, 1)
+
+
+@dataclass(frozen=True)
 class OutputDifference:
     """How one output of two models differs over all samples.
 
@@ -64,6 +100,7 @@ class OutputDifference:
         witness: where the tolerance is exceeded the most, if it is.
         original_error: the original's distance from its own float64 run, where that can be had.
         converted_error: the converted model's distance from the same.
+        evidence: what it is judged by where no tolerance is given.
     """
 
     name: str
@@ -80,6 +117,7 @@ class OutputDifference:
     witness: Witness | None = None
     original_error: Distance | None = None
     converted_error: Distance | None = None
+    evidence: Evidence = Evidence()
 
     @property
     def equivalent(self) -> bool:
@@ -118,8 +156,12 @@ class Comparison:
         self._elements = 0
         self._largest = self._max_abs = self._max_rel = self._sum_abs = self._sum_norm = 0.0
         self._agreeing = 0
-        self._worst = 0.0  # the largest |a - b| - rtol * |a|
+        self._excess = 0.0  # the largest |a - b| - rtol * |a|
         self._witness: Witness | None = None
+        self._worst: tuple[int, Witness | None] = (0, None)
+        self._finite, self._low, self._high = 0, math.inf, -math.inf
+        self._gaps: Counter[int] = Counter()
+        self._shapes: list[tuple[int, ...]] = []
         self._reason: str | None = None
         self._shape: tuple[int, ...] = ()
         self._dtype = ""
@@ -127,6 +169,7 @@ class Comparison:
     def add(self, original: Array, converted: Array) -> None:
         """Take in one batch, samples along axis 0."""
         self._shape, self._dtype = original.shape, original.dtype.name
+        self._shapes.append(original.shape)
         if self._reason is not None:
             return
         if original.shape != converted.shape:
@@ -146,15 +189,25 @@ class Comparison:
         finite = np.isfinite(a) & np.isfinite(b)
         self._differ_at(~same & ~finite, a, b, "is NaN or infinite on one side only")
         gap = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
+        if original.dtype.kind in "iu":  # float64 has no more than 53 bits
+            gap = np.where(original != converted, np.maximum(gap, 1), 0)
         size = np.abs(np.where(finite, a, 0.0))
         scale = np.maximum(size, np.abs(np.where(finite, b, 0.0)))
         relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
         norms = np.sqrt(np.square(gap).sum(axis=tuple(range(1, gap.ndim))))
 
         excess = gap - self._relative_tolerance * size
-        if excess.size and excess.max() > self._worst:
-            self._worst = float(excess.max())
+        if excess.size and excess.max() > self._excess:
+            self._excess = float(excess.max())
             self._witness = self._at(int(excess.argmax()), a, b)
+        if gap.size and gap.max() > self._max_abs:
+            self._worst = len(self._shapes) - 1, self._at(int(gap.argmax()), a, b)
+        exponents, counts = np.unique(np.frexp(gap[gap > 0])[1], return_counts=True)
+        self._gaps.update(dict(zip(exponents.tolist(), counts.tolist(), strict=True)))
+        numbers = a[np.isfinite(a)]
+        self._finite += numbers.size
+        self._low = min(self._low, float(numbers.min(initial=math.inf)))
+        self._high = max(self._high, float(numbers.max(initial=-math.inf)))
         self._rows += len(a)
         self._elements += a.size
         self._largest = max(self._largest, float(size.max(initial=0)))
@@ -190,7 +243,7 @@ class Comparison:
         rtol = self._relative_tolerance
         atol = rtol * self._largest if self._atol is None else self._atol
         reason, witness = self._reason, self._witness
-        if reason is None and self._judged and self._worst > atol:
+        if reason is None and self._judged and self._excess > atol:
             reason = "it differs by more than the tolerance"
         rows, elements = max(self._rows, 1), max(self._elements, 1)
         return OutputDifference(
@@ -206,6 +259,23 @@ class Comparison:
             atol=atol if self._judged else None,
             reason=reason,
             witness=None if reason is None else witness,
+            evidence=self._evidence,
+        )
+
+    @property
+    def _evidence(self) -> Evidence:
+        batch, worst = self._worst
+        full = self._shapes[:-1]  # the last batch may have fewer samples
+        return Evidence(
+            self._elements,
+            self._largest,
+            self._finite,
+            self._low < self._high,
+            len(set(full)) > 1 or len({shape[1:] for shape in self._shapes}) > 1,
+            worst,
+            batch,
+            None,
+            tuple(sorted(self._gaps.items())),
         )
 
 

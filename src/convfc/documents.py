@@ -76,6 +76,7 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "verdict": verification.verdict.value,
         "reason": verification.reason,
         "proved": verification.proved,
+        "quick": verification.quick,
         "layers": [_proof_json(proof) for proof in verification.layers],
         "samples": verification.samples,
         "float64_samples": verification.float64_samples,

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from convfc.differences import Comparison, OutputDifference, distance
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.differences import Comparison, Distance, OutputDifference, distance
 from convfc.errors import ConvfcError, UnsupportedModelError
-from convfc.model import Model
-from convfc.samples import Feeds
+from convfc.feeds import Feeds
+from convfc.judged import FAR, contradiction
+from convfc.model import Model, Site
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
+MANY = 100
+"""Samples that go through both models if nobody says how many."""
 _COSTLY = 10**11
 """Multiply-adds beyond which nobody waits for float64: about a minute on two cores."""
+_MOVES = 3
+_MOVE = 1 / 255 / 50
+"""How far numbers are moved, as a share of their range: a fiftieth of a step of 8 bits."""
+_AFFORDABLE = 2 * 10**11
+"""Multiply-adds of all samples that are worth waiting for: about ten seconds on two cores."""
+_PER_NUMBER = 2000
+"""Multiply-adds for a number of the input: a small net for images; what else a net may do."""
+_IN_SPACE = 8
+"""How much longer one takes in a convolution with three axes."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,61 @@ class Seen:
     outputs: tuple[OutputDifference, ...] = ()
     float64_samples: int = 0
     float64_missing: str | None = None
+
+
+def affordable(sites: Sequence[Site], numbers: int) -> int:
+    """How many samples go through a model and its conversion in about ten seconds; at least one.
+
+    Args:
+        sites: its convolutions. Those of unknown sizes are not counted.
+        numbers: how many numbers one sample has.
+    """
+    products = sum(
+        (site.convolution.multiply_adds(site.sizes) or 0)
+        * (_IN_SPACE if site.convolution.rank > 2 else 1)
+        for site in sites
+        if site.convolution is not None
+    )
+    return max(_AFFORDABLE // max(products, numbers * _PER_NUMBER, 1), 1)
+
+
+def runnable(model: Model, feeds: Feeds) -> tuple[Feeds, str | None]:
+    """Feeds of a size that the model takes: some say that they take any, and take one sample only.
+
+    Returns:
+        The feeds, one by one where that helps; and then a sentence that says so.
+    """
+    few, rows = feeds.few(FEW)
+    if rows == 1 or feeds.batch is not None or _runs(model, few):
+        return feeds, None
+    single = feeds.singly()
+    if not _runs(model, single.few(1)[0]):
+        return feeds, None
+    return single, (
+        f"'{model.path.name}' says that it takes any number of samples at once, but it runs with "
+        "one at a time only: they were fed so"
+    )
+
+
+def _runs(model: Model, feed: Mapping[str, NDArray[Any]]) -> bool:
+    try:
+        model.run(feed)
+    except UnsupportedModelError:
+        return False
+    return True
+
+
+class RefusedError(UnsupportedModelError):
+    """A runtime refuses a model on the samples.
+
+    Args:
+        error: what it said.
+        original: whether it is the original.
+    """
+
+    def __init__(self, error: UnsupportedModelError, *, original: bool) -> None:
+        super().__init__(str(error))
+        self.original = original
 
 
 def compare(
@@ -57,7 +128,7 @@ def compare(
         judged: see `Comparison`.
 
     Raises:
-        UnsupportedModelError: the runtime refuses one of the models.
+        RefusedError: the runtime refuses one of the models.
         DataError: the samples cannot be read or do not fit.
     """
     comparisons = {
@@ -66,12 +137,21 @@ def compare(
     done = 0
     for feed in feeds.batches():
         progress(f"sample {done} of {feeds.rows}")
-        expected, got = a.run(feed), b.run(feed)
+        expected, got = _run(a, feed, original=True), _run(b, feed, original=False)
         for name, comparison in comparisons.items():
             comparison.add(expected[name], got[name])
         done += feeds.rows_per_batch
     outputs = tuple(comparison.result() for comparison in comparisons.values())
     return Seen(feeds.said, feeds.rows, outputs)
+
+
+def _run(
+    model: Model, feed: Mapping[str, NDArray[Any]], *, original: bool
+) -> dict[str, NDArray[Any]]:
+    try:
+        return model.run(feed)
+    except UnsupportedModelError as error:
+        raise RefusedError(error, original=original) from error
 
 
 def against_float64(
@@ -90,26 +170,102 @@ def against_float64(
         return seen
     progress("the original in float64")
     few, rows = feeds.few(FEW)
+    try:
+        errors = _errors(a, b, few, rows)
+    except ConvfcError as error:
+        return replace(seen, float64_missing=str(error))
+    outputs = tuple(_with(out, errors.get(out.name)) for out in seen.outputs)
+    return replace(seen, outputs=outputs, float64_samples=rows)
+
+
+def looked_closer(
+    a: Model, b: Model, feeds: Feeds, seen: Seen, progress: Callable[[str], None]
+) -> Seen:
+    """Measure again where an output differs suspiciously: on the batch of its largest difference.
+
+    Some samples are harder than the few on which the distance from float64 was measured. And some
+    models draw random numbers: their outputs are left out of what is returned.
+
+    Args:
+        a: the original.
+        b: the converted model.
+        feeds: the samples.
+        seen: what `against_float64` found.
+        progress: called with a few words.
+    """
+    outputs = []
+    for out in seen.outputs:
+        near = out.max_abs <= FAR.get(out.dtype, 0.0) * out.evidence.largest
+        if out.reason or (near and contradiction(out, steps=a.has_steps) is None):
+            outputs.append(out)
+            continue
+        progress(f"a closer look at '{out.name}'")
+        start = out.evidence.batch * feeds.rows_per_batch
+        rows = range(start, min(start + feeds.rows_per_batch, feeds.rows))
+        feed = feeds.take(rows)
+        once, again = a.run(feed)[out.name], a.run(feed)[out.name]
+        if distance(once, again).max_abs > FAR.get(out.dtype, 0.0) * out.evidence.largest:
+            continue
+        errors: Mapping[str, tuple[Distance, Distance]] = {}
+        try:
+            if out.original_error is not None:
+                errors = _errors(a, b, feed, len(rows))
+        except ConvfcError:
+            pass  # it is judged without
+        closer = _with(out, errors.get(out.name))
+        if a.has_steps and closer.original_error is None:
+            sway = _sway(a, feed, out.name)
+            closer = replace(closer, evidence=replace(closer.evidence, sway=sway))
+        outputs.append(closer)
+    return replace(seen, outputs=tuple(outputs))
+
+
+def _sway(a: Model, feed: Mapping[str, NDArray[Any]], name: str) -> tuple[float, float]:
+    """The largest and the mean difference of an output when the input moves a little.
+
+    By as much as makes one number in a hundred tip over to the next step of 8 bits: then others
+    tip over, layer after layer, as they do where sums are rounded in another order.
+    """
+    random = np.random.default_rng(0)
+    comparison = Comparison(name, judged=False)
+    once = a.run(feed)[name]
+    for _ in range(_MOVES):
+        moved = {
+            port: x + (random.uniform(-1, 1, x.shape) * np.ptp(x) * _MOVE).astype(x.dtype)
+            if x.dtype.kind == "f" and x.size
+            else x
+            for port, x in feed.items()
+        }
+        comparison.add(once, a.run(moved)[name])
+    found = comparison.result()
+    return found.max_abs, found.mean_abs
+
+
+def _with(out: OutputDifference, errors: tuple[Distance, Distance] | None) -> OutputDifference:
+    if errors is None or "float" not in out.dtype:
+        return replace(out, original_error=None, converted_error=None)
+    return replace(out, original_error=errors[0], converted_error=errors[1])
+
+
+def _errors(
+    a: Model, b: Model, feed: Mapping[str, NDArray[Any]], rows: int
+) -> dict[str, tuple[Distance, Distance]]:
+    """How far both sides are from float64, for outputs that have its shape.
+
+    Raises:
+        ConvfcError: there is no float64 to be had, or not in a time that anybody waits.
+    """
     products = rows * sum(
         site.convolution.multiply_adds(site.sizes) or 0
         for site in a.sites
         if site.convolution is not None
     )
-    try:
-        if products > _COSTLY:
-            raise UnsupportedModelError(f"{products:.0e} multiply-adds would take too long")
-        exact = a.run_in_float64(few)
-        original, converted = a.run(few), b.run(few)
-    except ConvfcError as error:
-        return replace(seen, float64_missing=str(error))
-    outputs = tuple(
-        replace(
-            out,
-            original_error=distance(exact[out.name], original[out.name]),
-            converted_error=distance(exact[out.name], converted[out.name]),
-        )
-        if "float" in out.dtype
-        else out
-        for out in seen.outputs
-    )
-    return replace(seen, outputs=outputs, float64_samples=rows)
+    if products > _COSTLY:
+        raise UnsupportedModelError(f"{products:.0e} multiply-adds would take too long")
+    exact = a.run_in_float64(feed)
+    original, converted = a.run(feed), b.run(feed)
+    return {
+        name: (distance(y, original[name]), distance(y, converted[name]))
+        for name, y in exact.items()
+        if y.shape == original[name].shape == converted[name].shape and y.dtype == np.float64
+    }

@@ -11,7 +11,7 @@ import numpy as np
 from convfc.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,6 +26,13 @@ OPEN_CHANNELS = 3
 OPEN_STEPS = 32
 CHANNEL_COUNTS = (1, 3, 4)
 
+_PIXELS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "uint8": lambda values: np.rint(np.clip(values, 0, 1) * 255),
+    "int8": lambda values: np.rint(np.clip(values, 0, 1) * 255) - 128,
+    "bool": lambda values: values >= 0.5,
+}
+"""How types that hold no fractions hold a pixel of 0..1."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -35,16 +42,18 @@ class Slot:
         port: the input.
         sizes: its sizes, those that the user set included; ``None`` is still open.
         axis: the batch axis; ``None``: the input is the same in every batch.
+        follows: other axes that are as long as the batch.
     """
 
     port: Port
     sizes: tuple[int | None, ...]
     axis: int | None
+    follows: frozenset[int] = frozenset()
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Return the shape of a feed of so many samples, open sizes set to sensible ones."""
         return tuple(
-            rows if axis == self.axis else size or self._open_size(axis)
+            rows if axis == self.axis or axis in self.follows else size or self.open_size(axis)
             for axis, size in enumerate(self.sizes)
         )
 
@@ -69,13 +78,22 @@ class Slot:
             channels_last = final and not first
         return last if channels_last else 1
 
-    def _open_size(self, axis: int) -> int:
+    def open_size(self, axis: int) -> int:
+        """Return a sensible size for an axis that the model leaves open."""
         if not self.is_image:
             return OPEN_STEPS
         if axis == self.channel_axis:
             return OPEN_CHANNELS
         spatial = [a for a in range(1, len(self.sizes)) if a != self.channel_axis]
         return OPEN_SIDE if axis in spatial[-2:] else OPEN_DEPTH
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether any pixel is a value of it: floats; what has 8 bits, unless it is a mere list.
+
+        Wider integers are mostly indices, of which nobody knows how far they go.
+        """
+        return is_float(self.port) or (self.port.dtype in _PIXELS and len(self.sizes) >= 2)
 
     def repeat(self, array: NDArray[Any], rows: range) -> NDArray[Any]:
         """Return some samples of a given array, which starts again where it ends.
@@ -86,14 +104,14 @@ class Slot:
         if not array.ndim:
             return np.broadcast_to(cast(array, self.port), self.shape(len(rows)))
         self.check(array)
-        if self.axis is not None:
-            array = np.take(array, np.array(rows) % array.shape[self.axis], self.axis)
+        for axis in () if self.axis is None else (self.axis, *self.follows):
+            array = np.take(array, np.array(rows) % array.shape[axis], axis)
         return cast(array, self.port)
 
     def check(self, array: NDArray[Any]) -> None:
         """Raise a DataError if an array does not have the shape of the input."""
         fits = len(array.shape) == len(self.sizes) and all(
-            axis == self.axis or size in (None, given)
+            axis == self.axis or axis in self.follows or size in (None, given)
             for axis, (size, given) in enumerate(zip(self.sizes, array.shape, strict=True))
         )
         if not fits or not array.size:
@@ -121,8 +139,8 @@ class Slot:
         """
         shape = self.shape(len(rows))
         if not shape:
-            mean = np.mean([images[row % len(images)].mean() for row in rows])
-            return cast(np.asarray(mean), self.port), f"their mean value {mean:.3g}"
+            mean = images[rows[0] % len(images)].mean()
+            return cast(np.asarray(mean), self.port), f"the mean value {mean:.3g} of the first"
         used = [images[row % len(images)] for row in (rows if self.axis == 0 else range(shape[0]))]
         if self.axis != 1 and all(image.shape == shape[1:] for image in used):
             array, said = np.stack(used), "as they are"
@@ -130,9 +148,7 @@ class Slot:
             array, said = self._spread(used, shape)
         else:
             array, said = self._stream(images, rows, shape), "their values one after another"
-        if self.port.dtype == "uint8":
-            array = np.rint(array * 255)
-        return cast(array, self.port), said
+        return cast(_PIXELS.get(self.port.dtype, np.asarray)(array), self.port), said
 
     def _stream(self, images: Images, rows: range, shape: tuple[int, ...]) -> NDArray[Any]:
         """Each sample from the values of its own image on."""
@@ -239,8 +255,12 @@ def _stream(images: Images, first: int, shape: Sequence[int]) -> NDArray[Any]:
     """The values of the images, from one of them on, one after another until the shape is full."""
     count = math.prod(shape)
     values = images[first % len(images)].ravel()
-    # Less than an image comes from the middle of it: the margins of a digit are empty.
-    values = values[max(values.size - count, 0) // 2 :]
+    if values.size > count:
+        # From the middle: the margins of a digit are empty; or, as a zero is there, around its ink.
+        spare = values.size - count
+        middle = values[spare // 2 :]
+        ink = min(max(int(values.argmax()) - count // 2, 0), spare)
+        values = middle if middle[:count].any() else values[ink:]
     parts, size = [values], values.size
     for following in range(first + 1, first + len(images)):
         if size >= count:

@@ -31,12 +31,15 @@ class Port:
             ``"string"`` for text.
         channels_last: whether an image here has its channels on the last axis (else on the
             second); ``None`` when the format does not say.
+        symbols: the names that the file gives to sizes, axis by axis, ``None`` where it gives
+            none; what has the same name has the same size. Empty if no axis has a name.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str
     channels_last: bool | None = None
+    symbols: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,10 @@ class Model(Protocol):
     @property
     def sites(self) -> Sequence[Site]:
         """Every convolution, in the order of execution."""
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether it rounds, compares or chooses, so that a tie may move some numbers far."""
 
     @property
     def provenance(self) -> Provenance | None:

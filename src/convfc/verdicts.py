@@ -32,7 +32,8 @@ def proof_table(verification: Verification) -> Table:
         elif layer.unchecked is not None:
             verdict = Text(f"could not check: {layer.unchecked}", _STYLES["could not check"])
         else:
-            verdict = Text("equivalent", _STYLES["equivalent"])
+            seen = "no difference seen" if verification.quick else "equivalent"
+            verdict = Text(seen, _STYLES["equivalent"])
         table.add_row(
             layer.name,
             layer.kind,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.differences import OutputDifference
-from convfc.endtoend import FEW, Seen, against_float64, compare
+from convfc.endtoend import (
+    FEW,
+    MANY,
+    RefusedError,
+    Seen,
+    affordable,
+    against_float64,
+    compare,
+    looked_closer,
+    runnable,
+)
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
-from convfc.formats import Format, default_out, open_model, provenance_of
-from convfc.model import Alignment, Model, Port, Site, Twin
+from convfc.feeds import BATCH_BYTES, Feeds
+from convfc.formats import Format, open_model, provenance_of
+from convfc.judged import Contradiction, Verdict, conclude, contradiction
+from convfc.model import Alignment, Model, Site, Twin
+from convfc.pairing import changed_port, is_made_from, partner, staleness
 from convfc.planning import plan
 from convfc.proof import LayerProof, prove
-from convfc.provenance import Provenance
-from convfc.samples import BATCH_BYTES, Feeds, make_feeds
-from convfc.writing import sha256_of
-
-
-class Verdict(StrEnum):
-    """What a verification found."""
-
-    EQUIVALENT = "equivalent"
-    NOT_EQUIVALENT = "not equivalent"
-    COULD_NOT_CHECK = "could not check"
+from convfc.samples import make_feeds
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Verification:
         float64_missing: why none did, or ``None``.
         fed: what the samples were, a line per input.
         notes: remarks, a sentence each.
+        quick: whether the proof was left out.
     """
 
     original: Path
@@ -64,6 +67,7 @@ class Verification:
     float64_missing: str | None = None
     fed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    quick: bool = False
 
     @property
     def equivalent(self) -> bool:
@@ -76,7 +80,7 @@ def verify(
     converted: str | Path | None = None,
     *,
     data: str | Path = "mnist",
-    samples: int = 100,
+    samples: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     rtol: float | None = None,
@@ -96,7 +100,7 @@ def verify(
         original: the file that was converted; or, alone, either of the two.
         converted: the file made from it; found from its record or its default name if left out.
         data: "mnist" for the test images that come with convfc, or a file or folder of samples.
-        samples: how many of them, at most.
+        samples: how many of them, at most; 100 if left out, and fewer where that would take long.
         shapes: the whole shape of an input, by its name, where the model leaves sizes open.
         inputs: what to feed an input, by its name: a file, a number or an array.
         rtol: tolerated difference relative to the original's value; by element type if left out.
@@ -113,62 +117,114 @@ def verify(
         FileError: one of the files cannot be read, or there is no second one.
         UnsupportedModelError: one of the models cannot be loaded or run.
         DataError: the samples cannot be read or do not fit.
-        UsageError: no sample is wanted.
+        UsageError: no sample is wanted, or a tolerance is no finite number of at least 0.
     """
-    if samples < 1:
+    if samples is not None and samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+            raise UsageError(f"{name} is {tolerance}: a tolerance is a number of at least 0")
     first = Path(original)
     a = open_model(first, imports)
-    second = _partner(first, a.provenance) if converted is None else Path(converted)
+    second = partner(first, a.provenance) if converted is None else Path(converted)
     b = open_model(second, imports)
-    if _is_made_from(a.provenance, second, b.provenance):
+    if is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
-    notes = [*a.notes, *_staleness(first, b.provenance)]
+    notes = [*a.notes, *staleness(first, b.provenance)]
 
     def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
         return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
 
-    changed = _changed_port("input", a.inputs, b.inputs)
-    changed = changed or _changed_port("output", a.outputs, b.outputs)
+    changed = changed_port("input", a.inputs, b.inputs)
+    changed = changed or changed_port("output", a.outputs, b.outputs)
     if changed is not None:
         return result(Verdict.NOT_EQUIVALENT, changed)
     feeds = make_feeds(
         a.inputs,
         data=data,
-        samples=samples,
+        samples=MANY if samples is None else samples,
         shapes=shapes,
         inputs=inputs,
         row_bytes=_row_bytes(a.sites),
     )
+    if samples is None and affordable(a.sites, feeds.row_numbers) < feeds.rows:
+        feeds = feeds.limited(affordable(a.sites, feeds.row_numbers))
+        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
+    feeds, one_by_one = runnable(a, feeds)
+    notes += [] if one_by_one is None else [one_by_one]
     if b.provenance is None or rtol is not None or atol is not None:
-        seen = compare(a, b, feeds, progress, rtol, atol)
-        wrong = next((out for out in seen.outputs if out.reason is not None), None)
-        reason = None if wrong is None else f"output '{wrong.name}': {wrong.reason}"
-        verdict = Verdict.EQUIVALENT if reason is None else Verdict.NOT_EQUIVALENT
+        try:
+            seen = compare(a, b, feeds, progress, rtol, atol)
+        except RefusedError as error:
+            raise UnsupportedModelError(_with_remedy(str(error), feeds)) from error
+        notes += _telling_nothing(seen.outputs)
+        verdict, reason = _within_tolerance(seen.outputs)
         seen = against_float64(a, b, feeds, seen, progress)
         return result(verdict, reason, **vars(seen))
 
     alignment, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
-    verdict, reason = _judge(alignment, layers)
-    seen = Seen(feeds.said)
+    seen, refused = Seen(feeds.said), None
     try:
         seen = compare(a, b, feeds, progress, judged=False)
         seen = against_float64(a, b, feeds, seen, progress)
-    except UnsupportedModelError as error:
-        notes.append(f"The samples could not be run through both: {error}")
-        if verdict is Verdict.EQUIVALENT and _runs(a, feeds):
-            # Its layers are right, but nobody can use it.
-            verdict, reason = Verdict.COULD_NOT_CHECK, f"only the original runs: {error}"
-    return result(verdict, reason, proved=not quick, layers=layers, **vars(seen))
+        notes += [caution for model in (a, b) for caution in model.cautions(feeds.few(1)[0])]
+    except RefusedError as error:
+        # The layers of a converted model may be right, and yet nobody can use it.
+        refused = None if error.original else str(error)
+        said = _with_remedy(str(error), feeds) if error.original else str(error)
+        notes.append(f"The samples could not be run through both: {said}")
+    closer = looked_closer(a, b, feeds, seen, progress)
+    found = [contradiction(out, steps=a.has_steps) for out in closer.outputs]
+    against = {one.output: one for one in found if one is not None}
+    verdict, reason = conclude(alignment, layers, list(against.values()), _agreement(seen), refused)
+    names = {out.name for out in closer.outputs}
+    notes += [
+        f"output '{out.name}' was not judged: the original draws other numbers for it each time"
+        for out in seen.outputs
+        if out.name not in names
+    ]
+    notes += _telling_nothing(seen.outputs)
+    seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
+    proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
+    return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
 
 
-def _runs(model: Model, feeds: Feeds) -> bool:
-    """Whether a model runs on the samples at all."""
-    try:
-        model.run(feeds.few(1)[0])
-    except UnsupportedModelError:
-        return False
-    return True
+def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:
+    """An output with what it contradicts, if it does."""
+    found = against.get(out.name)
+    return out if found is None else replace(out, reason=found.what, witness=found.witness)
+
+
+def _with_remedy(error: str, feeds: Feeds) -> str:
+    """What a runtime says, and the options that may help."""
+    return f"{error}\nOther inputs may do: {feeds.remedies}" if feeds.remedies else error
+
+
+def _agreement(seen: Seen) -> str:
+    if not seen.samples:
+        return "no sample could be run through both"
+    largest = max((out.max_abs for out in seen.outputs), default=0.0)
+    return f"{seen.samples} samples agree within {largest:.3g}"
+
+
+def _within_tolerance(outputs: Sequence[OutputDifference]) -> tuple[Verdict, str | None]:
+    """The verdict of a comparison, and why it is not "equivalent"."""
+    wrong = next((out for out in outputs if out.reason is not None), None)
+    if wrong is not None:
+        return Verdict.NOT_EQUIVALENT, f"output '{wrong.name}': {wrong.reason}"
+    if not any(out.evidence.finite for out in outputs):
+        return Verdict.COULD_NOT_CHECK, "no output of the original has a number on these samples"
+    return Verdict.EQUIVALENT, None
+
+
+def _telling_nothing(outputs: Sequence[OutputDifference]) -> Sequence[str]:
+    """A remark on each output that is the same everywhere."""
+    return [
+        f"output '{out.name}' is the same everywhere, which tells little: --data and --input "
+        "feed other samples"
+        for out in outputs
+        if out.evidence.elements > 1 and not out.evidence.varies
+    ]
 
 
 def _prove(
@@ -180,14 +236,12 @@ def _prove(
     notes: list[str],
     progress: Callable[[str], None],
 ) -> tuple[Alignment, tuple[LayerProof, ...]]:
-    """What differs outside the converted layers, and what is known about each of them."""
+    """What is outside the converted layers, without these, and what is known about each of them."""
     progress("comparing what was not converted")
     alignment = a.align(b)
     twins = list(alignment.twins)
-    notes.extend(alignment.remarks)
-    alignment = replace(
-        alignment, twins=()
-    )  # a layer that is proved may go, with all copies of its weights
+    alignment = replace(alignment, twins=())  # those that are proved may go, weights and all
+    notes += alignment.remarks
     few, rows = feeds.few(FEW)
     count = len(twins)
     layers: list[LayerProof] = []
@@ -218,28 +272,6 @@ def _fitting(twins: Sequence[Twin], rows: int) -> int:
         if total > BATCH_BYTES:
             return max(number, 1)
     return len(twins)
-
-
-def _judge(alignment: Alignment, layers: Sequence[LayerProof]) -> tuple[Verdict, str | None]:
-    """The verdict of a proof and its reason."""
-    wrong = next((layer for layer in layers if layer.reason is not None), None)
-    if wrong is not None:
-        return Verdict.NOT_EQUIVALENT, f"layer '{wrong.name}': {wrong.reason}"
-    outside = "outside the converted layers"
-    if alignment.differences:
-        return Verdict.NOT_EQUIVALENT, f"{outside}: {_first_of(alignment.differences)}"
-    unknown = next((layer for layer in layers if layer.unchecked is not None), None)
-    if unknown is not None:
-        return Verdict.COULD_NOT_CHECK, f"layer '{unknown.name}': {unknown.unchecked}"
-    if alignment.unknown:
-        reason = f"{outside}, its structure is not known: {_first_of(alignment.unknown)}"
-        return Verdict.COULD_NOT_CHECK, reason
-    return Verdict.EQUIVALENT, None
-
-
-def _first_of(phrases: Sequence[str]) -> str:
-    more = f" (and {len(phrases) - 1} more)" if len(phrases) > 1 else ""
-    return f"{phrases[0]}{more}"
 
 
 def verify_folder(
@@ -277,31 +309,6 @@ def verify_folder(
     return results
 
 
-def _partner(path: Path, record: Provenance | None) -> Path:
-    """The file to compare with, whichever of the two was given.
-
-    Raises:
-        FileError: it is nowhere to be found.
-    """
-    if record is not None:
-        original = path.with_name(record.source)
-        if not original.exists():
-            raise FileError(f"{path}: was made from '{record.source}', which is not beside it")
-        return original
-    converted = default_out(path)
-    if not converted.exists():
-        raise FileError(
-            f"{path}: there is no '{converted.name}' beside it; "
-            "convert it first or name the converted file"
-        )
-    return converted
-
-
-def _is_made_from(record: Provenance | None, other: Path, others: Provenance | None) -> bool:
-    """Whether a file's record says that it was made from the other one."""
-    return record is not None and (others is None or record.source == other.name)
-
-
 def _row_bytes(sites: Sequence[Site]) -> int:
     """The most bytes that one sample's patches can take in the converted model."""
     sizes = [
@@ -310,25 +317,3 @@ def _row_bytes(sites: Sequence[Site]) -> int:
         if layer.lowering is not None
     ]
     return max((size for size in sizes if size is not None), default=0)
-
-
-def _staleness(original: Path, record: Provenance | None) -> tuple[str, ...]:
-    """A remark if the converted file was made from other bytes than the original has now."""
-    if record is None:
-        return ()
-    if record.source != original.name:
-        return (f"the converted file says it was made from '{record.source}'",)
-    if record.sha256 != sha256_of(original):
-        return (f"'{original.name}' has changed since it was converted",)
-    return ()
-
-
-def _changed_port(role: str, before: Sequence[Port], after: Sequence[Port]) -> str | None:
-    """What is different about the inputs or outputs of two models, or ``None``."""
-    names, others = [port.name for port in before], [port.name for port in after]
-    if names != others:
-        return f"the {role}s are {others}, not {names}"
-    for old, new in zip(before, after, strict=True):
-        if old.dtype != new.dtype:
-            return f"the type of {role} '{old.name}' changed from {old.dtype} to {new.dtype}"
-    return None

@@ -25,6 +25,7 @@ from convfc.keras_model.record import HDF5, write_provenance
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
 from convfc.keras_model.staging import format_named, make_loadable, with_suffix
+from convfc.keras_model.steps import has_steps
 from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
@@ -81,6 +82,11 @@ class KerasModel:
     def sites(self) -> Sequence[Site]:
         """See `Model.sites`."""
         return [place.site(self._converted_format) for place in self._places.values()]
+
+    @cached_property
+    def has_steps(self) -> bool:
+        """See `Model.has_steps`."""
+        return has_steps(self._model)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""

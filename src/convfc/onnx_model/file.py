@@ -37,6 +37,7 @@ from convfc.onnx_model.sites import (
     site_of,
 )
 from convfc.onnx_model.stepping import run_stepwise
+from convfc.onnx_model.steps import is_step
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
@@ -92,6 +93,11 @@ class OnnxModel:
         graph = self._model.graph
         self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
         self.outputs = [_port(value) for value in graph.outputs]
+
+    @cached_property
+    def has_steps(self) -> bool:
+        """See `Model.has_steps`."""
+        return any(map(is_step, (place.node for place in places(self._model))))
 
     def _unique(self, name: str) -> str:
         number, unique = 1, name
@@ -239,4 +245,7 @@ class OnnxModel:
 def _port(value: ir.Value) -> Port:
     if not isinstance(value.type, ir.TensorType):
         return Port(value.name or "", None, "string" if value.type is None else str(value.type))
-    return Port(value.name or "", known_shape(value), numpy_name(value.dtype), channels_last=False)
+    dims = () if value.shape is None else value.shape
+    symbols = tuple(dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in dims)
+    dtype = numpy_name(value.dtype)
+    return Port(value.name or "", known_shape(value), dtype, channels_last=False, symbols=symbols)

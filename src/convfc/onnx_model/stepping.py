@@ -29,13 +29,14 @@ def run_stepwise(model: ir.Model, feed: Mapping[str, Array], name: str) -> dict[
     """All outputs; at no time is there more in memory than what is yet to be read.
 
     Args:
-        model: what to run; its types need not be known.
+        model: what to run; its types need not be known. Its nodes are brought into an order.
         feed: by the names of its inputs.
         name: of the model, for messages.
 
     Raises:
         UnsupportedModelError: a node cannot be run, or only in a time that nobody waits for.
     """
+    model.graph.sort()  # onnxruntime takes nodes in any order
     known: dict[ir.Value, Any] = {value: feed[value.name or ""] for value in _fed(model)}
     outputs = set(model.graph.outputs)
     readers = Counter(value for node in model.graph for value in set(_read_by(node)))
