@@ -34,6 +34,7 @@ FLOORS = {
     "samples": 4,
     "planning": 4,
     "proof": 4,
+    "inspection": 4,
     "verification": 4,
     "endtoend": 4,
     "conversion": 4,

@@ -22,7 +22,7 @@ _ONE_BY_ONE = {*TYPES} - {TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2}
 def tensor(kind: int, count: int, *, raw: bool = False) -> TensorProto:
     """`count` ones along one axis."""
     if kind == TensorProto.STRING:
-        return helper.make_tensor("w", kind, [count], ["1"] * count)
+        return TensorProto(name="w", data_type=kind, dims=[count], string_data=[b"1"] * count)
     if raw:
         ones = np.ones(count, helper.tensor_dtype_to_np_dtype(kind))
         return numpy_helper.from_array(ones, "w")
@@ -31,7 +31,7 @@ def tensor(kind: int, count: int, *, raw: bool = False) -> TensorProto:
 
 def the_field(held: TensorProto) -> str:
     (field,) = (f.name for f, _ in held.ListFields() if f.name.endswith("_data"))
-    return field
+    return str(field)
 
 
 @pytest.mark.parametrize("raw", [False, True])

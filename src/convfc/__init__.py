@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convfc.conversion import Conversion, convert
     from convfc.differences import OutputDifference, Witness
     from convfc.errors import (
+        ConversionError,
         ConvfcError,
         DataError,
         FileError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from convfc.explanation.drawing import draw
     from convfc.explanation.numbers import Explanation, explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
+    from convfc.inspection import Look
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
     from convfc.named import convolution, named_padding, named_transposed_window
@@ -45,6 +47,7 @@ __all__ = [
     "AnyConvolution",
     "Comparison",
     "Conversion",
+    "ConversionError",
     "ConvfcError",
     "Convolution",
     "DataError",
@@ -55,6 +58,7 @@ __all__ = [
     "GeometryError",
     "Layer",
     "LayerRecord",
+    "Look",
     "Lowering",
     "NumpyOps",
     "OutputDifference",
@@ -98,6 +102,7 @@ _HOMES = {
     "explanation.drawing": ["draw"],
     "explanation.numbers": ["Explanation", "explain_convolution", "explain_model"],
     "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
+    "inspection": ["Look"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],
     "named": ["convolution", "named_padding", "named_transposed_window"],

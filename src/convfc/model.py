@@ -260,6 +260,19 @@ class Model(Protocol):
             UnsupportedModelError: the runtime refuses the model or the feed.
         """
 
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """What `run` returns, at the least cost for a single time; nothing is kept for another.
+
+        May be called after `save_converted`, too.
+
+        Args:
+            feed: one array per input.
+            path: a file with the same inputs and outputs to run instead.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run the same network with all its real numbers in float64: input, weights, results.
 

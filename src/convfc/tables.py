@@ -17,6 +17,7 @@ from convfc.transposed import TransposedWindow
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
+    from convfc.inspection import Look
     from convfc.planning import Layer
     from convfc.reproduction.results import Experiment
 
@@ -168,6 +169,21 @@ def conversion_summary(conversion: Conversion) -> str:
         return f"{text}, but the result is not equivalent; nothing written"
     hint = " (--partial converts the others)" if count["converted"] else ""
     return f"{text}; nothing written{hint}"
+
+
+def look_line(look: Look) -> str:
+    """One line that says what was seen of a converted file before it was published."""
+    if look.reason is None:
+        samples = "one sample" if look.samples == 1 else f"{look.samples} samples"
+        return f"looked at on {samples}: largest difference {look.difference:.1e}"
+    if not look.layers:
+        return f"not looked at: {look.reason}"
+    text = f"looked at layer by layer ({look.reason}): {look.layers} layers agree"
+    if look.share is not None:
+        text += f", largest difference {look.share:.0%} of what rounding may do"
+    if look.unseen:
+        text += f"; {look.unseen} not looked at"
+    return text
 
 
 def titled(title: str) -> Table:

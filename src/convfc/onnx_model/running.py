@@ -20,12 +20,16 @@ class Session:
         model: a file, or the content of one.
         name: of the model, for messages.
         folder: where the external data of a content lies.
+        once: it is going to run once, for which it does not pay to lay out all weights anew and
+            to look for all that could be fused.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
     """
 
-    def __init__(self, model: Path | bytes, name: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, model: Path | bytes, name: str, folder: Path | None = None, *, once: bool = False
+    ) -> None:
         import onnxruntime
 
         self._name = name
@@ -34,6 +38,10 @@ class Session:
         if folder is not None:
             key = "session.model_external_initializers_file_folder_path"
             options.add_session_config_entry(key, str(folder))
+        if once:
+            level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+            options.graph_optimization_level = level
+            options.add_session_config_entry("session.disable_prepacking", "1")
         source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = onnxruntime.InferenceSession(
