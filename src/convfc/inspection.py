@@ -7,6 +7,7 @@ runtime or of a processor shows on almost any numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Look:
         difference: the largest difference of an output on them.
         differs: whether that is more than rounding usually does.
         reason: why there was more to look at, or nothing at all; ``None``: the outputs agree.
-        layers: how many converted layers were then looked at one by one, on random numbers.
+        layers: how many converted layers were then looked at one by one.
         share: the largest difference in them, as a share of what rounding may do at most; ``None``
             if there were none of real numbers.
         unseen: how many converted layers could not be looked at either.
@@ -78,20 +79,21 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         imports: modules that register custom Keras classes.
     """
     random = np.random.default_rng(0)
-    found = _whole(original, path, random)
+    feed: Feed = {}
+    try:
+        feed, rows = _sample(original.inputs, random)
+        found = _whole(original, path, feed, rows)
+    except DataError as error:
+        found = Look(reason=str(error).split(":", maxsplit=1)[0])
     if found.reason is None or found.problem is not None:
         return found
     # Writing the file may have changed what is in memory.
     first, second = open_model(original.path, imports), open_model(path, imports)
-    return _by_layers(found, first, second, random)
+    return _by_layers(found, first, second, feed, random)
 
 
-def _whole(original: Model, path: Path, random: np.random.Generator) -> Look:
+def _whole(original: Model, path: Path, feed: Feed, rows: int) -> Look:
     """Compare the outputs on one sample."""
-    try:
-        feed, rows = _sample(original.inputs, random)
-    except DataError as error:
-        return Look(reason=str(error).split(":", maxsplit=1)[0])
     if rows * sum(map(_seconds, original.sites)) > _SECONDS:
         return Look(reason="as a whole it would take more than ten seconds")
     try:
@@ -162,8 +164,13 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
     return Look(rows, largest, wrong is not None, wrong)
 
 
-def _by_layers(found: Look, first: Model, second: Model, random: np.random.Generator) -> Look:
-    """Compare the converted layers with their convolutions, the quickest first."""
+def _by_layers(
+    found: Look, first: Model, second: Model, feed: Feed, random: np.random.Generator
+) -> Look:
+    """Compare the converted layers with their convolutions, the quickest first.
+
+    Where the outputs differ, on what the original feeds them.
+    """
     alignment = first.align(second)
     if alignment.differences:
         wrong = f"outside of the converted layers: {alignment.differences[0]}"
@@ -174,6 +181,10 @@ def _by_layers(found: Look, first: Model, second: Model, random: np.random.Gener
     if lost:
         why = f"layer '{min(lost)}': nothing in the converted model can be told to be its own"
     found = replace(found, unseen=len(lost))
+    fed: Feed = {}
+    if found.differs:
+        with suppress(UnsupportedModelError):
+            fed = first.activations(feed, [twin.site.name for twin in twins])
     seconds = 0.0
     shares: list[float] = []
     for number, twin in enumerate(twins):
@@ -181,7 +192,8 @@ def _by_layers(found: Look, first: Model, second: Model, random: np.random.Gener
         if seconds > _SECONDS and not found.differs:
             unseen = found.unseen + len(twins) - number
             return replace(found, unseen=unseen, share=max(shares, default=None))
-        proof = prove(twin, _numbers(twin, random), random, quick=True)
+        x = fed.get(twin.site.name)
+        proof = prove(twin, _numbers(twin, random) if x is None else x, random, quick=True)
         if proof.reason is not None:
             at = "" if proof.witness is None else f": {_at(proof.witness)}"
             return replace(found, problem=f"layer '{proof.name}': {proof.reason}{at}")

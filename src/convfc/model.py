@@ -137,6 +137,8 @@ class Twin(Protocol):
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Original and converted output, with other `parameters` in the places of their own.
 
+        Without any, each side has the numbers of its own file.
+
         Raises:
             UnsupportedModelError: the runtime refuses one of them.
         """
