@@ -178,12 +178,12 @@ def look_line(look: Look) -> str:
         return f"looked at on {samples}: largest difference {look.difference:.1e}"
     if not look.layers:
         return f"not looked at: {look.reason}"
-    text = f"looked at layer by layer ({look.reason}): {look.layers} layers agree"
+    text = (
+        f"looked at layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
+    )
     if look.share is not None:
-        text += f", largest difference {look.share:.0%} of what rounding may do"
-    if look.unseen:
-        text += f"; {look.unseen} not looked at"
-    return text
+        text += f", at most {look.share:.0%} of what rounding may do"
+    return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
 
 
 def titled(title: str) -> Table:
