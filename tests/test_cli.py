@@ -230,7 +230,7 @@ def test_a_wrong_file_is_exit_code_2_and_is_not_there(
         (Look(samples=8, difference=0), "looked at on 8 samples: largest difference 0.0e+00"),
         (
             Look(reason="it is large", layers=3, share=0.07),
-            "looked at layer by layer (it is large): 3 agree, at most 7% of what rounding may do",
+            "looked at layer by layer (it is large): 3 agree, at most 0.07 of what rounding may do",
         ),
         (
             Look(reason="it is large", layers=1, unseen=2),

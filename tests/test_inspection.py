@@ -17,6 +17,7 @@ import convfc
 from convfc import Conversion, ConversionError, Look, Site, convolution, inspection
 from convfc.formats import open_model
 from convfc.keras_model import opened
+from convfc.keras_model.rewriting import replacement
 from convfc.onnx_model import kernels, ops
 from tests.keras_models import FORMATS
 from tests.keras_models import save as save_keras
@@ -51,7 +52,6 @@ def wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emitter that forgets the order of the axes, in the file and when it is called again."""
     right = kernels._laid_out
     monkeypatch.setattr(kernels, "_laid_out", lambda *given: right(*given)[::-1].copy())
-    replacement = opened.replacement
 
     def wrong(*given: Any, **options: Any) -> Any:
         made, remarks = replacement(*given, **options)
@@ -146,12 +146,24 @@ def test_what_would_take_long_is_looked_at_layer_by_layer(
     onnx.save(model, path)
 
     def seconds(site: Site) -> float:
-        return 4 if site.name == "first" else 7
+        return 4 if site.name == "first" else 7  # and half as much again for a layer alone
 
     monkeypatch.setattr(inspection, "_seconds", seconds)
     look = seen(convfc.convert(path))
     assert look.reason == "as a whole it would take more than ten seconds"
     assert (look.layers, look.unseen) == (1, 1)
+
+
+def test_wide_windows_and_unknown_sizes(tmp_path: Path) -> None:
+    """How long a look would take is known before it is known what fits."""
+    path = conv_file(tmp_path / "m.onnx", convolution([41], channels=1, filters=1), (None,))
+    look = seen(convfc.convert(path))
+    assert (look.layers, look.unseen) == (1, 0)
+    short = conv_file(tmp_path / "short.onnx", convolution([5], channels=1, filters=1), (3,))
+    left = convfc.convert(short, partial=True).look
+    assert left is not None
+    assert "cannot" in str(left.reason)
+    assert left.layers == left.unseen == 0
 
 
 def test_a_net_that_makes_much_of_rounding_is_published(tmp_path: Path) -> None:
@@ -163,7 +175,7 @@ def test_a_net_that_makes_much_of_rounding_is_published(tmp_path: Path) -> None:
     ]
     path = onnx_file(tmp_path / "m.onnx", *much, last="y")
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1e6]), "big"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1e6], np.float32), "big"))
     kernel = model.graph.initializer[0]
     noise = np.random.default_rng(0).normal(size=kernel_shape(CONV)).astype(np.float32)
     kernel.CopyFrom(onnx.numpy_helper.from_array(noise, "V"))
@@ -180,7 +192,9 @@ def test_outputs_that_say_nothing_are_not_enough(tmp_path: Path) -> None:
         tmp_path / "m.onnx", nothing, helper.make_node("Add", ["a", "b"], ["y"]), last="y"
     )
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([-1]), "minus"))
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([-1], np.float32), "minus")
+    )
     onnx.save(model, path)
     look = seen(convfc.convert(path))
     assert look.reason == "on a sample its outputs are empty or not a number"
@@ -222,7 +236,8 @@ def test_running_once_after_saving_is_running(tmp_path: Path) -> None:
     ):
         model = open_model(path)
         (port,) = model.inputs
-        feed = {port.name: np.random.default_rng(0).random((2, *port.shape[1:])).astype(np.float32)}
+        shape = [size or 2 for size in port.shape or ()]
+        feed = {port.name: np.random.default_rng(0).random(shape).astype(np.float32)}
         before = model.run(feed)
         out = convfc.convert(path, check=False).out
         for found in (model.run_once(feed), model.run_once(feed, out)):

@@ -6,6 +6,7 @@ runtime or of a processor shows on almost any numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.differences import Comparison, Witness
-from convfc.errors import ConvfcError, DataError, UnsupportedModelError
+from convfc.errors import ConvfcError, DataError, GeometryError, UnsupportedModelError
 from convfc.filling import is_float
 from convfc.formats import open_model
 from convfc.model import Feed, Model, Port, Site, Twin
@@ -34,8 +35,11 @@ _COPIES = 2.5e8
 """Numbers of patches that are put together in a second, likewise."""
 _OPEN = 16
 """An unknown size of a layer: the sample is wider, but what is behind strides is not."""
-_ROWS = 2
-"""Samples of random numbers for a layer: one could not tell whether a batch is baked in."""
+_ROWS, _QUICK = 2, 0.1
+"""Samples of random numbers for a layer which takes up to so many seconds; else one.
+
+One cannot tell whether a batch is baked in.
+"""
 _NUMBERS = 2**26
 """How many numbers may be fed at most."""
 
@@ -99,11 +103,11 @@ def _whole(original: Model, path: Path, feed: Feed, rows: int) -> Look:
     try:
         expected = original.run_once(feed)
     except UnsupportedModelError as error:
-        return Look(reason=_first_line(error))
+        return Look(reason=_first_line(error, original.path))
     try:
         got = original.run_once(feed, path)
     except UnsupportedModelError as error:
-        return Look(problem=f"only the original can be run: {_first_line(error)}")
+        return Look(problem=f"only the original can be run: {_first_line(error, path)}")
     return _compared(expected, got, rows)
 
 
@@ -134,7 +138,7 @@ def _sample(ports: Sequence[Port], random: np.random.Generator) -> tuple[Feed, i
 
 
 def _least_numbers(port: Port) -> int:
-    return int(np.prod([size or 1 for size in port.shape or ()], dtype=object))
+    return math.prod(size or 1 for size in port.shape or ())
 
 
 def _seconds(site: Site) -> float:
@@ -142,7 +146,14 @@ def _seconds(site: Site) -> float:
     convolution = site.convolution
     if convolution is None:
         return 0.0
-    products = convolution.multiply_adds(tuple(size or _OPEN for size in site.sizes)) or 0
+    sizes = zip(site.sizes, convolution.windows, strict=True)
+    try:
+        products = convolution.multiply_adds(
+            tuple(size or max(window.ample, _OPEN) for size, window in sizes)
+        )
+    except GeometryError:  # a window that does not fit, in a layer that was left
+        return 0.0
+    assert products is not None, "all sizes are known"  # noqa: S101 - `multiply_adds` says so
     copies = products * convolution.groups / convolution.filters
     return products / _PRODUCTS + copies / _COPIES
 
@@ -190,12 +201,15 @@ def _by_layers(
     seconds = 0.0
     shares: list[float] = []
     for number, twin in enumerate(twins):
-        seconds += _ROWS * _seconds(twin.site)
+        alone = _seconds(twin.site)
+        rows = _ROWS if alone < _QUICK else 1
+        seconds += 1.5 * rows * alone  # the original is run twice
         if seconds > _SECONDS and not found.differs:
             unseen = found.unseen + len(twins) - number
             return replace(found, unseen=unseen, share=max(shares, default=None))
         x = fed.get(twin.site.name)
-        proof = prove(twin, _numbers(twin, random) if x is None else x, random, quick=True)
+        x = _numbers(twin, rows, random) if x is None else x
+        proof = prove(twin, x, random, quick=True)
         if proof.reason is not None:
             at = "" if proof.witness is None else f": {_at(proof.witness)}"
             return replace(found, problem=f"layer '{proof.name}': {proof.reason}{at}")
@@ -216,10 +230,10 @@ def _recorded(converted: Model) -> set[str]:
     return set() if record is None else {layer.name for layer in record.layers}
 
 
-def _numbers(twin: Twin, random: np.random.Generator) -> NDArray[Any]:
+def _numbers(twin: Twin, rows: int, random: np.random.Generator) -> NDArray[Any]:
     """Random numbers for a layer, as small as its sizes allow."""
     sizes = zip(twin.input_shape[1:], twin.smallest_shape[1:], strict=True)
-    shape = (_ROWS, *(size or least for size, least in sizes))
+    shape = (rows, *(size or least for size, least in sizes))
     if "float" in twin.site.dtype:
         return random.normal(size=shape)
     limits = np.iinfo(twin.site.dtype)
@@ -231,5 +245,6 @@ def _at(witness: Witness) -> str:
     return f"{witness.original:.6g} became {witness.converted:.6g} at {place}"
 
 
-def _first_line(error: ConvfcError) -> str:
-    return str(error).splitlines()[0]
+def _first_line(error: ConvfcError, path: Path) -> str:
+    """What went wrong, without the file, which the reader knows."""
+    return str(error).splitlines()[0].removeprefix(f"{path}: ")

@@ -182,7 +182,7 @@ def look_line(look: Look) -> str:
         f"looked at layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
     )
     if look.share is not None:
-        text += f", at most {look.share:.0%} of what rounding may do"
+        text += f", at most {look.share:.2g} of what rounding may do"
     return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
 
 
