@@ -21,7 +21,7 @@ from convfc.keras_model.rewriting import replacement
 from convfc.onnx_model import kernels, ops
 from tests.keras_models import FORMATS
 from tests.keras_models import save as save_keras
-from tests.onnx_models import attributes, integers, kernel_shape, save
+from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
 
 CONV = convolution([4, 2], channels=2, filters=3, strides=[1, 2], padding="same")
 
