@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from onnx import helper
 
-from convfc import convolution
+from convfc import Look, convolution
 from convfc.cli import main
+from convfc.onnx_model import kernels
+from convfc.tables import look_line
 from tests.onnx_models import conv_file, integers, save
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
@@ -107,6 +109,7 @@ def test_shapes_convert_and_verify_a_sample(
         done = cli(*arguments, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         text = done.stdout.replace(f"{SAMPLES}/", "")
+        text = re.sub(r"(looked at .* difference) .*", r"\1 #", text)
         golden(name, without_figures(text) if name == "verify" else text)
 
 
@@ -163,6 +166,11 @@ def test_json_is_one_document_with_every_figure(model: Path) -> None:
     assert layer["lowering"]["padding"] == ["same", "same"]
     assert made["verification"]["verdict"] == "equivalent"
     assert made["verification"]["converted"] == "net_fc.onnx"
+    assert made["look"] is None
+    look = document("convert", "net.onnx")["look"]
+    assert (look["samples"], look["reason"], look["problem"]) == (1, None, None)
+    assert 0 <= look["difference"] < 1e-3
+    assert document("convert", "net.onnx", "--no-check")["look"] is None
     shapes = document("shapes", "net.onnx")
     assert shapes["layers"] == made["layers"]
     checked = document("verify", "net.onnx")
@@ -183,6 +191,56 @@ def test_numbers_that_json_lacks_become_text(tmp_path: Path) -> None:
     assert done.returncode == 1
     witness = json.loads(done.stdout)["outputs"][0]["witness"]
     assert witness["converted"] == "-inf"
+
+
+def test_a_wrong_file_is_exit_code_2_and_is_not_there(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = kernels._laid_out
+    monkeypatch.setattr(kernels, "_laid_out", lambda *given: right(*given)[::-1].copy())
+    monkeypatch.chdir(model.parent)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convfc", "convert", "net.onnx", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    code, output, error = run()
+    assert (code, output) == (2, "")
+    assert "net.onnx: nothing written" in error
+    assert "layer 'conv'" in error
+    assert "--no-check" in error
+    assert len(error.splitlines()) == 2
+    assert not Path("net_fc.onnx").exists()
+    code, output, error = run("--no-check")
+    assert (code, error) == (0, "")
+    assert "looked at" not in output
+    assert Path("net_fc.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("look", "line"),
+    [
+        (
+            Look(samples=1, difference=1.25e-7),
+            "looked at on one sample: largest difference 1.2e-07",
+        ),
+        (Look(samples=8, difference=0), "looked at on 8 samples: largest difference 0.0e+00"),
+        (
+            Look(reason="it is large", layers=3, share=0.07),
+            "looked at layer by layer (it is large): 3 agree, at most 0.07 of what rounding may do",
+        ),
+        (
+            Look(reason="it is large", layers=1, unseen=2),
+            "looked at layer by layer (it is large): 1 agrees; 2 could not be looked at",
+        ),
+        (Look(reason="it is large", unseen=2), "not looked at: it is large"),
+    ],
+)
+def test_what_is_said_of_a_look(look: Look, line: str) -> None:
+    assert look_line(look) == line
 
 
 @pytest.mark.parametrize(

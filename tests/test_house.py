@@ -38,6 +38,7 @@ FLOORS = {
     "pairing": 4,
     "planning": 4,
     "proof": 4,
+    "inspection": 4,
     "verification": 4,
     "endtoend": 4,
     "conversion": 4,
@@ -186,10 +187,13 @@ def test_help_and_the_calculator_import_nothing_heavy(arguments: list[str]) -> N
     assert loaded(*arguments) == set()
 
 
-def test_an_onnx_file_needs_no_keras_and_a_conversion_no_runtime(tmp_path: Path) -> None:
+def test_an_onnx_file_needs_no_keras_and_a_conversion_without_a_look_no_runtime(
+    tmp_path: Path,
+) -> None:
     """Its twin is in it: the same probe does see the packages that are needed."""
     sample = Path(__file__).parents[1] / "sample_models" / "mnist_cnn.onnx"
     convert = ["convert", str(sample), "-o", str(tmp_path / "m.onnx"), "--import", "tensorflow"]
-    assert loaded(*convert) == {"numpy", "onnx", "onnx_ir"}
+    assert loaded(*convert, "--no-check") == {"numpy", "onnx", "onnx_ir"}
+    assert loaded(*convert) == {"numpy", "onnx", "onnx_ir", "onnxruntime"}
     seen = loaded("verify", str(sample), str(tmp_path / "m.onnx"), "--samples", "1")
     assert seen == {"numpy", "onnx", "onnx_ir", "onnxruntime"}

@@ -109,6 +109,33 @@ def test_weights_of_another_file_are_refused(tmp_path: Path, way: str) -> None:
     _refusal(path, FileError, "from another file", "save it again")
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("shape", [(3, 2, 2, 1), (2, 3, 2, 4), (48,)])
+def test_a_kernel_of_another_shape_is_refused(
+    tmp_path: Path, suffix: str, shape: tuple[int, ...]
+) -> None:
+    path = save(_model(layers.Conv2D(4, (3, 2))), tmp_path / f"m{suffix}")
+
+    def exchange(file: h5py.File) -> None:
+        names: list[str] = []
+        file.visit(names.append)
+        (name,) = [n for n in names if getattr(file[n], "shape", None) == (3, 2, 2, 4)]
+        del file[name]
+        file[name] = np.zeros(shape, np.float32)
+
+    if suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        weights = io.BytesIO(members["model.weights.h5"])
+        with h5py.File(weights, "r+") as file:
+            exchange(file)
+        _write_zip(path, {**members, "model.weights.h5": weights.getvalue()})
+    else:
+        with h5py.File(path, "r+") as file:
+            exchange(file)
+    _refusal(path, UnsupportedModelError, "(3, 2, 2, 4)", str(shape))
+
+
 def test_a_zip_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(path, "w") as archive:

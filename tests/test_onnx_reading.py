@@ -265,7 +265,7 @@ def test_weights_that_lie_beside_the_model_do_not_pile_up_in_memory(tmp_path: Pa
         "    return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
         "convfc.shapes(sys.argv[1])\n"
         "before = peak()\n"
-        "assert convfc.convert(sys.argv[1]).complete\n"
+        "assert convfc.convert(sys.argv[1], check=False).complete\n"
         "print(peak() - before)\n"
     )
     done = subprocess.run(

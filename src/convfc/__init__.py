@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convfc.conversion import Conversion, convert
     from convfc.differences import OutputDifference, Witness
     from convfc.errors import (
+        ConversionError,
         ConvfcError,
         DataError,
         FileError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.geometry import AnyConvolution, Convolution, Same, Window
+    from convfc.inspection import Look
     from convfc.judged import Verdict
     from convfc.lowering import Lowering, PatchMethod, Refusal, lower
     from convfc.model import Port, Site
@@ -47,6 +49,7 @@ __all__ = [
     "AnyConvolution",
     "Comparison",
     "Conversion",
+    "ConversionError",
     "ConvfcError",
     "Convolution",
     "DataError",
@@ -57,6 +60,7 @@ __all__ = [
     "GeometryError",
     "Layer",
     "LayerRecord",
+    "Look",
     "Lowering",
     "NumpyOps",
     "OutputDifference",
@@ -101,6 +105,7 @@ _HOMES = {
     "explanation.numbers": ["Explanation"],
     "explanation.sources": ["explain_convolution", "explain_model"],
     "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
+    "inspection": ["Look"],
     "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
     "model": ["Port", "Site"],
     "named": ["convolution", "named_padding", "named_transposed_window"],

@@ -87,6 +87,9 @@ def convert(
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")
     ] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
     ] = False,
@@ -97,7 +100,8 @@ def convert(
     """Rewrite the convolutions of MODEL as patches + Dense and save the result.
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
-    with its reason, and nothing was written unless --partial. 2: it could not be done.
+    with its reason, and nothing was written unless --partial. 2: it could not be done, or one
+    sample, run through both files, shows that they are not the same function.
     """
     del debug  # `main` looks at it
     from convfc import arguments, documents, tables
@@ -113,6 +117,7 @@ def convert(
             skip=skip or (),
             partial=partial,
             force=force,
+            check=not no_check,
             verify=verify,
             imports=imports or (),
         )
@@ -125,6 +130,8 @@ def convert(
         terminal.print_lines(console, done.notes)
         if done.verification is not None:
             terminal.print_verification(console, done.verification)
+        if done.look is not None:
+            terminal.print_lines(console, [tables.look_line(done.look)])
         terminal.print_lines(console, [tables.conversion_summary(done)])
     raise typer.Exit(YES if done.complete else NO)
 

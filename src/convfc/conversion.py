@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convfc._version import __version__
-from convfc.errors import FileError, UsageError
+from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats import converted_format, default_out, open_model, provenance_of
+from convfc.inspection import Look, look
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
@@ -29,6 +30,7 @@ class Conversion:
         layers: every convolution, in the order of execution.
         notes: remarks, a sentence each.
         verification: the comparison of both files, if one was asked for and got made.
+        look: what was seen of the converted file before it was published, if that was looked at.
     """
 
     source: Path
@@ -37,6 +39,7 @@ class Conversion:
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
+    look: Look | None = None
 
     @property
     def complete(self) -> bool:
@@ -55,6 +58,7 @@ def convert(
     skip: Sequence[str] = (),
     partial: bool = False,
     force: bool = False,
+    check: bool = True,
     verify: bool = False,
     imports: Sequence[str] = (),
 ) -> Conversion:
@@ -72,7 +76,10 @@ def convert(
         skip: patterns of layer names to leave alone.
         partial: write the file even if some convolutions must be left.
         force: replace `out` even if convfc did not make it.
-        verify: compare both files on MNIST samples, and write nothing if they differ.
+        check: run one sample through both files before the new one appears, layer by layer where
+            that cannot be; see `convfc.inspection`.
+        verify: prove the result instead and run MNIST samples through both files; write nothing if
+            they differ.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -81,6 +88,7 @@ def convert(
     Raises:
         FileError: `model` cannot be read or `out` cannot be written.
         UnsupportedModelError: `model` holds something that convfc cannot load.
+        ConversionError: the result is another function than `model`; nothing was written.
         UsageError: arguments that contradict each other, a pattern that matches nothing, or a
             module that cannot be imported.
     """
@@ -99,7 +107,7 @@ def convert(
     records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
     provenance = Provenance(source.name, sha256_of(source), __version__, records)
     replaced = target.exists()
-    verification = None
+    verification = seen = None
     try:
         with staged(target) as stage:
             notes += tuple(opened.save_converted(stage, lowerings, provenance))
@@ -109,16 +117,27 @@ def convert(
                 verification = replace(checked, converted=target)
                 if not verification.equivalent:
                     raise _NotEquivalentError
+            elif check:
+                seen = look(opened, stage, imports)
+                if seen.problem is not None:
+                    raise _refusal(source, seen.problem.replace(str(stage), str(target)))
             fresh = {file.name for file in stage.parent.iterdir()}
     except _NotEquivalentError:
         return Conversion(source, target, False, layers, notes, verification)
     if replaced:
         _remove_stale_data(target, fresh)
-    return Conversion(source, target, True, layers, notes, verification)
+    return Conversion(source, target, True, layers, notes, verification, seen)
 
 
 class _NotEquivalentError(Exception):
     """Leaves the staging block, so that nothing is published."""
+
+
+def _refusal(source: Path, problem: str) -> ConversionError:
+    return ConversionError(
+        f"{source}: nothing written, as the converted model is not the same function: {problem}\n"
+        "Please report this as a fault of convfc; --no-check writes the file all the same"
+    )
 
 
 def _target(source: Path, out: str | Path | None, force: bool) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from convfc.provenance import LayerRecord
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.differences import Distance, OutputDifference, Witness
+    from convfc.inspection import Look
     from convfc.planning import Layer
     from convfc.proof import LayerProof
     from convfc.verification import Verification
@@ -30,7 +32,13 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "layers": [layer_json(layer) for layer in conversion.layers],
         "notes": list(conversion.notes),
         "verification": None if checked is None else verification_json(checked),
+        "look": None if conversion.look is None else _look_json(conversion.look),
     }
+
+
+def _look_json(look: Look) -> dict[str, Any]:
+    largest = None if look.difference is None else _number(look.difference)
+    return {**asdict(look), "difference": largest}
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class UnsupportedModelError(ConvfcError):
     """A readable file that holds something convfc cannot load or run."""
 
 
+class ConversionError(ConvfcError):
+    """A converted model that is seen to be another function; nothing was written."""
+
+
 class DataError(ConvfcError):
     """Samples or inputs that cannot be read or do not fit the model."""
 

@@ -188,6 +188,8 @@ class Twin(Protocol):
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Original and converted output, with other `parameters` in the places of their own.
 
+        Without any, each side has the numbers of its own file.
+
         Raises:
             UnsupportedModelError: the runtime refuses one of them.
         """
@@ -328,6 +330,19 @@ class Model(Protocol):
 
     def cautions(self, feed: Feed) -> Sequence[str]:
         """What somebody who runs the file on this machine should know, a sentence each.
+
+        Raises:
+            UnsupportedModelError: the runtime refuses the model or the feed.
+        """
+
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """What `run` returns, at the least cost for a single time; nothing is kept for another.
+
+        May be called after `save_converted`, too.
+
+        Args:
+            feed: one array per input.
+            path: a file with the same inputs and outputs to run instead.
 
         Raises:
             UnsupportedModelError: the runtime refuses the model or the feed.

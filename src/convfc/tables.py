@@ -17,6 +17,7 @@ from convfc.transposed import TransposedWindow
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
+    from convfc.inspection import Look
     from convfc.planning import Layer
     from convfc.reproduction.results import Experiment
 
@@ -177,6 +178,21 @@ def conversion_summary(conversion: Conversion) -> str:
         return f"{text}, but the result is not equivalent; nothing written"
     hint = " (--partial converts the others)" if count["converted"] else ""
     return f"{text}; nothing written{hint}"
+
+
+def look_line(look: Look) -> str:
+    """One line that says what was seen of a converted file before it was published."""
+    if look.reason is None:
+        samples = "one sample" if look.samples == 1 else f"{look.samples} samples"
+        return f"looked at on {samples}: largest difference {look.difference:.1e}"
+    if not look.layers:
+        return f"not looked at: {look.reason}"
+    text = (
+        f"looked at layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
+    )
+    if look.share is not None:
+        text += f", at most {look.share:.2g} of what rounding may do"
+    return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
 
 
 def titled(title: str) -> Table:

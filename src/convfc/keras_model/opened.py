@@ -101,6 +101,17 @@ class KerasModel:
         """See `Model.cautions`: there are none."""
         return ()
 
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """See `Model.run_once`; not traced, which takes longer than to run once."""
+        model = self if path is None else KerasModel(path)
+
+        def call(flat: Sequence[Any]) -> Any:
+            packed = keras.tree.pack_sequence_as(model._graph.input, flat)
+            return model._model(packed, training=False)
+
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, model._evaluate(call, feed), strict=True))
+
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`."""
         try:

@@ -136,8 +136,10 @@ def brief(error: BaseException) -> str:
     """The cause in an exception of Keras or tensorflow, on one line."""
     text = _NOISE.sub("", str(error))
     text = text.split("Exception encountered:")[-1].split("<stack traces unavailable>")[-1]
-    line = next(iter(text.strip().splitlines()), "") or type(error).__name__
-    return line if len(line) <= 200 else f"{line[:200]}..."
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    # What ends in a colon is said in the line below.
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def _layers_with_code(config: Any) -> Iterator[str]:

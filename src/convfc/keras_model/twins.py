@@ -109,7 +109,10 @@ class KerasTwin:
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.run`; activations are left out on both sides."""
         y = self.original(x, parameters)
-        self._carry_over()
+        if parameters:
+            self._carry_over()
+        else:
+            self._put_back()
         return y, self._call(self._linear_made, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
@@ -136,6 +139,11 @@ class KerasTwin:
         values = [value for part in parts(self._linear_layer) for value in part.weights]
         for weight, value in zip(self._linear_made.weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))
+
+    def _put_back(self) -> None:
+        """Give the copy of the converted layer the numbers that are in the file."""
+        for weight, value in zip(self._linear_made.weights, self._made.weights, strict=True):
+            weight.assign(value)
 
     @cached_property
     def _linear_layer(self) -> Layer:

@@ -127,6 +127,12 @@ class OnnxModel:
             "program, set its session option session.x64quantprecision to 1.",
         )
 
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """See `Model.run_once`."""
+        path = self.path if path is None else path
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, Session(path, str(path), once=True).run(names, feed), strict=True))
+
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
 

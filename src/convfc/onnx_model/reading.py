@@ -15,6 +15,7 @@ from onnx import checker
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.onnx_model.inference import infer
 from convfc.onnx_model.running import Session
+from convfc.onnx_model.weights import check_weights
 
 _DESCRIBED = "described"
 """Where a model that was read keeps the names of values that the file describes."""
@@ -48,6 +49,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
+    check_weights(path, proto)
     copies = copies_of(path, proto)
     _check(path, proto)
     return copies
@@ -181,7 +183,7 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
 
     Operators of other people may lack the version of their domain, which is nothing to us.
     """
-    bare = _without_weights(path, proto)
+    bare = _without_weights(proto)
     used = {node.domain for graph in graphs_of(proto.graph) for node in graph.node}
     unnamed = used - {entry.domain for entry in proto.opset_import} - {"", "ai.onnx"}
     bare.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
@@ -194,14 +196,14 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 
 
-def _without_weights(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which the large weights are empty: the checker makes another of all it gets.
 
     So are those in other files, which are seen to elsewhere.
     """
     bare = onnx.ModelProto(**_fields(proto, but="graph"))
     bare.graph.CopyFrom(onnx.GraphProto(**_fields(proto.graph, but="initializer")))
-    bare.graph.initializer.extend(_lightened(path, tensor) for tensor in proto.graph.initializer)
+    bare.graph.initializer.extend(_lightened(tensor) for tensor in proto.graph.initializer)
     for graph in graphs_of(bare.graph):
         for tensor in graph.initializer:
             if tensor.external_data:
@@ -217,20 +219,10 @@ _LARGE = 2**16
 """Bytes from which on a weight is worth leaving out."""
 
 
-def _lightened(path: Path, tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """A weight, or an empty one if it is large; whether that has all its bytes is seen to here."""
-    if not tensor.HasField("raw_data"):
-        return tensor
-    declared = ir.TensorProtoTensor(tensor).nbytes
-    if declared < _LARGE:
-        return tensor
-    stored = len(tensor.raw_data)
-    if stored < declared:
-        raise FileError(
-            f"{path}: an invalid ONNX graph: weight '{tensor.name}' has {stored:,} bytes, "
-            f"its shape needs {declared:,}"
-        )
-    return _emptied(tensor)
+def _lightened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A weight, or an empty one if it is large; it has all its bytes: see `check_weights`."""
+    large = tensor.HasField("raw_data") and ir.TensorProtoTensor(tensor).nbytes >= _LARGE
+    return _emptied(tensor) if large else tensor
 
 
 def _emptied(tensor: onnx.TensorProto) -> onnx.TensorProto:

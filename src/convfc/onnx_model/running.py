@@ -34,6 +34,8 @@ class Session:
         folder: where the external data of a content lies.
         options: entries of onnxruntime's session options to try, one set after another, instead of
             those that make sums exact.
+        once: it is going to run once, for which it does not pay to lay out all weights anew and
+            to look for all that could be fused.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
@@ -45,18 +47,20 @@ class Session:
         name: str,
         folder: Path | None = None,
         options: Sequence[Mapping[str, str]] = (),
+        *,
+        once: bool = False,
     ) -> None:
         self._name = name
         source = model if isinstance(model, bytes) else str(model)
         *others, last = options or _exact_options()
         for entries in others:
             try:
-                self._session = _load(source, folder, entries)
+                self._session = _load(source, folder, entries, once=once)
             except Exception:  # noqa: S112 - what the last one says is what counts
                 continue
             return
         try:
-            self._session = _load(source, folder, last)
+            self._session = _load(source, folder, last, once=once)
         except Exception as error:
             raise self._refusal("load", error) from error
 
@@ -76,7 +80,9 @@ class Session:
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
-def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def _load(
+    source: bytes | str, folder: Path | None, entries: Mapping[str, str], *, once: bool
+) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -84,6 +90,10 @@ def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str]) 
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder))
+    if once:
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.graph_optimization_level = level
+        options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
