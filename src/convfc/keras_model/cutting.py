@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +10,15 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.differences import array_difference
+from convfc.keras_model.likeness import Described, described, first_unlike, plain, state_unlike
+from convfc.keras_model.lockstep import Fault, Pairing, calls_of, lockstep
 from convfc.keras_model.sites import graph_of, is_graph
 
 Layer = Any
 """A `keras.Layer`, a `keras.Model` or an operation; keras has no types."""
+
+_SHOWN = 3
+"""How many things a remark lists."""
 
 
 @dataclass
@@ -24,11 +27,29 @@ class Cuts:
 
     Attributes:
         made: what took the place of a convolution, by the `id` of the original's layer.
-        differences: what else is not as it was, a sentence each.
+        differences: what else is certainly not as it was, a sentence each.
+        unknown: what else is built otherwise, so that it may matter.
+        training: what is not as it was and matters to training only, a phrase each.
+        renamed: layers that only have another name, a phrase each.
     """
 
     made: dict[int, Layer] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    training: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What does not change the function, a sentence each."""
+        found = [("computes the same, trains differently", self.training)]
+        found.append(("computes the same, is called otherwise", self.renamed))
+        return [f"{what}: {_listed(phrases)}" for what, phrases in found if phrases]
+
+
+def _listed(phrases: Sequence[str]) -> str:
+    more = len(phrases) - _SHOWN
+    return "; ".join(phrases[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
@@ -39,137 +60,184 @@ def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
         converted: the model made from it.
         convolutions: the original's convolutions, by the `id` of the layer.
     """
-    found = Cuts()
-    _compare(original, converted, "", convolutions, found)
-    return found
+    strict = _trains_always(original) or _trains_always(converted)
+    cutter = _Cutter(original, convolutions, strict)
+    cutter.note(cutter.unlike(original, converted, ""), "", set(), set())
+    cutter.found.training += _compiled_unlike(original, converted)
+    return cutter.found
 
 
-def _compare(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
-    """Compare two layers that should be the same, or of which the second replaces the first."""
-    name = f"{where}{a.name}"
-    if getattr(a, "trainable", None) != getattr(b, "trainable", None):
-        found.differences.append(f"layer '{name}': its trainable flag changed")
-    if id(a) in convolutions and is_graph(b):
-        found.made[id(a)] = b
-    elif type(a) is not type(b):
-        found.differences.append(
-            f"layer '{name}' is a {type(b).__name__}, it was a {type(a).__name__}"
-        )
-    elif is_graph(a):
-        _compare_graphs(a, b, f"{name}/", convolutions, found)
-    elif type(a) is layers.TimeDistributed:
-        _compare(a.layer, b.layer, f"{name}/", convolutions, found)
-    else:
-        if _config(a) != _config(b):
-            found.differences.append(f"layer '{name}': its settings changed")
-        _compare_weights(a, b, name, found)
-
-
-def _compare_graphs(a: Layer, b: Layer, where: str, convolutions: Set[int], found: Cuts) -> None:
-    """Compare two models: their layers by name, and how these are connected."""
-    left, right = graph_of(a), graph_of(b)
-    ending = {operation.name for operation in left.operations if id(operation) in convolutions}
-    old = {operation.name: operation for operation in _operations(left, ending)}
-    new = {operation.name: operation for operation in _operations(right, ending)}
-    for name in old.keys() ^ new.keys():
-        found.differences.append(f"layer '{where}{name}' is in one of the files only")
-    for name, operation in old.items():
-        if name in new:
-            _compare(operation, new[name], where, convolutions, found)
-    for what, before, after in zip(
-        ("connections", "inputs", "outputs"),
-        _wiring(left, ending),
-        _wiring(right, ending),
-        strict=True,
-    ):
-        if before != after:
-            found.differences.append(f"the {what} of '{where or a.name}' changed")
-
-
-def _wiring(graph: Layer, ending: set[str]) -> tuple[Any, Any, Any]:
-    """Who is fed by whom; what goes in and what comes out.
+class _Cutter:
+    """Compares two models, layer by layer, at any depth.
 
     Args:
-        graph: a Functional model.
-        ending: names of convolutions, or of what stands for them: no mask goes past them.
+        root: the original.
+        convolutions: see `cut`.
+        strict: whether settings for training decide what is computed.
     """
-    calls = {
-        operation.name: [
-            (
-                _described(call.arguments.args),
-                {name: _described(value) for name, value in _settings(call, ending).items()},
-            )
-            for call in calls_in(graph, operation)
-        ]
-        for operation in _operations(graph, ending)
-    }
-    return calls, repr(_described(graph.input)), repr(_described(graph.output))
+
+    def __init__(self, root: Layer, convolutions: Set[int], strict: bool) -> None:
+        self.found = Cuts()
+        self._root = root
+        self._convolutions = convolutions
+        self._strict = strict
+        self._stands_for: tuple[dict[int, Layer], dict[int, Layer]] = ({}, {})
+        self._compared: set[tuple[int, int]] = set()
+
+    def unlike(self, a: Layer, b: Layer, where: str) -> list[Fault]:
+        """What is different about two operations of which the second stands for the first.
+
+        What is in a model is compared, too, but is no fault of it as a whole.
+        """
+        name = f"{where}{a.name}"
+        faults = list(self._one_to_one(a, b))
+        if id(a) in self._convolutions and is_graph(b):
+            self.found.made[id(a)] = b
+            return faults + self._settings(a, b, name, *map(_flag, (a, b)))
+        if type(a) is not type(b):
+            return [Fault(a, b, f"is a {type(b).__name__}, it was a {type(a).__name__}")]
+        if is_graph(a):
+            self._graphs(a, b, name)
+            return faults + self._settings(a, b, name, *map(_of_graph, (a, b)))
+        if type(a) is layers.TimeDistributed:
+            inside = self.unlike(a.layer, b.layer, f"{name}/")
+            faults += [Fault(a, b, f"holds another: it {x.words}", x.certain) for x in inside]
+            own = (described(layer, frozenset({"layer"})) for layer in (a, b))
+            return faults + self._settings(a, b, name, *own)
+        faults += self._settings(a, b, name, described(a), described(b))
+        difference = None if faults else state_unlike(a, b)
+        return faults if difference is None else [Fault(a, b, difference)]
+
+    def _settings(
+        self, a: Layer, b: Layer, name: str, old: Described, new: Described
+    ) -> list[Fault]:
+        faults = []
+        words = first_unlike(old.computes, new.computes)
+        if words is not None:
+            faults.append(Fault(a, b, f"has other settings: {words}"))
+        words = first_unlike(old.trains, new.trains)
+        if words is not None and self._strict:
+            faults.append(Fault(a, b, f"is called as in training, with other settings: {words}"))
+        elif words is not None:
+            self.found.training.append(f"layer '{name}': {words}")
+        words = first_unlike(old.built, new.built)
+        if words is not None:
+            faults.append(Fault(a, b, f"was built for other shapes: {words}", certain=False))
+        return faults
+
+    def _one_to_one(self, a: Layer, b: Layer) -> Iterator[Fault]:
+        """A layer with numbers of its own stands for one; else it is shared in one file only."""
+        if getattr(a, "variables", ()) or getattr(b, "variables", ()):
+            there, back = self._stands_for
+            if there.setdefault(id(a), b) is not b or back.setdefault(id(b), a) is not a:
+                yield Fault(a, b, "is one layer in one of the files, two in the other", False)
+
+    def _graphs(self, a: Layer, b: Layer, name: str) -> None:
+        """Compare two models: how their layers are connected, and each of these."""
+        if (id(a), id(b)) in self._compared:
+            return
+        self._compared.add((id(a), id(b)))
+        where = "" if a is self._root else f"{name}/"
+        pairing = lockstep(
+            a,
+            b,
+            lambda old, new: self.unlike(old, new, where),
+            lambda operation: id(operation) in self._convolutions,
+        )
+        self._note_names(pairing, a, where)
+        left, right = _names(a), _names(b)
+        self.note(pairing.faults, where, left.keys(), right.keys(), name)
+        if pairing.faults:
+            self._by_name(pairing, where, left, right)
+
+    def _note_names(self, pairing: Pairing, graph: Layer, where: str) -> None:
+        """Note layers that are called otherwise; it is by their names that inputs are fed."""
+        faulty = {id(fault.old) for fault in pairing.faults}
+        fed_by_name = graph is self._root or len(graph_of(graph).inputs) > 1
+        for old, new in pairing.pairs:
+            if old.name == new.name or not isinstance(old, keras.Layer) or id(old) in faulty:
+                continue
+            if not isinstance(old, layers.InputLayer):
+                self.found.renamed.append(f"layer '{where}{old.name}' is '{new.name}'")
+            elif fed_by_name:
+                words = f"calls its input '{new.name}', not '{old.name}'"
+                pairing.faults.append(Fault(None, None, words))
+
+    def note(
+        self, faults: Sequence[Fault], where: str, left: Set[str], right: Set[str], name: str = ""
+    ) -> None:
+        """Sort faults: what stands for what is certain where the names say so, too.
+
+        Args:
+            faults: of the operations of one model.
+            where: what their names begin with.
+            left: names of all layers of the original's model.
+            right: the same of the converted one.
+            name: of the model.
+        """
+        for fault in faults:
+            if fault.old is None or fault.new is None:
+                self.found.differences.append(f"the model '{name}' {fault.words}")
+                continue
+            old, new = fault.old.name, fault.new.name
+            matched = old == new or {old, new} <= left & right
+            kind = self.found.differences if fault.certain and matched else self.found.unknown
+            other = "" if old == new else f" (now '{new}')"
+            kind.append(f"layer '{where}{old}'{other} {fault.words}")
+
+    def _by_name(
+        self, pairing: Pairing, where: str, left: dict[str, Layer], right: dict[str, Layer]
+    ) -> None:
+        """Compare what the walk did not come to, layer by layer."""
+        seen = {id(layer) for pair in pairing.pairs for layer in pair}
+        for name in left.keys() | right.keys():
+            old, new = left.get(name), right.get(name)
+            if old is None or new is None:
+                self.found.unknown.append(f"layer '{where}{name}' is in one of the files only")
+            elif id(old) not in seen and id(new) not in seen:
+                self.note(self.unlike(old, new, where), where, {name}, {name})
+
+
+def _names(graph: Layer) -> dict[str, Layer]:
+    return {x.name: x for x in graph_of(graph).operations if isinstance(x, keras.Layer)}
+
+
+def _flag(layer: Layer) -> Described:
+    return Described({}, {"trainable": layer.trainable}, {})
+
+
+def _of_graph(graph: Layer) -> Described:
+    """The settings of a model itself."""
+    policy = keras.saving.serialize_keras_object(graph.dtype_policy)
+    return Described({"dtype": policy}, {"trainable": graph.trainable}, {})
 
 
 def calls_in(graph: Layer, operation: Layer) -> list[Any]:
     """The calls of an operation that are a graph's own: a layer may be called in several."""
-    own = {id(call) for calls in graph._nodes_by_depth.values() for call in calls}
+    own = set(map(id, calls_of(graph)))
     return [call for call in operation._inbound_nodes if id(call) in own]
 
 
-def _operations(graph: Layer, ending: set[str]) -> list[Layer]:
-    """A graph's operations, but for those that only make the masks that `_settings` leaves out."""
-    needed: set[int] = set()
-    tensors = [*graph.inputs, *graph.outputs]
-    while tensors:
-        operation = tensors.pop()._keras_history.operation
-        if id(operation) not in needed:
-            needed.add(id(operation))
-            for call in calls_in(graph, operation):
-                given = keras.tree.flatten([call.arguments.args, _settings(call, ending)])
-                tensors += [value for value in given if isinstance(value, keras.KerasTensor)]
-    return [operation for operation in graph.operations if id(operation) in needed]
+def _trains_always(model: Layer) -> bool:
+    """Whether some layer is called as in training, whatever the model is called for."""
+    graphs = [graph_of(layer) for layer in model._flatten_layers() if is_graph(layer)]
+    return any(
+        call.arguments.kwargs.get("training") or any(x is True for x in call.arguments.args)
+        for graph in graphs
+        for call in calls_of(graph)
+    )
 
 
-def _settings(call: Any, ending: set[str]) -> dict[str, Any]:
-    """What is given by name; a ``None`` is what a layer takes for nothing given.
-
-    The mask that a tensor has on it goes without saying: Keras names it anew at each load. And
-    where a convolution pays no heed to masks, the model in its place is given one by Keras.
-    """
-    on_it = {id(getattr(x, "_keras_mask", None)) for x in keras.tree.flatten(call.arguments.args)}
-    return {
-        name: value
-        for name, value in call.arguments.kwargs.items()
-        if value is not None
-        and id(value) not in on_it
-        and not (name == "mask" and call.operation.name in ending)
-    }
-
-
-def _described(structure: Any) -> list[str]:
-    """Arguments as texts, each tensor as the layer and the output that it comes from."""
-
-    def described(value: Any) -> str:
-        if isinstance(value, keras.KerasTensor):
-            operation, _, output = value._keras_history
-            return f"{operation.name}:{output}"
-        if isinstance(value, np.ndarray):
-            return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
-        return repr(value)
-
-    return [described(value) for value in keras.tree.flatten(structure)]
-
-
-def _config(layer: Layer) -> str:
-    """A layer's settings as text, without what Keras numbers anew at each load."""
-    config = keras.saving.serialize_keras_object(layer)
-    return json.dumps(_without(config, {"shared_object_id", "build_config"}), default=repr)
-
-
-def _without(config: Any, keys: set[str]) -> Any:
-    if isinstance(config, dict):
-        return {key: _without(value, keys) for key, value in config.items() if key not in keys}
-    return [_without(item, keys) for item in config] if isinstance(config, list | tuple) else config
-
-
-def _compare_weights(a: Layer, b: Layer, name: str, found: Cuts) -> None:
-    for old, new in zip(getattr(a, "weights", ()), getattr(b, "weights", ()), strict=False):
-        difference = array_difference(np.asarray(old), np.asarray(new))
-        if difference is not None:
-            found.differences.append(f"layer '{name}': its {old.name} {difference}")
+def _compiled_unlike(a: Layer, b: Layer) -> Iterator[str]:
+    """How the training setup of two models differs; `convert` says it where it begins afresh."""
+    if a.compiled != b.compiled:
+        yield "one of the models is compiled"
+    if not (a.compiled and b.compiled):
+        return
+    words = first_unlike(*(plain(model.get_compile_config()) for model in (a, b)))
+    if words is not None:
+        yield words
+    elif a.optimizer.built and b.optimizer.built and int(b.optimizer.iterations):
+        pairs = zip(a.optimizer.variables, b.optimizer.variables, strict=False)
+        if any(np.asarray(x).tobytes() != np.asarray(y).tobytes() for x, y in pairs):
+            yield "the optimizer's state"

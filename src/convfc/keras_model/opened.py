@@ -6,6 +6,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -177,10 +178,13 @@ class KerasModel:
                 expected, _ = replacement(
                     layer, lowering, converted._format, ends_masks=self._masks
                 )
-            return KerasTwin(site, layer, made, expected)
+                pair = KerasTwin(site, layer, made, expected)
+                cuts.training += [] if pair.training is None else [pair.training]
+            return pair
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
-        return align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
+        found = align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
+        return replace(found, unknown=tuple(cuts.unknown), remarks=tuple(cuts.remarks))
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

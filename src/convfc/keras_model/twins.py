@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from convfc.differences import array_difference
 from convfc.errors import UnsupportedModelError
+from convfc.keras_model.likeness import described, first_unlike, weights_of
+from convfc.keras_model.linear import unshown
+from convfc.keras_model.lockstep import Fault, Pairing, lockstep
 from convfc.keras_model.parts import parts
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import brief
@@ -21,6 +24,8 @@ from convfc.model import Site
 Array = NDArray[Any]
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
+
+_PLAIN = {"activation": "linear", "data_format": "channels_last"}
 
 
 class KerasTwin:
@@ -70,15 +75,18 @@ class KerasTwin:
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
         """See `Twin.parameters`."""
-        return {weight.name: np.asarray(weight) for weight in self._layer.weights}
+        return {weight.name: np.asarray(weight) for weight in weights_of(self._layer)}
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `Twin.parameter_shape`."""
-        return next(tuple(weight.shape) for weight in self._layer.weights if weight.name == name)
+        return tuple(self._parameter(name).shape)
 
     def parameter_dtype(self, name: str) -> str:
         """See `Twin.parameter_dtype`."""
-        return next(str(weight.dtype) for weight in self._layer.weights if weight.name == name)
+        return str(self._parameter(name).dtype)
+
+    def _parameter(self, name: str) -> Any:
+        return next(weight for weight in weights_of(self._layer) if weight.name == name)
 
     @property
     def rounds_to_integers(self) -> bool:
@@ -88,22 +96,77 @@ class KerasTwin:
     @cached_property
     def problem(self) -> str | None:
         """See `Twin.problem`."""
-        extra = _operations(self._made) - _operations(self._expected)
-        if extra:
-            return f"it holds {', '.join(sorted(extra))}, which convfc does not put there"
-        types = _types(self._made) - _types(self._expected)
-        if types:
-            return f"it computes in {', '.join(sorted(types))}"
-        if _activations(self._made) != _activations(self._expected):
-            return "its activation changed"
-        weights = [np.asarray(weight) for weight in self._made.weights]
-        expected = [np.asarray(weight) for weight in self._expected.weights]
-        if len(weights) != len(expected):
-            return f"it has {len(weights)} weights instead of {len(expected)}"
-        for weight, value in zip(weights, expected, strict=True):
-            difference = array_difference(value, weight)
-            if difference is not None:
+        for weight, value in zip(self._weights, self._expected_weights, strict=False):
+            old, new = np.asarray(value), np.asarray(weight)
+            if old.size != new.size or old.dtype != new.dtype:
+                continue
+            difference = array_difference(old.reshape(-1), new.reshape(-1))
+            if difference is not None and not _arranged_otherwise(old, new):
                 return f"its weights are not the convolution's: one {difference}"
+        return None
+
+    @cached_property
+    def structure(self) -> str | None:
+        """See `Twin.structure`."""
+        faults = self._pairing.faults
+        if not faults:
+            return None
+        first = faults[0]
+        return first.words if first.new is None else f"'{first.new.name}' {first.words}"
+
+    @cached_property
+    def unshown(self) -> str | None:
+        """See `Twin.unshown`."""
+        if self._other_weights is not None:
+            return self._other_weights
+        return unshown(
+            self._made,
+            self._layer.activation,
+            len(self.stages),
+            open_sizes=None in self.site.sizes,
+        )
+
+    @cached_property
+    def training(self) -> str | None:
+        """What is not as convfc sets it and matters to training only; ``None``: nothing."""
+        for old, new in self._pairing.pairs if self.structure is None else ():
+            words = first_unlike(described(old).trains, described(new).trains)
+            if words is not None:
+                return f"layer '{self.site.name}': {words}"
+        return None
+
+    @cached_property
+    def _pairing(self) -> Pairing:
+        """What of the converted layer stands for what of the one that convfc would put there."""
+        return lockstep(self._expected, self._made, _unlike)
+
+    @cached_property
+    def _expected_weights(self) -> Sequence[Any]:
+        return _weights_in(self._expected)
+
+    @cached_property
+    def _weights(self) -> Sequence[Any]:
+        """The converted layer's, in the order of the expected one's."""
+        if self._pairing.faults:
+            return _weights_in(self._made)
+        stands_for = {
+            id(old): new
+            for pair in self._pairing.pairs
+            for old, new in zip(*map(weights_of, pair), strict=True)
+        }
+        return [stands_for[id(weight)] for weight in self._expected_weights]
+
+    @cached_property
+    def _other_weights(self) -> str | None:
+        """Why it cannot be given the numbers of the original, in a phrase; ``None``: it can."""
+        old, new = ([np.asarray(w) for w in ws] for ws in (self._expected_weights, self._weights))
+        if len(old) != len(new):
+            return f"it has {len(new)} weights instead of {len(old)}"
+        for value, weight in zip(old, new, strict=True):
+            if value.dtype != weight.dtype or value.size != weight.size:
+                return f"a weight is {weight.dtype} of {weight.shape}, not {value.dtype}"
+            if _arranged_otherwise(value, weight):
+                return "its weights are in another order"
         return None
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -118,26 +181,26 @@ class KerasTwin:
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `Twin.original`."""
         self._assign(parameters)
-        return self._call(self._linear_layer, x)
+        return self._call_original(self._linear_layer, x)
 
     def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
         """See `Twin.exact`: Keras again; its float64 has no short cut that would show."""
         self._assign(parameters)
         self._carry_over()
         wide = x.astype(np.float64)
-        a, b = (
-            self._call(wide_copy(layer), wide) for layer in (self._linear_layer, self._linear_made)
-        )
-        return a, b
+        a = self._call_original(wide_copy(self._linear_layer), wide)
+        return a, self._call(wide_copy(self._linear_made), wide)
 
     def _assign(self, parameters: Mapping[str, Array]) -> None:
-        for weight, old in zip(self._linear_layer.weights, self._layer.weights, strict=True):
+        for weight, old in zip(self._linear_layer.weights, weights_of(self._layer), strict=True):
             weight.assign(parameters.get(old.name, old))
 
     def _carry_over(self) -> None:
         """Give the converted layer the numbers that the original's has now."""
+        if self._other_weights is not None:
+            raise UnsupportedModelError(self._other_weights)
         values = [value for part in parts(self._linear_layer) for value in part.weights]
-        for weight, value in zip(self._linear_made.weights, values, strict=True):
+        for weight, value in zip(self._linear_weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))
 
     def _put_back(self) -> None:
@@ -147,9 +210,13 @@ class KerasTwin:
 
     @cached_property
     def _linear_layer(self) -> Layer:
-        config = {**self._layer.get_config(), "activation": "linear"}
+        """The original's layer without its activation.
+
+        Channels last, whatever its own layout: TensorFlow has no other one on some processors.
+        """
+        config = {**self._layer.get_config(), **_PLAIN}
         copy = type(self._layer).from_config(config)
-        copy.build(self.input_shape)
+        copy.build((None, *self.site.sizes, parts(self._layer)[0].convolution.channels))
         return copy
 
     @cached_property
@@ -160,6 +227,24 @@ class KerasTwin:
                 layer["config"]["activation"] = "linear"
         return type(self._made).from_config(config)
 
+    @cached_property
+    def _linear_weights(self) -> Sequence[Any]:
+        """Those of the copy without activations, in the order of `_weights`."""
+        copies = {
+            id(old): new
+            for layer in self._made.layers
+            for old, new in zip(
+                weights_of(layer), self._linear_made.get_layer(layer.name).weights, strict=True
+            )
+        }
+        return [copies[id(weight)] for weight in self._weights]
+
+    def _call_original(self, layer: Layer, x: Array) -> Array:
+        """What the original computes, by a layer that has its channels last."""
+        if self._layer.data_format == "channels_last":
+            return self._call(layer, x)
+        return np.moveaxis(self._call(layer, np.moveaxis(x, 1, -1)), -1, 1)
+
     def _call(self, layer: Layer, x: Array) -> Array:
         try:
             with overheard():
@@ -168,21 +253,32 @@ class KerasTwin:
             raise UnsupportedModelError(f"Keras cannot run it: {brief(error)}") from error
 
 
-def _operations(model: Layer) -> set[str]:
-    return {type(operation).__name__ for operation in model.operations}
+def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:
+    """What is different about an operation that convfc would emit and one in its place."""
+    if type(old) is not type(new):
+        return [Fault(old, new, f"is a {type(new).__name__}, not a {type(old).__name__}")]
+    if isinstance(old, keras.Model):
+        return [Fault(old, new, "is a model")]
+    ours, theirs = described(old), described(new)
+    words = first_unlike(ours.computes, theirs.computes)
+    if words is not None:
+        return [Fault(old, new, f"has other settings: {words}")]
+    words = first_unlike(ours.built, theirs.built)
+    if words is not None:
+        return [Fault(old, new, f"was built for other shapes: {words}")]
+    shapes = [
+        [(tuple(weight.shape), str(weight.dtype)) for weight in weights_of(layer)]
+        for layer in (old, new)
+    ]
+    return [] if shapes[0] == shapes[1] else [Fault(old, new, "has weights of other shapes")]
 
 
-def _types(model: Layer) -> set[str]:
-    """The types that the layers of a model compute in, those of a model in it included."""
-    return {
-        operation.compute_dtype
-        for operation in model.operations
-        if getattr(operation, "compute_dtype", None) is not None
-    }
+def _weights_in(model: Layer) -> Sequence[Any]:
+    """All weights that a file has of a model."""
+    return [weight for layer in model.layers for weight in weights_of(layer)]
 
 
-def _activations(model: Layer) -> list[Any]:
-    """The activations in a model, in the order of its layers, but for those that do nothing."""
-    found = [getattr(operation, "activation", None) for operation in model.operations]
-    real = [item for item in found if item not in (None, keras.activations.linear)]
-    return [keras.saving.serialize_keras_object(item) for item in real]
+def _arranged_otherwise(old: Array, new: Array) -> bool:
+    """Whether two arrays of the same size hold the same numbers, but not in the same order."""
+    a, b = (np.frombuffer(x.tobytes(), f"u{x.itemsize}") for x in (old, new))
+    return not np.array_equal(a, b) and np.array_equal(np.sort(a), np.sort(b))

@@ -1,0 +1,220 @@
+"""What two Keras operations have in common: their class, settings and state; what a call gives."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.differences import array_difference
+
+Operation = Any
+"""A `keras.Operation`: mostly a `keras.Layer`, or a `keras.Model`; keras has no types."""
+Settings = dict[str, Any]
+
+_TRAINING_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+"""What the numbers of a layer start from and are held to while it trains; they come from a file."""
+
+_DROPS = frozenset({"dropout", "recurrent_dropout", "seed"})
+_RATE = frozenset({"rate", "seed", "noise_shape"})
+_TRAINING: Mapping[str, frozenset[str]] = {
+    "ActivityRegularization": frozenset({"l1", "l2"}),
+    "AdditiveAttention": _DROPS,
+    "AlphaDropout": _RATE,
+    "Attention": _DROPS,
+    "BatchNormalization": frozenset({"momentum", "synchronized"}),
+    "Dropout": _RATE,
+    "GaussianDropout": _RATE,
+    "GaussianNoise": frozenset({"stddev", "seed"}),
+    "MultiHeadAttention": _DROPS,
+    "SpatialDropout1D": _RATE,
+    "SpatialDropout2D": _RATE,
+    "SpatialDropout3D": _RATE,
+    **dict.fromkeys(("SimpleRNN", "GRU", "LSTM", "SimpleRNNCell", "GRUCell", "LSTMCell"), _DROPS),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _DROPS),
+}
+"""Settings of stock layers that do nothing unless they are called with training=True."""
+
+_WRAPPED = ("layer", "backward_layer", "cell")
+"""Settings of stock layers that are layers with weights in the file.
+
+Not the activations: Keras saves no weights of a layer that is an activation, so that there its
+initializer decides what it computes.
+"""
+
+
+@dataclass(frozen=True)
+class Described:
+    """An operation's settings.
+
+    Attributes:
+        computes: those that decide what it computes when it is called; its own name left out.
+        trains: those that matter to training only.
+        built: the shapes that it was built for.
+    """
+
+    computes: Settings
+    trains: Settings
+    built: Settings
+
+
+def described(operation: Operation, without: frozenset[str] = frozenset()) -> Described:
+    """The settings of an operation, as plain data.
+
+    Args:
+        operation: no model; those are compared layer by layer.
+        without: settings to leave out.
+    """
+    whole = plain(keras.saving.serialize_keras_object(operation))
+    config = {key: value for key, value in whole["config"].items() if key not in without}
+    config.pop("name", None)
+    trains: Settings = {}
+    computes = _split({**whole, "config": config}, "", trains)
+    built = computes.pop("build_config", None) or {}
+    return Described(computes, trains, built)
+
+
+def plain(config: Any) -> Any:
+    """A configuration as JSON has it, without what Keras numbers anew."""
+
+    def told(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.generic | np.ndarray) else repr(value)
+
+    return _without(json.loads(json.dumps(config, default=told)), "shared_object_id")
+
+
+def _without(config: Any, name: str) -> Any:
+    if isinstance(config, dict):
+        return {key: _without(value, name) for key, value in config.items() if key != name}
+    return [_without(item, name) for item in config] if isinstance(config, list) else config
+
+
+def _split(whole: Settings, where: str, trains: Settings) -> Settings:
+    """A serialized layer without what matters to training only, which goes to `trains`."""
+    if not str(whole.get("module", "")).startswith("keras."):
+        return whole  # nobody knows what a custom layer takes its settings for
+    own = _TRAINING.get(str(whole["class_name"]), frozenset())
+    config = {}
+    for key, value in whole["config"].items():
+        if key == "trainable" or key in own or key.endswith(_TRAINING_ENDINGS):
+            trains[f"{where}{key}"] = value
+        elif key in _WRAPPED and isinstance(value, dict) and isinstance(value.get("config"), dict):
+            config[key] = _split(value, f"{where}{key}.", trains)
+        else:
+            config[key] = value
+    return {**whole, "config": config}
+
+
+def first_unlike(old: Any, new: Any, where: str = "") -> str | None:
+    """The first place where plain data are different, in words; ``None``: they are the same."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        pairs = [(key, old.get(key), new.get(key)) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(place, *pair) for place, pair in enumerate(zip(old, new, strict=True))]
+    elif repr(old) == repr(new):
+        return None
+    else:
+        return (
+            f"{where.removeprefix('config.') or 'settings'} became {_brief(new)}, was {_brief(old)}"
+        )
+    found = (first_unlike(a, b, f"{where}.{key}" if where else str(key)) for key, a, b in pairs)
+    return next((words for words in found if words is not None), None)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def weights_of(layer: Operation) -> list[Any]:
+    """Its weights, but for those of an activation: no file has them, and they come at a call."""
+    others = getattr(getattr(layer, "activation", None), "weights", ())
+    return [weight for weight in getattr(layer, "weights", ()) if id(weight) not in map(id, others)]
+
+
+def state(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
+    """All that Keras saves of a layer beside its settings: numbers by name, and files as bytes.
+
+    What random numbers go on from is not among it: at inference nothing is drawn.
+    """
+    if not isinstance(layer, keras.Layer):
+        return
+    for weight in weights_of(layer):
+        yield weight.name, np.asarray(weight)
+    weights = set(map(id, layer.weights))
+    for inner in layer._flatten_layers():
+        yield from _saved(inner, weights)
+        if hasattr(inner, "save_assets"):
+            yield from _assets(inner)
+
+
+def _saved(layer: Operation, weights: Set[int]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """What it saves that is none of its weights."""
+    store: dict[str, Any] = {}
+    try:
+        layer.save_own_variables(store)
+    except Exception:  # a custom layer may want another kind of store
+        return
+    for key, value in store.items():
+        if id(value) not in weights:
+            yield key, np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def _assets(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
+    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
+        layer.save_assets(folder)
+        for file in sorted(Path(folder).rglob("*")):
+            if file.is_file():
+                yield (
+                    file.relative_to(folder).as_posix(),
+                    np.frombuffer(file.read_bytes(), np.uint8),
+                )
+
+
+def state_unlike(old: Operation, new: Operation) -> str | None:
+    """The first number or file that two layers of the same settings do not share, in words."""
+    before, after = state(old), state(new)
+    while True:
+        a, b = next(before, None), next(after, None)
+        if a is None and b is None:
+            return None
+        if a is None or b is None:
+            return "it holds more or fewer numbers"
+        difference = array_difference(a[1], b[1])
+        if difference is not None:
+            return f"its {a[0]} {difference}"
+
+
+def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested arguments, each with its place; one of constants is comparable as such.
+
+    Tensors of a graph are leaves as they are; arrays become their bytes.
+    """
+    if isinstance(value, slice):
+        value = {"start": value.start, "stop": value.stop, "step": value.step}
+    if isinstance(value, dict):
+        value = {f".{key}": item for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        value = {f"[{place}]": item for place, item in enumerate(value)}
+    if isinstance(value, dict):
+        if not value:
+            yield where, "nothing"
+        for key in sorted(value):
+            yield from spread(value[key], where + key)
+    elif isinstance(value, keras.KerasTensor):
+        yield where, value
+    elif isinstance(value, bool | int | float | complex | str | bytes | None):
+        yield where, (type(value).__name__, repr(value))
+    elif hasattr(value, "__array__"):
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        yield where, (str(array.dtype), array.shape, array.tobytes())
+    else:
+        yield where, json.dumps(plain(keras.saving.serialize_keras_object(value)))
