@@ -26,6 +26,7 @@ FLOORS = {
     "differences": 1,
     "provenance": 2,
     "model": 2,
+    "alignment": 2,
     "onnx_model": 3,
     "keras_model": 3,
     "formats": 4,

@@ -242,13 +242,15 @@ def _(model: onnx.ModelProto) -> None:
 
 
 def keras_network(path: Path) -> Path:
-    """Two inputs, a separable layer with an activation, a gather, a subtraction, a dense layer."""
+    """Two inputs, a separable layer with an activation, a gather, a subtraction, a Dense layer."""
     keras.utils.set_random_seed(4)
     a, b = (keras.Input((6, 7, 3), name=name) for name in "ab")
     separable = layers.SeparableConv2D(4, (3, 2), activation="relu", name="separable")
     first, second = (layers.Rescaling(0.5, 0.1, name=f"half_{x.name}")(x) for x in (a, b))
     left, right = separable(first), layers.Conv2D(4, (3, 2), name="conv")(second)
-    y = layers.Dense(3, name="scores")(layers.Subtract(name="difference")([left, right]))
+    both = layers.Add(name="both")([left, right])
+    bent = layers.Activation("tanh", name="bent")(both)
+    y = layers.Dense(5, name="scores")(layers.Subtract(name="difference")([bent, both]))
     with overheard():
         keras.Model([a, b], y).save(path)
     return path
@@ -287,16 +289,15 @@ def change(path: Path, edit: Callable[[Any, Any], None]) -> None:
             archive.writestr(name, content)
 
 
-def number_of(weights: Any, layer: str, rank: int) -> Any:
-    """The first array of so many axes whose path names a layer."""
+def array_of(weights: Any, *shape: int) -> Any:
+    """The first array of a shape."""
     found: list[Any] = []
-    weights.visititems(
-        lambda name, item: (
+
+    def note(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape == shape:
             found.append(item)
-            if layer in name and isinstance(item, h5py.Dataset) and item.ndim == rank and item.size
-            else None
-        )
-    )
+
+    weights.visititems(note)
     return found[0]
 
 
@@ -306,19 +307,19 @@ def layer_of(config: Any, name: str) -> Any:
 
 @changes_keras("the last bit of a number of a filter matrix")
 def _(_: Any, weights: Any) -> None:
-    item = number_of(weights, "conv", 2)
+    item = array_of(weights, 18, 4)
     item[...] = last_bit(item[()])
 
 
 @changes_keras("the last bit of a number of a bias")
 def _(_: Any, weights: Any) -> None:
-    item = number_of(weights, "conv", 1)
+    item = array_of(weights, 4)
     item[...] = last_bit(item[()])
 
 
 @changes_keras("the last bit of a number outside of the layers")
 def _(_: Any, weights: Any) -> None:
-    item = number_of(weights, "scores", 2)
+    item = array_of(weights, 4, 5)
     item[...] = last_bit(item[()])
 
 
@@ -378,7 +379,8 @@ def _(config: Any, _: Any) -> None:
 
 
 def other_vocabulary(folder: Path) -> convfc.Verification:
-    look = layers.IntegerLookup(vocabulary=[5, 7, 9, 30])
+    look = layers.IntegerLookup()
+    look.adapt(np.array([5, 7, 7, 9, 9, 9, 30]))
     words = keras.Input((10,), dtype="int64", name="words")
     x = layers.Conv1D(3, 2, name="conv")(layers.Embedding(9, 4)(look(words)))
     path, other = folder / "m.keras", folder / "other.keras"
@@ -388,7 +390,8 @@ def other_vocabulary(folder: Path) -> convfc.Verification:
     with zipfile.ZipFile(out) as old, zipfile.ZipFile(other, "w") as new:
         for name in old.namelist():
             content = old.read(name)
-            new.writestr(name, b"30\n5\n9\n7" if name.endswith("vocabulary.txt") else content)
+            words = b"-1\n30\n5\n9\n7"  # the same, in another order
+            new.writestr(name, words if name.endswith("vocabulary.txt") else content)
     return convfc.verify(path, other, samples=2)
 
 

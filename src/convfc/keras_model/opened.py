@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convfc.alignment import align_sites
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.cutting import calls_in, cut
@@ -31,7 +32,7 @@ from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin, align_sites, in_float64
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin, in_float64
 from convfc.provenance import Provenance
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.alignment import lowered_again
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, in_float64, lowered_again
+from convfc.model import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
