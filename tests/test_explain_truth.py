@@ -23,7 +23,7 @@ from convfc.explanation.agreement import DisagreementError, agreement
 from convfc.explanation.lines import explanation_lines
 from convfc.explanation.numbers import explanation
 from convfc.keras_model.quiet import importing
-from convfc.model import Scaling
+from convfc.quantization import Scaling
 from tests.keras_models import save as save_keras
 from tests.onnx_models import attributes, kernel_shape, save
 from tests.reference import convolve

@@ -24,6 +24,7 @@ FLOORS = {
     "applying": 1,
     "writing": 1,
     "differences": 1,
+    "quantization": 1,
     "provenance": 2,
     "model": 2,
     "alignment": 2,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from convfc.geometry import AnyConvolution, Sizes
 from convfc.lowering import Lowering, PatchMethod
 from convfc.provenance import Provenance
+from convfc.quantization import Quantization
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
@@ -70,42 +71,6 @@ class Site:
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What becomes of the integer sums s of a quantized layer with filters f.
-
-    y = s * x_scale * kernel_scales[f] / y_scale, rounded, plus y_zero, kept within the limits.
-
-    Attributes:
-        x_scale: of the input.
-        kernel_scales: (filters,).
-        y_scale: of the output.
-        y_zero: the integer that stands for 0 there.
-        limits: the smallest and the largest integer of the output's type.
-    """
-
-    x_scale: float
-    kernel_scales: NDArray[np.float32]
-    y_scale: float
-    y_zero: int
-    limits: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """Which integers of a quantized layer stand for 0; pads are the input's.
-
-    Attributes:
-        x_zero: of the input.
-        kernel_zeros: (filters,) integers.
-        scaling: what follows the sums; ``None``: they are the output.
-    """
-
-    x_zero: int
-    kernel_zeros: NDArray[np.int64]
-    scaling: Scaling | None = None
 
 
 class Twin(Protocol):

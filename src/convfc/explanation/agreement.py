@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.errors import ConvfcError
-from convfc.model import Scaling
+from convfc.quantization import Scaling
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ from convfc.applying import NumpyOps, filter_matrices, patch_tensor
 from convfc.explanation.agreement import Agreement, agreement
 from convfc.geometry import Convolution, Window
 from convfc.lowering import Lowering, lower
-from convfc.model import Quantization, Scaling
+from convfc.quantization import Quantization, Scaling
 
 Array = NDArray[Any]
 

@@ -17,7 +17,8 @@ from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Array, Explanation, explanation
 from convfc.formats import Format, format_of, open_model
 from convfc.geometry import Convolution
-from convfc.model import Model, Port, Quantization, Site, Twin
+from convfc.model import Model, Port, Site, Twin
+from convfc.quantization import Quantization
 from convfc.samples import Feeds, make_feeds
 
 
@@ -57,7 +58,7 @@ def explain_model(
     x, said = _activation(opened, site, feeds, index, where)
     with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
         out = Path(folder) / path.name
-        done = convert(path, out, only=[glob.escape(site.name)], imports=imports)
+        done = convert(path, out, only=[glob.escape(site.name)], imports=imports, check=False)
         if not done.written:
             reasons = [one.reason for one in done.layers if one.site.name == site.name]
             raise UnsupportedModelError(f"{where}: {reasons[0]}")

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.lowering import Lowering
-from convfc.model import Quantization, Site
+from convfc.model import Site
 from convfc.onnx_model.cutting import Cut
 from convfc.onnx_model.operators import is_integer, known_shape, operands
 from convfc.onnx_model.polynomial import why_not_polynomial
@@ -21,6 +21,7 @@ from convfc.onnx_model.standalone import Standalone, tensor_of
 from convfc.onnx_model.structure import Difference, first_difference, tensor_difference
 from convfc.onnx_model.widening import widen
 from convfc.onnx_model.zero_points import quantization_of
+from convfc.quantization import Quantization
 
 Array = NDArray[Any]
 DType = np.dtype[Any]

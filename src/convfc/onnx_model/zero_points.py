@@ -9,9 +9,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
-from convfc.model import Quantization, Scaling
 from convfc.onnx_model.operators import operands
 from convfc.onnx_model.standalone import tensor_of
+from convfc.quantization import Quantization, Scaling
 
 _SPOKEN = {"zero": "zero point", "scale": "scale", "x": "input", "y": "output"}
 
