@@ -122,7 +122,7 @@ def test_one_sample_goes_through_both(tmp_path: Path) -> None:
 def test_what_cannot_run_as_a_whole_is_looked_at_layer_by_layer(tmp_path: Path) -> None:
     look = seen(convfc.convert(with_a_custom_operator(tmp_path / "m.onnx")))
     assert (look.samples, look.layers, look.unseen, look.problem) == (0, 1, 0, None)
-    assert "Thing" in str(look.reason)
+    assert "onnxruntime cannot load it" in str(look.reason)
     assert look.share is not None
     assert look.share <= 1
 

@@ -31,7 +31,7 @@ _SECONDS = 10.0
 """What a look may take, both files together, by what is known of its convolutions."""
 _PRODUCTS = 1e10
 """Multiply-adds in a second, in both files together: two slow cores do more."""
-_COPIES = 2.5e8
+_COPIES = 1e8
 """Numbers of patches that are put together in a second, likewise."""
 _OPEN = 16
 """An unknown size of a layer: the sample is wider, but what is behind strides is not."""
@@ -247,4 +247,5 @@ def _at(witness: Witness) -> str:
 
 def _first_line(error: ConvfcError, path: Path) -> str:
     """What went wrong, without the file, which the reader knows."""
-    return str(error).splitlines()[0].removeprefix(f"{path}: ")
+    words = str(error).splitlines()[0].removeprefix(f"{path}: ")
+    return words if len(words) <= 160 else f"{words[:160]}.."
