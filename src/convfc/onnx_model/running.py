@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from convfc.errors import UnsupportedModelError
+from convfc.onnx_model.steadying import steadied
 
 _STOCK: Mapping[str, str] = {}
 _WIDE = {"session.x64quantprecision": "1"}
@@ -77,8 +78,13 @@ class Session:
 
 
 def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str]) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
     import onnxruntime
 
+    if entries:
+        home = Path(source).parent if isinstance(source, str) else folder
+        steady = steadied(source, folder)
+        source, folder = (source, folder) if steady is source else (steady, home)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if folder is not None:
