@@ -29,7 +29,7 @@ from convfc import convolution
 from convfc.geometry import Convolution
 from convfc.onnx_model import file
 from convfc.onnx_model.quantized import exact_output
-from convfc.onnx_model.running import Session, default_differs, saturates
+from convfc.onnx_model.running import Reference, Session, default_differs, saturates
 from convfc.onnx_model.steadying import steadied
 from tests.onnx_models import Array, attributes, conv_file, kernel_shape, operators, run
 from tests.reference import convolve
@@ -216,6 +216,19 @@ def dequantized(path: Path, given: dict[str, Array], conv: Convolution, fixed: s
     )
     onnx.save(proto, path)
     return path
+
+
+@pytest.mark.parametrize("op", ["ConvInteger", "QLinearConv"])
+@pytest.mark.parametrize("name", ["line", "grouped", "volume"])
+def test_the_evaluator_has_the_same_definition(tmp_path: Path, op: str, name: str) -> None:
+    """Onnx's own takes the scales of filters for those of another axis in lines and volumes."""
+    conv = CONVOLUTIONS[name]
+    given = operands_of(op, ("int8", "uint8"), conv, "each", 4)
+    path = save(tmp_path / "m.onnx", op, conv, given, given.keys() - {"x"}, 13)
+    (y,) = Reference(onnx.load(path), name).run(["y"], {"x": given["x"]})
+    expected = exact_output(given, conv)
+    assert y.dtype == expected.dtype
+    assert np.array_equal(y, expected)
 
 
 def test_sums_are_scaled_rounded_and_saturated() -> None:

@@ -146,6 +146,8 @@ def _same(a: Any, b: Any) -> bool:  # noqa: ANN401 - an output may be a sequence
 class Reference:
     """A model in onnx's own reference evaluator, which is slow, and rounds as numpy does.
 
+    Convolutions of 8-bit integers are computed by their definition, see `evaluating`.
+
     Args:
         model: what to run.
         name: of the model, for messages.
@@ -157,9 +159,11 @@ class Reference:
     def __init__(self, model: onnx.ModelProto, name: str) -> None:
         from onnx.reference import ReferenceEvaluator
 
+        from convfc.onnx_model.evaluating import OPERATORS
+
         self._name = name
         try:
-            self._evaluator = ReferenceEvaluator(model)
+            self._evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
         except Exception as error:
             raise self._refusal(error) from error
 
