@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -28,7 +29,8 @@ from convfc import convolution
 from convfc.geometry import Convolution
 from convfc.onnx_model import file
 from convfc.onnx_model.quantized import exact_output
-from convfc.onnx_model.running import Session, default_differs, saturates
+from convfc.onnx_model.running import Reference, Session, default_differs, saturates
+from convfc.onnx_model.steadying import steadied
 from tests.onnx_models import Array, attributes, conv_file, kernel_shape, operators, run
 from tests.reference import convolve
 
@@ -216,6 +218,19 @@ def dequantized(path: Path, given: dict[str, Array], conv: Convolution, fixed: s
     return path
 
 
+@pytest.mark.parametrize("op", ["ConvInteger", "QLinearConv"])
+@pytest.mark.parametrize("name", ["line", "grouped", "volume"])
+def test_the_evaluator_has_the_same_definition(tmp_path: Path, op: str, name: str) -> None:
+    """Onnx's own takes the scales of filters for those of another axis in lines and volumes."""
+    conv = CONVOLUTIONS[name]
+    given = operands_of(op, ("int8", "uint8"), conv, "each", 4)
+    path = save(tmp_path / "m.onnx", op, conv, given, given.keys() - {"x"}, 13)
+    (y,) = Reference(onnx.load(path), name).run(["y"], {"x": given["x"]})
+    expected = exact_output(given, conv)
+    assert y.dtype == expected.dtype
+    assert np.array_equal(y, expected)
+
+
 def test_sums_are_scaled_rounded_and_saturated() -> None:
     """Halves to even, before the zero point is added, by each filter's own scale."""
     conv = convolution([1], channels=1, filters=2)
@@ -239,28 +254,34 @@ def test_sums_are_scaled_rounded_and_saturated() -> None:
 
 
 ORIGINALS = {
-    "linear": ("uint8", "int8", True, True),
-    "linear of int8": ("int8", "int8", True, False),
-    "between": ("uint8", "int8", True, True),
-    "between of int8": ("int8", "int8", True, False),
-    "between at run time": ("uint8", "int8", False, False),
+    "QLinearConv": ("uint8", "int8", True, True),
+    "QLinearConv of int8": ("int8", "int8", True, False),
+    "QLinearConv at run time": ("uint8", "int8", False, True),
+    "ConvInteger": ("int8", "uint8", True, True),
+    "ConvInteger at run time": ("int8", "uint8", False, True),
+    "Conv": ("uint8", "int8", True, True),
+    "Conv of int8": ("int8", "int8", True, False),
+    "Conv at run time": ("uint8", "int8", False, False),
 }
 """Types of input and kernel, whether the kernel is constant, and whether onnxruntime as it comes
-gives other numbers where sums saturate and it is asked for exact ones."""
+gives other numbers where sums saturate and it is asked for exact ones. A Conv stands between
+DequantizeLinear and QuantizeLinear."""
 
 
 def original(folder: Path, name: str) -> tuple[Path, dict[str, Array], Array]:
     """A quantized file, what to feed it, and what it must make of that, up to a step."""
     x_type, kernel_type, constant, _ = ORIGINALS[name]
-    conv = CONVOLUTIONS["grouped"]
-    given = operands_of("QLinearConv", (x_type, kernel_type), conv, "each", 8)
-    given["kernel_zero"] = np.zeros_like(given["kernel_zero"])  # or onnxruntime refuses it
+    conv, op = CONVOLUTIONS["grouped"], name.split()[0]
+    types, zeros = (x_type, kernel_type), "one" if op == "ConvInteger" else "each"
+    given = operands_of("QLinearConv" if op == "Conv" else op, types, conv, zeros, 8)
+    if kernel_type == "int8":
+        given["kernel_zero"] = np.zeros_like(given["kernel_zero"])  # or onnxruntime refuses it
     fixed = given.keys() - {"x"} - (set() if constant else {"kernel"})
     path = folder / f"{name}.onnx"
-    if name.startswith("linear"):
-        save(path, "QLinearConv", conv, given, fixed, 13)
-    else:
+    if op == "Conv":
         dequantized(path, given, conv, fixed)
+    else:
+        save(path, op, conv, given, fixed, 13)
     feed = {role: array for role, array in given.items() if role not in fixed}
     return path, feed, exact_output(given, conv)
 
@@ -275,10 +296,48 @@ def test_originals_are_run_with_exact_sums(tmp_path: Path, name: str) -> None:
     assert default_differs(path, ["y"], feed) == (saturates() and ORIGINALS[name][3])
 
 
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("QLinearConv", {"x"}),
+        ("QLinearConv of int8", {"x", "kernel"}),
+        ("QLinearConv at run time", {"x"}),
+        ("ConvInteger", {"kernel"}),
+        ("ConvInteger at run time", {"kernel"}),
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_steadied_model_is_the_same(
+    tmp_path: Path, name: str, left: set[str], apart: bool
+) -> None:
+    """What is int8 becomes uint8 where the other is; weights in another file stay there."""
+    path, feed, expected = original(tmp_path, name)
+    if apart:
+        onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0)
+    steady = steadied(str(path))
+    assert isinstance(steady, bytes)
+    assert steadied(path.read_bytes(), tmp_path) == steady
+    (node,) = [n for n in onnx.ModelProto.FromString(steady).graph.node if "Conv" in n.op_type]
+    assert {"x", "kernel"} & set(node.input) == left
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    key = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(key, str(tmp_path))
+    made = onnxruntime.InferenceSession(steady, options, providers=["CPUExecutionProvider"])
+    off = abs(made.run(None, feed)[0].astype(int) - expected)
+    assert off.max() <= 1
+    assert off.mean() < 0.02
+
+
+def test_nothing_to_be_steadied(tmp_path: Path) -> None:
+    path, _, _ = original(tmp_path, "Conv")
+    assert steadied(str(path)) == str(path)
+
+
 def test_a_caution_where_the_default_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, feed, _ = original(tmp_path, "linear")
+    path, feed, _ = original(tmp_path, "QLinearConv")
     real = conv_file(tmp_path / "real.onnx", CONVOLUTIONS["grouped"], SIZES[:2])
     for differs in (False, True):
         monkeypatch.setattr(file, "default_differs", lambda *_, found=differs: found)

@@ -98,11 +98,14 @@ def unsigned(
         return kernel, zero
     if types:
         shift = emit.numbers(np.array(_SIGN, np.int32), "shift")
-        none = emit.numbers(np.array(_SIGN, np.uint8), "kernel_zero")
     else:
         shift = _shift_at_run_time(emit, kernel)
-        none = emit.cast(shift, ir.DataType.UINT8)
-    moved = none if zero is None else _shifted(emit, zero, shift, "kernel_zero")
+    if zero is not None:
+        moved = _shifted(emit, zero, shift, "kernel_zero")
+    elif types:
+        moved = emit.numbers(np.array(_SIGN, np.uint8), "kernel_zero")
+    else:
+        moved = emit.cast(shift, ir.DataType.UINT8)
     return _shifted(emit, kernel, shift, "kernel"), moved
 
 

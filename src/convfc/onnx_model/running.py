@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from convfc.errors import UnsupportedModelError
+from convfc.onnx_model.steadying import steadied
 
 _STOCK: Mapping[str, str] = {}
 _WIDE = {"session.x64quantprecision": "1"}
@@ -83,8 +84,13 @@ class Session:
 def _load(
     source: bytes | str, folder: Path | None, entries: Mapping[str, str], *, once: bool
 ) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
     import onnxruntime
 
+    if entries:
+        home = Path(source).parent if isinstance(source, str) else folder
+        steady = steadied(source, folder)
+        source, folder = (source, folder) if steady is source else (steady, home)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if folder is not None:
@@ -150,6 +156,8 @@ def _same(a: Any, b: Any) -> bool:  # noqa: ANN401 - an output may be a sequence
 class Reference:
     """A model in onnx's own reference evaluator, which is slow, and rounds as numpy does.
 
+    Convolutions of 8-bit integers are computed by their definition, see `evaluating`.
+
     Args:
         model: what to run.
         name: of the model, for messages.
@@ -161,9 +169,11 @@ class Reference:
     def __init__(self, model: onnx.ModelProto, name: str) -> None:
         from onnx.reference import ReferenceEvaluator
 
+        from convfc.onnx_model.evaluating import OPERATORS
+
         self._name = name
         try:
-            self._evaluator = ReferenceEvaluator(model)
+            self._evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
         except Exception as error:
             raise self._refusal(error) from error
 

@@ -1,0 +1,42 @@
+"""Operators of which onnx's reference evaluator has not the definition: those of 8-bit integers.
+
+Its own QLinearConv multiplies the scales in another order, adds the zero point before it rounds,
+and takes the scales of filters for those of another axis unless there are two spatial ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx.reference.op_run import OpRun
+
+from convfc.onnx_model.operators import geometry, operands
+from convfc.onnx_model.quantized import exact_output
+
+
+class _Exact(OpRun):
+    """See `exact_output`."""
+
+    op_domain = ""
+
+    def _run(self, *arrays: NDArray[Any] | None, **_: object) -> tuple[NDArray[Any]]:
+        node = ir.serde.deserialize_node(self.onnx_node)
+        given = {}
+        for role, value in operands(node).items():
+            array = arrays[node.inputs.index(value)]
+            if array is not None:
+                given[role], value.shape = array, ir.Shape(array.shape)
+        return (exact_output(given, geometry(node)[0]),)
+
+
+class QLinearConv(_Exact):
+    """By its definition, for any number of spatial axes."""
+
+
+class ConvInteger(_Exact):
+    """By its definition, with one zero point per filter too."""
+
+
+OPERATORS: list[type[OpRun]] = [QLinearConv, ConvInteger]
