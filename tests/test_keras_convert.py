@@ -182,3 +182,24 @@ def test_blocks(tmp_path: Path, suffix: str) -> None:
     for name, got in new.run(feed).items():
         np.testing.assert_array_equal(got, expected[name])
     assert [port.shape for port in new.outputs] == [port.shape for port in original.outputs]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_blocks_of_several_sizes_along_two_axes(tmp_path: Path, suffix: str) -> None:
+    """Seven columns in threes; all share one layer."""
+    import keras
+    from keras import layers
+
+    model = keras.Sequential([keras.Input((4, 8, 4)), layers.Conv2D(6, 2, groups=2)])
+    integer_weights(model)
+    source = save(model, tmp_path / f"a{suffix}")
+    original = open_keras(source)
+    (site,) = original.sites
+    made = lowering(site, memory=200)
+    assert isinstance(made, Lowering)
+    assert made.block == (1, 3)
+    out = tmp_path / f"b{suffix}"
+    assert convert(source, out, memory=200) == []
+    feed = integer_feed(original)
+    (expected,), (got,) = original.run(feed).values(), open_keras(out).run(feed).values()
+    np.testing.assert_array_equal(got, expected)

@@ -163,8 +163,9 @@ class StockOps(Ops[Tensor]):
             axes = "".join(kept)
             equation = f"b{space}tgi,ti{axes}->b{space}{axes}"
             kernel = (taps, inner, *kept.values())
-            y = self._dense(kernel, equation, sizes, bias_rank=len(kept))(blocks)
-            return self.reshape(y, [*sizes, filters]) if outer > 1 else y
+            # The sizes of its output are left open: not all blocks of positions are alike.
+            y = self._dense(kernel, equation, [None] * self._rank, bias_rank=len(kept))(blocks)
+            return self.reshape(y, [*sizes, filters])
         if inner == 1:
             # Each filter has one channel for itself, and so have the taps an axis.
             repeated = self._repeat(patches, self._rank + 1, outer)
@@ -195,7 +196,8 @@ class StockOps(Ops[Tensor]):
         Args:
             kernel: its shape.
             equation: that it computes, as letters of axes; a product of matrices if ``None``.
-            sizes: spatial ones of its output, where there is an equation.
+            sizes: spatial ones of its output, ``None`` where not the same in all blocks, if there
+                is an equation.
             bias_rank: the last axes of its output, over which the bias runs.
         """
         if self._made_dense is None:
@@ -205,7 +207,7 @@ class StockOps(Ops[Tensor]):
                 self._made_dense = self.layer(layers.Dense, kernel[-1], **given)
             else:
                 given["bias_axes"] = equation[-bias_rank:] if given.pop("use_bias") else None
-                shape = (None, *sizes[1:], *bias)
+                shape = (*sizes, *bias)
                 self._made_dense = self.layer(layers.EinsumDense, equation, shape, **given)
         return self._made_dense
 
