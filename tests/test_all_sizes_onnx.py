@@ -32,7 +32,7 @@ from convfc.transposed import TransposedConvolution, TransposedWindow
 from tests.symbolic.laws import Layer, sized
 from tests.symbolic.onnx_graphs import Value, evaluate
 from tests.symbolic.tensors import Tensor
-from tests.test_all_sizes import AXES, OPEN, TRANSPOSED, one_axis, transposed_windows, windows
+from tests.test_all_sizes import AXES, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
 
 
 def kernel_of(conv: AnyConvolution) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ def depends_on_size(window: Window) -> bool:
     return isinstance(window.padding, Same) and window.stride > 1
 
 
-@pytest.mark.parametrize("window", [*windows(4, 3, 2), *transposed_windows(3, 3, 2)], ids=repr)
+@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     conv = one_axis(window)
     prove(conv, OPEN, *emitted(conv, OPEN))
@@ -155,7 +155,9 @@ def frames(kernels: int, strides: int, lengths: tuple[int, ...]) -> list[Transpo
 SAME = (Same.UPPER, Same.LOWER)
 
 
-@pytest.mark.parametrize("window", frames(4, 3, (1, 4)), ids=repr)
+@pytest.mark.parametrize(
+    "window", cases(frames(3, 3, (1, 4)), frames(5, 4, (1, 2, 5, 8))), ids=repr
+)
 def test_a_prescribed_length(window: TransposedWindow) -> None:
     conv = TransposedConvolution((window,), 1, 1)
     prove(conv, OPEN, *emitted(conv, OPEN))

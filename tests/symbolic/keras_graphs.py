@@ -324,8 +324,7 @@ def _take(operation: Any, x: Any, index: Any) -> Tensor:
     linear: Number = 0
     for digit, length in zip(place, index.lengths, strict=True):
         linear = linear * length + digit
-    if z3.is_int_value(z3.simplify(number - linear, som=True)):
-        assert simple(z3.simplify(number - linear, som=True)) == 0
+    if z3.simplify(number - linear, som=True).eq(z3.IntVal(0)):
         return x.unravel(axis, index.lengths)
     length = x.length(axis)
     x.facts.demand(z3.Implies(there, both(number >= 0, number < length)), "no such entry")
