@@ -123,11 +123,11 @@ def test_channels_first(file_format: str) -> None:
     prove(*replaced(layer, sizes, file_format), sizes, channels_first=True)
 
 
-def test_three_axes_of_which_two_are_unknown() -> None:
-    sizes = (None, 2, None)
-    for file_format in FORMATS:
-        layer = layers.Conv3D(1, (2, 1, 2), strides=(2, 1, 1), padding="same")
-        prove(*replaced(layer, sizes, file_format, 1), sizes)
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("sizes", [(None, 2, None), (None, None, 5)], ids=str)
+def test_three_axes_of_which_two_are_unknown(sizes: Sizes, file_format: str) -> None:
+    layer = layers.Conv3D(1, (2, 1, 3), strides=(1, 1, 2), padding="same")
+    prove(*replaced(layer, sizes, file_format, 1), sizes)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
