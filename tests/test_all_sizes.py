@@ -25,7 +25,7 @@ geometry beyond the enumeration holds no surprise (`make test-slow` enumerates m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,17 @@ def transposed_windows(kernels: int, strides: int, dilations: int) -> Iterator[T
             yield TransposedWindow(kernel, stride, dilation, padding, number % 3)
 
 
+def cases(few: Iterable[Any], many: Iterable[Any]) -> list[Any]:
+    """A few, and the rest of many for those who have time."""
+    always = dict.fromkeys(few)
+    rest = [case for case in many if case not in always]
+    return [*always, *(pytest.param(case, marks=pytest.mark.slow) for case in rest)]
+
+
+FEW: list[Window | TransposedWindow] = [*windows(3, 3, 2), *transposed_windows(3, 3, 2)]
+MANY: list[Window | TransposedWindow] = [*windows(6, 5, 3), *transposed_windows(6, 4, 3)]
+
+
 def prove(conv: AnyConvolution, sizes: Sizes, method: PatchMethod = PatchMethod.AUTO) -> None:
     """Show that `apply` nowhere departs from the definition."""
     lowering = lower(conv, sizes, method)
@@ -93,7 +104,7 @@ def one_axis(window: Window | TransposedWindow) -> AnyConvolution:
     return Convolution((window,), 2, 1)
 
 
-@pytest.mark.parametrize("window", [*windows(4, 3, 2), *transposed_windows(4, 3, 2)], ids=repr)
+@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     prove(one_axis(window), OPEN)
 
@@ -157,14 +168,16 @@ def test_a_prescribed_length_of_every_small_size(
 
 @pytest.mark.parametrize(
     "window",
-    [
-        *windows(4, 4, 3),
-        *transposed_windows(4, 4, 3),
-        *(
-            TransposedWindow(k, s, 2, same, k % 2, 6)
-            for k, s, same in itertools.product((1, 3, 4), (1, 2, 3), SAME)
-        ),
-    ],
+    cases(
+        [
+            *FEW,
+            *(
+                TransposedWindow(k, s, 2, same, k % 2, 6)
+                for k, s, same in itertools.product((1, 3, 4), (1, 2, 3), SAME)
+            ),
+        ],
+        MANY,
+    ),
     ids=repr,
 )
 def test_window_arithmetic(window: Window | TransposedWindow) -> None:

@@ -13,6 +13,7 @@ for a mask multiplies them by zero.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from convfc.geometry import AnyConvolution, Pads, Sizes, Window
 from convfc.keras_model.quiet import importing
 from convfc.lowering import Lowering, PatchMethod, lower
 from tests.symbolic.laws import Layer, sized
+from tests.test_all_sizes import cases
 
 with importing():
     from keras import layers
@@ -65,25 +67,33 @@ def prove(model: Any, conv: AnyConvolution, sizes: Sizes, *, channels_first: boo
         case.prove(y, facts)
 
 
-WINDOWS = [(1, 2, 1), (2, 1, 2), (2, 2, 1), (3, 2, 1), (4, 3, 1), (5, 3, 1), (2, 3, 1)]
+WINDOWS = cases(
+    [(1, 2, 1), (2, 1, 2), (3, 2, 1), (5, 3, 1), (2, 3, 1)],
+    [
+        (kernel, stride, dilation)
+        for kernel, stride, dilation in itertools.product(range(1, 6), range(1, 5), (1, 2, 3))
+        if stride == 1 or dilation == 1
+    ],
+)
+"""Kernel, stride and dilation; Keras has no two of the last."""
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("padding", ["valid", "same", "causal"])
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), WINDOWS)
+@pytest.mark.parametrize("steps", WINDOWS, ids=str)
 def test_every_tap_meets_its_pixel(
-    kernel: int, stride: int, dilation: int, padding: str, file_format: str
+    steps: tuple[int, int, int], padding: str, file_format: str
 ) -> None:
+    kernel, stride, dilation = steps
     layer = layers.Conv1D(1, kernel, strides=stride, dilation_rate=dilation, padding=padding)
     prove(*replaced(layer, (None,), file_format), (None,))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), WINDOWS)
-def test_transposed(
-    kernel: int, stride: int, dilation: int, padding: str, file_format: str
-) -> None:
+@pytest.mark.parametrize("steps", WINDOWS, ids=str)
+def test_transposed(steps: tuple[int, int, int], padding: str, file_format: str) -> None:
+    kernel, stride, dilation = steps
     given = {"strides": stride, "dilation_rate": dilation, "padding": padding}
     layer = layers.Conv1DTranspose(1, kernel, **given)
     prove(*replaced(layer, (None,), file_format), (None,))
@@ -113,11 +123,11 @@ def test_channels_first(file_format: str) -> None:
     prove(*replaced(layer, sizes, file_format), sizes, channels_first=True)
 
 
-def test_three_axes_of_which_two_are_unknown() -> None:
-    sizes = (None, 2, None)
-    for file_format in FORMATS:
-        layer = layers.Conv3D(1, (2, 1, 2), strides=(2, 1, 1), padding="same")
-        prove(*replaced(layer, sizes, file_format, 1), sizes)
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("sizes", [(None, 2, None), (None, None, 5)], ids=str)
+def test_three_axes_of_which_two_are_unknown(sizes: Sizes, file_format: str) -> None:
+    layer = layers.Conv3D(1, (2, 1, 3), strides=(1, 1, 2), padding="same")
+    prove(*replaced(layer, sizes, file_format, 1), sizes)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -10,29 +10,34 @@ Sub), of reshapes that must not bake in a size, and of the filter matrix and the
 **Enumerated** besides: opsets with other forms of the nodes, kernels that are constants and such
 that come at run time, prescribed outputs of sizes that are too small for them and too large.
 
-**Not covered**: what is special to products of integers (zero points); slices, pads and crops are
-those of other layers there.
+**Not covered**: what follows a product of integers in QLinearConv (scales and rounding), which has
+nothing to do with sizes.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from convfc.geometry import AnyConvolution, Convolution, Same, Sizes, Window
+from convfc.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.onnx_model.rewriting import rewrite
 from convfc.onnx_model.sites import places
 from convfc.transposed import TransposedConvolution, TransposedWindow
+from tests.symbolic.forms import Form
+from tests.symbolic.forms import plus as plus_weight
 from tests.symbolic.laws import Layer, sized
+from tests.symbolic.numbers import Number
 from tests.symbolic.onnx_graphs import Value, evaluate
 from tests.symbolic.tensors import Tensor
-from tests.test_all_sizes import AXES, OPEN, TRANSPOSED, one_axis, transposed_windows, windows
+from tests.test_all_sizes import AXES, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
 
 
 def kernel_of(conv: AnyConvolution) -> NDArray[np.float32]:
@@ -61,16 +66,31 @@ def emitted(
     """The graph that is written for one layer, and those inputs of it that are not the image."""
     bias = Layer(conv).bias.astype(np.float32)
     arrays = {"W": np.ascontiguousarray(kernel_of(conv)), "B": bias}
-    given = {name: ir.Value(name=name) for name in ("x", *arrays)}
+    kind = "ConvTranspose" if isinstance(conv, TransposedConvolution) else "Conv"
+    lowering = lower(conv, sizes, method, memory=memory)
+    assert isinstance(lowering, Lowering)
+    graph = rewritten(kind, arrays, lowering, opset, channels_first, constant)
+    return graph, {} if constant else dict(arrays)
+
+
+def rewritten(
+    kind: str,
+    arrays: dict[str, NDArray[Any]],
+    lowering: Lowering,
+    opset: int = 17,
+    channels_first: bool = False,
+    constant: bool = True,
+    dtype: ir.DataType = ir.DataType.FLOAT,
+) -> ir.Graph:
+    """The graph that is written for one node, which has these inputs besides the image."""
+    given = {name: ir.Value(name=name, type=ir.TensorType(dtype)) for name in ("x", *arrays)}
     for name, array in arrays.items():
         given[name].shape = ir.Shape(array.shape)
+        given[name].type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
         if constant:
             given[name].const_value = ir.tensor(array, name=name)
     x, *weights = given.values()
-    x.shape = ir.Shape([None, conv.channels, *sizes])
-    for value in given.values():
-        value.type = ir.TensorType(ir.DataType.FLOAT)
-    kind = "ConvTranspose" if isinstance(conv, TransposedConvolution) else "Conv"
+    x.shape = ir.Shape([None, lowering.convolution.channels, *lowering.sizes])
     node = ir.node(kind, list(given.values()), name="conv")
     node.outputs[0].name = "y"
     graph = ir.Graph(
@@ -80,12 +100,10 @@ def emitted(
         initializers=weights if constant else [],
         opset_imports={"": opset},
     )
-    lowering = lower(conv, sizes, method, memory=memory)
-    assert isinstance(lowering, Lowering)
     model = ir.Model(graph, ir_version=8)
     (place,) = places(model)
     rewrite(model, {"conv": (place, lowering)}, channels_first)
-    return graph, {} if constant else dict(arrays)
+    return graph
 
 
 def prove(conv: AnyConvolution, sizes: Sizes, graph: ir.Graph, given: dict[str, Value]) -> None:
@@ -103,7 +121,7 @@ def depends_on_size(window: Window) -> bool:
     return isinstance(window.padding, Same) and window.stride > 1
 
 
-@pytest.mark.parametrize("window", [*windows(4, 3, 2), *transposed_windows(3, 3, 2)], ids=repr)
+@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     conv = one_axis(window)
     prove(conv, OPEN, *emitted(conv, OPEN))
@@ -142,6 +160,30 @@ def test_channels_first(groups: int, sizes: Sizes) -> None:
     prove(conv, sizes, *emitted(conv, sizes, channels_first=True))
 
 
+@pytest.mark.parametrize("zero", [np.uint8(7), np.int8(-5)], ids=["uint8", "int8"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("padding", [(2, 1), Same.UPPER])
+def test_integers(padding: Pads | Same, groups: int, zero: np.generic) -> None:
+    """Pads are zero points, and the product is one of what is above them."""
+    conv = Convolution((Window(3, 2, 1, padding),), 2, groups, groups)
+    kernel = kernel_of(conv).astype(np.int8) + np.int8(3)
+    arrays = {"W": kernel, "x_zero": np.asarray(zero), "W_zero": np.asarray(np.int8(3))}
+    lowering = lower(conv, OPEN)
+    assert isinstance(lowering, Lowering)
+    dtype = ir.DataType.from_numpy(zero.dtype)
+    graph = rewritten("ConvInteger", arrays, lowering, 13, dtype=dtype)
+    for case in sized(conv, OPEN):
+        facts = case.facts
+        image = case.image(facts).transpose([0, 2, 1])
+
+        def at(index: Sequence[Number], image: Tensor = image) -> Form:
+            return {1: image.at(index)[1] + int(zero.item())}
+
+        (y,) = evaluate(graph, {"x": replace(image, at=at)}, facts)
+        assert isinstance(y, Tensor)
+        case.prove(y.transpose([0, 2, 1]).with_constant(Layer(conv).bias, plus_weight), facts)
+
+
 def frames(kernels: int, strides: int, lengths: tuple[int, ...]) -> list[TransposedWindow]:
     """Windows with outputs of prescribed length."""
     steps = itertools.product(range(1, kernels + 1), range(1, strides + 1), (1, 2), SAME, lengths)
@@ -155,7 +197,9 @@ def frames(kernels: int, strides: int, lengths: tuple[int, ...]) -> list[Transpo
 SAME = (Same.UPPER, Same.LOWER)
 
 
-@pytest.mark.parametrize("window", frames(4, 3, (1, 4)), ids=repr)
+@pytest.mark.parametrize(
+    "window", cases(frames(3, 3, (1, 4)), frames(5, 4, (1, 2, 5, 8))), ids=repr
+)
 def test_a_prescribed_length(window: TransposedWindow) -> None:
     conv = TransposedConvolution((window,), 1, 1)
     prove(conv, OPEN, *emitted(conv, OPEN))

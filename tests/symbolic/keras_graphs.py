@@ -317,16 +317,17 @@ def _take(operation: Any, x: Any, index: Any) -> Tensor:
         return taken
     if not isinstance(x, Tensor):
         table = _tensor(x, index)
-        return replace(index, at=lambda place: table.at([_number(index.at(place))]))
+        looked_up: Tensor = replace(index, at=lambda place: table.at([_number(index.at(place))]))
+        return looked_up
     axis = operation.axis
     there, place = index.anywhere()
     number = _number(index.at(place))
     linear: Number = 0
     for digit, length in zip(place, index.lengths, strict=True):
         linear = linear * length + digit
-    if z3.is_int_value(z3.simplify(number - linear, som=True)):
-        assert simple(z3.simplify(number - linear, som=True)) == 0
-        return x.unravel(axis, index.lengths)
+    if z3.simplify(number - linear, som=True).eq(z3.IntVal(0)):
+        grid: Tensor = x.unravel(axis, index.lengths)
+        return grid
     length = x.length(axis)
     x.facts.demand(z3.Implies(there, both(number >= 0, number < length)), "no such entry")
     (count,) = index.lengths

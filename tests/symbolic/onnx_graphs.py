@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.forms import plus, times
+from tests.symbolic.forms import Form, plus, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
 from tests.symbolic.tensors import Tensor, concatenate
 
@@ -95,9 +96,9 @@ def _pad(
     half = len(amounts) // 2
     if not isinstance(x, Tensor):
         return np.pad(x, list(zip(amounts[:half], amounts[half:], strict=True)))
-    assert filling is None
+    given = node.attributes.get_float("value", 0.0) if filling is None else _numbers(filling)[0]
     for axis, (before, after) in enumerate(zip(amounts[:half], amounts[half:], strict=True)):
-        x = x.pad(axis, before, after, int(node.attributes.get_float("value", 0.0) or 0))
+        x = x.pad(axis, before, after, int(given))
     return x
 
 
@@ -139,6 +140,22 @@ def _matmul(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
     assert isinstance(b, Tensor)
     turned = [*range(b.rank - 2), b.rank - 1, b.rank - 2]
     return b.transpose(turned).weigh(a.swapaxes(-1, -2)).transpose(turned)
+
+
+def _integer_product(
+    _: ir.Node, __: Facts, a: Tensor, b: Array, a_zero: Array | None, b_zero: Array | None
+) -> Value:
+    """Of what is above the zero points."""
+    zero = 0 if a_zero is None else int(a_zero.item())
+
+    def above(index: Sequence[Number]) -> Form:
+        form = a.at(index)
+        assert set(form) <= {1}
+        return {1: simple(form.get(1, 0) - zero)}
+
+    return replace(a, at=above).weigh(
+        b.astype(np.int64) - (0 if b_zero is None else b_zero.astype(np.int64))
+    )
 
 
 def _add(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
@@ -191,6 +208,7 @@ _OPERATORS: dict[str, Callable[..., Value]] = {
     "Div": _div,
     "Gather": _gather,
     "MatMul": _matmul,
+    "MatMulInteger": _integer_product,
     "Mod": lambda _, __, a, b: _each(lambda x, y: divide(x, y)[1], a, b),
     "Mul": _mul,
     "Pad": _pad,

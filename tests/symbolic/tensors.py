@@ -77,7 +77,7 @@ class Tensor:
         if not filling:
             return padded
         part = self.part_of(axis)
-        numbers = {filling: 1}
+        numbers = {1: filling}
         return replace(
             padded,
             at=lambda index: either(
