@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import UnsupportedModelError, UsageError, Verdict, convolution
+from convfc import (
+    Convolution,
+    Fate,
+    Layer,
+    Lowering,
+    UnsupportedModelError,
+    UsageError,
+    Verdict,
+    convolution,
+    lower,
+)
 from convfc.endtoend import affordable
 from convfc.formats import open_model
 from convfc.keras_model.quiet import importing, overheard
@@ -173,13 +183,24 @@ def test_fewer_samples_of_what_takes_long(model: Path, monkeypatch: pytest.Monke
 
 
 def test_what_takes_long_is_a_matter_of_arithmetic() -> None:
-    flat = Site("a", "Conv", convolution([5, 5], channels=64, filters=64), (200, 200))
-    deep = Site("b", "Conv", convolution([3, 3, 3], channels=8, filters=8), (100, 100, 100))
+    def enough(conv: Convolution, *sizes: int, count: int = 1) -> int:
+        site = Site("a", "Conv", conv, sizes)
+        return affordable([Layer(site, Fate.CONVERTED, lowered(conv, sizes))] * count, 1)
+
+    flat = convolution([5, 5], channels=64, filters=64)
+    deep = convolution([3, 3, 3], channels=8, filters=8)
+    products, patches = 196 * 196 * 25 * 64 * 64, 196 * 196 * 25 * 64 * 4
+    assert enough(flat, 200, 200) == 2 * 10**11 // (products + 6 * patches)
+    assert enough(deep, 100, 100, 100) == 2 * 10**11 // (98**3 * 27 * 8 * (8 + 24))
+    assert enough(deep, 100, 100, 100, count=99) == 1
     assert affordable([], 1) > 1000
     assert affordable([], 10**7) == 10
-    assert affordable([flat], 1) == 2 * 10**11 // (196 * 196 * 25 * 64 * 64)
-    assert affordable([deep], 1) == 2 * 10**11 // (98**3 * 27 * 64 * 8)
-    assert affordable([deep] * 99, 1) == 1
+
+
+def lowered(conv: Convolution, sizes: Sequence[int]) -> Lowering:
+    found = lower(conv, tuple(sizes))
+    assert isinstance(found, Lowering)
+    return found
 
 
 # What is judged

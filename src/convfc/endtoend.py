@@ -13,7 +13,8 @@ from convfc.differences import Comparison, Distance, OutputDifference, distance
 from convfc.errors import ConvfcError, UnsupportedModelError
 from convfc.feeds import Feeds
 from convfc.judged import FAR, contradiction
-from convfc.model import Model, Site
+from convfc.model import Model
+from convfc.planning import Layer
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
@@ -28,8 +29,8 @@ _AFFORDABLE = 2 * 10**11
 """Multiply-adds of all samples that are worth waiting for: about ten seconds on two cores."""
 _PER_NUMBER = 2000
 """Multiply-adds for a number of the input: a small net for images; what else a net may do."""
-_IN_SPACE = 8
-"""How much longer one takes in a convolution with three axes."""
+_PER_PATCH_BYTE = 6
+"""Multiply-adds that take as long as to write a byte of patches and to read it again."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,25 @@ class Seen:
     float64_missing: str | None = None
 
 
-def affordable(sites: Sequence[Site], numbers: int) -> int:
+def affordable(layers: Sequence[Layer], numbers: int) -> int:
     """How many samples go through a model and its conversion in about ten seconds; at least one.
 
     Args:
-        sites: its convolutions. Those of unknown sizes are not counted.
+        layers: its convolutions; what is of unknown size is not counted.
         numbers: how many numbers one sample has.
     """
     products = sum(
-        (site.convolution.multiply_adds(site.sizes) or 0)
-        * (_IN_SPACE if site.convolution.rank > 2 else 1)
-        for site in sites
+        site.convolution.multiply_adds(site.sizes) or 0
+        for site in (layer.site for layer in layers)
         if site.convolution is not None
     )
-    return max(_AFFORDABLE // max(products, numbers * _PER_NUMBER, 1), 1)
+    patches = sum(
+        layer.lowering.patch_bytes(layer.site.itemsize) or 0
+        for layer in layers
+        if layer.lowering is not None
+    )
+    effort = max(products + patches * _PER_PATCH_BYTE, numbers * _PER_NUMBER, 1)
+    return max(_AFFORDABLE // effort, 1)
 
 
 def runnable(model: Model, feeds: Feeds) -> tuple[Feeds, str | None]:
