@@ -30,6 +30,7 @@ from convfc.formats import open_model
 from convfc.keras_model.quiet import importing, overheard
 from convfc.model import Alignment, Model, Site
 from convfc.onnx_model.file import OnnxModel
+from convfc.samples import make_feeds
 from convfc.verdicts import verification_summary
 from tests.onnx_models import conv_file, integers, save
 
@@ -261,6 +262,27 @@ def test_no_proof_stands_against_what_is_seen(
         assert result.outputs[0].witness is not None
         # The batch with the difference is looked at, not just the first samples.
         assert result.outputs[0].witness.sample in (31, 39)
+
+
+def test_where_float64_is_costly_it_is_had_for_the_worst_sample(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be had for the first few samples or for one, not for a batch."""
+
+    opened = open_model(model)
+    ninth = opened.run(make_feeds(opened.inputs).take(range(9, 10)))["y"]
+
+    def off_in_sample_nine(y: Array) -> Array:
+        found = np.isclose(y, ninth, rtol=1e-3).all(axis=(1, 2, 3))
+        return np.where(found[:, None, None, None], y * np.float32(1.001), y)
+
+    monkeypatch.setattr("convfc.endtoend._COSTLY", 4 * 7 * 4 * 18)
+    runtime(monkeypatch, "net_fc.onnx", off_in_sample_nine)
+    result = convfc.verify(model, samples=20)
+    assert result.float64_samples == 4
+    assert result.verdict is Verdict.NOT_EQUIVALENT
+    assert result.outputs[0].witness is not None
+    assert result.outputs[0].witness.sample == 9
 
 
 def aligned_with(monkeypatch: pytest.MonkeyPatch, **found: Sequence[str]) -> None:

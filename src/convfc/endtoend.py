@@ -13,7 +13,7 @@ from convfc.differences import Comparison, Distance, OutputDifference, distance
 from convfc.errors import ConvfcError, UnsupportedModelError
 from convfc.feeds import Feeds
 from convfc.judged import FAR, contradiction
-from convfc.model import Model
+from convfc.model import Model, Site
 from convfc.planning import Layer
 
 FEW = 4
@@ -59,11 +59,7 @@ def affordable(layers: Sequence[Layer], numbers: int) -> int:
         layers: its convolutions; what is of unknown size is not counted.
         numbers: how many numbers one sample has.
     """
-    products = sum(
-        site.convolution.multiply_adds(site.sizes) or 0
-        for site in (layer.site for layer in layers)
-        if site.convolution is not None
-    )
+    products = _products([layer.site for layer in layers])
     patches = sum(
         layer.lowering.patch_bytes(layer.site.itemsize) or 0
         for layer in layers
@@ -71,6 +67,15 @@ def affordable(layers: Sequence[Layer], numbers: int) -> int:
     )
     effort = max(products + patches * _PER_PATCH_BYTE, numbers * _PER_NUMBER, 1)
     return max(_AFFORDABLE // effort, 1)
+
+
+def _products(sites: Sequence[Site]) -> int:
+    """Multiply-adds of one sample, as far as sizes are known."""
+    return sum(
+        site.convolution.multiply_adds(site.sizes) or 0
+        for site in sites
+        if site.convolution is not None
+    )
 
 
 def runnable(model: Model, feeds: Feeds) -> tuple[Feeds, str | None]:
@@ -206,8 +211,7 @@ def looked_closer(
             outputs.append(out)
             continue
         progress(f"a closer look at '{out.name}'")
-        start = out.evidence.batch * feeds.rows_per_batch
-        rows = range(start, min(start + feeds.rows_per_batch, feeds.rows))
+        rows = _rows_of_worst(a, out, feeds)
         feed = feeds.take(rows)
         once, again = a.run(feed)[out.name], a.run(feed)[out.name]
         if distance(once, again).max_abs > FAR.get(out.dtype, 0.0) * out.evidence.largest:
@@ -224,6 +228,17 @@ def looked_closer(
             closer = replace(closer, evidence=replace(closer.evidence, sway=sway))
         outputs.append(closer)
     return replace(seen, outputs=tuple(outputs))
+
+
+def _rows_of_worst(a: Model, out: OutputDifference, feeds: Feeds) -> range:
+    """The batch with the largest difference; where that is too much for float64, the sample."""
+    start = out.evidence.batch * feeds.rows_per_batch
+    rows = range(start, min(start + feeds.rows_per_batch, feeds.rows))
+    worst = out.evidence.worst
+    if feeds.batch is None and worst is not None and worst.sample in rows:
+        one = range(worst.sample, worst.sample + 1)
+        return one if len(rows) * _products(a.sites) > _COSTLY else rows
+    return rows
 
 
 def _sway(a: Model, feed: Mapping[str, NDArray[Any]], name: str) -> tuple[float, float]:
@@ -261,11 +276,7 @@ def _errors(
     Raises:
         ConvfcError: there is no float64 to be had, or not in a time that anybody waits.
     """
-    products = rows * sum(
-        site.convolution.multiply_adds(site.sizes) or 0
-        for site in a.sites
-        if site.convolution is not None
-    )
+    products = rows * _products(a.sites)
     if products > _COSTLY:
         raise UnsupportedModelError(f"{products:.0e} multiply-adds would take too long")
     exact = a.run_in_float64(feed)
