@@ -14,12 +14,23 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import UnsupportedModelError, UsageError, Verdict, convolution
+from convfc import (
+    Convolution,
+    Fate,
+    Layer,
+    Lowering,
+    UnsupportedModelError,
+    UsageError,
+    Verdict,
+    convolution,
+    lower,
+)
 from convfc.endtoend import affordable
 from convfc.formats import open_model
 from convfc.keras_model.quiet import importing, overheard
 from convfc.model import Alignment, Model, Site
 from convfc.onnx_model.file import OnnxModel
+from convfc.samples import make_feeds
 from convfc.verdicts import verification_summary
 from tests.onnx_models import conv_file, integers, save
 
@@ -173,13 +184,24 @@ def test_fewer_samples_of_what_takes_long(model: Path, monkeypatch: pytest.Monke
 
 
 def test_what_takes_long_is_a_matter_of_arithmetic() -> None:
-    flat = Site("a", "Conv", convolution([5, 5], channels=64, filters=64), (200, 200))
-    deep = Site("b", "Conv", convolution([3, 3, 3], channels=8, filters=8), (100, 100, 100))
+    def enough(conv: Convolution, *sizes: int, count: int = 1) -> int:
+        site = Site("a", "Conv", conv, sizes)
+        return affordable([Layer(site, Fate.CONVERTED, lowered(conv, sizes))] * count, 1)
+
+    flat = convolution([5, 5], channels=64, filters=64)
+    deep = convolution([3, 3, 3], channels=8, filters=8)
+    products, patches = 196 * 196 * 25 * 64 * 64, 196 * 196 * 25 * 64 * 4
+    assert enough(flat, 200, 200) == 2 * 10**11 // (products + 6 * patches)
+    assert enough(deep, 100, 100, 100) == 2 * 10**11 // (98**3 * 27 * 8 * (8 + 24))
+    assert enough(deep, 100, 100, 100, count=99) == 1
     assert affordable([], 1) > 1000
     assert affordable([], 10**7) == 10
-    assert affordable([flat], 1) == 2 * 10**11 // (196 * 196 * 25 * 64 * 64)
-    assert affordable([deep], 1) == 2 * 10**11 // (98**3 * 27 * 64 * 8)
-    assert affordable([deep] * 99, 1) == 1
+
+
+def lowered(conv: Convolution, sizes: Sequence[int]) -> Lowering:
+    found = lower(conv, tuple(sizes))
+    assert isinstance(found, Lowering)
+    return found
 
 
 # What is judged
@@ -240,6 +262,27 @@ def test_no_proof_stands_against_what_is_seen(
         assert result.outputs[0].witness is not None
         # The batch with the difference is looked at, not just the first samples.
         assert result.outputs[0].witness.sample in (31, 39)
+
+
+def test_where_float64_is_costly_it_is_had_for_the_worst_sample(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be had for the first few samples or for one, not for a batch."""
+
+    opened = open_model(model)
+    ninth = opened.run(make_feeds(opened.inputs).take(range(9, 10)))["y"]
+
+    def off_in_sample_nine(y: Array) -> Array:
+        found = np.isclose(y, ninth, rtol=1e-3).all(axis=(1, 2, 3))
+        return np.where(found[:, None, None, None], y * np.float32(1.001), y)
+
+    monkeypatch.setattr("convfc.endtoend._COSTLY", 4 * 7 * 4 * 18)
+    runtime(monkeypatch, "net_fc.onnx", off_in_sample_nine)
+    result = convfc.verify(model, samples=20)
+    assert result.float64_samples == 4
+    assert result.verdict is Verdict.NOT_EQUIVALENT
+    assert result.outputs[0].witness is not None
+    assert result.outputs[0].witness.sample == 9
 
 
 def aligned_with(monkeypatch: pytest.MonkeyPatch, **found: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from convfc.errors import ConvfcError, UnsupportedModelError
 from convfc.feeds import Feeds
 from convfc.judged import FAR, contradiction
 from convfc.model import Model, Site
+from convfc.planning import Layer
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
@@ -28,8 +29,8 @@ _AFFORDABLE = 2 * 10**11
 """Multiply-adds of all samples that are worth waiting for: about ten seconds on two cores."""
 _PER_NUMBER = 2000
 """Multiply-adds for a number of the input: a small net for images; what else a net may do."""
-_IN_SPACE = 8
-"""How much longer one takes in a convolution with three axes."""
+_PER_PATCH_BYTE = 6
+"""Multiply-adds that take as long as to write a byte of patches and to read it again."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,30 @@ class Seen:
     float64_missing: str | None = None
 
 
-def affordable(sites: Sequence[Site], numbers: int) -> int:
+def affordable(layers: Sequence[Layer], numbers: int) -> int:
     """How many samples go through a model and its conversion in about ten seconds; at least one.
 
     Args:
-        sites: its convolutions. Those of unknown sizes are not counted.
+        layers: its convolutions; what is of unknown size is not counted.
         numbers: how many numbers one sample has.
     """
-    products = sum(
-        (site.convolution.multiply_adds(site.sizes) or 0)
-        * (_IN_SPACE if site.convolution.rank > 2 else 1)
+    products = _products([layer.site for layer in layers])
+    patches = sum(
+        layer.lowering.patch_bytes(layer.site.itemsize) or 0
+        for layer in layers
+        if layer.lowering is not None
+    )
+    effort = max(products + patches * _PER_PATCH_BYTE, numbers * _PER_NUMBER, 1)
+    return max(_AFFORDABLE // effort, 1)
+
+
+def _products(sites: Sequence[Site]) -> int:
+    """Multiply-adds of one sample, as far as sizes are known."""
+    return sum(
+        site.convolution.multiply_adds(site.sizes) or 0
         for site in sites
         if site.convolution is not None
     )
-    return max(_AFFORDABLE // max(products, numbers * _PER_NUMBER, 1), 1)
 
 
 def runnable(model: Model, feeds: Feeds) -> tuple[Feeds, str | None]:
@@ -200,8 +211,7 @@ def looked_closer(
             outputs.append(out)
             continue
         progress(f"a closer look at '{out.name}'")
-        start = out.evidence.batch * feeds.rows_per_batch
-        rows = range(start, min(start + feeds.rows_per_batch, feeds.rows))
+        rows = _rows_of_worst(a, out, feeds)
         feed = feeds.take(rows)
         once, again = a.run(feed)[out.name], a.run(feed)[out.name]
         if distance(once, again).max_abs > FAR.get(out.dtype, 0.0) * out.evidence.largest:
@@ -218,6 +228,17 @@ def looked_closer(
             closer = replace(closer, evidence=replace(closer.evidence, sway=sway))
         outputs.append(closer)
     return replace(seen, outputs=tuple(outputs))
+
+
+def _rows_of_worst(a: Model, out: OutputDifference, feeds: Feeds) -> range:
+    """The batch with the largest difference; where that is too much for float64, the sample."""
+    start = out.evidence.batch * feeds.rows_per_batch
+    rows = range(start, min(start + feeds.rows_per_batch, feeds.rows))
+    worst = out.evidence.worst
+    if feeds.batch is None and worst is not None and worst.sample in rows:
+        one = range(worst.sample, worst.sample + 1)
+        return one if len(rows) * _products(a.sites) > _COSTLY else rows
+    return rows
 
 
 def _sway(a: Model, feed: Mapping[str, NDArray[Any]], name: str) -> tuple[float, float]:
@@ -255,11 +276,7 @@ def _errors(
     Raises:
         ConvfcError: there is no float64 to be had, or not in a time that anybody waits.
     """
-    products = rows * sum(
-        site.convolution.multiply_adds(site.sizes) or 0
-        for site in a.sites
-        if site.convolution is not None
-    )
+    products = rows * _products(a.sites)
     if products > _COSTLY:
         raise UnsupportedModelError(f"{products:.0e} multiply-adds would take too long")
     exact = a.run_in_float64(feed)

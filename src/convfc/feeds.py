@@ -139,7 +139,7 @@ class Feeds:
         options = [
             f"--shape {slot.port.name}=DIMS"
             for slot, content in self._inputs.values()
-            if isinstance(content, FromImages) and None in (slot.port.shape or (None,))[1:]
+            if isinstance(content, FromImages) and slot.is_open
         ]
         options += [
             f"--input {name}=VALUE"

@@ -64,6 +64,13 @@ class Slot:
         return math.prod(self.shape(1)) * itemsize
 
     @property
+    def is_open(self) -> bool:
+        """Whether the model leaves a size open that is not the batch's."""
+        batch = {self.axis, *self.follows}
+        shape = enumerate(self.port.shape or (None,) * len(self.sizes))
+        return any(size is None and axis not in batch for axis, size in shape)
+
+    @property
     def is_image(self) -> bool:
         """Whether it takes images or volumes: batch, channels and at least two spatial axes."""
         return len(self.sizes) >= 4

@@ -27,9 +27,9 @@ from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageEr
 from convfc.feeds import BATCH_BYTES, Feeds
 from convfc.formats import Format, open_model, provenance_of
 from convfc.judged import Contradiction, Verdict, conclude, contradiction
-from convfc.model import Alignment, Model, Site, Twin
+from convfc.model import Alignment, Model, Twin
 from convfc.pairing import changed_port, is_made_from, partner, staleness
-from convfc.planning import plan
+from convfc.planning import Layer, plan
 from convfc.proof import LayerProof, prove
 from convfc.samples import make_feeds
 
@@ -139,16 +139,18 @@ def verify(
     changed = changed or changed_port("output", a.outputs, b.outputs)
     if changed is not None:
         return result(Verdict.NOT_EQUIVALENT, changed)
+    planned = plan(a.sites)
     feeds = make_feeds(
         a.inputs,
         data=data,
         samples=MANY if samples is None else samples,
         shapes=shapes,
         inputs=inputs,
-        row_bytes=_row_bytes(a.sites),
+        row_bytes=_row_bytes(planned),
     )
-    if samples is None and affordable(a.sites, feeds.row_numbers) < feeds.rows:
-        feeds = feeds.limited(affordable(a.sites, feeds.row_numbers))
+    enough = affordable(planned, feeds.row_numbers)
+    if samples is None and enough < feeds.rows:
+        feeds = feeds.limited(enough)
         notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
     feeds, one_by_one = runnable(a, feeds)
     notes += [] if one_by_one is None else [one_by_one]
@@ -309,11 +311,11 @@ def verify_folder(
     return results
 
 
-def _row_bytes(sites: Sequence[Site]) -> int:
+def _row_bytes(layers: Sequence[Layer]) -> int:
     """The most bytes that one sample's patches can take in the converted model."""
     sizes = [
         layer.lowering.block_bytes(layer.site.itemsize)
-        for layer in plan(sites)
+        for layer in layers
         if layer.lowering is not None
     ]
     return max((size for size in sizes if size is not None), default=0)
