@@ -10,7 +10,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.keras_model.likeness import Described, described, first_unlike, plain, state_unlike
+from convfc.keras_model.likeness import (
+    Described,
+    described,
+    first_unlike,
+    plain,
+    state_unlike,
+    without,
+)
 from convfc.keras_model.lockstep import Fault, Pairing, calls_of, lockstep
 from convfc.keras_model.sites import graph_of, is_graph
 
@@ -180,8 +187,9 @@ class _Cutter:
                 self.found.differences.append(f"the model '{name}' {fault.words}")
                 continue
             old, new = fault.old.name, fault.new.name
-            matched = old == new or {old, new} <= left & right
-            kind = self.found.differences if fault.certain and matched else self.found.unknown
+            exchanged = old != new and {old, new} <= left & right
+            certain = exchanged or (fault.certain and old == new)
+            kind = self.found.differences if certain else self.found.unknown
             other = "" if old == new else f" (now '{new}')"
             kind.append(f"layer '{where}{old}'{other} {fault.words}")
 
@@ -234,7 +242,10 @@ def _compiled_unlike(a: Layer, b: Layer) -> Iterator[str]:
         yield "one of the models is compiled"
     if not (a.compiled and b.compiled):
         return
-    words = first_unlike(*(plain(model.get_compile_config()) for model in (a, b)))
+    setups = [plain(model.get_compile_config()) for model in (a, b)]
+    for setup in setups:  # Keras numbers the names of optimizers anew
+        setup["optimizer"] = without(setup["optimizer"], "name")
+    words = first_unlike(*setups)
     if words is not None:
         yield words
     elif a.optimizer.built and b.optimizer.built and int(b.optimizer.iterations):
