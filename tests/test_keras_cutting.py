@@ -148,6 +148,22 @@ def test_a_constant_in_a_call_is_a_difference(tmp_path: Path) -> None:
     assert aligned(source, relayered(out, change)).differences
 
 
+def test_a_mask_that_comes_from_elsewhere(tmp_path: Path) -> None:
+    """The convolution would end it; the model in its place might hand it on."""
+    words = keras.Input((9,), dtype="int32", name="words")
+    x = layers.Embedding(7, 4, mask_zero=True, name="embedded")(words)
+    plain = layers.Embedding(7, 4, name="plain")(words)
+    y = layers.LSTM(2, name="after")(layers.Conv1D(4, 3, padding="same", name="conv")(plain))
+    source, out = both(keras.Model(words, [layers.LSTM(2, name="past")(x), y]), tmp_path)
+    assert_same(aligned(source, out))
+
+    def mask(found: dict[str, Config]) -> None:
+        given = found["past"]["inbound_nodes"][0]["kwargs"]["mask"]
+        found["conv"]["inbound_nodes"][0]["kwargs"]["mask"] = given
+
+    assert aligned(source, relayered(out, mask)).differences
+
+
 def test_keys_of_outputs_are_the_functions_own(tmp_path: Path) -> None:
     source, out = both(side_by_side(), tmp_path)
 

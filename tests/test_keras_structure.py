@@ -13,6 +13,7 @@ import pytest
 from keras import layers
 
 from convfc.keras_model.linear import unshown
+from convfc.keras_model.quiet import overheard
 from convfc.keras_model.twins import KerasTwin
 from convfc.lowering import PatchMethod
 from convfc.model import Twin
@@ -148,6 +149,38 @@ def test_names_and_the_order_of_a_list_do_not_count(tmp_path: Path) -> None:
     }
     before, after = twin.run(x, drawn)
     assert np.array_equal(before, after)
+
+
+def test_blocks_share_their_weights(tmp_path: Path) -> None:
+    """The twin of the one Dense for all blocks: another one for one of them, of the same shape."""
+    layer = layers.Conv2D(3, 2, name="c")
+    model = keras.Sequential([keras.Input((6, 7, 2), name="image"), layer], name="net")
+    source, out = save(model, tmp_path / "net.keras"), tmp_path / "net_fc.keras"
+    convert(source, out, memory=400)
+    twin = only_twin(source, out)
+    assert isinstance(twin, KerasTwin)
+    assert twin.structure is None
+    dense = next(x for x in twin._made.layers if isinstance(x, layers.Dense))
+    assert len(dense._inbound_nodes) > 1
+
+    def split(config: Config) -> None:
+        stack = inside(config)
+        one = next(x for x in stack if x["class_name"] == "Dense")
+        other = json.loads(json.dumps(one))
+        other["name"] = other["config"]["name"] = "other"
+        other["inbound_nodes"] = [one["inbound_nodes"].pop()]
+        last = len(one["inbound_nodes"])
+        text = json.dumps(stack).replace(f'["{one["name"]}", {last}, 0]', '["other", 0, 0]')
+        stack[:] = [*json.loads(text), other]
+
+    config = json.loads(members(out)["config.json"])
+    split(config)
+    with overheard():
+        made = keras.models.model_from_json(json.dumps(config))
+    made.set_weights([*twin._made.get_weights(), *(w + 1 for w in twin._made.get_weights())])
+    again = KerasTwin(twin.site, twin._layer, made.layers[-1], twin._expected)
+    assert again.structure is not None
+    assert again.unshown is not None
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,8 @@ def _trains_always(model: Layer) -> bool:
     """Whether some layer is called as in training, whatever the model is called for."""
     graphs = [graph_of(layer) for layer in model._flatten_layers() if is_graph(layer)]
     return any(
-        call.arguments.kwargs.get("training") or any(x is True for x in call.arguments.args)
+        call.arguments.kwargs.get("training") not in (None, False)
+        or any(x is True for x in call.arguments.args)
         for graph in graphs
         for call in calls_of(graph)
     )
