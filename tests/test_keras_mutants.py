@@ -212,9 +212,6 @@ def branch_edits() -> Iterator[tuple[str, Any]]:
     yield "an axis order", setting("turned", "dims", [1, 2, 3])
     yield "an epsilon", setting("norm", "epsilon", 0.002)
     yield "a slope", setting("out", "negative_slope", 0.31)
-    yield "a dropout rate", setting("drop", "rate", 0.25)
-    yield "a seed", setting("drop", "seed", 2)
-    yield "what is trained", setting("norm", "trainable", False)
 
 
 @pytest.mark.parametrize(

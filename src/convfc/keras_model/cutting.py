@@ -10,7 +10,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.keras_model.likeness import Described, described, first_unlike, plain, state_unlike
+from convfc.keras_model.likeness import (
+    Described,
+    described,
+    first_unlike,
+    plain,
+    state_unlike,
+    without,
+)
 from convfc.keras_model.lockstep import Fault, Pairing, calls_of, lockstep
 from convfc.keras_model.sites import graph_of, is_graph
 
@@ -121,7 +128,7 @@ class _Cutter:
         elif words is not None:
             self.found.training.append(f"layer '{name}': {words}")
         words = first_unlike(old.built, new.built)
-        if words is not None:
+        if words is not None and not _may_be_same(old.built, new.built):
             faults.append(Fault(a, b, f"was built for other shapes: {words}", certain=False))
         return faults
 
@@ -144,24 +151,31 @@ class _Cutter:
             lambda old, new: self.unlike(old, new, where),
             lambda operation: id(operation) in self._convolutions,
         )
-        self._note_names(pairing, a, where)
         left, right = _names(a), _names(b)
+        self._note_names(pairing, a, where, left.keys() & right.keys())
         self.note(pairing.faults, where, left.keys(), right.keys(), name)
         if pairing.faults:
             self._by_name(pairing, where, left, right)
 
-    def _note_names(self, pairing: Pairing, graph: Layer, where: str) -> None:
-        """Note layers that are called otherwise; it is by their names that inputs are fed."""
-        faulty = {id(fault.old) for fault in pairing.faults}
+    def _note_names(self, pairing: Pairing, graph: Layer, where: str, both: Set[str]) -> None:
+        """Note layers that are called otherwise; it is by their names that inputs are fed.
+
+        Two that only have each other's names are no fault; if there is one, it is that one of them
+        is read in the place of the other.
+        """
+        faulty = bool(pairing.faults)
         fed_by_name = graph is self._root or len(graph_of(graph).inputs) > 1
         for old, new in pairing.pairs:
-            if old.name == new.name or not isinstance(old, keras.Layer) or id(old) in faulty:
+            if old.name == new.name or not isinstance(old, keras.Layer):
                 continue
-            if not isinstance(old, layers.InputLayer):
+            if isinstance(old, layers.InputLayer):
+                if fed_by_name:
+                    words = f"calls its input '{new.name}', not '{old.name}'"
+                    pairing.faults.append(Fault(None, None, words))
+            elif faulty and {old.name, new.name} <= both:
+                pairing.faults.insert(0, Fault(old, new, "is read in its place"))
+            else:
                 self.found.renamed.append(f"layer '{where}{old.name}' is '{new.name}'")
-            elif fed_by_name:
-                words = f"calls its input '{new.name}', not '{old.name}'"
-                pairing.faults.append(Fault(None, None, words))
 
     def note(
         self, faults: Sequence[Fault], where: str, left: Set[str], right: Set[str], name: str = ""
@@ -180,8 +194,9 @@ class _Cutter:
                 self.found.differences.append(f"the model '{name}' {fault.words}")
                 continue
             old, new = fault.old.name, fault.new.name
-            matched = old == new or {old, new} <= left & right
-            kind = self.found.differences if fault.certain and matched else self.found.unknown
+            exchanged = old != new and {old, new} <= left & right
+            certain = exchanged or (fault.certain and old == new)
+            kind = self.found.differences if certain else self.found.unknown
             other = "" if old == new else f" (now '{new}')"
             kind.append(f"layer '{where}{old}'{other} {fault.words}")
 
@@ -200,6 +215,15 @@ class _Cutter:
 
 def _names(graph: Layer) -> dict[str, Layer]:
     return {x.name: x for x in graph_of(graph).operations if isinstance(x, keras.Layer)}
+
+
+def _may_be_same(old: Any, new: Any) -> bool:
+    """Whether shapes are the same as far as both are known: a conversion may lose a size."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        old, new = [old.get(key) for key in old | new], [new.get(key) for key in old | new]
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_may_be_same, old, new))
+    return old is None or new is None or bool(old == new)
 
 
 def _flag(layer: Layer) -> Described:
@@ -222,7 +246,8 @@ def _trains_always(model: Layer) -> bool:
     """Whether some layer is called as in training, whatever the model is called for."""
     graphs = [graph_of(layer) for layer in model._flatten_layers() if is_graph(layer)]
     return any(
-        call.arguments.kwargs.get("training") or any(x is True for x in call.arguments.args)
+        call.arguments.kwargs.get("training") not in (None, False)
+        or any(x is True for x in call.arguments.args)
         for graph in graphs
         for call in calls_of(graph)
     )
@@ -234,7 +259,10 @@ def _compiled_unlike(a: Layer, b: Layer) -> Iterator[str]:
         yield "one of the models is compiled"
     if not (a.compiled and b.compiled):
         return
-    words = first_unlike(*(plain(model.get_compile_config()) for model in (a, b)))
+    setups = [plain(model.get_compile_config()) for model in (a, b)]
+    for setup in setups:  # Keras numbers the names of optimizers anew
+        setup["optimizer"] = without(setup["optimizer"], "name")
+    words = first_unlike(*setups)
     if words is not None:
         yield words
     elif a.optimizer.built and b.optimizer.built and int(b.optimizer.iterations):

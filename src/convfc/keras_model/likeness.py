@@ -87,13 +87,14 @@ def plain(config: Any) -> Any:
     def told(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.generic | np.ndarray) else repr(value)
 
-    return _without(json.loads(json.dumps(config, default=told)), "shared_object_id")
+    return without(json.loads(json.dumps(config, default=told)), "shared_object_id")
 
 
-def _without(config: Any, name: str) -> Any:
+def without(config: Any, name: str) -> Any:
+    """Plain data without one key, at any depth."""
     if isinstance(config, dict):
-        return {key: _without(value, name) for key, value in config.items() if key != name}
-    return [_without(item, name) for item in config] if isinstance(config, list) else config
+        return {key: without(value, name) for key, value in config.items() if key != name}
+    return [without(item, name) for item in config] if isinstance(config, list) else config
 
 
 def _split(whole: Settings, where: str, trains: Settings) -> Settings:

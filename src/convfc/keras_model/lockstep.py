@@ -65,8 +65,8 @@ def lockstep(
         right: another.
         unlike: what is different about two operations that stand for each other; asked once for
             each pair. Where anything is, what feeds them is not looked at.
-        deaf: whether an operation of the left graph, or what stands for it, heeds no mask, so
-            that it does not matter which one it is given.
+        deaf: whether an operation of the left graph heeds no mask, while what stands for it is
+            given the one on its input.
     """
     left, right = graph_of(left), graph_of(right)
     found = Pairing()
@@ -111,7 +111,10 @@ def lockstep(
         seen.add((id(old_call), id(new_call)))
         if not alike(old, new):
             continue
-        fed = [dict(spread(_given(call, deaf(old)))) for call in (old_call, new_call)]
+        given = [_given(call) for call in (old_call, new_call)]
+        if deaf(old):
+            _mask_alike(*given)
+        fed = [dict(spread(arguments)) for arguments in given]
         for place in sorted(fed[0].keys() | fed[1].keys()):
             x, y = (leaves.get(place) for leaves in fed)
             tensors = isinstance(x, keras.KerasTensor) + isinstance(y, keras.KerasTensor)
@@ -145,12 +148,23 @@ def _unwrapped(structure: Any) -> list[tuple[Any, Tensor]]:
     return [(path, x) for path, x in keras.tree.flatten_with_path(structure)]
 
 
-def _given(call: Call, deaf: bool) -> dict[str, Any]:
+def _given(call: Call) -> dict[str, Any]:
     """What a call is given; a ``None`` is what a layer takes for nothing given."""
     by_name = {
         name: value
         for name, value in call.arguments.kwargs.items()
-        if not (deaf and name == "mask")
-        and any(item is not None for item in keras.tree.flatten(value))
+        if any(item is not None for item in keras.tree.flatten(value))
     }
     return {**{f"#{i}": value for i, value in enumerate(call.arguments.args)}, **by_name}
+
+
+def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Leave a mask to compare only where one is given that is not on the tensor anyway.
+
+    A layer that heeds no mask is not given the one on its input; Keras gives it to the model that
+    stands for it, and that ends it. A mask from elsewhere might go on from there.
+    """
+    old.pop("mask", None)
+    mask = getattr(old.get("#0"), "_keras_mask", None)
+    if mask is not None and "mask" in new:
+        old["mask"] = mask

@@ -138,7 +138,12 @@ class KerasTwin:
     @cached_property
     def _pairing(self) -> Pairing:
         """What of the converted layer stands for what of the one that convfc would put there."""
-        return lockstep(self._expected, self._made, _unlike)
+        found = lockstep(self._expected, self._made, _unlike)
+        weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
+        for old, new in weighted:
+            if sum(old is x or new is y for x, y in weighted) > 1:
+                found.faults.append(Fault(old, new, "shares its weights otherwise"))
+        return found
 
     @cached_property
     def _expected_weights(self) -> Sequence[Any]:
