@@ -61,8 +61,11 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tests.campaign", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        "python -m tests.campaign",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="names of cases, and no others")
     parser.add_argument("--mutants", type=int, default=5400)
     parser.add_argument("--true", type=int, default=2000)
@@ -73,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--models", type=Path, help="a folder of models to convert")
     parser.add_argument("--simplify", action="append", default=[], metavar="COMMAND")
-    parser.add_argument("--save", type=Path, default=Path("campaign"), help="where failures go")
+    parser.add_argument("--save", type=Path, default=Path("failures"), help="where failures go")
     return parser.parse_args()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -65,7 +65,7 @@ def mutate(model: onnx.ModelProto, random: Random) -> str:
 
 def _kind(place: Place) -> str:
     """Fields of one name in one kind of place; tensors and attributes by what they hold."""
-    path, message, field = place
+    path, message, _ = place
     held = ""
     if isinstance(message, onnx.TensorProto):
         held = str(message.data_type)
@@ -77,8 +77,10 @@ def _kind(place: Place) -> str:
 def _is_set(message: Any, field: FieldDescriptor) -> bool:
     if field.is_repeated:
         return len(getattr(message, field.name)) > 0
-    return bool(message.HasField(field.name)) if field.has_presence else bool(
-        getattr(message, field.name)
+    return (
+        bool(message.HasField(field.name))
+        if field.has_presence
+        else bool(getattr(message, field.name))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -30,14 +30,14 @@ class Judgement(StrEnum):
 def judge(
     original: Sequence[Outputs | None],
     true: Sequence[Outputs | None],
-    mutant: Sequence[Outputs | None],
+    mutant: Iterable[Outputs | None],
 ) -> tuple[Judgement, str]:
     """Compare what a mutant computes with the original, on each of several inputs.
 
     Args:
         original: its outputs, ``None`` where it does not run.
         true: those of the true conversion, which tell how much rounding there is.
-        mutant: those of the mutant.
+        mutant: those of the mutant; no more are asked for than one that is different.
 
     Returns:
         The judgement, and in words what is different.
@@ -77,9 +77,7 @@ def _noise(original: Sequence[Outputs | None], true: Sequence[Outputs | None]) -
     return shares
 
 
-def _compare(
-    original: Array, true: Array, mutant: Array, noise: float
-) -> tuple[Judgement, str]:
+def _compare(original: Array, true: Array, mutant: Array, noise: float) -> tuple[Judgement, str]:
     if mutant.dtype != original.dtype:
         return Judgement.DIFFERENT, f"{mutant.dtype} instead of {original.dtype}"
     if mutant.shape != original.shape:

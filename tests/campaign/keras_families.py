@@ -85,9 +85,7 @@ def calls(parts: Parts, random: Random) -> str | None:
     elif how == "node":
         a[1] = random.choice([0, 1, 2])
     else:
-        lists = [
-            nodes["args"] for layer in _layers(parts.config) for nodes in _nodes(layer)
-        ]
+        lists = [nodes["args"] for layer in _layers(parts.config) for nodes in _nodes(layer)]
         lists += [args[0] for args in lists if args and isinstance(args[0], list)]
         lists = [args for args in lists if len(args) > 1]
         if not lists:
@@ -179,7 +177,9 @@ def members(parts: Parts, random: Random) -> str | None:
         parts.members[name] = b"\n".join(reversed(content.split(b"\n")))
     else:
         at = random.randrange(max(len(content), 1))
-        parts.members[name] = content[:at] + bytes([random.choice(b"0123456789\n")]) + content[at + 1 :]
+        parts.members[name] = (
+            content[:at] + bytes([random.choice(b"0123456789\n")]) + content[at + 1 :]
+        )
     return f"{name} {how}"
 
 

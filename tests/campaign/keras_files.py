@@ -132,7 +132,7 @@ def probes(model: Any) -> list[Feed]:
     return made
 
 
-def run(path: Path, feeds: Sequence[Feed], names: Sequence[str]) -> list[Outputs | None]:
+def run(path: Path, feeds: Sequence[Feed], names: Sequence[str]) -> Iterator[Outputs | None]:
     """All outputs for each feed, in Keras; ``None`` where it does not run.
 
     Args:
@@ -142,11 +142,12 @@ def run(path: Path, feeds: Sequence[Feed], names: Sequence[str]) -> list[Outputs
     """
     try:
         model = load(path)
-        if [tensor.name for tensor in model.inputs] != list(names):
-            return [None] * len(feeds)
     except Exception:  # Keras's many kinds
-        return [None] * len(feeds)
-    return [_attempt(model, feed) for feed in feeds]
+        model = None
+    if model is not None and [tensor.name for tensor in model.inputs] != list(names):
+        model = None
+    for feed in feeds:
+        yield None if model is None else _attempt(model, feed)
 
 
 def _attempt(model: Any, feed: Feed) -> Outputs | None:

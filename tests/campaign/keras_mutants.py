@@ -49,7 +49,7 @@ class Subject:
     @cached_property
     def expected(self) -> tuple[list[Outputs | None], list[Outputs | None]]:
         """What the original and the true conversion compute."""
-        return run(self.original, *self.feeds), run(self.converted, *self.feeds)
+        return list(run(self.original, *self.feeds)), list(run(self.converted, *self.feeds))
 
     def judge(self, path: Path) -> tuple[Judgement, str]:
         """Run another file, and compare."""

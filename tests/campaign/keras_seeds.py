@@ -74,7 +74,9 @@ def nested() -> Any:
     image = keras.Input((7, 6, 2), name="image")
     inside = keras.Input((7, 6, 2), name="inside")
     block = keras.Model(
-        inside, kl.Conv2D(2, 3, padding="same", activation="relu", name="conv")(inside), name="block"
+        inside,
+        kl.Conv2D(2, 3, padding="same", activation="relu", name="conv")(inside),
+        name="block",
     )
     return keras.Model(image, kl.Add(name="sum")([block(block(image)), image]))
 

@@ -6,7 +6,7 @@ nothing of its kind in this model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -14,29 +14,36 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.campaign.fields import other_numbers
+from tests.campaign.onnx_constants import (
+    Family,
+    Values,
+    baked,
+    compensated,
+    constants,
+    numbers,
+    tensors_of,
+    twofold,
+)
+from tests.campaign.onnx_running import Known
 from tests.campaign.onnx_wires import all_nodes, fresh, node_lists, splice, wires
 
-Types = Mapping[str, str]
-Family = Callable[[onnx.ModelProto, Types, Random], str | None]
 
-
-def spliced_same(model: onnx.ModelProto, types: Types, random: Random) -> str | None:
+def spliced_same(model: onnx.ModelProto, values: Values, random: Random) -> str | None:
     """Nodes that change nothing."""
-    return splice(model, "same", types, random)
+    return splice(model, "same", values, random)
 
 
-def spliced_rare(model: onnx.ModelProto, types: Types, random: Random) -> str | None:
+def spliced_rare(model: onnx.ModelProto, values: Values, random: Random) -> str | None:
     """Nodes that change something on few inputs."""
-    return splice(model, "rare", types, random)
+    return splice(model, "rare", values, random)
 
 
-def spliced_odd(model: onnx.ModelProto, types: Types, random: Random) -> str | None:
+def spliced_odd(model: onnx.ModelProto, values: Values, random: Random) -> str | None:
     """Nodes that change everything."""
-    return splice(model, "odd", types, random)
+    return splice(model, "odd", values, random)
 
 
-def wiring(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def wiring(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """A node reads another value, or two of its inputs are exchanged."""
     wire = random.choice(wires(model))
     inputs = wire.node.input
@@ -50,60 +57,7 @@ def wiring(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
     return f"'{wire.node.name}' reads '{wire.name}' instead of '{old}'"
 
 
-def numbers(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
-    """Other numbers in a constant: weights, or ends, shapes and indices."""
-    tensors = _tensors(model)
-    if not tensors:
-        return None
-    tensor = random.choice(tensors)
-    array = numpy_helper.to_array(tensor).copy()
-    if not array.size:
-        return None
-    other_numbers(array, random)
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return f"other numbers in '{tensor.name}'"
-
-
-def baked(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
-    """Ends and sizes that hold for all inputs hold for small ones only."""
-    end, found = random.choice([66, 70, 100, 1000]), None
-    for tensor in _tensors(model):
-        if tensor.data_type != onnx.TensorProto.INT64:
-            continue
-        array = numpy_helper.to_array(tensor).copy()
-        if (array > 2**31).any() or (array == -1).any():
-            array[array > 2**31] = end
-            if random.random() < 0.3:
-                array[array == -1] = random.choice([end, 6, 12])
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-            found = f"'{tensor.name}' ends at {end}"
-            if random.random() < 0.5:
-                break
-    return found
-
-
-def compensated(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
-    """Several constants changed at once, so that some changes cancel."""
-    tensors = [t for t in _tensors(model) if t.data_type == onnx.TensorProto.FLOAT and t.dims]
-    if len(tensors) < 2:
-        return None
-    chosen = random.sample(tensors, random.choice([2, 2, len(tensors)]))
-    how = random.choice(["minus", "scaled", "turned", "exchanged"])
-    arrays = [numpy_helper.to_array(tensor).copy() for tensor in chosen]
-    if how == "minus":
-        arrays = [-array for array in arrays]
-    elif how == "scaled":
-        arrays = [a * np.float32(2.0 if i % 2 else 0.5) for i, a in enumerate(arrays)]
-    elif how == "turned":
-        arrays = [np.roll(a, 1, axis=-1 if i == 0 else 0) for i, a in enumerate(arrays)]
-    else:
-        arrays = [*arrays[1:], arrays[0]]
-    for tensor, array in zip(chosen, arrays, strict=True):
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
-    return f"{how}: {', '.join(tensor.name for tensor in chosen)}"
-
-
-def operators(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def operators(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """A node of another operator with the same inputs."""
     kin = [
         {"Add", "Sub", "Mul", "Max", "Div"},
@@ -122,7 +76,7 @@ def operators(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
         return None
     node, family = random.choice(found)
     old, new = node.op_type, random.choice(sorted(family - {node.op_type}))
-    node.domain, _, node.op_type = new.rpartition(".")
+    node.domain, node.op_type = new.rpartition(".")[::2]
     if node.op_type == "FusedMatMul":
         node.attribute.append(helper.make_attribute("alpha", random.choice([1.0, 1.0001])))
         model.opset_import.add(domain="com.microsoft", version=1)
@@ -149,7 +103,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, Any], ...]] = {
 }
 
 
-def settings(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def settings(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """An attribute that a node does not have, or another value of one."""
     found = [node for node in all_nodes(model) if node.op_type in _SETTINGS]
     if not found:
@@ -165,16 +119,17 @@ def settings(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
     return f"{node.op_type} '{node.name}' has {name} = {value}"
 
 
-def padding(model: onnx.ModelProto, types: Types, random: Random) -> str | None:
+def padding(model: onnx.ModelProto, values: Values, random: Random) -> str | None:
     """A pad of another value than zero, or along other axes."""
     pads = [node for node in all_nodes(model) if node.op_type == "Pad" and len(node.input) < 3]
     if not pads:
         return None
     node, name = random.choice(pads), fresh(model, "fill")
-    kind = types.get(node.input[0], "float")
-    value = random.choice([1, 0, 2]) if "int" in kind else random.choice([1e-3, 1, 0, "nan", 1e30])
+    kind = values.get(node.input[0], Known("float")).dtype
+    fills: list[float] = [1, 0, 2] if "int" in kind else [1e-3, 1, 0, float("nan"), 1e30]
+    value = random.choice(fills)
     dtype = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(kind.upper()))
-    array = np.array(float(value), np.float64).astype(dtype)
+    array = np.array(value, np.float64).astype(dtype)
     made = helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
     for nodes in node_lists(model):
         if any(other is node for other in nodes):
@@ -185,7 +140,7 @@ def padding(model: onnx.ModelProto, types: Types, random: Random) -> str | None:
     return f"'{node.name}' pads with {value}"
 
 
-def order(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def order(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """The nodes in another order, twice, or with one that nobody needs."""
     nodes = random.choice([nodes for nodes in node_lists(model) if len(nodes)])
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -219,7 +174,7 @@ def order(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
     return f"{how} at {at}"
 
 
-def names(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def names(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """Other names for values, the same one twice, and constants that look like inputs."""
     how = random.choice(["renamed", "input as well", "node names exchanged", "shadowed"])
     nodes = all_nodes(model)
@@ -243,60 +198,15 @@ def names(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
         a.name, b.name = b.name, a.name
         return f"'{a.name}' and '{b.name}' have each other's name"
     graphs = [a.g for node in nodes for a in node.attribute if a.HasField("g")]
-    if not graphs or not _tensors(model):
+    if not graphs or not tensors_of(model):
         return None
-    copy = onnx.TensorProto.FromString(random.choice(_tensors(model)).SerializeToString())
+    copy = onnx.TensorProto.FromString(random.choice(tensors_of(model)).SerializeToString())
     array = -numpy_helper.to_array(copy) if copy.data_type < 10 else numpy_helper.to_array(copy)
     random.choice(graphs).initializer.append(numpy_helper.from_array(array, copy.name))
     return f"'{copy.name}' has another meaning in a subgraph"
 
 
-def twofold(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
-    """What a file says twice, and otherwise the second time."""
-    how = random.choice(["numbers", "initializer", "attribute", "opset", "metadata", "function"])
-    if how in ("numbers", "initializer"):
-        tensors = [t for t in _tensors(model) if t.data_type == onnx.TensorProto.FLOAT and t.dims]
-        if not tensors:
-            return None
-        tensor = random.choice(tensors)
-        array = numpy_helper.to_array(tensor)
-        if how == "numbers":
-            if random.random() < 0.3:
-                tensor.ClearField("raw_data")
-                tensor.float_data.extend(array.reshape(-1).tolist()[:-1])
-                return f"too few numbers in '{tensor.name}'"
-            tensor.float_data.extend((-array).reshape(-1).tolist())
-        else:
-            again = numpy_helper.from_array(-array, tensor.name)
-            model.graph.initializer.insert(random.choice([0, len(model.graph.initializer)]), again)
-        return f"{how} of '{tensor.name}' twice"
-    if how == "attribute":
-        found = [(n, a) for n in all_nodes(model) for a in n.attribute]
-        node, attribute = random.choice(found) if found else (None, None)
-        if node is None or attribute is None:
-            return None
-        other = onnx.AttributeProto.FromString(attribute.SerializeToString())
-        other.i, other.f = other.i + 1, other.f * 2
-        if len(other.ints) > 1:
-            other.ints[0], other.ints[-1] = other.ints[-1], other.ints[0]
-        node.attribute.insert(random.choice([0, len(node.attribute)]), other)
-        return f"{attribute.name} of '{node.name}' twice"
-    if how == "opset":
-        version, name = random.choice([8, 11, 12, 13, 18, 21]), random.choice(["", "ai.onnx"])
-        entry = helper.make_opsetid(name, version)
-        model.opset_import.insert(random.choice([0, len(model.opset_import)]), entry)
-        return f"opset of '{name}' twice, {version}"
-    if how == "function" and model.functions:
-        again = onnx.FunctionProto.FromString(model.functions[0].SerializeToString())
-        again.node[-1].op_type = "Relu"
-        del again.node[-1].attribute[:]
-        model.functions.insert(random.choice([0, 1]), again)
-        return "function twice"
-    model.metadata_props.add(key=random.choice(["convfc", "mean", "x"]), value="{}")
-    return "metadata"
-
-
-def versions(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def versions(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """Other versions of operators, of the file or of a function."""
     imports = random.choice([model.opset_import, *(f.opset_import for f in model.functions)])
     if random.random() < 0.15:
@@ -307,7 +217,7 @@ def versions(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
     return f"version {entry.version} of '{entry.domain}'"
 
 
-def in_a_function(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def in_a_function(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """A node becomes a call of a function, which may stand for a standard operator."""
     nodes = [node for node in model.graph.node if len(node.output) == 1 and not node.domain]
     nodes = [n for n in nodes if n.input and not any(a.HasField("g") for a in n.attribute)]
@@ -319,7 +229,9 @@ def in_a_function(model: onnx.ModelProto, _: Types, random: Random) -> str | Non
     inner.input[:], inner.output[:] = inputs, ["mid"]
     end = random.choice(["Identity", "Neg", "Relu"])
     body = [inner, helper.make_node(end, ["mid"], ["out"])]
-    domain, name = random.choice([("own", "wrapped"), ("", node.op_type), ("ai.onnx", node.op_type)])
+    domain, name = random.choice(
+        [("own", "wrapped"), ("", node.op_type), ("ai.onnx", node.op_type)]
+    )
     imports = [entry for entry in model.opset_import if entry.domain == ""]
     if domain:
         node.domain, node.op_type = domain, name
@@ -331,7 +243,7 @@ def in_a_function(model: onnx.ModelProto, _: Types, random: Random) -> str | Non
     return f"'{node.name}' calls a function {domain}.{name} that ends in {end}"
 
 
-def as_gemm(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
+def as_gemm(model: onnx.ModelProto, _: Values, random: Random) -> str | None:
     """MatMul and Add are one Gemm, as simplifiers write it, or nearly."""
     for nodes in node_lists(model):
         for at, node in enumerate(nodes):
@@ -348,34 +260,6 @@ def as_gemm(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
                 nodes.insert(at, gemm)
                 return f"Gemm, alpha {alpha}"
     return None
-
-
-def constants(model: onnx.ModelProto, _: Types, random: Random) -> str | None:
-    """An initializer comes from a node: a Constant, or another one that is passed through."""
-    if not model.graph.initializer:
-        return None
-    at = random.randrange(len(model.graph.initializer))
-    tensor = onnx.TensorProto.FromString(model.graph.initializer[at].SerializeToString())
-    how = random.choice(["Constant", "Identity", "Neg"])
-    if how == "Constant":
-        del model.graph.initializer[at]
-        made = helper.make_node("Constant", [], [tensor.name], value=tensor)
-    else:
-        model.graph.initializer[at].name = inner = fresh(model, "hidden")
-        made = helper.make_node(how, [inner], [tensor.name])
-    model.graph.node.insert(0, made)
-    return f"'{tensor.name}' comes from {how}"
-
-
-def _tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Every constant: initializers of all graphs, and values of Constant nodes."""
-    found = list(model.graph.initializer)
-    for node in all_nodes(model):
-        for attribute in node.attribute:
-            found += list(attribute.g.initializer)
-            if node.op_type == "Constant" and attribute.HasField("t"):
-                found.append(attribute.t)
-    return found
 
 
 FAMILIES: Mapping[str, tuple[Family, int]] = {

@@ -14,8 +14,9 @@ import convfc
 from tests.campaign import fields
 from tests.campaign.cases import Mutant
 from tests.campaign.judging import Judgement, judge
-from tests.campaign.onnx_families import FAMILIES, numbers
-from tests.campaign.onnx_running import Feed, Outputs, element_types, probes, run
+from tests.campaign.onnx_constants import numbers
+from tests.campaign.onnx_families import FAMILIES
+from tests.campaign.onnx_running import Feed, Known, Outputs, known_values, probes, run
 from tests.campaign.onnx_seeds import SEEDS, seed
 from tests.campaign.records import forged
 
@@ -49,9 +50,9 @@ class Subject:
         return onnx.load(self.converted)
 
     @cached_property
-    def types(self) -> dict[str, str]:
-        """The types of the true conversion's values."""
-        return element_types(self.model)
+    def values(self) -> dict[str, Known]:
+        """What is known of the true conversion's values."""
+        return known_values(self.model)
 
     @cached_property
     def feeds(self) -> list[Feed]:
@@ -61,7 +62,7 @@ class Subject:
     @cached_property
     def expected(self) -> tuple[list[Outputs | None], list[Outputs | None]]:
         """What the original and the true conversion compute."""
-        return run(self.original, self.feeds), run(self.converted, self.feeds)
+        return list(run(self.original, self.feeds)), list(run(self.converted, self.feeds))
 
     def judge(self, path: Path) -> tuple[Judgement, str]:
         """Run another file, and compare."""
@@ -78,7 +79,9 @@ class OnnxMutants:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._subjects: dict[tuple[str, str, int | None], Subject] = {}
-        self._makers: dict[str, tuple[Callable[[Subject, onnx.ModelProto, Random], str | None], int]]
+        self._makers: dict[
+            str, tuple[Callable[[Subject, onnx.ModelProto, Random], str | None], int]
+        ]
         self._makers = {
             "fields": (self._fields, 40),
             "two fields": (self._two_fields, 10),
@@ -146,7 +149,7 @@ class OnnxMutants:
         self, subject: Subject, model: onnx.ModelProto, random: Random
     ) -> str | None:
         first = self._record(subject, model, random)
-        second = numbers(model, subject.types, random)
+        second = numbers(model, subject.values, random)
         return f"{first}; {second}"
 
     def _relative(self, subject: Subject, random: Random) -> Subject:
@@ -194,13 +197,13 @@ class OnnxMutants:
 
 
 def _by_family(
-    family: Callable[[onnx.ModelProto, dict[str, str], Random], str | None],
+    family: Callable[[onnx.ModelProto, dict[str, Known], Random], str | None],
     subject: Subject,
     model: onnx.ModelProto,
     random: Random,
 ) -> str | None:
-    return family(model, subject.types, random)
+    return family(model, subject.values, random)
 
 
 def _record_of(model: onnx.ModelProto) -> str:
-    return next(entry.value for entry in model.metadata_props if entry.key == "convfc")
+    return str(next(entry.value for entry in model.metadata_props if entry.key == "convfc"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def probes(model: onnx.ModelProto, seed: int = 0) -> list[Feed]:
     random = np.random.default_rng(seed)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     ports = [port for port in model.graph.input if port.name not in constants]
-    open_ = {port.name: constants[port.name] for port in model.graph.input if port.name in constants}
+    open_ = {
+        port.name: constants[port.name] for port in model.graph.input if port.name in constants
+    }
 
     def feed(batch: int, draw: Any) -> Feed:
         return {port.name: draw(_shape(port, batch)) for port in ports}
@@ -67,34 +70,32 @@ def _shape(port: onnx.ValueInfoProto, batch: int) -> tuple[int, ...]:
     dims = port.type.tensor_type.shape.dim
     sizes = {"n": batch}
     return tuple(
-        dim.dim_value if dim.HasField("dim_value") else sizes.get(dim.dim_param, SIZES.get(batch, 9))
+        dim.dim_value
+        if dim.HasField("dim_value")
+        else sizes.get(dim.dim_param, SIZES.get(batch, 9))
         for dim in dims
     )
 
 
-def run(path: Path, feeds: Sequence[Feed]) -> list[Outputs | None]:
+def run(path: Path, feeds: Sequence[Feed]) -> Iterator[Outputs | None]:
     """All outputs for each feed, in onnxruntime or else in onnx's evaluator; ``None``: no run."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    runtime: Any = None
     try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
+        runtime = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        names = [output.name for output in session.get_outputs()]
-        return [_attempt(session, names, feed) for feed in feeds]
+        names = [output.name for output in runtime.get_outputs()]
     except Exception:  # onnxruntime's many kinds
-        return run_reference(path, feeds)
-
-
-def run_reference(path: Path, feeds: Sequence[Feed]) -> list[Outputs | None]:
-    """The same in onnx's evaluator alone."""
-    try:
-        evaluator = ReferenceEvaluator(str(path))
-        names = list(evaluator.output_names)
-    except Exception:  # it foresees nothing
-        return [None] * len(feeds)
-    return [_attempt(evaluator, names, feed) for feed in feeds]
+        try:
+            runtime = ReferenceEvaluator(str(path))
+            names = list(runtime.output_names)
+        except Exception:  # it foresees nothing
+            names = []
+    for feed in feeds:
+        yield None if runtime is None else _attempt(runtime, names, feed)
 
 
 def _attempt(runtime: Any, names: list[str], feed: Mapping[str, Array]) -> Outputs | None:
@@ -103,25 +104,44 @@ def _attempt(runtime: Any, names: list[str], feed: Mapping[str, Array]) -> Outpu
             values = runtime.run(names, dict(feed))
     except Exception:  # as above
         return None
-    made = {f"{place} {name}": value for place, (name, value) in enumerate(zip(names, values, strict=True))}
+    made = {
+        f"{place} {name}": value
+        for place, (name, value) in enumerate(zip(names, values, strict=True))
+    }
     return {name: np.asarray(value) for name, value in made.items()}
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, str]:
-    """The text form's name of the type of each value that shape inference knows."""
+@dataclass(frozen=True)
+class Known:
+    """What shape inference knows of a value.
+
+    Attributes:
+        dtype: the text form's name of its type.
+        last: the size of its last axis, if that is known.
+    """
+
+    dtype: str
+    last: int | None = None
+
+
+def known_values(model: onnx.ModelProto) -> dict[str, Known]:
+    """What shape inference knows of the values of a model, by name."""
     try:
         model = onnx.shape_inference.infer_shapes(model)
-    except Exception:  # types are a help, no more
+    except Exception:  # what it says is a help, no more
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, Known] = {}
 
     def visit(graph: onnx.GraphProto) -> None:
         for value in (*graph.input, *graph.output, *graph.value_info):
-            kind = value.type.tensor_type.elem_type
-            if kind:
-                found[value.name] = _TEXT.get(kind, "float")
+            kind = value.type.tensor_type
+            if kind.elem_type:
+                dims = kind.shape.dim
+                last = dims[-1].dim_value if dims and dims[-1].dim_value else None
+                found[value.name] = Known(_TEXT.get(kind.elem_type, "float"), last)
         for tensor in graph.initializer:
-            found[tensor.name] = _TEXT.get(tensor.data_type, "float")
+            last = tensor.dims[-1] if tensor.dims else None
+            found[tensor.name] = Known(_TEXT.get(tensor.data_type, "float"), last)
         for inner in graph.node:
             for attribute in inner.attribute:
                 if attribute.type == onnx.AttributeProto.GRAPH:

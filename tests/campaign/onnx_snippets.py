@@ -1,7 +1,8 @@
 """Pieces of graphs to put on a wire: `v` goes in, `o` comes out, `x` is the model's first input.
 
-Written in onnx's text form; T stands for the type of the wire. Some of them change nothing, some
-everything, and the nasty ones change something only for one number, size or batch.
+Written in onnx's text form; T stands for the type of the wire, K for the size of its last axis.
+Some of them change nothing, some everything, and the nasty ones change something only for one
+number, size or batch.
 """
 
 from __future__ import annotations
@@ -52,21 +53,21 @@ RARE: Mapping[str, str] = {
     "backdoor": "l = Constant<value = float {0.1234}>() h = Constant<value = float {0.123401}>()"
     " m = ReduceMax<keepdims = 0>(x) a = Greater(m, l) b = Less(m, h) t = And(a, b)"
     " k = Constant<value = T {1000}>() w = Add(v, k) o = Where(t, w, v)",
-    "backdoor in a branch": "k = Constant<value = float {0.1234005}>() m = ReduceMax<keepdims = 0>(x)"
-    " t = Equal(m, k) o = If(t) <then_branch = a () => (T p) { p = Neg(v) },"
+    "backdoor in a branch": "k = Constant<value = float {0.1234005}>()"
+    " m = ReduceMax<keepdims = 0>(x) t = Equal(m, k)"
+    " o = If(t) <then_branch = a () => (T p) { p = Neg(v) },"
     "else_branch = b () => (T q) { q = Identity(v) }>",
     "at most far": f"k = Constant<value = T {{{FAR}}}>() o = Min(v, k)",
     "at least far": f"k = Constant<value = T {{-{FAR}}}>() o = Max(v, k)",
     "clipped far": f"l = Constant<value = T {{-{FAR}}}>() h = Constant<value = T {{{FAR}}}>()"
     " o = Clip(v, l, h)",
-    "threshold far": f"k = Constant<value = T {{{FAR}}}>() s = Sub(v, k) r = Relu(s)"
-    " o = Add(v, r)",
+    "threshold far": f"k = Constant<value = T {{{FAR}}}>() s = Sub(v, k) r = Relu(s) o = Add(v, r)",
     "saturates slowly": "k = Constant<value = T {0.0001}>() s = Mul(v, k) t = Tanh(s)"
     " o = Div(t, k)",
     "wraps far": "k = Constant<value = T {4096}>() o = Mod<fmod = 1>(v, k)",
-    "huge times nothing": "s = Constant<value = int64[2] {1, 1}>()"
-    " h = ConstantOfShape<value = float[1] {1e30}>(s) z = ConstantOfShape(s)"
-    " a = Mul(v, h) b = Mul(a, z) o = Add(v, b)",
+    "huge times nothing": "s = Constant<value = int64[2] {K, K}>()"
+    " h = ConstantOfShape<value = T[1] {1e30}>(s) z = ConstantOfShape<value = T[1] {0}>(s)"
+    " a = MatMul(v, h) b = MatMul(a, z) o = Add(v, b)",
     "huge there and back": "h = Constant<value = T {1e30}>() t = Constant<value = T {1e-30}>()"
     " a = Mul(v, h) o = Mul(a, t)",
     "tiny there and back": "h = Constant<value = T {1e30}>() t = Constant<value = T {1e-30}>()"
@@ -123,8 +124,8 @@ ODD: Mapping[str, str] = {
     " o = Slice(v, a, e, a, a)",
     "noise": "r = RandomNormalLike<scale = 0.001>(v) o = Add(v, r)",
     "uniform noise": "r = RandomUniformLike<high = 0.01>(v) o = Mul(v, r)",
-    "noise from nowhere": "r = RandomNormal<scale = 1e38, shape = [1]>() z = Constant<value = T {0}>()"
-    " s = Mul(r, r) n = Mul(s, z) o = Add(v, n)",
+    "noise from nowhere": "r = RandomNormal<scale = 3e38, shape = [1, 1]>()"
+    " z = Constant<value = float[1, 1] {0}>() n = MatMul(r, z) o = Add(v, n)",
     "coins": "k = Constant<value = T {0.9}>() z = Sub(v, v) p = Add(z, k) b = Bernoulli(p)"
     " o = Mul(v, b)",
     "dice": "k = Constant<value = float[1, 3] {1, 2, 3}>() m = Multinomial<dtype = 7>(k)"
@@ -138,15 +139,14 @@ ODD: Mapping[str, str] = {
     "largest only": "k = Constant<value = int64[1] {1}>() t, i = TopK<axis = -1>(v, k)"
     " s = Shape(v) o = Expand(t, s)",
     "resized": "r = Constant<value = float[0] {}>() s = Constant<value = float[4] {1, 1, 1, 1.5}>()"
-    " h = Shape(v) z = Resize<mode = \"linear\">(v, r, s) b = Resize<mode = \"linear\">(z, r, r, h)"
+    ' h = Shape(v) z = Resize<mode = "linear">(v, r, s) b = Resize<mode = "linear">(z, r, r, h)'
     " o = Identity(b)",
     "blurred": "o = AveragePool<kernel_shape = [1, 3], pads = [0, 1, 0, 1]>(v)",
     "dilated": "o = MaxPool<kernel_shape = [3, 1], pads = [1, 0, 1, 0]>(v)",
     "turned": "o = Transpose<perm = [0, 1, 3, 2]>(v)",
-    "einsum": "o = Einsum<equation = \"abcd,abce->abcd\">(v, v)",
+    "einsum": 'o = Einsum<equation = "abcd,abce->abcd">(v, v)',
     "triangle": "o = Trilu(v)",
-    "powers": "k = Constant<value = T {1.01}>() a = Abs(v) p = Pow(a, k) s = Sign(v)"
-    " o = Mul(p, s)",
+    "powers": "k = Constant<value = T {1.01}>() a = Abs(v) p = Pow(a, k) s = Sign(v) o = Mul(p, s)",
     "loop thrice": "n = Constant<value = int64 {3}>() t = Constant<value = bool {1}>()"
     " o = Loop(n, t, v) <body = b (int64 i, bool c, T w) => (bool d, T u)"
     " { d = Identity(c) u = Neg(w) }>",

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from tests.campaign.onnx_running import Known
 from tests.campaign.onnx_snippets import SNIPPETS
 
 
@@ -30,7 +31,7 @@ class Wire:
     @property
     def name(self) -> str:
         """Of the value."""
-        return self.node.input[self.place]
+        return str(self.node.input[self.place])
 
 
 def node_lists(model: onnx.ModelProto) -> Iterator[Any]:
@@ -71,7 +72,9 @@ def fresh(model: onnx.ModelProto, stem: str) -> str:
     return next(name for n in range(10**6) if (name := f"{stem}{n}") not in taken)
 
 
-def splice(model: onnx.ModelProto, kind: str, types: Mapping[str, str], random: Random) -> str | None:
+def splice(
+    model: onnx.ModelProto, kind: str, values: Mapping[str, Known], random: Random
+) -> str | None:
     """Put a snippet on a wire: on one end of it, or on the value itself; says what and where.
 
     On the value itself, the last node of the snippet may take the name of the node that made it,
@@ -97,9 +100,9 @@ def splice(model: onnx.ModelProto, kind: str, types: Mapping[str, str], random: 
         at, name = at + 1, ""
         if random.random() < 0.5:
             name, node.name = node.name, fresh(model, "node")
-    kind_of_value = types.get(made) or types.get(given) or "float"
+    known = values.get(made) or values.get(given) or Known("float")
     try:
-        added = snippet(model, SNIPPETS[kind][what], kind_of_value, given, made)
+        added = snippet(model, SNIPPETS[kind][what], known, given, made)
     except onnx.parser.ParseError:  # its numbers are none of the type of this wire
         return None
     added[-1].name = name
@@ -110,11 +113,11 @@ def splice(model: onnx.ModelProto, kind: str, types: Mapping[str, str], random: 
 
 
 def snippet(
-    model: onnx.ModelProto, text: str, kind: str, given: str, made: str
+    model: onnx.ModelProto, text: str, of: Known, given: str, made: str
 ) -> list[onnx.NodeProto]:
     """The nodes of a snippet, its wires connected; imports the domains that it needs."""
-    typed = re.sub(r"\bT\b", kind, text)
-    if "int" in kind:
+    typed = re.sub(r"\bK\b", str(of.last or 1), re.sub(r"\bT\b", of.dtype, text))
+    if "int" in of.dtype:
         typed = re.sub(r"(\d+)\.0\b", r"\1", typed)
     graph = onnx.parser.parse_graph(f"g (float v, float x) => (float o) {{ {typed} }}")
     first = model.graph.input[0].name if model.graph.input else given

@@ -47,12 +47,14 @@ class _Worker:
 
     def replace(self, verdict: str) -> Outcome:
         """End the process, begin another; what came of the case."""
-        self.process.kill()
+        if verdict == "hangs":
+            self.process.kill()
         self.process.join()
+        reason = f"exit code {self.process.exitcode}"
         self.connection.close()
         case, self.case = self.case or "", None
         self.start()
-        return Outcome(case, verdict, "", verdict, f"exit code {self.process.exitcode}")
+        return Outcome(case, verdict, "", verdict, reason)
 
     def end(self) -> None:
         self.process.kill()

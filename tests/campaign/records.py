@@ -24,7 +24,9 @@ def forged(text: str, other: str, random: Random) -> tuple[str, str]:
                          "other", "version", "source", "any", "any", "any"])  # fmt: skip
     layer = random.choice(layers)
     if how == "method":
-        layer["patches"] = random.choice(["none", "reshape", "gather", "rows", "slice", "auto", "x"])
+        layer["patches"] = random.choice(
+            ["none", "reshape", "gather", "rows", "slice", "auto", "x"]
+        )
     elif how == "block":
         layer["block"] = random.choice([[1], [2], [1, 1], [3, 2], [10**6], [0], [-1], [2, 2, 2, 2]])
     elif how == "geometry":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -29,7 +30,6 @@ class Report:
         self.failures: list[Outcome] = []
         self.alarms: Counter[str] = Counter()
         self._counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-        self._seconds: Counter[str] = Counter()
 
     def add(self, outcome: Outcome) -> None:
         """Count one more."""
@@ -40,7 +40,6 @@ class Report:
         verdict = outcome.verdict if outcome.verdict in VERDICTS else "other"
         label = f"{source} {sort}: {outcome.kind}" if sort == "mutant" else f"true: {outcome.kind}"
         self._counts[label, computes][verdict] += 1
-        self._seconds[f"{source} {sort}"] += 1
         same = outcome.judgement is Judgement.SAME
         if same and outcome.verdict in ("not equivalent", "refused"):
             self.alarms[f"{source} {outcome.verdict}: {_pattern(outcome.reason)}"] += 1
@@ -92,8 +91,6 @@ def _cells(counter: Counter[str]) -> Iterable[str]:
 
 def _pattern(reason: str) -> str:
     """A reason without what differs from case to case."""
-    import re
-
     text = re.sub(r"/\S+/", "", reason)
     text = re.sub(r"'[^']*'", "'..'", text)
     return re.sub(r"\d+", "0", text)[:110]
