@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check lint benchmark clean
+.PHONY: demo test test-slow campaign check lint benchmark clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -16,6 +16,9 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q -m slow
+
+campaign: $(VENV)/installed-dev
+	$(BIN)/python -m tests.campaign
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""Spoiled conversions and true ones, by the thousand; see `__main__`."""
