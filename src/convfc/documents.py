@@ -103,6 +103,7 @@ def _proof_json(proof: LayerProof) -> dict[str, Any]:
         "reason": proof.reason,
         "unchecked": proof.unchecked,
         "parameters_equal": proof.parameters_equal,
+        "structure": proof.structure,
         "draws": proof.draws,
         "chance": proof.chance,
         "inexact": list(proof.inexact),

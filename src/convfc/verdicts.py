@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"equivalent": "green", "not equivalent": "red", "could not check": "yellow"}
 
-_INEXACT, _UNKNOWN, _RANDOM = "†", "‡", "*"
+_INEXACT, _UNKNOWN, _RANDOM, _OTHERWISE = "†", "‡", "*", "§"
 """Marks in the proof's table; see `footnotes`."""
 
 
@@ -37,7 +37,9 @@ def proof_table(verification: Verification) -> Table:
         table.add_row(
             layer.name,
             layer.kind,
-            "bit for bit" if layer.parameters_equal else "",
+            f"bit for bit{_OTHERWISE * (layer.structure is not None)}"
+            if layer.parameters_equal
+            else "",
             f"{layer.draws} equal{_INEXACT * bool(layer.inexact)}" if layer.draws else "",
             _UNKNOWN * bool(layer.draws) if layer.chance is None else f"{layer.chance:.0e}",
             "" if layer.share is None else f"{layer.share:.2%}{_RANDOM * layer.on_random}",
@@ -50,6 +52,12 @@ def footnotes(verification: Verification) -> list[str]:
     """What the marks in the tables stand for, and what the last columns are about."""
     layers = verification.layers
     lines = []
+    shown = next((one for one in layers if one.structure and one.parameters_equal), None)
+    if shown is not None:
+        lines.append(
+            f"{_OTHERWISE} built otherwise than convfc does ('{shown.name}': {shown.structure}), of "
+            "linear operators alone: the draws prove it, for the sizes of the file"
+        )
     sides = dict.fromkeys(side for layer in layers for side in layer.inexact)
     if sides:
         lines.append(

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
+from convfc.geometry import Convolution
 from convfc.onnx_model.operators import geometry, operands
 from convfc.onnx_model.quantized import exact_output
 
@@ -28,7 +29,9 @@ class _Exact(OpRun):
             array = arrays[node.inputs.index(value)]
             if array is not None:
                 given[role], value.shape = array, ir.Shape(array.shape)
-        return (exact_output(given, geometry(node)[0]),)
+        convolution = geometry(node)[0]
+        assert isinstance(convolution, Convolution)  # noqa: S101 - both kinds are ordinary ones
+        return (exact_output(given, convolution),)
 
 
 class QLinearConv(_Exact):
