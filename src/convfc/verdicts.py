@@ -55,7 +55,7 @@ def footnotes(verification: Verification) -> list[str]:
     shown = next((one for one in layers if one.structure and one.parameters_equal), None)
     if shown is not None:
         lines.append(
-            f"{_OTHERWISE} built otherwise than convfc does ('{shown.name}': {shown.structure}), of "
+            f"{_OTHERWISE} built otherwise than by convfc ('{shown.name}': {shown.structure}), of "
             "linear operators alone: the draws prove it, for the sizes of the file"
         )
     sides = dict.fromkeys(side for layer in layers for side in layer.inexact)
