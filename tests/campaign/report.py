@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from tests.campaign.cases import VERDICTS, Outcome
+from tests.campaign.cases import STOPS, VERDICTS, Outcome
 from tests.campaign.judging import Judgement
 
 SHORT = {
@@ -28,6 +28,7 @@ class Report:
 
     def __init__(self) -> None:
         self.failures: list[Outcome] = []
+        self.stops: list[Outcome] = []
         self.alarms: Counter[str] = Counter()
         self._counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
@@ -35,6 +36,8 @@ class Report:
         """Count one more."""
         if outcome.failure is not None:
             self.failures.append(outcome)
+        if outcome.verdict in STOPS:
+            self.stops.append(outcome)
         source, sort, _ = outcome.case.split(" ", 2)
         computes = "true" if outcome.judgement is None else outcome.judgement.value
         verdict = outcome.verdict if outcome.verdict in VERDICTS else "other"
@@ -68,6 +71,8 @@ class Report:
             console.print("The same numbers, bit for bit, but NOT EQUIVALENT or refused:")
             for reason, count in self.alarms.most_common(25):
                 console.print(f"  {count:4d}  {reason}", markup=False, soft_wrap=True)
+        for outcome in self.stops:
+            console.print(f"{outcome.verdict}: {outcome.case}", markup=False, soft_wrap=True)
         kinds = Counter((o.failure, o.case.split()[0], o.kind) for o in self.failures)
         console.print(f"{self.total:,} cases, {len(self.failures)} failures")
         for (failure, source, kind), count in kinds.most_common():
