@@ -29,7 +29,7 @@ class Report:
     def __init__(self) -> None:
         self.failures: list[Outcome] = []
         self.stops: list[Outcome] = []
-        self.alarms: Counter[str] = Counter()
+        self.alarms: defaultdict[str, list[str]] = defaultdict(list)
         self._counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def add(self, outcome: Outcome) -> None:
@@ -45,7 +45,8 @@ class Report:
         self._counts[label, computes][verdict] += 1
         same = outcome.judgement is Judgement.SAME
         if same and outcome.verdict in ("not equivalent", "refused"):
-            self.alarms[f"{source} {outcome.verdict}: {_pattern(outcome.reason)}"] += 1
+            said = f"{source} {outcome.verdict}: {_pattern(outcome.reason)}"
+            self.alarms[said].append(outcome.case)
 
     @property
     def total(self) -> int:
@@ -69,8 +70,10 @@ class Report:
         console.print(table)
         if self.alarms:
             console.print("The same numbers, bit for bit, but NOT EQUIVALENT or refused:")
-            for reason, count in self.alarms.most_common(25):
-                console.print(f"  {count:4d}  {reason}", markup=False, soft_wrap=True)
+            most = sorted(self.alarms.items(), key=lambda item: -len(item[1]))
+            for reason, cases in most[:25]:
+                line = f"  {len(cases):4d}  {reason} (such as {cases[0]})"
+                console.print(line, markup=False, soft_wrap=True)
         for outcome in self.stops:
             console.print(f"{outcome.verdict}: {outcome.case}", markup=False, soft_wrap=True)
         kinds = Counter((o.failure, o.case.split()[0], o.kind) for o in self.failures)
