@@ -110,5 +110,8 @@ def test_a_worker_that_crashes_is_replaced(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pool, "serve", _crash)
     found = list(pool.outcomes(["onnx mutant 1", "onnx mutant 2"], 1, 0, None, tmp_path, 1e9))
     assert [outcome.verdict for outcome in found] == ["crashes", "crashes"]
-    assert found[0].failure == "unforeseen"
-    assert "exit code 3" in found[0].reason
+    assert found[0].reason == "exit code 3"
+    report = Report()
+    report.add(found[0])
+    assert report.stops == found[:1]
+    assert report.failures == []

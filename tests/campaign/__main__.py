@@ -8,8 +8,9 @@ A **mutant** is the conversion of a small model with something changed: any fiel
 chance, or something out of the hand-made families (`onnx_families`, `keras_families`). Both the
 original and the mutant are *run*, with several batches, sizes and magnitudes, and with the inputs
 that the hostile ones wait for; that tells whether the mutant computes something else. If it does
-and convfc says EQUIVALENT, that is a failure; so is every exception that is not a ConvfcError,
-every hang, every crash.
+and convfc says EQUIVALENT, that is a failure; so is every exception that is not a ConvfcError.
+Cases that hang or crash are listed (a mutant may hold a loop that never ends, and onnxruntime may
+abort), and go on in another process.
 
 A **true** conversion is one of a random layer, of a model of onnx's own suites, or of a file in
 the folder of `--models`, also after a simplifier (a command that takes two file names, such as

@@ -57,6 +57,8 @@ class Outcome:
     @property
     def failure(self) -> str | None:
         """What may never be, if it is."""
+        if self.verdict in STOPS:
+            return None  # so does the runtime alone, of which convfc cannot know: a loop of 2^62
         if self.verdict not in VERDICTS:
             return "unforeseen"
         if self.verdict == "equivalent" and self.judgement is Judgement.DIFFERENT:
@@ -68,3 +70,6 @@ class Outcome:
 
 VERDICTS = ("equivalent", "samples agree", "could not check", "not equivalent", "refused")
 """What convfc may answer; "samples agree" is an EQUIVALENT that claims no proof."""
+
+STOPS = ("hangs", "crashes")
+"""What may befall a worker; the one that watches it says so."""

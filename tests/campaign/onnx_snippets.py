@@ -53,10 +53,11 @@ RARE: Mapping[str, str] = {
     "backdoor": "l = Constant<value = float {0.1234}>() h = Constant<value = float {0.123401}>()"
     " m = ReduceMax<keepdims = 0>(x) a = Greater(m, l) b = Less(m, h) t = And(a, b)"
     " k = Constant<value = T {1000}>() w = Add(v, k) o = Where(t, w, v)",
-    "backdoor in a branch": "k = Constant<value = float {0.1234005}>()"
-    " m = ReduceMax<keepdims = 0>(x) t = Equal(m, k)"
-    " o = If(t) <then_branch = a () => (T p) { p = Neg(v) },"
-    "else_branch = b () => (T q) { q = Identity(v) }>",
+    "backdoor in a branch": "t = Constant<value = bool {1}>() c = If(t) <"
+    "then_branch = a () => (T p) { k = Constant<value = float {0.1234005}>()"
+    " h = Constant<value = T {1000}>() m = ReduceMax<keepdims = 0>(x) e = Equal(m, k)"
+    " z = Sub(v, v) w = Add(z, h) p = Where(e, w, z) },"
+    "else_branch = b () => (T q) { q = Identity(v) }> o = Add(v, c)",
     "at most far": f"k = Constant<value = T {{{FAR}}}>() o = Min(v, k)",
     "at least far": f"k = Constant<value = T {{-{FAR}}}>() o = Max(v, k)",
     "clipped far": f"l = Constant<value = T {{-{FAR}}}>() h = Constant<value = T {{{FAR}}}>()"
@@ -124,7 +125,7 @@ ODD: Mapping[str, str] = {
     " o = Slice(v, a, e, a, a)",
     "noise": "r = RandomNormalLike<scale = 0.001>(v) o = Add(v, r)",
     "uniform noise": "r = RandomUniformLike<high = 0.01>(v) o = Mul(v, r)",
-    "noise from nowhere": "r = RandomNormal<scale = 3e38, shape = [1, 1]>()"
+    "noise from nowhere": "r = RandomNormal<scale = 1.7e38, shape = [1, 1]>()"
     " z = Constant<value = float[1, 1] {0}>() n = MatMul(r, z) o = Add(v, n)",
     "coins": "k = Constant<value = T {0.9}>() z = Sub(v, v) p = Add(z, k) b = Bernoulli(p)"
     " o = Mul(v, b)",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from tests.campaign.cases import VERDICTS, Outcome
+from tests.campaign.cases import STOPS, VERDICTS, Outcome
 from tests.campaign.judging import Judgement
 
 SHORT = {
@@ -28,13 +28,16 @@ class Report:
 
     def __init__(self) -> None:
         self.failures: list[Outcome] = []
-        self.alarms: Counter[str] = Counter()
+        self.stops: list[Outcome] = []
+        self.alarms: defaultdict[str, list[str]] = defaultdict(list)
         self._counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
     def add(self, outcome: Outcome) -> None:
         """Count one more."""
         if outcome.failure is not None:
             self.failures.append(outcome)
+        if outcome.verdict in STOPS:
+            self.stops.append(outcome)
         source, sort, _ = outcome.case.split(" ", 2)
         computes = "true" if outcome.judgement is None else outcome.judgement.value
         verdict = outcome.verdict if outcome.verdict in VERDICTS else "other"
@@ -42,7 +45,8 @@ class Report:
         self._counts[label, computes][verdict] += 1
         same = outcome.judgement is Judgement.SAME
         if same and outcome.verdict in ("not equivalent", "refused"):
-            self.alarms[f"{source} {outcome.verdict}: {_pattern(outcome.reason)}"] += 1
+            said = f"{source} {outcome.verdict}: {_pattern(outcome.reason)}"
+            self.alarms[said].append(outcome.case)
 
     @property
     def total(self) -> int:
@@ -66,8 +70,12 @@ class Report:
         console.print(table)
         if self.alarms:
             console.print("The same numbers, bit for bit, but NOT EQUIVALENT or refused:")
-            for reason, count in self.alarms.most_common(25):
-                console.print(f"  {count:4d}  {reason}", markup=False, soft_wrap=True)
+            most = sorted(self.alarms.items(), key=lambda item: -len(item[1]))
+            for reason, cases in most[:25]:
+                line = f"  {len(cases):4d}  {reason} (such as {cases[0]})"
+                console.print(line, markup=False, soft_wrap=True)
+        for outcome in self.stops:
+            console.print(f"{outcome.verdict}: {outcome.case}", markup=False, soft_wrap=True)
         kinds = Counter((o.failure, o.case.split()[0], o.kind) for o in self.failures)
         console.print(f"{self.total:,} cases, {len(self.failures)} failures")
         for (failure, source, kind), count in kinds.most_common():

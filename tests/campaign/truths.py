@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 import convfc
+from convfc.planning import Fate
 from tests.campaign.cases import Outcome
 
 METHODS = ("auto", "auto", "gather", "rows", "slice")
@@ -64,12 +65,12 @@ def true_conversion(
     files = [source, out]
     family = f"{kind} {command.split()[0].rsplit('/', 1)[-1]}" if command else kind
     try:
-        done = convfc.convert(source, out, patches=method, partial=True, force=True)
+        done = _converted(source, out, method)
     except convfc.ConvfcError as error:
         return Outcome(case, family, what, "refused", str(error)), [source]
     except Exception as error:  # that is what is looked for
         return Outcome(case, family, what, type(error).__name__, repr(error)[:300]), [source]
-    if all(layer.lowering is None for layer in done.layers):
+    if not any(layer.fate is Fate.CONVERTED for layer in done.layers):
         return Outcome(case, family, what, "refused", "nothing to convert"), [source]
     if command:
         simple = folder / "simple_fc.onnx"
@@ -79,6 +80,12 @@ def true_conversion(
         files = [source, simple]
     verdict, reason = answer(*files)
     return Outcome(case, family, f"{what} {method}", verdict, reason), files
+
+
+def _converted(source: Path, out: Path, method: str) -> convfc.Conversion:
+    """Convert by a method, or where that does not fit by whichever does."""
+    done = convfc.convert(source, out, patches=method, force=True)
+    return done if done.written else convfc.convert(source, out, partial=True, force=True)
 
 
 def _simplified(command: str, source: Path, out: Path) -> str | None:
