@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -205,9 +206,10 @@ def looked_closer(
         progress: called with a few words.
     """
     outputs = []
+    judge = partial(contradiction, steps=a.has_steps, precision=a.precision)
     for out in seen.outputs:
         near = out.max_abs <= FAR.get(out.dtype, 0.0) * out.evidence.largest
-        if out.reason or (near and contradiction(out, steps=a.has_steps) is None):
+        if out.reason or (near and judge(out) is None):
             outputs.append(out)
             continue
         progress(f"a closer look at '{out.name}'")

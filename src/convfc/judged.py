@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,22 +50,34 @@ class Contradiction:
     witness: Witness | None
 
 
-def limit(out: OutputDifference) -> float:
+def _coarser(table: Mapping[str, float], *dtypes: str) -> float:
+    """The share of the coarsest of some types; none for integers."""
+    return max(table.get(dtype, 0.0) for dtype in dtypes)
+
+
+def limit(out: OutputDifference, precision: str = "float64") -> float:
     """The difference up to which one may take it for rounding.
 
     Two distances from float64 are alike where nothing but rounding is behind them: the larger may
     be 100 times the smaller as long as it is no considerable share of the output, 3 times it in
     networks that blow up any rounding.
+
+    Args:
+        out: the difference.
+        precision: the coarsest type that the model computes in, whatever that of the output is.
     """
-    far = FAR.get(out.dtype, 0.0) * out.evidence.largest
+    types = (out.dtype, precision) if out.dtype in FAR else (out.dtype,)
+    far = _coarser(FAR, *types) * out.evidence.largest
     if out.original_error is None or out.converted_error is None:
         return far
     smaller = min(out.original_error.max_abs, out.converted_error.max_abs)
-    floor = _FLOOR.get(out.dtype, 0.0) * out.evidence.largest
+    floor = _coarser(_FLOOR, *types) * out.evidence.largest
     return max(_ANY_TIMES * smaller, min(_TIMES * smaller, far)) + floor
 
 
-def contradiction(out: OutputDifference, *, steps: bool) -> Contradiction | None:
+def contradiction(
+    out: OutputDifference, *, steps: bool, precision: str = "float64"
+) -> Contradiction | None:
     """Why an output cannot be that of the same function up to rounding; ``None`` if it can.
 
     - Another shape or type, another text, NaN or an infinity on one side only: certain; but where
@@ -80,10 +92,11 @@ def contradiction(out: OutputDifference, *, steps: bool) -> Contradiction | None
     Args:
         out: the difference; its errors, if there are any, are those of the batch with the largest.
         steps: whether something in the model moves in steps: quantizers, comparisons, choices.
+        precision: see `limit`.
     """
     if out.reason is not None:
         return Contradiction(out.name, out.reason, not out.evidence.data_sized, out.witness)
-    evidence, bound = out.evidence, limit(out)
+    evidence, bound = out.evidence, limit(out, precision)
     if not steps:
         differs = out.max_abs > bound
     elif "float" in out.dtype or out.dtype in _QUANTIZED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -194,6 +194,13 @@ class Alignment:
     remarks: tuple[str, ...] = ()
 
 
+def coarsest(dtypes: Iterable[str]) -> str:
+    """The real type with the fewest digits; float64 if there is none."""
+    fewest_first = ("bfloat16", "float16", "float32", "float64")
+    found = set(dtypes)
+    return next((name for name in fewest_first if name in found), "float64")
+
+
 def in_float64(ports: Sequence[Port], feed: Feed) -> Feed:
     """A feed whose real numbers are float64, for a network that is."""
     real = {port.name for port in ports if "float" in port.dtype}
@@ -226,6 +233,10 @@ class Model(Protocol):
     @property
     def has_steps(self) -> bool:
         """Whether it rounds, compares or chooses, so that a tie may move some numbers far."""
+
+    @property
+    def precision(self) -> str:
+        """Numpy's name of the coarsest real type that something in it is computed in."""
 
     @property
     def provenance(self) -> Provenance | None:

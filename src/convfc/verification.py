@@ -176,7 +176,7 @@ def verify(
         said = _with_remedy(str(error), feeds) if error.original else str(error)
         notes.append(f"The samples could not be run through both: {said}")
     closer = looked_closer(a, b, feeds, seen, progress)
-    found = [contradiction(out, steps=a.has_steps) for out in closer.outputs]
+    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in closer.outputs]
     against = {one.output: one for one in found if one is not None}
     verdict, reason = conclude(alignment, layers, list(against.values()), _agreement(seen), refused)
     names = {out.name for out in closer.outputs}

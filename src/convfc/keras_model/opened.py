@@ -32,7 +32,7 @@ from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
 from convfc.lowering import Lowering
-from convfc.model import Alignment, Feed, Model, Port, Site, Twin, in_float64
+from convfc.model import Alignment, Feed, Model, Port, Site, Twin, coarsest, in_float64
 from convfc.provenance import Provenance
 
 
@@ -89,6 +89,12 @@ class KerasModel:
     def has_steps(self) -> bool:
         """See `Model.has_steps`."""
         return has_steps(self._model)
+
+    @cached_property
+    def precision(self) -> str:
+        """See `Model.precision`."""
+        layers = self._model._flatten_layers()
+        return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""

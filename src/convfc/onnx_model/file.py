@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from convfc.alignment import lowered_again
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Feed, Model, Port, Site, in_float64
+from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
+from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
@@ -99,6 +100,18 @@ class OnnxModel:
     def has_steps(self) -> bool:
         """See `Model.has_steps`."""
         return any(map(is_step, (place.node for place in places(self._model))))
+
+    @cached_property
+    def precision(self) -> str:
+        """See `Model.precision`."""
+        model = self._model
+        weights = (value.dtype for graph in model.graphs() for value in graph.initializers.values())
+        ports = (value.dtype for value in (*model.graph.inputs, *model.graph.outputs))
+        nodes = [place.node for place in places(model)]
+        casts = (ir.DataType(node.attributes.get_int("to", 1)) for node in nodes)
+        constants = (constant_of(value) for node in nodes for value in node.outputs)
+        made = (tensor.dtype for tensor in constants if tensor is not None)
+        return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))
 
     def _unique(self, name: str) -> str:
         number, unique = 1, name
