@@ -6,12 +6,13 @@ and takes the scales of filters for those of another axis unless there are two s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
+from convfc.geometry import Convolution
 from convfc.onnx_model.operators import geometry, operands
 from convfc.onnx_model.quantized import exact_output
 
@@ -28,7 +29,8 @@ class _Exact(OpRun):
             array = arrays[node.inputs.index(value)]
             if array is not None:
                 given[role], value.shape = array, ir.Shape(array.shape)
-        return (exact_output(given, geometry(node)[0]),)
+        convolution, _ = geometry(node)
+        return (exact_output(given, cast(Convolution, convolution)),)  # none of them is transposed
 
 
 class QLinearConv(_Exact):
