@@ -29,8 +29,8 @@ class _Exact(OpRun):
             array = arrays[node.inputs.index(value)]
             if array is not None:
                 given[role], value.shape = array, ir.Shape(array.shape)
-        convolution, _ = geometry(node)
-        return (exact_output(given, cast(Convolution, convolution)),)  # none of them is transposed
+        convolution = cast(Convolution, geometry(node)[0])  # none of them is transposed
+        return (exact_output(given, convolution),)
 
 
 class QLinearConv(_Exact):
