@@ -114,8 +114,8 @@ class OnnxModel:
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
-            "its sums of 8-bit products saturate. Here it was run with exact ones; in your own "
-            "program, set its session option session.x64quantprecision to 1.",
+            "its sums of 8-bit products saturate. Here they are exact; in your own program, the "
+            "session option session.x64quantprecision = 1 makes those of constant int8 weights so.",
         )
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
