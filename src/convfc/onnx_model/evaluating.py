@@ -6,7 +6,7 @@ and takes the scales of filters for those of another axis unless there are two s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ class _Exact(OpRun):
             array = arrays[node.inputs.index(value)]
             if array is not None:
                 given[role], value.shape = array, ir.Shape(array.shape)
-        convolution = geometry(node)[0]
-        assert isinstance(convolution, Convolution)  # noqa: S101 - both kinds are ordinary ones
+        convolution = cast(Convolution, geometry(node)[0])  # none of them is transposed
         return (exact_output(given, convolution),)
 
 

@@ -137,8 +137,8 @@ class OnnxModel:
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
-            "its sums of 8-bit products saturate. Here it was run with exact ones; in your own "
-            "program, set its session option session.x64quantprecision to 1.",
+            "its sums of 8-bit products saturate. Here they are exact; in your own program, the "
+            "session option session.x64quantprecision = 1 makes those of constant int8 weights so.",
         )
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
