@@ -33,6 +33,13 @@ KNOWN = {name for name in branches() if not name.startswith("unknown")}
 """Where the sizes are not known, AUTO makes slices anyway."""
 
 
+SMOOTH = {
+    name
+    for name, (_, layer) in branches().items()
+    if layer.get_config().get("activation") == "softmax"
+}
+"""Whose outputs are no integers: a processor may take other exponentials of a matrix's rows."""
+
 ASTRAY = {"unknown_first"}
 """Whose bias Keras adds along another axis where that happens to be as long."""
 
@@ -77,7 +84,9 @@ def test_equal_in_every_bit_and_without_convolution(
         for branch, output in outputs.items()
         if not np.array_equal(output, outcome.expected[branch].astype(np.float64))
     }
-    assert unequal == set()
+    assert unequal - SMOOTH == set()
+    for branch in unequal:
+        np.testing.assert_allclose(outputs[branch], outcome.expected[branch], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("suffix", "method"), FILES)

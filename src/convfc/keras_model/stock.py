@@ -163,8 +163,10 @@ class StockOps(Ops[Tensor]):
             axes = "".join(kept)
             equation = f"b{space}tgi,ti{axes}->b{space}{axes}"
             kernel = (taps, inner, *kept.values())
-            # The sizes of its output are left open: not all blocks of positions are alike.
-            y = self._dense(kernel, equation, [None] * self._rank, bias_rank=len(kept))(blocks)
+            # Known sizes are left open behind it, for not all blocks of positions are alike. There
+            # are no blocks where one is unknown, and `reshape` needs the others then.
+            behind = sizes if None in sizes else [None] * self._rank
+            y = self._dense(kernel, equation, behind, bias_rank=len(kept))(blocks)
             return self.reshape(y, [*sizes, filters])
         if inner == 1:
             # Each filter has one channel for itself, and so have the taps an axis.
