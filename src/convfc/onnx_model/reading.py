@@ -62,6 +62,8 @@ def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     except Exception as error:
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
     remember_described(model, proto)
+    for copy in (model, inferred):
+        _sort(path, copy)
     if proto.ir_version < 4:
         _unlist(model)
         _unlist(inferred)
@@ -72,6 +74,28 @@ def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
             _check_location(path, tensor)
     infer(inferred)
     return model, inferred
+
+
+def _sort(path: Path, model: ir.Model) -> None:
+    """Put nodes behind those that they read from, as the format wants it; runtimes do it, too."""
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for body in bodies:
+        if not _is_sorted(body):
+            try:
+                body.sort()
+            except ValueError as error:
+                raise FileError(f"{path}: an invalid ONNX graph: it has a circle") from error
+
+
+def _is_sorted(body: ir.Graph | ir.Function) -> bool:
+    """Whether no node, at any depth, reads what a later one makes."""
+    made: set[ir.Value] = set()
+    later = {value for node in body.all_nodes() for value in node.outputs}
+    for node in body.all_nodes():
+        if any(value in later and value not in made for value in node.inputs):
+            return False
+        made.update(node.outputs)
+    return True
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
