@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import convfc
 from tests.keras_models import FORMATS, convert, integer_weights, save, stock
 
 
@@ -53,3 +54,20 @@ def test_an_activation_sees_what_it_saw(tmp_path: Path, suffix: str) -> None:
         assert convert(source, out, memory=memory) == []
         for name, got, y in zip([*ACTIVATIONS, "", ""], stock(out)(x), expected, strict=True):
             np.testing.assert_allclose(got, y, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_numbers_of_an_activation_are_compared(tmp_path: Path, suffix: str) -> None:
+    image = keras.Input((6, 7, 2))
+    alpha = layers.PReLU(alpha_initializer="random_uniform")
+    model = keras.Model(image, layers.Conv2D(3, (3, 2), activation=alpha, name="conv")(image))
+    model(np.zeros((1, 6, 7, 2), np.float32))  # or it would have no numbers yet
+    source = save(model, tmp_path / f"a{suffix}")
+    out = convfc.convert(source).out
+    assert convfc.verify(source, out, samples=2).equivalent
+    stored = alpha.weights[0].numpy()
+    alpha.weights[0].assign(np.nextafter(stored, np.float32(1)))
+    other = save(model, tmp_path / f"other{suffix}")
+    result = convfc.verify(other, out, samples=2)
+    assert result.verdict is not convfc.Verdict.EQUIVALENT
+    assert "has an activation that differs" in str(result.layers[0].structure)

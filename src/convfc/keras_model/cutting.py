@@ -14,9 +14,9 @@ from convfc.keras_model.likeness import (
     Described,
     described,
     first_unlike,
+    lacking,
     plain,
     state_unlike,
-    without,
 )
 from convfc.keras_model.lockstep import Fault, Pairing, calls_of, lockstep
 from convfc.keras_model.sites import graph_of, is_graph
@@ -261,7 +261,7 @@ def _compiled_unlike(a: Layer, b: Layer) -> Iterator[str]:
         return
     setups = [plain(model.get_compile_config()) for model in (a, b)]
     for setup in setups:  # Keras numbers the names of optimizers anew
-        setup["optimizer"] = without(setup["optimizer"], "name")
+        setup["optimizer"] = lacking(setup["optimizer"], "name")
     words = first_unlike(*setups)
     if words is not None:
         yield words

@@ -45,8 +45,8 @@ _TRAINING: Mapping[str, frozenset[str]] = {
 _WRAPPED = ("layer", "backward_layer", "cell")
 """Settings of stock layers that are layers with weights in the file.
 
-Not the activations: Keras saves no weights of a layer that is an activation, so that there its
-initializer decides what it computes.
+Not the activations: Keras does not always save the weights of a layer that is an activation, and
+then its initializer decides what it computes.
 """
 
 
@@ -78,7 +78,8 @@ def described(operation: Operation, without: frozenset[str] = frozenset()) -> De
     trains: Settings = {}
     computes = _split({**whole, "config": config}, "", trains)
     built = computes.pop("build_config", None) or {}
-    return Described(computes, trains, built)
+    # What an activation was built for is told by its numbers, and may be built at a call only.
+    return Described(lacking(computes, "build_config"), trains, built)
 
 
 def plain(config: Any) -> Any:
@@ -87,14 +88,14 @@ def plain(config: Any) -> Any:
     def told(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.generic | np.ndarray) else repr(value)
 
-    return without(json.loads(json.dumps(config, default=told)), "shared_object_id")
+    return lacking(json.loads(json.dumps(config, default=told)), "shared_object_id")
 
 
-def without(config: Any, name: str) -> Any:
+def lacking(config: Any, name: str) -> Any:
     """Plain data without one key, at any depth."""
     if isinstance(config, dict):
-        return {key: without(value, name) for key, value in config.items() if key != name}
-    return [without(item, name) for item in config] if isinstance(config, list) else config
+        return {key: lacking(value, name) for key, value in config.items() if key != name}
+    return [lacking(item, name) for item in config] if isinstance(config, list) else config
 
 
 def _split(whole: Settings, where: str, trains: Settings) -> Settings:
@@ -135,9 +136,14 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def activation_weights(layer: Operation) -> list[Any]:
+    """The weights of a layer that is its activation, such as a PReLU; they come at a call."""
+    return list(getattr(getattr(layer, "activation", None), "weights", ()))
+
+
 def weights_of(layer: Operation) -> list[Any]:
-    """Its weights, but for those of an activation: no file has them, and they come at a call."""
-    others = getattr(getattr(layer, "activation", None), "weights", ())
+    """Its weights, but for those of an activation."""
+    others = activation_weights(layer)
     return [weight for weight in getattr(layer, "weights", ()) if id(weight) not in map(id, others)]
 
 
@@ -148,7 +154,7 @@ def state(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
     """
     if not isinstance(layer, keras.Layer):
         return
-    for weight in weights_of(layer):
+    for weight in (*weights_of(layer), *activation_weights(layer)):
         yield weight.name, np.asarray(weight)
     weights = set(map(id, layer.weights))
     for inner in layer._flatten_layers():

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import activations, layers
 
-from convfc.keras_model.likeness import plain
+from convfc.keras_model.likeness import lacking, plain
 from convfc.keras_model.lockstep import calls_of, history
 from convfc.keras_model.sites import graph_of
 
@@ -213,4 +214,7 @@ def _out_of_place(graph: Model, activation: Any) -> str | None:
 
 
 def _serialized(activation: Any) -> Any:
-    return plain(keras.saving.serialize_keras_object(activation))
+    """Its settings and its numbers, such as those of a PReLU."""
+    numbers = [np.asarray(weight) for weight in getattr(activation, "weights", ())]
+    settings = lacking(plain(keras.saving.serialize_keras_object(activation)), "build_config")
+    return settings, [(array.shape, array.tobytes()) for array in numbers]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from convfc.differences import array_difference
 from convfc.errors import UnsupportedModelError
-from convfc.keras_model.likeness import described, first_unlike, weights_of
+from convfc.keras_model.anywhere import compute_anywhere
+from convfc.keras_model.likeness import activation_weights, described, first_unlike, weights_of
 from convfc.keras_model.linear import unshown
 from convfc.keras_model.lockstep import Fault, Pairing, lockstep
 from convfc.keras_model.parts import parts
@@ -193,7 +194,9 @@ class KerasTwin:
         self._assign(parameters)
         self._carry_over()
         wide = x.astype(np.float64)
-        a = self._call_original(wide_copy(self._linear_layer), wide)
+        widened = wide_copy(self._linear_layer)
+        compute_anywhere(widened)
+        a = self._call_original(widened, wide)
         return a, self._call(wide_copy(self._linear_made), wide)
 
     def _assign(self, parameters: Mapping[str, Array]) -> None:
@@ -210,7 +213,7 @@ class KerasTwin:
 
     def _put_back(self) -> None:
         """Give the copy of the converted layer the numbers that are in the file."""
-        for weight, value in zip(self._linear_made.weights, self._made.weights, strict=True):
+        for weight, value in zip(self._linear_made.weights, _weights_in(self._made), strict=True):
             weight.assign(value)
 
     @cached_property
@@ -222,6 +225,7 @@ class KerasTwin:
         config = {**self._layer.get_config(), **_PLAIN}
         copy = type(self._layer).from_config(config)
         copy.build((None, *self.site.sizes, parts(self._layer)[0].convolution.channels))
+        compute_anywhere(copy)
         return copy
 
     @cached_property
@@ -275,7 +279,21 @@ def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:
         [(tuple(weight.shape), str(weight.dtype)) for weight in weights_of(layer)]
         for layer in (old, new)
     ]
-    return [] if shapes[0] == shapes[1] else [Fault(old, new, "has weights of other shapes")]
+    if shapes[0] != shapes[1]:
+        return [Fault(old, new, "has weights of other shapes")]
+    words = _activation_unlike(old, new)
+    return [] if words is None else [Fault(old, new, f"has an activation that {words}")]
+
+
+def _activation_unlike(old: Layer, new: Layer) -> str | None:
+    """How the numbers of an activation differ, such as those of a PReLU; ``None``: they do not."""
+    before, after = (
+        [np.asarray(weight) for weight in activation_weights(layer)] for layer in (old, new)
+    )
+    if len(before) != len(after):
+        return f"has {len(after)} weights, not {len(before)}"
+    found = (array_difference(a, b) for a, b in zip(before, after, strict=True))
+    return next((words for words in found if words is not None), None)
 
 
 def _weights_in(model: Layer) -> Sequence[Any]:
