@@ -139,6 +139,12 @@ class KerasTwin:
     @cached_property
     def _pairing(self) -> Pairing:
         """What of the converted layer stands for what of the one that convfc would put there."""
+        if isinstance(self._layer.activation, keras.Layer):
+            # It gets its numbers at a call, unless it had them when it was saved.
+            pairs = zip(self.input_shape, self.smallest_shape, strict=True)
+            once = np.zeros([size or least for size, least in pairs], np.float32)
+            for model in (self._expected, self._made):
+                self._call(model, once)
         found = lockstep(self._expected, self._made, _unlike)
         weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
         for old, new in weighted:
