@@ -61,8 +61,6 @@ def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None
     if record is None or record.patches not in names:
         record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
     found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
-    block = tuple(record.block)
-    sane = all(isinstance(number, int) and number > 0 for number in block)
-    if not isinstance(found, Lowering) or not sane or len(block) > site.convolution.rank:
+    if not isinstance(found, Lowering) or len(record.block) > site.convolution.rank:
         return None
-    return replace(found, block=block)
+    return replace(found, block=tuple(record.block))

@@ -246,7 +246,7 @@ def _measure(
         exact_a, exact_b = twin.exact(x, drawn)
         a = exact_a if "original" in proof.inexact else a
         b = exact_b if "converted" in proof.inexact else b
-    if not real:
+    if not real or a.shape != b.shape:
         witness = _unequal(a, b)
         reason = None if witness is None else "it differs from the convolution on its activations"
         return replace(proof, reason=reason, witness=witness)

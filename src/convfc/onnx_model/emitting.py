@@ -179,4 +179,7 @@ def constant_of(value: ir.Value) -> ir.TensorProtocol | None:
     if value.is_initializer():
         # An initializer that is an input as well is only a default.
         return None if value.is_graph_input() else value.const_value
-    return ir.convenience.get_const_tensor(value)
+    try:
+        return ir.convenience.get_const_tensor(value)
+    except ValueError:  # a Constant without a value, which no runtime loads
+        return None

@@ -90,7 +90,7 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     strides = attributes.get_ints("strides", [1] * rank)
     dilations = attributes.get_ints("dilations", [1] * rank)
     pads = attributes.get_ints("pads", [0] * 2 * rank)
-    if not len(strides) == len(dilations) == len(pads) // 2 == rank:
+    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
         raise GeometryError("its strides, dilations or pads do not fit its kernel")
     auto_pad = attributes.get_string("auto_pad", "NOTSET")
     explicit: list[Pads | Same] = list(zip(pads[:rank], pads[rank:], strict=True))
@@ -129,7 +129,8 @@ def _kernel(
     if len(kernel) < 3:
         raise GeometryError("the shape of its kernel is unknown before run time")
     first, second, *taps = kernel
-    if stated and any(a not in (b, None) for a, b in zip(taps, stated, strict=True)):
+    fits = len(stated) in (0, len(taps)) and all(map(_may_be, taps, stated or taps))
+    if not fits:
         raise GeometryError(f"its kernel_shape {stated} is not its kernel's shape {taps}")
     taps = [tap or stated_tap for tap, stated_tap in zip(taps, stated or taps, strict=True)]
     if transposed:
@@ -142,6 +143,10 @@ def _kernel(
     if channels is None or filters is None or len(known) < len(taps):
         raise GeometryError("the shape of its kernel is unknown before run time")
     return channels, filters, known
+
+
+def _may_be(size: int | None, stated: int | None) -> bool:
+    return size in (None, stated)
 
 
 def _axis(value: ir.Value | None, axis: int) -> int | None:

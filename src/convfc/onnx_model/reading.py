@@ -12,7 +12,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message
 from onnx import checker
 
-from convfc.errors import FileError, UnsupportedModelError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.inference import infer
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.weights import check_weights
@@ -50,17 +50,22 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
     check_weights(path, proto)
-    copies = copies_of(path, proto)
     _check(path, proto)
-    return copies
+    return copies_of(path, proto)
 
 
 def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     """What `read` returns, of a model that was made of a file and has its data beside that."""
     try:
-        model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
-    except Exception as error:
+        return _copies_of(path, proto)
+    except ConvfcError:
+        raise
+    except Exception as error:  # onnx_ir has many kinds for what the checker lets pass
         raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
+
+
+def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
+    model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     remember_described(model, proto)
     for copy in (model, inferred):
         _sort(path, copy)

@@ -218,8 +218,13 @@ class OnnxTwin:
         return a, b
 
     def _run(self, model: ir.Model, x: Array) -> Array:
-        y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
-        return run_anywhere(ir.to_proto(model), [y], {name: x}, self.site.name)[0]
+        y, feed = self._ends(model, x)
+        return run_anywhere(ir.to_proto(model), [y], feed, self.site.name)[0]
+
+    def _ends(self, model: ir.Model, x: Array) -> tuple[str, dict[str, Array]]:
+        """The name of what comes out, and what goes in; a wrong layer may read nothing at all."""
+        names = [value.name or "" for value in model.graph.inputs]
+        return model.graph.outputs[0].name or "", dict.fromkeys(names[:1], x)
 
     def _run_widely(self, model: ir.Model, x: Array) -> Array:
         """In float64, by an evaluator of which we know that it takes no short cuts.
@@ -227,14 +232,14 @@ class OnnxTwin:
         Half precision is computed in float32, which is wide enough and quick. Integers stay what
         they are, and so does what scales and rounds them.
         """
-        y, name = model.graph.outputs[0].name or "", model.graph.inputs[0].name or ""
         if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
             widen(model, ir.DataType.FLOAT)
             return self._run(model, x.astype(np.float32))
         if x.dtype.kind not in "iu":
             widen(model)
             x = x.astype(np.float64)
-        return Reference(ir.to_proto(model), self.site.name).run([y], {name: x})[0]
+        y, feed = self._ends(model, x)
+        return Reference(ir.to_proto(model), self.site.name).run([y], feed)[0]
 
 
 def _stored(value: ir.Value) -> Array | None:
