@@ -68,7 +68,7 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     remember_described(model, proto)
     for copy in (model, inferred):
-        _sort(path, copy)
+        _sort(copy)
     if proto.ir_version < 4:
         _unlist(model)
         _unlist(inferred)
@@ -81,15 +81,12 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     return model, inferred
 
 
-def _sort(path: Path, model: ir.Model) -> None:
+def _sort(model: ir.Model) -> None:
     """Put nodes behind those that they read from, as the format wants it; runtimes do it, too."""
     bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for body in bodies:
         if not _is_sorted(body):
-            try:
-                body.sort()
-            except ValueError as error:
-                raise FileError(f"{path}: an invalid ONNX graph: it has a circle") from error
+            body.sort()
 
 
 def _is_sorted(body: ir.Graph | ir.Function) -> bool:
