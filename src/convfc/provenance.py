@@ -96,7 +96,7 @@ class Provenance:
             record = json.loads(text)
             layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
             made = cls(layers=layers, **record)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise FileError(f"{path}: its convfc record is damaged: {error}") from error
         # A source with a folder in it could lead anywhere on the reader's disk.
         if not isinstance(made.source, str) or "/" in made.source or "\\" in made.source:
