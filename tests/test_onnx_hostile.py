@@ -155,6 +155,26 @@ def test_a_layer_that_drops_samples_beyond_those_tried(
     assert result.verdict is Verdict.COULD_NOT_CHECK, result.reason
 
 
+def test_a_layer_whose_settings_the_caller_of_its_function_gives(tmp_path: Path) -> None:
+    body = [
+        helper.make_node("Constant", [], ["W"], value=numpy_helper.from_array(KERNEL)),
+        conv_node("a", "b"),
+    ]
+    imports = [helper.make_opsetid("", 17)]
+    function = helper.make_function("here", "F", ["a"], ["b"], body, imports, ["along"])
+    call = helper.make_node("F", ["x"], ["y"], domain="here", along=1)
+    shape = {"x": ["n", 2, 9, 10]}
+    path = save(tmp_path / "m.onnx", [call], shape, ["y"], {}, functions=[function])
+
+    def refer(model: onnx.ModelProto) -> None:
+        (gather,) = (node for node in model.functions[0].node if node.op_type == "Gather")
+        gather.attribute[0].ClearField("i")
+        gather.attribute[0].ref_attr_name = "along"
+
+    result = verified(path, refer, patches="gather")
+    assert result.verdict is Verdict.COULD_NOT_CHECK, result.reason
+
+
 def test_a_quick_look_draws_where_nothing_else_tells(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "m.onnx", CONV, (28, 28))
     out = convfc.convert(path, patches="gather").out

@@ -105,6 +105,8 @@ def _term(node: ir.Node, terms: Mapping[ir.Value, _Term]) -> _Term:
     rule = _RULES.get(node.op_type) if node.domain in DOMAINS else None
     if rule is None or (len(node.outputs) != 1 and node.op_type != "Split"):
         _fail(f"{node.op_type} ('{label(node)}') is not on the list of linear operators")
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        _fail(f"'{label(node)}' ({node.op_type}) gets its settings from the caller of its function")
     return rule(node, [terms[value] for value in node.inputs if value is not None])
 
 
