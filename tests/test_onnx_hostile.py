@@ -163,7 +163,7 @@ def test_a_layer_whose_settings_the_caller_of_its_function_gives(tmp_path: Path)
     imports = [helper.make_opsetid("", 17)]
     function = helper.make_function("here", "F", ["a"], ["b"], body, imports, ["along"])
     call = helper.make_node("F", ["x"], ["y"], domain="here", along=1)
-    shape = {"x": ["n", 2, 9, 10]}
+    shape: dict[str, list[int | str | None]] = {"x": ["n", 2, 9, 10]}
     path = save(tmp_path / "m.onnx", [call], shape, ["y"], {}, functions=[function])
 
     def refer(model: onnx.ModelProto) -> None:
