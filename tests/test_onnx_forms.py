@@ -140,11 +140,13 @@ def test_kernels_made_at_run_time(tmp_path: Path) -> None:
 def test_a_kernel_whose_shape_only_its_surroundings_tell(tmp_path: Path) -> None:
     node = conv_node()
     node.attribute.append(helper.make_attribute("kernel_shape", [2, 3]))
+    node.input.append("B")
     graph = helper.make_graph(
         [node],
         "net",
         [value("x", ["n", 4, "h", 6]), value("W", ["a", "b", "c", "d"])],
-        [value("y", [None, 6, None, None])],
+        [value("y")],
+        [numpy_helper.from_array(integers([6], 2), "B")],
     )
     same(model(tmp_path / "m.onnx", graph), {"x": X, "W": KERNEL})
 

@@ -12,6 +12,9 @@ from convfc.provenance import LayerRecord, Provenance
 
 T = TypeVar("T")
 
+_MOST_BLOCKS = 2**12
+"""No layer is in more pieces, each of some nodes: else a record could keep anybody busy."""
+
 
 def lowered_again(
     sites: Sequence[Site], made: Collection[str], provenance: Provenance | None
@@ -57,10 +60,20 @@ def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None
     if site.convolution is None:
         return None
     record = None if provenance is None else provenance.layer(site.name)
-    names = [method.value for method in PatchMethod]
-    if record is None or record.patches not in names:
-        record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
-    found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
-    if not isinstance(found, Lowering) or len(record.block) > site.convolution.rank:
-        return None
-    return replace(found, block=tuple(record.block))
+    # A record may be damaged and the layer right all the same: what it is shows in its structure.
+    auto = LayerRecord(site.name, PatchMethod.AUTO.value, {})
+    for one in (record, auto):
+        if one is None or one.patches not in [method.value for method in PatchMethod]:
+            continue
+        found = lower(site.convolution, site.sizes, PatchMethod(one.patches), site.methods)
+        if isinstance(found, Lowering):
+            made = replace(found, block=_block(one, site.convolution.rank))
+            return made if made.blocks <= _MOST_BLOCKS else found
+    return None
+
+
+def _block(record: LayerRecord, rank: int) -> tuple[int, ...]:
+    """What a record says of the block; nothing if that is none."""
+    given = record.block if isinstance(record.block, list) else []
+    sane = all(type(number) is int and number > 0 for number in given)
+    return tuple(given) if sane and len(given) <= rank else ()

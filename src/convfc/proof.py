@@ -59,6 +59,8 @@ _MOST = 0.5
 """How likely it may pass one draw, or there would be too many draws: a wider type has more."""
 _BATCHES = (1, 3)
 """Of the draws, where the batch is open: a layer must not mix its samples."""
+_MOST_REMAINDERS = 64
+"""Sizes tried where they are open: they check the emitter, and are no proof by themselves."""
 _ROUNDED_DRAWS = 8
 """Draws where it cannot be told how likely that is."""
 
@@ -109,7 +111,8 @@ def prove(
         activations: what the original model feeds it on some samples, samples along axis 0;
             ``None`` if that cannot be seen: then normally distributed numbers stand for it.
         random: where the draws come from.
-        quick: leave out the draws, unless the rounding is suspicious.
+        quick: leave out the draws of layers that are built as convfc builds them, unless the
+            rounding is suspicious.
     """
     site = twin.site
     proof = LayerProof(site.name, site.kind)
@@ -119,7 +122,7 @@ def prove(
         structure = twin.structure
         unshown = None if structure is None else twin.unshown
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
-        if not quick:
+        if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(twin, activations, random, proof)
         if proof.reason is None:
             measured = _measure(twin, activations, random, proof)
@@ -246,7 +249,10 @@ def _measure(
         exact_a, exact_b = twin.exact(x, drawn)
         a = exact_a if "original" in proof.inexact else a
         b = exact_b if "converted" in proof.inexact else b
-    if not real or a.shape != b.shape:
+    if a.shape != b.shape:
+        shaped = "it makes another shape of its activations than the convolution"
+        return replace(proof, reason=shaped, witness=_unequal(a, b))
+    if not real:
         witness = _unequal(a, b)
         reason = None if witness is None else "it differs from the convolution on its activations"
         return replace(proof, reason=reason, witness=witness)
@@ -305,7 +311,7 @@ def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     sizes = list(zip(twin.input_shape, shape, twin.smallest_shape, strict=True))[1:]
     return [
         (1, *(found if size is not None else least + step for size, found, least in sizes))
-        for step in range(max(*strides, 2))
+        for step in range(min(max(*strides, 2), _MOST_REMAINDERS))
     ]
 
 

@@ -34,14 +34,6 @@ class LayerRecord:
     geometry: Mapping[str, Any]
     block: Sequence[int] = field(default_factory=list)
 
-    @property
-    def is_sane(self) -> bool:
-        """Whether everything in it is of its type; a file may hold anything."""
-        words = isinstance(self.name, str) and isinstance(self.patches, str)
-        block = self.block if isinstance(self.block, list) else [None]
-        whole = all(isinstance(number, int) and number > 0 for number in block)
-        return words and whole and isinstance(self.geometry, dict)
-
     @classmethod
     def of(cls, name: str, lowering: Lowering) -> LayerRecord:
         """The record of one lowering."""
@@ -104,10 +96,8 @@ class Provenance:
             record = json.loads(text)
             layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
             made = cls(layers=layers, **record)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise FileError(f"{path}: its convfc record is damaged: {error}") from error
-        if not all(layer.is_sane for layer in layers):
-            raise FileError(f"{path}: its convfc record is damaged: a layer's is no such record")
         # A source with a folder in it could lead anywhere on the reader's disk.
         if not isinstance(made.source, str) or "/" in made.source or "\\" in made.source:
             raise FileError(f"{path}: its convfc record is damaged: its source is no file name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float6
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.emitting import constant_of
+from convfc.onnx_model.inference import forget_sizes, unfounded
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
@@ -81,6 +83,7 @@ class OnnxModel:
         self._model = prepared.model
         self._altered = prepared.altered
         self._remarks = prepared.remarks
+        self._unfounded = unfounded(prepared.model, prepared.inferred)
         self._places: dict[str, Place] = {}
         sites = []
         self._batches: dict[str, int | None] = {}
@@ -198,19 +201,29 @@ class OnnxModel:
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
         lowerings = lowered_again(self.sites, made, converted.provenance)
-        expected = self._emitted(lowerings)
 
         def twin(site: Site, lowering: Lowering) -> OnnxTwin:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
             return OnnxTwin(site, made[site.name], end, lowering, version, batch)
 
+        for name, lowering in lowerings.items():
+            if lowering.blocks > len(made[name].nodes):  # then it is not in so many
+                lowerings[name] = replace(lowering, block=())
+        expected = self._emitted(lowerings)
         twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
         lost = [
             f"{name}: is no convolution that convfc converts" for name in made.keys() - lowerings
         ]
         unclear = [
-            f"the file is ambiguous: {what}" for what in ambiguities(read_proto(converted.path))
+            f"'{model.path.name}' is ambiguous: {what}"
+            for model in (self, converted)
+            for what in ambiguities(read_proto(model.path))
+        ]
+        unclear += [
+            f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
+            for value in converted._unfounded
+            if not value.is_graph_output()
         ]
         return Alignment(
             tuple(twins),
@@ -243,6 +256,9 @@ class OnnxModel:
         rewrite(
             model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         )
+        for value in self._unfounded:
+            if not value.is_graph_output():
+                forget_sizes(value)
         record = provenance.to_json()
         model.metadata_props[KEY] = record
         relist(model)
@@ -250,7 +266,13 @@ class OnnxModel:
         embed_attributes(model)
         data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
         ir.save(model, path, "protobuf", external_data=data if apart else None)
-        return self._remarks
+        return (
+            *self._remarks,
+            *(
+                f"The file is ambiguous, and runtimes may read it otherwise: {what}."
+                for what in ambiguities(read_proto(self.path))
+            ),
+        )
 
     @property
     def _weight_bytes(self) -> int:

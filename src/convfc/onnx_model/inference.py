@@ -21,7 +21,12 @@ def infer(model: ir.Model) -> None:
     Standard shape inference does not tell what is inside a function: there, inputs have what all
     callers agree on, and inference goes on from that. Nor does it tell the shapes of what a loop
     carries along: see `_carried`.
+
+    What the file states of the sizes of anything but its inputs is forgotten first: no runtime
+    insists on that, so it may be wrong for what callers feed, and a layer would be made for it.
     """
+    for value in _inner_values(model):
+        forget_sizes(value)
     _infer_loops(model)
     waiting = dict(model.functions)
     while waiting:
@@ -34,6 +39,42 @@ def infer(model: ir.Model) -> None:
             given = [call.inputs[place] for call in calls if place < len(call.inputs)]
             _agree(formal, [value for value in given if value is not None])
         _infer_loops(ir.Model(function.graph, ir_version=model.ir_version))
+
+
+def unfounded(model: ir.Model, inferred: ir.Model) -> list[ir.Value]:
+    """Values of a model of which its file states sizes that do not follow from its inputs.
+
+    Nothing tells whether that is true; and runtimes compute with it where the graph asks for it.
+
+    Args:
+        model: as the file has it.
+        inferred: the same after `infer`.
+    """
+    pairs = zip(_inner_values(model), _inner_values(inferred), strict=True)
+    return [value for value, twin in pairs if not _follows(known_shape(value), known_shape(twin))]
+
+
+def _follows(stated: Shape | None, found: Shape | None) -> bool:
+    if stated is None or not any(stated):
+        return True
+    same = found is not None and len(found) == len(stated)
+    return same and all(a in (None, b) for a, b in zip(stated, found or (), strict=True))
+
+
+def forget_sizes(value: ir.Value) -> None:
+    """Of a value's shape, keep only the number of axes and what they are called."""
+    if value.shape is not None:
+        value.shape = ir.Shape(None if isinstance(d, int) else d for d in value.shape)
+
+
+def _inner_values(model: ir.Model) -> Iterator[ir.Value]:
+    """What nodes make, and what subgraphs and functions are given: all but inputs and weights."""
+    functions = model.functions.values()
+    inner = (graph for f in functions for graph in (f.graph, *f.subgraphs()))
+    for body in (*model.graphs(), *inner):
+        given = () if body is model.graph else body.inputs
+        yield from (value for value in given if not value.is_initializer())
+        yield from (value for node in body for value in node.outputs)
 
 
 def _infer_loops(model: ir.Model) -> None:

@@ -107,6 +107,8 @@ def _term(node: ir.Node, terms: Mapping[ir.Value, _Term]) -> _Term:
         _fail(f"'{label(node)}' gets attributes from the caller of its function")
     if rule is None or (len(node.outputs) != 1 and node.op_type != "Split"):
         _fail(f"{node.op_type} ('{label(node)}') is not on the list of linear operators")
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        _fail(f"'{label(node)}' ({node.op_type}) gets its settings from the caller of its function")
     return rule(node, [terms[value] for value in node.inputs if value is not None])
 
 
@@ -167,9 +169,17 @@ def _axes_of(node: ir.Node, place: int, name: str = "axes") -> list[int]:
     return axes
 
 
+def _each_once(node: ir.Node, axes: list[int], rank: int) -> list[int]:
+    """Axes that go or come, or else nobody knows how many are left."""
+    made = rank + len(axes) if node.op_type == "Unsqueeze" else rank
+    if len({axis % made for axis in axes}) < len(axes):
+        _fail(f"'{label(node)}' ({node.op_type}) names an axis twice")
+    return axes
+
+
 def _squeeze(node: ir.Node, terms: Sequence[_Term]) -> _Term:
     _only_places(node, terms)
-    axes = _axes_of(node, 1)
+    axes = _each_once(node, _axes_of(node, 1), terms[0].rank)
     sign = 1 if node.op_type == "Unsqueeze" else -1
     rank = terms[0].rank + sign * len(axes)
     _spared(node, axes, terms[0], max(rank, terms[0].rank))
@@ -205,7 +215,7 @@ def _pad(node: ir.Node, terms: Sequence[_Term]) -> _Term:
 
 def _sum_along(node: ir.Node, terms: Sequence[_Term]) -> _Term:
     _only_places(node, terms)
-    axes = _axes_of(node, 1)
+    axes = _each_once(node, _axes_of(node, 1), terms[0].rank)
     _spared(node, axes, terms[0], terms[0].rank)
     kept = node.attributes.get_int("keepdims", 1)
     return replace(terms[0], rank=terms[0].rank - (0 if kept else len(axes)))
@@ -240,6 +250,8 @@ def _multiply(node: ir.Node, terms: Sequence[_Term]) -> _Term:
         _fail(f"'{label(node)}' ({node.op_type}) does not multiply with a parameter")
     least = 3 if node.op_type == "MatMul" and b.fed else 2
     fed = a if a.fed else b
+    if node.op_type == "MatMul" and min(a.rank, b.rank) < 2:
+        _fail(f"'{label(node)}' (MatMul) takes a vector for a matrix")  # and so makes fewer axes
     if fed.batched and (fed.rank < least or fed.rank < max(a.rank, b.rank)):
         _fail(f"'{label(node)}' ({node.op_type}) mixes the batch")
     return replace(fed, degree=a.degree + b.degree, rank=max(a.rank, b.rank))

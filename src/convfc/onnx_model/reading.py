@@ -14,6 +14,7 @@ from onnx import checker
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.inference import infer
+from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.weights import check_weights
 
@@ -45,9 +46,15 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
             f"{path}: it carries training information, which would be lost; "
             "export the model for inference"
         )
-    if any(graph.sparse_initializer for graph in graphs_of(proto.graph)):
+    bodies = (proto.graph, *(onnx.GraphProto(node=function.node) for function in proto.functions))
+    if any(graph.sparse_initializer for body in bodies for graph in graphs_of(body)):
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
+        )
+    for name in _named_like_operators(proto):
+        raise UnsupportedModelError(
+            f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
+            "run instead; rename it"
         )
     check_weights(path, proto)
     _check(path, proto)
@@ -98,6 +105,19 @@ def _is_sorted(body: ir.Graph | ir.Function) -> bool:
             return False
         made.update(node.outputs)
     return True
+
+
+def _named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
+    """Functions that no runtime would call: it has an operator of that name."""
+    version = max((e.version for e in proto.opset_import if e.domain in DOMAINS), default=1)
+    for function in proto.functions:
+        if function.domain in DOMAINS:
+            try:
+                schema = onnx.defs.get_schema(function.name, version, "")
+            except onnx.defs.SchemaError:
+                continue
+            if not schema.deprecated:
+                yield function.name
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

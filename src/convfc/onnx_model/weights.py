@@ -64,7 +64,10 @@ def unfit(tensor: onnx.TensorProto) -> str | None:
     if apart:
         told = {entry.key: entry.value for entry in tensor.external_data}
         places = [told[key] for key in ("offset", "length") if key in told]
-        if "location" not in told or not all(re.fullmatch("[0-9]+", place) for place in places):
+        # Runtimes know more keys: onnxruntime's "prepacked_0" is where it has other numbers.
+        odd = told.keys() - {"location", "offset", "length", "checksum"}
+        odd |= {"twice"} if len(told) < len(tensor.external_data) else set()
+        if odd or "location" not in told or not all(re.fullmatch("[0-9]+", p) for p in places):
             return f"has its numbers in another file, but not well described: {told}"
         return _unlike(int(told.get("length", size)), size, "bytes")
     if raw:
