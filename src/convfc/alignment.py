@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -49,10 +49,13 @@ def align_sites(
     lowerings = lowered_again(sites, made, provenance)
     found = [site for site in sites if site.name in lowerings]
     twins = (twin(site, made[site.name], lowerings[site.name]) for site in found)
-    lost = (
-        f"{name}: is no convolution that convfc converts" for name in made if name not in lowerings
-    )
-    return Alignment(tuple(twins), (*differences, *lost))
+    lost = unlike_record(name for name in made if name not in lowerings)
+    return Alignment(tuple(twins), tuple(differences), unknown=lost)
+
+
+def unlike_record(names: Iterable[str]) -> tuple[str, ...]:
+    """What to say of layers that something stands for, in a way that a record cannot explain."""
+    return tuple(f"{name}: cannot be converted as the file has it" for name in sorted(names))
 
 
 def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:

@@ -163,6 +163,7 @@ class Comparison:
         self._gaps: Counter[int] = Counter()
         self._shapes: list[tuple[int, ...]] = []
         self._reason: str | None = None
+        self._unlike = self._endless = False
         self._shape: tuple[int, ...] = ()
         self._dtype = ""
 
@@ -170,8 +171,9 @@ class Comparison:
         """Take in one batch, samples along axis 0."""
         self._shape, self._dtype = original.shape, original.dtype.name
         self._shapes.append(original.shape)
-        if self._reason is not None:
+        if self._unlike:
             return
+        self._unlike = original.shape != converted.shape or original.dtype != converted.dtype
         if original.shape != converted.shape:
             self._reason = f"its shape changed from {original.shape} to {converted.shape}"
         elif original.dtype != converted.dtype:
@@ -187,7 +189,9 @@ class Comparison:
         a, b = original.astype(np.float64), converted.astype(np.float64)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         finite = np.isfinite(a) & np.isfinite(b)
-        self._differ_at(~same & ~finite, a, b, "is NaN or infinite on one side only")
+        one_sided = ~same & ~finite
+        self._endless = self._endless or bool(one_sided.any())
+        self._differ_at(one_sided, a, b, "is NaN or infinite on one side only")
         gap = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
         if original.dtype.kind in "iu":  # float64 has no more than 53 bits
             gap = np.where(original != converted, np.maximum(gap, 1), 0)
@@ -250,9 +254,9 @@ class Comparison:
             name=self._name,
             shape=(None, *self._shape[1:]) if self._shape else (),
             dtype=self._dtype,
-            max_abs=self._max_abs,
+            max_abs=math.inf if self._endless else self._max_abs,
             mean_abs=self._sum_abs / elements,
-            max_rel=self._max_rel,
+            max_rel=math.inf if self._endless else self._max_rel,
             mean_frobenius=self._sum_norm / rows,
             top1_agreement=self._agreeing / rows if self._is_scores else None,
             rtol=rtol if self._judged else None,

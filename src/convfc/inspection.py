@@ -170,7 +170,11 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
         largest = max(largest, result.max_abs)
         told = told or bool((array == array).any())
         if result.reason is not None and wrong is None:
-            how = f"it differs by {result.max_abs:.2g}" if result.max_abs else result.reason
+            how = (
+                result.reason
+                if result.max_abs in (0, math.inf)
+                else f"it differs by {result.max_abs:.2g}"
+            )
             wrong = f"output '{name}' on a sample: {how}"
     if wrong is None and not told:
         return Look(rows, largest, reason="on a sample its outputs are empty or not a number")

@@ -153,7 +153,8 @@ def conclude(
     shown = unchecked is None and not alignment.unknown
     for one in sorted(seen, key=lambda one: not one.certain):
         if one.certain or not shown:
-            return Verdict.NOT_EQUIVALENT, f"output '{one.output}': {one.what}"
+            built = f"; {_all(alignment.unknown)}" if alignment.unknown else ""
+            return Verdict.NOT_EQUIVALENT, f"output '{one.output}': {one.what}{built}"
         return Verdict.COULD_NOT_CHECK, (
             f"the files say the same, but not the samples: output '{one.output}': {one.what}; "
             "one of the two runtimes computes something else"

@@ -20,7 +20,9 @@ _INEXACT, _UNKNOWN, _RANDOM, _OTHERWISE = "†", "‡", "*", "§"
 
 def proof_table(verification: Verification) -> Table:
     """A row per converted layer: is it the same function, and is the rounding only rounding?"""
-    table = titled(f"{verification.original.name} ≡ {verification.converted.name}: layer by layer")
+    between = "≡" if verification.equivalent else "and"
+    names = f"{verification.original.name} {between} {verification.converted.name}"
+    table = titled(f"{names}: layer by layer")
     table.add_column("layer")
     table.add_column("convolution")
     for name in ("parameters", "integer draws", "chance of a miss", "of the rounding bound"):
@@ -52,7 +54,8 @@ def footnotes(verification: Verification) -> list[str]:
     """What the marks in the tables stand for, and what the last columns are about."""
     layers = verification.layers
     lines = []
-    shown = next((one for one in layers if one.structure and one.parameters_equal), None)
+    proved = (one for one in layers if one.draws and one.reason is one.unchecked is None)
+    shown = next((one for one in proved if one.structure and one.parameters_equal), None)
     if shown is not None:
         lines.append(
             f"{_OTHERWISE} built otherwise than by convfc ('{shown.name}': {shown.structure}), of "
@@ -127,8 +130,9 @@ def verification_summary(verification: Verification) -> str:
     if not verification.samples:
         samples = "but no sample could be run through both"
     if verification.proved:
-        layers = len(verification.layers)
-        return f"{verdict}: {names} are the same function ({layers} layers proved), {samples}"
+        count = len(verification.layers)
+        layers = f"{count} layer{'s' * (count != 1)} proved"
+        return f"{verdict}: {names} are the same function ({layers}), {samples}"
     if verification.layers:
         return f"{verdict}: {names}, as far as a quick look tells; {samples}"
     return f"{verdict}: {names} agree within a tolerance, which proves nothing; {samples}"

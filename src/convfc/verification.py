@@ -131,6 +131,8 @@ def verify(
     if is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
     notes = [*a.notes, *staleness(first, b.provenance)]
+    if first.samefile(second):
+        notes.append(f"'{first.name}' was compared with itself")
 
     def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
         return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
@@ -179,6 +181,8 @@ def verify(
     found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in closer.outputs]
     against = {one.output: one for one in found if one is not None}
     verdict, reason = conclude(alignment, layers, list(against.values()), _agreement(seen), refused)
+    if quick and verdict is Verdict.EQUIVALENT and not seen.samples:
+        verdict, reason = Verdict.COULD_NOT_CHECK, "a quick look proves nothing without a sample"
     names = {out.name for out in closer.outputs}
     notes += [
         f"output '{out.name}' was not judged: the original draws other numbers for it each time"

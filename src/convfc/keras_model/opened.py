@@ -175,7 +175,7 @@ class KerasModel:
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
-            return Alignment((), (f"'{converted.path.name}' is of another format",))
+            return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
         layers = {name: place.layer for name, place in self._places.items()}
         cuts = cut(self._model, converted._model, set(map(id, layers.values())))
 

@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.alignment import lowered_again
+from convfc.alignment import lowered_again, unlike_record
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
@@ -196,7 +196,7 @@ class OnnxModel:
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
-            return Alignment((), (f"'{converted.path.name}' is of another format",))
+            return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
         cuts = cut(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
@@ -212,9 +212,7 @@ class OnnxModel:
                 lowerings[name] = replace(lowering, block=())
         expected = self._emitted(lowerings)
         twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
-        lost = [
-            f"{name}: is no convolution that convfc converts" for name in made.keys() - lowerings
-        ]
+        lost = unlike_record(made.keys() - lowerings)
         unclear = [
             f"'{model.path.name}' is ambiguous: {what}"
             for model in (self, converted)
@@ -227,8 +225,8 @@ class OnnxModel:
         ]
         return Alignment(
             tuple(twins),
-            (*cuts.differences, *lost),
-            (*unclear, *cuts.unknown),
+            tuple(cuts.differences),
+            (*unclear, *lost, *cuts.unknown),
             tuple(cuts.remarks),
         )
 
