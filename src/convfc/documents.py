@@ -120,9 +120,9 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
         "dtype": out.dtype,
         "equivalent": out.equivalent,
         "reason": out.reason,
-        "max_abs": out.max_abs,
-        "mean_abs": out.mean_abs,
-        "max_rel": out.max_rel,
+        "max_abs": _number(out.max_abs),
+        "mean_abs": _number(out.mean_abs),
+        "max_rel": _number(out.max_rel),
         "mean_frobenius": out.mean_frobenius,
         "top1_agreement": out.top1_agreement,
         "rtol": out.rtol,
@@ -133,8 +133,10 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
     }
 
 
-def _distance_json(distance: Distance | None) -> dict[str, float] | None:
-    return None if distance is None else {"max_abs": distance.max_abs, "max_rel": distance.max_rel}
+def _distance_json(distance: Distance | None) -> dict[str, float | str] | None:
+    if distance is None:
+        return None
+    return {"max_abs": _number(distance.max_abs), "max_rel": _number(distance.max_rel)}
 
 
 def _witness_json(witness: Witness | None) -> dict[str, Any] | None:

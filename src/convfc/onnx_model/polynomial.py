@@ -125,7 +125,7 @@ def _integers(node: ir.Node, place: int, attribute: str) -> list[int] | None:
     if given is None:
         return None
     tensor = constant_of(given)
-    if tensor is None or tensor.dtype.is_floating_point():
+    if tensor is None or not tensor.dtype.is_integer():
         _fail(f"'{label(node)}' computes its {attribute} at run time")
     return [int(number) for number in tensor.numpy().reshape(-1)]
 
