@@ -61,7 +61,7 @@ def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None
     if record is None or record.patches not in names:
         record = LayerRecord(site.name, PatchMethod.AUTO.value, {})
     found = lower(site.convolution, site.sizes, PatchMethod(record.patches), site.methods)
-    block = tuple(record.block)
+    block = tuple(record.block) if isinstance(record.block, list) else (0,)
     sane = all(isinstance(number, int) and number > 0 for number in block)
     if not isinstance(found, Lowering) or not sane or len(block) > site.convolution.rank:
         return None

@@ -185,7 +185,7 @@ class KerasModel:
                 expected, _ = replacement(
                     layer, lowering, converted._format, ends_masks=self._masks
                 )
-                pair = KerasTwin(site, layer, made, expected)
+                pair = KerasTwin(site, layer, made, expected, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
