@@ -15,7 +15,7 @@ from keras import layers
 from convfc.errors import FileError
 from convfc.formats import open_model, provenance_of
 from convfc.keras_model.quiet import overheard
-from tests.keras_edits import Change, aligned, layers_of, relayered, sets
+from tests.keras_edits import Change, aligned, layers_of, members, relayered, sets, write
 from tests.keras_models import FORMATS, convert, save
 
 
@@ -128,3 +128,13 @@ def test_a_mask_is_not_handed_on(tmp_path: Path) -> None:
 
     [twin] = aligned(source, relayered(out, change)).twins
     assert twin.unshown == "it hands on the mask on its input"
+
+
+@pytest.mark.parametrize("block", [None, 5, "2", [0], [1.5], {}])
+def test_a_record_with_a_strange_block(tmp_path: Path, block: Any) -> None:
+    source, out = both(dense(), tmp_path)
+    content = members(out)
+    record = json.loads(content["convfc.json"])
+    record["layers"][0]["block"] = block
+    content["convfc.json"] = json.dumps(record).encode()
+    assert aligned(source, write(tmp_path / "bad.keras", content)).differences

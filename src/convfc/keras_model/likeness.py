@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import cache
 from inspect import signature
 from pathlib import Path
 from types import FunctionType
@@ -96,9 +95,9 @@ def _attributes(layer: Operation) -> Settings:
     is fed, and tells of a function of its own, such as `keras.ops.gelu`, no more than the name,
     which may be that of another one.
     """
-    kind = type(layer)
+    kind: type[Any] = type(layer)
     arguments = _arguments(kind) if kind.__module__.startswith("keras.") else ()
-    found = {}
+    found: Settings = {}
     for key, value in vars(layer).items():
         if isinstance(value, FunctionType):
             found[key] = told(value)
@@ -109,8 +108,7 @@ def _attributes(layer: Operation) -> Settings:
     return found
 
 
-@cache
-def _arguments(kind: type) -> Set[str]:
+def _arguments(kind: type[Any]) -> Set[str]:
     """The names of all that a class and those it is derived from are made of, but for its own."""
     makers = (vars(base).get("__init__") for base in kind.__mro__[:-1])
     names = {name for make in makers if make is not None for name in signature(make).parameters}
