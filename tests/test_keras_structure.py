@@ -178,7 +178,7 @@ def test_blocks_share_their_weights(tmp_path: Path) -> None:
     with overheard():
         made = keras.models.model_from_json(json.dumps(config))
     made.set_weights([*twin._made.get_weights(), *(w + 1 for w in twin._made.get_weights())])
-    again = KerasTwin(twin.site, twin._layer, made.layers[-1], twin._expected)
+    again = KerasTwin(twin.site, twin._layer, made.layers[-1], twin._expected, ends_masks=False)
     assert again.structure is not None
     assert again.unshown is not None
 
@@ -206,7 +206,7 @@ def stand_in(source: Path, out: Path, x: Any, y: Any, weights: Any) -> KerasTwin
         weight.assign(np.reshape(value, weight.shape))
     found = only_twin(source, out)
     assert isinstance(found, KerasTwin)
-    return KerasTwin(found.site, found._layer, made, found._expected)
+    return KerasTwin(found.site, found._layer, made, found._expected, ends_masks=False)
 
 
 def patches_of(image: Any) -> Any:
@@ -245,6 +245,11 @@ def dense(x: Any, **given: Any) -> Any:
     return layers.Dense(3, **given)(x)
 
 
+def _unshown(model: Any, activation: Any, *, open_sizes: bool) -> str | None:
+    """Of one product, where there are no masks."""
+    return unshown(model, activation, 1, open_sizes=open_sizes, ends_masks=False)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -273,26 +278,26 @@ def test_what_may_not_be_drawn(make: Any, said: str | None) -> None:
     y = make(x)
     activation = RELU if "relu" in json.dumps(keras.Model(x, y).get_config()) else None
     activation = RELU if said == "activation" else activation or keras.activations.linear
-    found = unshown(keras.Model(x, y), activation, 1, open_sizes=False)
+    found = _unshown(keras.Model(x, y), activation, open_sizes=False)
     assert (found is None) if said is None else (said in str(found))
 
 
 def test_with_open_sizes_a_constant_might_be_made_for_one() -> None:
     x = keras.Input((None, None, 2))
     pointwise = keras.Model(x, dense(x))
-    assert unshown(pointwise, keras.activations.linear, 1, open_sizes=True) is None
+    assert _unshown(pointwise, keras.activations.linear, open_sizes=True) is None
     cropped = keras.Model(x, dense(layers.Cropping2D(1)(x)))
-    assert unshown(cropped, keras.activations.linear, 1, open_sizes=True) is not None
-    assert unshown(cropped, keras.activations.linear, 1, open_sizes=False) is None
+    assert _unshown(cropped, keras.activations.linear, open_sizes=True) is not None
+    assert _unshown(cropped, keras.activations.linear, open_sizes=False) is None
 
 
 def test_an_activation_along_an_axis_must_be_the_very_last() -> None:
     x = keras.Input((5, 6, 2))
     softmax = keras.activations.softmax
     last = keras.Model(x, dense(x, activation="softmax"))
-    assert unshown(last, softmax, 1, open_sizes=False) is None
+    assert _unshown(last, softmax, open_sizes=False) is None
     moved = keras.Model(x, layers.Permute((3, 2, 1))(dense(x, activation="softmax")))
-    assert unshown(moved, softmax, 1, open_sizes=False) is not None
+    assert _unshown(moved, softmax, open_sizes=False) is not None
 
 
 @pytest.mark.parametrize(

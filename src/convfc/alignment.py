@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Alignment, Site, Twin
+from convfc.model import Site
 from convfc.provenance import LayerRecord, Provenance
-
-T = TypeVar("T")
 
 _MOST_BLOCKS = 2**12
 """No layer is in more pieces, each of some nodes: else a record could keep anybody busy."""
 
 
 def lowered_again(
-    sites: Sequence[Site], made: Collection[str], provenance: Provenance | None
+    sites: Sequence[Site], made: Mapping[str, int], provenance: Provenance | None
 ) -> dict[str, Lowering]:
     """How the converted sites were lowered, by what their file says; those that cannot be lack.
 
     Args:
         sites: of the original.
-        made: names of those that the converted model has something else for.
+        made: by the name of a site, how many operations the converted model has in its place.
         provenance: of the converted model.
     """
-    pairs = ((site, _lowered_again(site, provenance)) for site in sites if site.name in made)
-    return {site.name: lowering for site, lowering in pairs if lowering is not None}
-
-
-def align_sites(
-    sites: Sequence[Site],
-    made: Mapping[str, T],
-    provenance: Provenance | None,
-    differences: Sequence[str],
-    twin: Callable[[Site, T, Lowering], Twin],
-) -> Alignment:
-    """What `Model.align` returns, once a format has found which part stands for which site.
-
-    Args:
-        sites: of the original.
-        made: by the name of a site, what the converted model has in its place.
-        provenance: of the converted model.
-        differences: what is different outside of them.
-        twin: makes a pair of a site, what was made of it, and how it was lowered.
-    """
-    lowerings = lowered_again(sites, made, provenance)
-    found = [site for site in sites if site.name in lowerings]
-    twins = (twin(site, made[site.name], lowerings[site.name]) for site in found)
-    lost = unlike_record(name for name in made if name not in lowerings)
-    return Alignment(tuple(twins), tuple(differences), unknown=lost)
+    found = {
+        site.name: _lowered_again(site, provenance, made[site.name])
+        for site in sites
+        if site.name in made
+    }
+    return {name: lowering for name, lowering in found.items() if lowering is not None}
 
 
 def unlike_record(names: Iterable[str]) -> tuple[str, ...]:
@@ -58,7 +36,7 @@ def unlike_record(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}: cannot be converted as the file has it" for name in sorted(names))
 
 
-def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None:
+def _lowered_again(site: Site, provenance: Provenance | None, operations: int) -> Lowering | None:
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
@@ -71,7 +49,8 @@ def _lowered_again(site: Site, provenance: Provenance | None) -> Lowering | None
         found = lower(site.convolution, site.sizes, PatchMethod(one.patches), site.methods)
         if isinstance(found, Lowering):
             made = replace(found, block=_block(one, site.convolution.rank))
-            return made if made.blocks <= _MOST_BLOCKS else found
+            # Each block takes an operation at least: what is not there need not be emitted.
+            return made if made.blocks <= min(_MOST_BLOCKS, operations) else found
     return None
 
 

@@ -6,7 +6,9 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -79,16 +81,52 @@ def described(operation: Operation, without: frozenset[str] = frozenset()) -> De
     computes = _split({**whole, "config": config}, "", trains)
     built = computes.pop("build_config", None) or {}
     # What an activation was built for is told by its numbers, and may be built at a call only.
-    return Described(lacking(computes, "build_config"), trains, built)
+    computes = lacking(computes, "build_config")
+    if isinstance(operation, keras.Layer):
+        every = [operation] if without else operation._flatten_layers()
+        computes["attributes"] = [plain(_attributes(layer)) for layer in every]
+    return Described(computes, trains, built)
+
+
+def _attributes(layer: Operation) -> Settings:
+    """What a layer has of its constructor's arguments, and of functions.
+
+    Not all that a file can set comes back out of a layer: Keras leaves out whether it casts what it
+    is fed, and tells of a function of its own, such as `keras.ops.gelu`, no more than the name,
+    which may be that of another one.
+    """
+    kind: type[Any] = type(layer)
+    arguments = _arguments(kind) if kind.__module__.startswith("keras.") else ()
+    found: Settings = {}
+    for key, value in vars(layer).items():
+        if isinstance(value, FunctionType):
+            found[key] = told(value)
+        elif key in arguments and not _trains(kind.__name__, key):
+            items = value if isinstance(value, list | tuple) else [value]
+            if all(isinstance(item, bool | int | float | str | None) for item in items):
+                found[key] = list(value) if isinstance(value, list | tuple) else value
+    return found
+
+
+def _arguments(kind: type[Any]) -> Set[str]:
+    """The names of all that a class and those it is derived from are made of, but for its own."""
+    makers = (vars(base).get("__init__") for base in kind.__mro__[:-1])
+    names = {name for make in makers if make is not None for name in signature(make).parameters}
+    return names - {"name"}
+
+
+def told(function: Any) -> str:
+    """Which function it is."""
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def plain(config: Any) -> Any:
     """A configuration as JSON has it, without what Keras numbers anew."""
 
-    def told(value: Any) -> Any:
+    def listed(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.generic | np.ndarray) else repr(value)
 
-    return lacking(json.loads(json.dumps(config, default=told)), "shared_object_id")
+    return lacking(json.loads(json.dumps(config, default=listed)), "shared_object_id")
 
 
 def lacking(config: Any, name: str) -> Any:
@@ -102,16 +140,21 @@ def _split(whole: Settings, where: str, trains: Settings) -> Settings:
     """A serialized layer without what matters to training only, which goes to `trains`."""
     if not str(whole.get("module", "")).startswith("keras."):
         return whole  # nobody knows what a custom layer takes its settings for
-    own = _TRAINING.get(str(whole["class_name"]), frozenset())
     config = {}
     for key, value in whole["config"].items():
-        if key == "trainable" or key in own or key.endswith(_TRAINING_ENDINGS):
+        if _trains(str(whole["class_name"]), key):
             trains[f"{where}{key}"] = value
         elif key in _WRAPPED and isinstance(value, dict) and isinstance(value.get("config"), dict):
             config[key] = _split(value, f"{where}{key}.", trains)
         else:
             config[key] = value
     return {**whole, "config": config}
+
+
+def _trains(kind: str, key: str) -> bool:
+    """Whether a setting of a stock layer matters to training only."""
+    own = _TRAINING.get(kind, frozenset())
+    return key == "trainable" or key in own or key.endswith(_TRAINING_ENDINGS)
 
 
 def first_unlike(old: Any, new: Any, where: str = "") -> str | None:

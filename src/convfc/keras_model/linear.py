@@ -7,13 +7,14 @@ lists here may clip, branch, draw random numbers, mix the samples or notice a si
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import keras
 import numpy as np
 from keras import activations, layers
 
-from convfc.keras_model.likeness import lacking, plain
+from convfc.keras_model.likeness import lacking, plain, told
 from convfc.keras_model.lockstep import calls_of, history
 from convfc.keras_model.sites import graph_of
 
@@ -138,7 +139,9 @@ _ELEMENTWISE = (
 """Activations that take one number at a time."""
 
 
-def unshown(model: Model, activation: Any, products: int, *, open_sizes: bool) -> str | None:
+def unshown(
+    model: Model, activation: Any, products: int, *, open_sizes: bool, ends_masks: bool
+) -> str | None:
     """Why a model is not known to be such a polynomial, in a phrase; ``None``: it is.
 
     Its activation apart, which must be the last thing that it does.
@@ -148,10 +151,13 @@ def unshown(model: Model, activation: Any, products: int, *, open_sizes: bool) -
         activation: the convolution's.
         products: how many there should be in a row.
         open_sizes: whether some size of the input is not known.
+        ends_masks: whether a mask may come in, which it must not hand on.
     """
     graph = graph_of(model)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         return "it has several inputs or outputs"
+    if ends_masks and _hands_on_masks(graph):
+        return "it hands on the mask on its input"
     degrees: dict[int, int] = {id(graph.inputs[0]): 1}
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for call in graph._nodes_by_depth[depth]:
@@ -180,6 +186,17 @@ def _follow(call: Call, degrees: dict[int, int], open_sizes: bool) -> str | None
         return f"its {kind} rounds to {call.outputs[0].dtype}"
     degrees.update({id(x): degree for x in call.outputs})
     return None
+
+
+def _hands_on_masks(graph: Any) -> bool:
+    """Whether a mask on the input comes out again: layers that do not know what it is end it."""
+    masked = {id(graph.inputs[0])}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for call in graph._nodes_by_depth[depth]:
+            knows = getattr(call.operation, "supports_masking", False)
+            if knows and any(id(x) in masked for x in call.input_tensors):
+                masked.update(map(id, call.outputs))
+    return id(graph.outputs[0]) in masked
 
 
 def _digits(dtype: str) -> int:
@@ -214,7 +231,9 @@ def _out_of_place(graph: Model, activation: Any) -> str | None:
 
 
 def _serialized(activation: Any) -> Any:
-    """Its settings and its numbers, such as those of a PReLU."""
+    """Its settings and its numbers, such as those of a PReLU; of a function, which it is."""
+    if isinstance(activation, FunctionType):
+        return told(activation)
     numbers = [np.asarray(weight) for weight in getattr(activation, "weights", ())]
     settings = lacking(plain(keras.saving.serialize_keras_object(activation)), "build_config")
     return settings, [(array.shape, array.tobytes()) for array in numbers]

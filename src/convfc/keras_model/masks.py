@@ -11,6 +11,8 @@ from typing import Any
 
 from keras import layers
 
+from convfc.keras_model.lockstep import calls_of
+from convfc.keras_model.sites import graph_of, is_graph
 from convfc.keras_model.upgrades.graphs import graphs
 from convfc.keras_model.upgrades.operations import SLICE
 
@@ -18,10 +20,17 @@ Config = dict[str, Any]
 
 
 def makes_masks(model: Any) -> bool:
-    """Whether some layer marks parts of its output as to be ignored."""
-    return any(
-        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False)
-        for layer in model._flatten_layers()
+    """Whether some layer marks parts of its output as to be ignored, or hands on such a mark."""
+    every = model._flatten_layers()
+    tensors = (
+        x
+        for layer in every
+        if is_graph(layer)
+        for call in calls_of(graph_of(layer))
+        for x in call.outputs
+    )
+    return any(getattr(x, "_keras_mask", None) is not None for x in tensors) or any(
+        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False) for layer in every
     )
 
 

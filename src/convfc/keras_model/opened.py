@@ -6,7 +6,6 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from convfc.alignment import align_sites
+from convfc.alignment import lowered_again, unlike_record
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.cutting import calls_in, cut
@@ -185,13 +184,22 @@ class KerasModel:
                 expected, _ = replacement(
                     layer, lowering, converted._format, ends_masks=self._masks
                 )
-                pair = KerasTwin(site, layer, made, expected)
+                pair = KerasTwin(site, layer, made, expected, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
-        found = align_sites(self.sites, made, converted.provenance, cuts.differences, twin)
-        return replace(found, unknown=tuple(cuts.unknown), remarks=tuple(cuts.remarks))
+        counts = {name: len(graph_of(model).operations) for name, model in made.items()}
+        lowerings = lowered_again(self.sites, counts, converted.provenance)
+        twins = [
+            twin(site, made[site.name], lowerings[site.name])
+            for site in self.sites
+            if site.name in lowerings
+        ]
+        lost = unlike_record(made.keys() - lowerings)
+        return Alignment(
+            tuple(twins), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
+        )
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

@@ -51,8 +51,11 @@ class Envelope:
 
     @property
     def is_old(self) -> bool:
-        """Whether a Keras before 3 wrote it."""
-        return self.version.split(".")[0] in ("", "0", "1", "2")
+        """Whether a Keras before 3 wrote it; convfc never did, whatever its file says.
+
+        Else a number in the file would have it read in another way than Keras reads it.
+        """
+        return self.provenance is None and self.version.split(".")[0] in ("", "0", "1", "2")
 
 
 def read_envelope(path: Path) -> Envelope:
@@ -61,9 +64,14 @@ def read_envelope(path: Path) -> Envelope:
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
     """
-    read = _read_hdf5 if h5py.is_hdf5(path) else _read_zip
+    is_hdf5 = h5py.is_hdf5(path)
+    if is_hdf5 and _has_zip(path):
+        raise FileError(
+            f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name; "
+            "get a fresh copy of it"
+        )
     try:
-        return read(path)
+        return _read_hdf5(path) if is_hdf5 else _read_zip(path)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except zipfile.BadZipFile as error:
@@ -96,6 +104,15 @@ def write_provenance(path: Path, file_format: str, provenance: Provenance) -> No
     else:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(_MEMBER, provenance.to_json())
+
+
+def _has_zip(path: Path) -> bool:
+    """Whether there is a model in a zip, which may stand behind anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return CONFIG in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _read_hdf5(path: Path) -> Envelope:

@@ -37,13 +37,17 @@ class KerasTwin:
         layer: the original's layer.
         made: the model in its place.
         expected: the model that convfc would put there.
+        ends_masks: see `replacement`.
     """
 
-    def __init__(self, site: Site, layer: Layer, made: Layer, expected: Layer) -> None:
+    def __init__(
+        self, site: Site, layer: Layer, made: Layer, expected: Layer, *, ends_masks: bool
+    ) -> None:
         self.site = site
         self._layer = layer
         self._made = made
         self._expected = expected
+        self._ends_masks = ends_masks
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -125,6 +129,7 @@ class KerasTwin:
             self._layer.activation,
             len(self.stages),
             open_sizes=None in self.site.sizes,
+            ends_masks=self._ends_masks,
         )
 
     @cached_property

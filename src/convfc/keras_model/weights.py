@@ -38,8 +38,8 @@ _one_at_a_time = threading.RLock()
 def held_once() -> Iterator[None]:
     """Keras loads and saves with little more memory than the weights take, in this thread.
 
-    The large weights of layers that are built while the block runs start as zeros: they must be
-    read or assigned before it ends.
+    The large weights of layers that are built while the block runs start as zeros, if they would
+    be drawn: they must be read or assigned before it ends.
     """
     ours: list[tuple[Any, str, Callable[..., Any]]] = [
         (keras.Layer, "add_weight", _add_weight),
@@ -83,15 +83,28 @@ def _add_weight(theirs: Callable[..., Any], layer: Any, *args: Any, **kwargs: An
     """`keras.Layer.add_weight`, with zeros to begin with, which take no room until written to."""
     initializer = kwargs.get("initializer")
     if initializer is not None:
+        first = keras.initializers.get(initializer)
 
         def unread(shape: Sequence[int], dtype: str) -> Any:
             kind = _kind(dtype)
-            if _is_large(shape, kind):
+            if _is_large(shape, kind) and _may_be_zeros(first):
                 return _lent(_room(shape, kind))
-            return keras.initializers.get(initializer)(shape, dtype=dtype)
+            return first(shape, dtype=dtype)
 
         kwargs["initializer"] = unread
     return theirs(layer, *args, **kwargs)
+
+
+def _may_be_zeros(initializer: Any) -> bool:
+    """Whether nobody can tell zeros from what it makes.
+
+    Keras does not save all weights of a layer that is an activation: then those that a constant or
+    a seed decides are what the file means.
+    """
+    if isinstance(initializer, keras.initializers.Zeros):
+        return True
+    settings = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    return settings.get("seed", 0) is None
 
 
 def _read(_: Callable[..., Any], group: h5py.Group) -> list[Any]:

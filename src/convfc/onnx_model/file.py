@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -200,16 +199,14 @@ class OnnxModel:
         cuts = cut(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
-        lowerings = lowered_again(self.sites, made, converted.provenance)
+        counts = {name: len(layer.nodes) for name, layer in made.items()}
+        lowerings = lowered_again(self.sites, counts, converted.provenance)
 
         def twin(site: Site, lowering: Lowering) -> OnnxTwin:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
             return OnnxTwin(site, made[site.name], end, lowering, version, batch)
 
-        for name, lowering in lowerings.items():
-            if lowering.blocks > len(made[name].nodes):  # then it is not in so many
-                lowerings[name] = replace(lowering, block=())
         expected = self._emitted(lowerings)
         twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
         lost = unlike_record(made.keys() - lowerings)
