@@ -165,7 +165,7 @@ def test_what_helps_where_no_sample_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["rtol", "atol"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
 def test_a_tolerance_is_a_number(model: Path, option: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{option} is .*: a tolerance is a number"):
+    with pytest.raises(UsageError, match=f"{option} is .*: a tolerance is a finite number"):
         convfc.verify(model, **{option: value})  # type: ignore[arg-type]
 
 

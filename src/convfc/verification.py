@@ -123,7 +123,7 @@ def verify(
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
-            raise UsageError(f"{name} is {tolerance}: a tolerance is a number of at least 0")
+            raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
     first = Path(original)
     a = open_model(first, imports)
     second = partner(first, a.provenance) if converted is None else Path(converted)
