@@ -224,15 +224,42 @@ def _(model: onnx.ModelProto) -> None:
     behind(model, helper.make_node("Slice", ["raw", "from", "to", "axis", "step"], ["c"]))
 
 
-@changes_onnx("a description that no runtime reads")
+@changes_onnx("a description, a name, an entry of metadata that no runtime reads")
 def _(model: onnx.ModelProto) -> None:
     model.doc_string = "another"
+    model.graph.name = "another"
     model.graph.node[0].doc_string = "another"
+    model.metadata_props.add(key="author", value="another")
 
 
-@changes_onnx("something that a runtime may read")
+@changes_onnx("the IR version, from 4 on")
+def _(model: onnx.ModelProto) -> None:
+    model.ir_version += 1
+
+
+@changes_onnx("onnxruntime's own settings (`ort_config`), denotations, quantization annotations")
 def _(model: onnx.ModelProto) -> None:
     model.metadata_props.add(key="ort_config", value="{}")
+
+
+@changes_onnx("the opset of the model")
+def _(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version -= 1
+    model.functions[0].opset_import[0].version -= 1
+
+
+@changes_onnx("a size that is stated for an inner value, and follows from nothing", sizes=("h", 10))
+def _(model: onnx.ModelProto) -> None:
+    for info in [info for info in model.graph.value_info if info.name == "d"]:
+        model.graph.value_info.remove(info)
+    value = helper.make_tensor_value_info("d", onnx.TensorProto.FLOAT, [None, 2, 64, None])
+    model.graph.value_info.append(value)
+
+
+@changes_onnx("another name of an output")
+def _(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "z"
+    node_of(model, "Elu").output[0] = "z"
 
 
 @changes_onnx("another patch method, sizes known", patches="gather")
