@@ -30,8 +30,20 @@ are computed again without short cuts (`Twin.exact`), and a difference counts on
 there. In half precision, sums of many products are exact for too few integers: there, both sides
 are computed in a wider type from the start.
 
-Everything outside of the layers is compared by `Model.align`; docs/verdicts.md has a line for each
-kind of change.
+What is checked where:
+
+- operators, attributes, wires, constants of a layer: `Twin.structure`, which is
+  `onnx_model.structure.first_difference` and `keras_model.lockstep.lockstep`
+- the numbers of kernel and bias: `Twin.problem`, from the same walk
+- whether draws prove anything of another structure: `Twin.unshown`, which is
+  `onnx_model.polynomial.why_not_polynomial` and `keras_model.linear.unshown`
+- that both sides agree on integers: `_draw`; that only rounding is between them: `_measure`
+- everything outside of the layers: `Model.align`, which is `cutting.cut` of either format
+- what a file says twice, or says of sizes without a ground: `onnx_model.ambiguity.ambiguities`,
+  `onnx_model.inference.unfounded`
+- that the samples do not contradict all this: `judged.contradiction`; the verdict: `judged.conclude`
+
+docs/verdicts.md has a line for each kind of change.
 """
 
 from __future__ import annotations
