@@ -41,7 +41,8 @@ What is checked where:
 - everything outside of the layers: `Model.align`, which is `cutting.cut` of either format
 - what a file says twice, or says of sizes without a ground: `onnx_model.ambiguity.ambiguities`,
   `onnx_model.inference.unfounded`
-- that the samples do not contradict all this: `judged.contradiction`; the verdict: `judged.conclude`
+- that the samples do not contradict all this: `judged.contradiction`
+- the verdict, of all that: `judged.conclude`
 
 docs/verdicts.md has a line for each kind of change.
 """
