@@ -317,3 +317,16 @@ def test_overheard_ends() -> None:
     assert said == ["traced too often", "within"]
     with pytest.warns(UserWarning, match="after"):
         warnings.warn("after", stacklevel=1)
+
+
+def test_a_configuration_that_keras_never_writes_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    image = keras.Input((5, 6, 2))
+    with overheard():
+        keras.Model(image, layers.Conv2D(3, 2)(image)).save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1] = {}
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(FileError, match="damaged: its configuration is none"):
+        open_keras(path)

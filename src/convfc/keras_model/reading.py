@@ -48,6 +48,17 @@ def load(path: Path) -> Loaded:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
+    try:
+        return _load(path)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Everything that walks through a configuration takes it for one that Keras wrote.
+        raise FileError(
+            f"{path}: damaged: its configuration is none that Keras writes ({brief(error)}); "
+            "get a fresh copy of it"
+        ) from error
+
+
+def _load(path: Path) -> Loaded:
     envelope = read_envelope(path)
     for name in _layers_with_code(envelope.config):
         raise UnsupportedModelError(

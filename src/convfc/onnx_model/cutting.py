@@ -321,7 +321,8 @@ def _compare_operand(
     if a is None or b is None:
         if a is not b:
             there = a or b
-            found.differences.append(f"{reader} reads '{there and there.name}' in one file only")
+            # What is left out has a default, which a simplifier may know to be the same.
+            found.unknown.append(f"{reader} reads '{there and there.name}' in one file only")
         return
     left, right = constant_of(a), constant_of(b)
     if left is not None and right is not None:
