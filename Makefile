@@ -12,10 +12,10 @@ demo: $(VENV)/installed
 	$(BIN)/convfc verify sample_models/mnist_cnn.h5 demo/mnist_cnn_fc.h5
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n auto -m slow
 
 campaign: $(VENV)/installed-dev
 	$(BIN)/python -m tests.campaign
