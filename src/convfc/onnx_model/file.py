@@ -16,7 +16,6 @@ from convfc.alignment import lowered_again, unlike_record
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
-from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.inference import forget_sizes, unfounded
@@ -82,6 +81,7 @@ class OnnxModel:
         self._model = prepared.model
         self._altered = prepared.altered
         self._remarks = prepared.remarks
+        self._ambiguous = prepared.ambiguous
         self._unfounded = unfounded(prepared.model, prepared.inferred)
         self._places: dict[str, Place] = {}
         sites = []
@@ -213,7 +213,7 @@ class OnnxModel:
         unclear = [
             f"'{model.path.name}' is ambiguous: {what}"
             for model in (self, converted)
-            for what in ambiguities(read_proto(model.path))
+            for what in model._ambiguous
         ]
         unclear += [
             f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
@@ -265,7 +265,7 @@ class OnnxModel:
             *self._remarks,
             *(
                 f"The file is ambiguous, and runtimes may read it otherwise: {what}."
-                for what in ambiguities(read_proto(self.path))
+                for what in self._ambiguous
             ),
         )
 

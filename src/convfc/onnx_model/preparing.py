@@ -23,12 +23,14 @@ class Prepared:
         inferred: the same with every shape that can be inferred; see `reading.read`.
         altered: it as a message, if it is no longer what the file holds.
         remarks: what was done to it and what it takes for granted, a sentence each.
+        ambiguous: what may be read in two ways in the file, a phrase each.
     """
 
     model: ir.Model
     inferred: ir.Model
     altered: onnx.ModelProto | None
     remarks: tuple[str, ...]
+    ambiguous: tuple[str, ...]
 
 
 def prepare(path: Path) -> Prepared:
@@ -37,7 +39,7 @@ def prepare(path: Path) -> Prepared:
     Raises:
         FileError, UnsupportedModelError: see `reading.read`.
     """
-    model, inferred = read(path)
+    model, inferred, ambiguous = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
     if undetermined(inferred):
@@ -63,7 +65,7 @@ def prepare(path: Path) -> Prepared:
             f"Its IR version {model.ir_version} lists all weights as inputs; they are "
             "constants here, as they are to onnxruntime."
         )
-    return Prepared(model, inferred, altered, tuple(remarks))
+    return Prepared(model, inferred, altered, tuple(remarks), ambiguous)
 
 
 _Altered = tuple[onnx.ModelProto, ir.Model, ir.Model]

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import checker
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.inference import infer
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
@@ -28,8 +29,10 @@ _LISTED = "listed"
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
-def read(path: Path) -> tuple[ir.Model, ir.Model]:
+def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
     """Load an ONNX file twice: as it is, and with every shape that can be inferred.
+
+    And what may be read in two ways, which only the message itself tells; see `ambiguities`.
 
     Shape inference runs on the second copy because it may alter what it is given. Both copies
     have the same nodes in the same order; large weights stay on disk until somebody asks.
@@ -58,11 +61,11 @@ def read(path: Path) -> tuple[ir.Model, ir.Model]:
         )
     check_weights(path, proto)
     _check(path, proto)
-    return copies_of(path, proto)
+    return *copies_of(path, proto), tuple(ambiguities(proto))
 
 
 def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    """What `read` returns, of a model that was made of a file and has its data beside that."""
+    """The two copies that `read` returns, of a model that was made of a file and has its data beside that."""
     try:
         return _copies_of(path, proto)
     except ConvfcError:
