@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
 
 
 def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    """The two copies that `read` returns, of a model that was made of a file and has its data beside that."""
+    """The two copies that `read` returns, of a model made of a file, which has its data beside it."""
     try:
         return _copies_of(path, proto)
     except ConvfcError:
