@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
 
 
 def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    """The two copies that `read` returns, of a model made of a file, which has its data beside it."""
+    """The two copies that `read` returns, of a message whose data lie beside the file."""
     try:
         return _copies_of(path, proto)
     except ConvfcError:
