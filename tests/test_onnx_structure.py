@@ -301,3 +301,15 @@ def test_attributes_of_a_caller_are_not_shown(tmp_path: Path) -> None:
         assert verified(path, referring).verdict is not Verdict.EQUIVALENT
     except convfc.ConvfcError as error:
         assert "onnxruntime" in str(error) or "invalid" in str(error)  # noqa: PT017 - either will do
+
+
+def test_an_input_and_a_kernel_of_different_types_are_left(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", UNEQUAL, (9, 10))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    onnx.save(model, path)
+    try:
+        (layer,) = convfc.shapes(path)
+    except convfc.FileError:
+        return  # the checker may see it first
+    assert layer.reason == "its input and its kernel have different types"

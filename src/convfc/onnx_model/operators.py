@@ -83,6 +83,9 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     dtype = given["kernel"].dtype
     if dtype in (ir.DataType.STRING, ir.DataType.BOOL):
         raise GeometryError(f"its kernel holds no numbers but {dtype.name.lower()}s")
+    told = {given["x"].dtype, dtype} - {None, ir.DataType.UNDEFINED}
+    if len(told) > 1 and not is_integer(node):
+        raise GeometryError("its input and its kernel have different types")
     transposed = node.op_type == "ConvTranspose"
     groups = attributes.get_int("group", 1)
     channels, filters, taps = _kernel(node, given, groups, transposed)
