@@ -17,6 +17,7 @@ SOURCE = Path(convfc.__file__).parent
 FLOORS = {
     "_version": 0,
     "errors": 0,
+    "visible": 0,
     "geometry": 0,
     "transposed": 0,
     "named": 0,
