@@ -23,6 +23,7 @@ FLOORS = {
     "named": 0,
     "lowering": 1,
     "applying": 1,
+    "workfolders": 1,
     "writing": 1,
     "differences": 1,
     "quantization": 1,

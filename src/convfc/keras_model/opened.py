@@ -49,6 +49,7 @@ class KerasModel:
     def __init__(self, path: Path) -> None:
         loaded = load(path)
         self.path = path
+        self.files: Sequence[Path] = (path,)
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
         self._format = loaded.envelope.file_format
