@@ -170,6 +170,24 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what only this run needs; it is gone when the block ends, or the next one does.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(work_folder())
+        except OSError as error:
+            raise FileError(
+                f"a temporary folder cannot be made: {error.strerror or error}; "
+                "the environment variable TMPDIR names another place for it"
+            ) from error
+        yield folder.files
+
+
+@contextmanager
 def writing(out: Path) -> Iterator[None]:
     """What the system says while `out` is written, as a `FileError` that names it."""
     try:
