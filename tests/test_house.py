@@ -16,8 +16,10 @@ SOURCE = Path(convfc.__file__).parent
 
 FLOORS = {
     "_version": 0,
-    "errors": 0,
     "visible": 0,
+    "errors": 0,
+    "streams": 0,
+    "signals": 0,
     "geometry": 0,
     "transposed": 0,
     "named": 0,
@@ -53,6 +55,7 @@ FLOORS = {
     "documents": 5,
     "arguments": 5,
     "terminal": 5,
+    "program": 5,
     "options": 6,
     "lessons": 6,
     "cli": 6,

@@ -6,22 +6,23 @@ progress to stderr. What costs time to import is imported by the command that ne
 
 from __future__ import annotations
 
-import os
-import sys
+import io
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convfc import lessons, terminal
+from convfc import lessons, program, terminal
 from convfc.options import Debug, Imports, Json, PatchMemory
+from convfc.program import COULD_NOT, NO, YES, CommandLineError
 
 if TYPE_CHECKING:
     from convfc.geometry import Convolution, Sizes
 
-YES, NO, COULD_NOT = 0, 1, 2
+_UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
 app = typer.Typer(
     add_completion=False,
@@ -104,7 +105,7 @@ def convert(
     sample, run through both files, shows that they are not the same function.
     """
     del debug  # `main` looks at it
-    from convfc import arguments, documents, tables
+    from convfc import arguments, documents
     from convfc import convert as run
 
     with terminal.working(f"converting {model.name}"):
@@ -121,18 +122,12 @@ def convert(
             verify=verify,
             imports=imports or (),
         )
-    if as_json:
-        terminal.print_json(documents.conversion_json(done))
-    else:
-        console = terminal.console()
-        if done.layers:
-            console.print(tables.conversion_table(done))
-        terminal.print_lines(console, done.notes)
-        if done.verification is not None:
-            terminal.print_verification(console, done.verification)
-        if done.look is not None:
-            terminal.print_lines(console, [tables.look_line(done.look)])
-        terminal.print_lines(console, [tables.conversion_summary(done)])
+        told = (
+            terminal.document(documents.conversion_json(done))
+            if as_json
+            else terminal.rendered(terminal.conversion_parts(done))
+        )
+    terminal.show(told)
     raise typer.Exit(YES if done.complete else NO)
 
 
@@ -217,11 +212,10 @@ def verify(
         documents.write_junit(junit, results)
     if as_json:
         found = [documents.verification_json(result) for result in results]
-        terminal.print_json(found[0] if original is not None else {"verifications": found})
+        told = terminal.document(found[0] if original is not None else {"verifications": found})
     else:
-        console = terminal.console()
-        for result in results:
-            terminal.print_verification(console, result)
+        told = terminal.rendered(chain.from_iterable(map(terminal.verification_parts, results)))
+    terminal.show(told)
     raise typer.Exit(max(codes[result.verdict] for result in results))
 
 
@@ -278,11 +272,11 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
         layers = convfc.shapes(model, patch_memory=memory, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
-        terminal.print_json({"model": str(model), "layers": found})
+        terminal.show(terminal.document({"model": str(model), "layers": found}))
     elif layers:
-        terminal.console().print(tables.shapes_table(model, layers))
+        terminal.show(terminal.rendered([tables.shapes_table(model, layers)]))
     else:
-        terminal.print_lines(terminal.console(), [f"{model}: no convolution in it"])
+        terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
@@ -293,41 +287,30 @@ def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: boo
     from convfc import documents, tables
 
     if as_json:
-        terminal.print_json(documents.lowering_json(lowering, itemsize=4))
+        terminal.show(terminal.document(documents.lowering_json(lowering, itemsize=4)))
     else:
-        terminal.console().print(tables.calculator_table(lowering))
+        terminal.show(terminal.rendered([tables.calculator_table(lowering)]))
 
 
 app.command()(lessons.experiment)
 app.command()(lessons.explain)
 
 
-def main() -> None:
-    """The program `convfc`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an ASCII terminal gets ? for ×, no traceback
-    from convfc.errors import ConvfcError
+def command() -> int:
+    """Run what the command line asks for, and give the exit code.
 
+    Raises:
+        CommandLineError: it is none.
+        ConvfcError: it could not be done.
+    """
     try:
-        app()
-    except ConvfcError as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(str(error))
-    except BrokenPipeError:
-        # `convfc .. | head` is no error; point stdout elsewhere so that Python's last flush is not.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(COULD_NOT) from None
-    except KeyboardInterrupt:
-        _fail("interrupted")
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        kind = type(error).__name__
-        _fail(f"unforeseen {kind}: {' '.join(str(error).split())[:300]}\n(--debug shows where)")
+        return app(standalone_mode=False) or YES
+    except _UsageError as error:
+        shown = io.StringIO()
+        error.show(shown)
+        raise CommandLineError(error.format_message(), shown.getvalue().rstrip()) from error
 
 
-def _fail(message: str) -> None:
-    print(f"convfc: {message}", file=sys.stderr)  # noqa: T201 - this is the output
-    raise SystemExit(COULD_NOT)
+def main() -> None:
+    """The program `convfc`, for those who have imported this already."""
+    program.run(command)
