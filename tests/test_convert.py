@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ from onnx import helper
 
 import convfc
 from convfc import Fate, FileError, UsageError, Verdict, convolution
+from convfc.conversion import converting
 from convfc.formats import open_model, provenance_of
 from convfc.onnx_model import kernels
 from convfc.writing import sha256_of, staged
@@ -164,6 +166,28 @@ def test_verify_keeps_a_wrong_file_from_appearing(
     assert not done.written
     assert model.with_name("net_fc.onnx").read_bytes() == right
     assert names(model.parent) == {"net.onnx", "net_fc.onnx"}
+
+
+def test_converting_publishes_when_its_block_ends(model: Path) -> None:
+    with converting(model) as done:
+        assert done.complete
+        assert not done.out.exists()
+    assert done.out.exists()
+    assert convfc.verify(model).equivalent
+
+
+def test_converting_publishes_nothing_if_its_block_raises(model: Path) -> None:
+    out = convfc.convert(model).out
+    before = out.read_bytes()
+    with pytest.raises(BrokenPipeError), converting(model, patches="slice"):
+        raise BrokenPipeError
+    assert out.read_bytes() == before
+    assert names(model.parent) == {"net.onnx", "net_fc.onnx"}
+
+
+def test_converting_has_the_arguments_of_convert() -> None:
+    of_both = [signature(function).parameters for function in (convfc.convert, converting)]
+    assert of_both[0] == of_both[1]
 
 
 def test_a_full_disk_leaves_nothing(model: Path) -> None:

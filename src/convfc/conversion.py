@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
 from convfc.verification import Verification
 from convfc.verification import verify as verify_files
-from convfc.writing import sha256_of, staged
+from convfc.writing import sha256_of, staging, writing
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,49 @@ def convert(
         UsageError: arguments that contradict each other, a pattern that matches nothing, or a
             module that cannot be imported.
     """
+    with converting(
+        model,
+        out,
+        patches=patches,
+        patch_memory=patch_memory,
+        only=only,
+        skip=skip,
+        partial=partial,
+        force=force,
+        check=check,
+        verify=verify,
+        imports=imports,
+    ) as done:
+        return done
+
+
+@contextmanager
+def converting(
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    patches: PatchMethod | str = PatchMethod.AUTO,
+    patch_memory: int | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    partial: bool = False,
+    force: bool = False,
+    check: bool = True,
+    verify: bool = False,
+    imports: Sequence[str] = (),
+) -> Iterator[Conversion]:
+    """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
+
+    Yields what will have been done by then. Arguments and what is raised are those of `convert`.
+    """
     source = Path(model)
     target = _target(source, out, force)
     opened = open_model(source, imports)
     layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
     notes = tuple(opened.notes)
     if not partial and any(layer.fate is Fate.LEFT for layer in layers):
-        return Conversion(source, target, False, layers, notes)
+        yield Conversion(source, target, False, layers, notes)
+        return
     lowerings = {
         layer.site.name: layer.lowering
         for layer in layers
@@ -108,29 +145,24 @@ def convert(
     provenance = Provenance(source.name, sha256_of(source), __version__, records)
     replaced = target.exists()
     verification = seen = None
-    try:
-        with staged(target) as stage:
-            notes += tuple(opened.save_converted(stage, lowerings, provenance))
+    with staging(target) as stage:
+        with writing(target):
+            notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
             if verify:
                 # Whoever reads of it finds the file where it is going to be.
-                checked = verify_files(source, stage, imports=imports)
+                checked = verify_files(source, stage.path, imports=imports)
                 verification = replace(checked, converted=target)
-                if not verification.equivalent:
-                    raise _NotEquivalentError
             elif check:
-                seen = look(opened, stage, imports)
+                seen = look(opened, stage.path, imports)
                 if seen.problem is not None:
-                    raise _refusal(source, seen.problem.replace(str(stage), str(target)))
-            fresh = {file.name for file in stage.parent.iterdir()}
-    except _NotEquivalentError:
-        return Conversion(source, target, False, layers, notes, verification)
-    if replaced:
-        _remove_stale_data(target, fresh)
-    return Conversion(source, target, True, layers, notes, verification, seen)
-
-
-class _NotEquivalentError(Exception):
-    """Leaves the staging block, so that nothing is published."""
+                    raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
+        equivalent = verification is None or verification.equivalent
+        yield Conversion(source, target, equivalent, layers, notes, verification, seen)
+        if equivalent:
+            fresh = {file.name for file in stage.path.parent.iterdir()}
+            stage.publish()
+            if replaced:
+                _remove_stale_data(target, fresh)
 
 
 def _refusal(source: Path, problem: str) -> ConversionError:

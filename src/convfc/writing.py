@@ -8,9 +8,54 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from convfc.errors import FileError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A folder beside a file that is being made, and what is to be moved out of it.
+
+    Attributes:
+        out: the file.
+        path: where to write it until then; files beside that will be beside `out`.
+    """
+
+    out: Path
+    path: Path
+
+    def publish(self) -> None:
+        """Sync what lies in the folder and move it beside `out`, `out` itself last.
+
+        Files beside `out` should have names that change with their content: the old `out` may
+        still need the old ones.
+
+        Raises:
+            FileError: the folder is not writable, or the disk is full.
+        """
+        with writing(self.out):
+            files = self.path.parent.iterdir()
+            for file in sorted(files, key=lambda file: file.name == self.out.name):
+                _sync(file)
+                _publish(file, self.out.with_name(file.name))
+            _sync(self.out.parent)
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Stage]:
+    """A folder in which `out` is made; it is gone when the block ends, however it ends.
+
+    Raises:
+        FileError: the folder of `out` is missing or not writable.
+    """
+    with writing(out):
+        folder = Path(tempfile.mkdtemp(prefix=".convfc-", dir=out.parent))
+    try:
+        yield Stage(out, folder / out.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -18,27 +63,24 @@ def staged(out: Path) -> Iterator[Path]:
     """Write `out`, and files beside it, so that an interruption leaves the old or the new.
 
     Yields a path of the same name in a new folder next to `out`. When the block ends well, what
-    lies in that folder is synced and moved beside `out`, `out` itself last; otherwise nothing
-    remains. Files beside `out` should have names that change with their content: the old `out`
-    may still need the old ones.
+    lies in that folder is published; otherwise nothing remains. See `Stage.publish`.
 
     Raises:
         FileError: the folder is missing or not writable, or the disk is full.
     """
-    folder = out.parent
-    stage: Path | None = None
+    with staging(out) as stage:
+        with writing(out):
+            yield stage.path
+        stage.publish()
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """What the system says while `out` is written, as a `FileError` that names it."""
     try:
-        stage = Path(tempfile.mkdtemp(prefix=".convfc-", dir=folder))
-        yield stage / out.name
-        for file in sorted(stage.iterdir(), key=lambda file: file.name == out.name):
-            _sync(file)
-            _publish(file, folder / file.name)
-        _sync(folder)
+        yield
     except OSError as error:
         raise FileError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _publish(file: Path, target: Path) -> None:
