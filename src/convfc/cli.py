@@ -6,6 +6,7 @@ progress to stderr. What costs time to import is imported by the command that ne
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convfc import lessons, program, terminal
+from convfc import lessons, program, streams, terminal
 from convfc.options import Debug, Imports, Json, PatchMemory
 from convfc.program import COULD_NOT, NO, YES, CommandLineError
 
@@ -106,27 +107,27 @@ def convert(
     """
     del debug  # `main` looks at it
     from convfc import arguments, documents
-    from convfc import convert as run
+    from convfc.conversion import converting
 
-    with terminal.working(f"converting {model.name}"):
-        done = run(
-            model,
-            out,
-            patches=patches.value,
-            patch_memory=arguments.memory(patch_memory),
-            only=only or (),
-            skip=skip or (),
-            partial=partial,
-            force=force,
-            check=not no_check,
-            verify=verify,
-            imports=imports or (),
-        )
-        told = (
-            terminal.document(documents.conversion_json(done))
-            if as_json
-            else terminal.rendered(terminal.conversion_parts(done))
-        )
+    conversion = converting(
+        model,
+        out,
+        patches=patches.value,
+        patch_memory=arguments.memory(patch_memory),
+        only=only or (),
+        skip=skip or (),
+        partial=partial,
+        force=force,
+        check=not no_check,
+        verify=verify,
+        imports=imports or (),
+    )
+    with terminal.working(f"converting {model.name}"), conversion as done:
+        # What is said of it is there before the file is: if that fails, nothing appears.
+        if as_json:
+            told = terminal.document(documents.conversion_json(done))
+        else:
+            told = terminal.rendered(terminal.conversion_parts(done))
     terminal.show(told)
     raise typer.Exit(YES if done.complete else NO)
 
@@ -169,9 +170,11 @@ def verify(
         bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
-    junit: Annotated[
+    report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."),
+        typer.Option(
+            "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
+        ),
     ] = None,
     imports: Imports = None,
     as_json: Json = False,
@@ -185,38 +188,48 @@ def verify(
     """
     del debug  # `main` looks at it
     import convfc
-    from convfc import arguments, documents
+    from convfc import arguments, documents, junit
+    from convfc.errors import FileError
 
-    options: dict[str, Any] = {
-        "data": data,
-        "samples": samples,
-        "shapes": {name: arguments.dims(text) for name, text in arguments.pairs("--shape", shape)},
-        "inputs": dict(arguments.pairs("--input", inputs)),
-        "rtol": rtol,
-        "atol": atol,
-        "quick": quick,
-        "seed": seed,
-        "imports": imports or (),
-    }
-    with terminal.working("verifying") as progress:
-        if original is None:
-            results = convfc.verify_folder(progress=progress, **options)
-        else:
-            results = [convfc.verify(original, converted, progress=progress, **options)]
-    codes = {
-        convfc.Verdict.EQUIVALENT: YES,
-        convfc.Verdict.NOT_EQUIVALENT: NO,
-        convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
-    }
-    if junit is not None:
-        documents.write_junit(junit, results)
+    subject = str(converted or original or ".")
+    with contextlib.nullcontext() if report is None else junit.failing(report, subject):
+        options: dict[str, Any] = {
+            "data": data,
+            "samples": samples,
+            "shapes": {
+                name: arguments.dims(text) for name, text in arguments.pairs("--shape", shape)
+            },
+            "inputs": dict(arguments.pairs("--input", inputs)),
+            "rtol": rtol,
+            "atol": atol,
+            "quick": quick,
+            "seed": seed,
+            "imports": imports or (),
+        }
+        with terminal.working("verifying") as progress:
+            if original is None:
+                results = convfc.verify_folder(progress=progress, **options)
+            else:
+                results = [convfc.verify(original, converted, progress=progress, **options)]
     if as_json:
         found = [documents.verification_json(result) for result in results]
         told = terminal.document(found[0] if original is not None else {"verifications": found})
     else:
         told = terminal.rendered(chain.from_iterable(map(terminal.verification_parts, results)))
     terminal.show(told)
-    raise typer.Exit(max(codes[result.verdict] for result in results))
+    codes = {
+        convfc.Verdict.EQUIVALENT: YES,
+        convfc.Verdict.NOT_EQUIVALENT: NO,
+        convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
+    }
+    code = max(codes[result.verdict] for result in results)
+    if report is not None:
+        try:
+            junit.write(report, results)
+        except FileError as error:  # the verdict is told all the same
+            streams.say(f"convfc: {error}")
+            code = COULD_NOT
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convfc.errors import FileError
 from convfc.lowering import Lowering
 from convfc.provenance import LayerRecord
 
@@ -153,35 +150,3 @@ def _witness_json(witness: Witness | None) -> dict[str, Any] | None:
 def _number(value: float) -> float | str:
     """JSON has no NaN and no infinity: they become text."""
     return value if math.isfinite(value) else str(value)
-
-
-def write_junit(path: Path, verifications: Sequence[Verification]) -> None:
-    """Write a JUnit XML report: a suite per converted file, a case per layer and one for the rest.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    from xml.etree import ElementTree
-
-    root = ElementTree.Element("testsuites", name="convfc verify")
-    for verification in verifications:
-        suite = ElementTree.SubElement(root, "testsuite", name=str(verification.converted))
-        verdict = verification.verdict.value
-        whole = None if verification.equivalent else f"{verdict}: {verification.reason}"
-        cases = [(layer.name, layer.reason, layer.unchecked) for layer in verification.layers]
-        cannot = verdict == "could not check"
-        cases.append(("verdict", None if cannot else whole, whole if cannot else None))
-        for name, failure, error in cases:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=str(verification.converted), name=name
-            )
-            for tag, message in (("failure", failure), ("error", error)):
-                if message is not None:
-                    ElementTree.SubElement(case, tag, message=message)
-        suite.set("tests", str(len(cases)))
-        suite.set("failures", str(sum(failure is not None for _, failure, _ in cases)))
-        suite.set("errors", str(sum(error is not None for *_, error in cases)))
-    try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from error

@@ -16,7 +16,6 @@ from convfc.explanation.wording import (
     rounding_text,
     sum_text,
 )
-from convfc.visible import visible
 
 ROWS, COLUMNS = 6, 8
 """How much of a matrix is printed."""
@@ -226,4 +225,4 @@ def _heading(text: str, *remarks: str) -> Text:
 
 
 def _line(text: str) -> Text:
-    return Text(visible(text))
+    return Text(text)
