@@ -18,6 +18,7 @@ FLOORS = {
     "_version": 0,
     "visible": 0,
     "errors": 0,
+    "jsontext": 0,
     "streams": 0,
     "signals": 0,
     "geometry": 0,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convfc import lessons, program, streams, terminal
+from convfc.jsontext import json_text
 from convfc.options import Debug, Imports, Json, PatchMemory
 from convfc.program import COULD_NOT, NO, YES, CommandLineError
 
@@ -125,7 +126,7 @@ def convert(
     with terminal.working(f"converting {model.name}"), conversion as done:
         # What is said of it is there before the file is: if that fails, nothing appears.
         if as_json:
-            told = terminal.document(documents.conversion_json(done))
+            told = json_text(documents.conversion_json(done))
         else:
             told = terminal.rendered(terminal.conversion_parts(done))
     terminal.show(told)
@@ -213,7 +214,7 @@ def verify(
                 results = [convfc.verify(original, converted, progress=progress, **options)]
     if as_json:
         found = [documents.verification_json(result) for result in results]
-        told = terminal.document(found[0] if original is not None else {"verifications": found})
+        told = json_text(found[0] if original is not None else {"verifications": found})
     else:
         told = terminal.rendered(chain.from_iterable(map(terminal.verification_parts, results)))
     terminal.show(told)
@@ -285,7 +286,7 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
         layers = convfc.shapes(model, patch_memory=memory, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
-        terminal.show(terminal.document({"model": str(model), "layers": found}))
+        terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
         terminal.show(terminal.rendered([tables.shapes_table(model, layers)]))
     else:
@@ -300,7 +301,7 @@ def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: boo
     from convfc import documents, tables
 
     if as_json:
-        terminal.show(terminal.document(documents.lowering_json(lowering, itemsize=4)))
+        terminal.show(json_text(documents.lowering_json(lowering, itemsize=4)))
     else:
         terminal.show(terminal.rendered([tables.calculator_table(lowering)]))
 

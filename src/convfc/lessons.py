@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from convfc import terminal
+from convfc.jsontext import json_text
 from convfc.options import Debug, Imports, Json
 from convfc.signals import Stopped
 
@@ -90,7 +91,7 @@ def experiment(
     if as_json:
         from convfc.reproduction.results import experiment_json
 
-        terminal.show(terminal.document(experiment_json(found)))
+        terminal.show(json_text(experiment_json(found)))
     else:
         from convfc import tables
 

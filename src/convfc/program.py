@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NoReturn
 
 from convfc import signals, streams
 from convfc.errors import ConvfcError, UsageError
+from convfc.jsontext import json_text
 from convfc.visible import visible, visible_lines
 
 YES, NO, COULD_NOT = 0, 1, 2
@@ -67,15 +67,13 @@ def _outcome(command: Callable[[], int]) -> tuple[int, str]:
 def _refused(error: Exception) -> str:
     """Say what went wrong; give what goes to stdout."""
     options = sys.argv[1:]
-    if "--" in options:
-        options = options[: options.index("--")]
     kind, message, shown = _words(error)
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
     if "--json" not in options:
         return ""
-    return json.dumps({"error": {"kind": kind, "message": message}}, indent=2) + "\n"
+    return json_text({"error": {"kind": kind, "message": message}})
 
 
 def _words(error: Exception) -> tuple[str, str, str]:

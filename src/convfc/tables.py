@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ def words(text: str, style: str = "") -> Text:
     """A text as it is, in a colour."""
     return Text(visible(text), style)
 
+
+_UNITS = ("KiB", "MiB", "GiB")
 
 _STYLES = {
     "converted": "green",
@@ -278,9 +281,7 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
 def _bytes(number: int | None) -> str:
     if number is None:
         return "?"
-    value = float(number)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"

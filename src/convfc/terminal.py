@@ -1,13 +1,11 @@
-"""What reaches the terminal: tables and lines, JSON, and a sign of life while something works."""
+"""What reaches the terminal: tables and lines, and a sign of life while something works."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 from convfc.streams import Results
 from convfc.visible import visible
@@ -45,22 +43,6 @@ def rendered(parts: Iterable[Part]) -> str:
             out.print(part)
     assert isinstance(out.file, Results)  # noqa: S101 - `console` made it
     return out.file.getvalue()
-
-
-def document(found: Mapping[str, Any]) -> str:
-    """One JSON document, which any reader takes."""
-    return json.dumps(_plain(found), indent=2, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON types
-    """JSON has no NaN and no infinity: they become text. Half a character becomes U+FFFD."""
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(text: str) -> None:
