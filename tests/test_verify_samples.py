@@ -156,7 +156,7 @@ def test_what_helps_where_no_sample_runs(tmp_path: Path) -> None:
     assert result.verdict is Verdict.EQUIVALENT
     assert verification_summary(result).endswith("but no sample could be run through both")
     (note,) = (note for note in result.notes if "could not be run" in note)
-    assert note.endswith("Other inputs may do: --shape x=DIMS --input rate=VALUE")
+    assert note.endswith("other inputs may do: --shape x=DIMS --input rate=VALUE")
     with pytest.raises(UnsupportedModelError, match=r"--shape x=DIMS --input rate=VALUE$"):
         convfc.verify(path, out, rtol=1e-4)
     assert convfc.verify(path, inputs={"rate": np.array([2, 1])}, samples=3).samples == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 from convfc.errors import UsageError
 from convfc.geometry import Convolution
@@ -23,11 +24,18 @@ def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]
         yield name, value
 
 
+LARGEST = 2**63 - 1
+"""What the runtimes count with: no size is larger."""
+
+AXES = 32
+"""Of an array, at most: as many as older versions of numpy know."""
+
+
 def dims(text: str) -> list[int]:
     """`28x28x1` or `28,28,1` as integers.
 
     Raises:
-        UsageError: something else, or a size below 1.
+        UsageError: something else, a size below 1, or more than anything computes with.
     """
     try:
         numbers = [int(part) for part in text.lower().replace(",", "x").split("x")]
@@ -35,6 +43,8 @@ def dims(text: str) -> list[int]:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
+    if max(numbers) > LARGEST or len(numbers) > AXES:
+        raise UsageError(f"{text}: write at most {AXES} sizes, each below 2^63")
     return numbers
 
 
@@ -45,15 +55,15 @@ def memory(text: str | None) -> int | None:
     """`8MiB`, `512 KiB` or a number of bytes; ``None`` stays.
 
     Raises:
-        UsageError: something else, or less than a byte.
+        UsageError: something else, less than a byte, or more than anything computes with.
     """
     if text is None:
         return None
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower())
-    size = 0 if parts is None else int(float(parts[1]) * _UNITS.get(parts[2], 0))
-    if size < 1:
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower(), re.ASCII)
+    size = 0 if parts is None else Decimal(parts[1]) * _UNITS.get(parts[2], 0)
+    if not 1 <= size <= LARGEST:
         raise UsageError(f"--patch-memory {text}: write it as 8MiB, 512KiB or a number of bytes")
-    return size
+    return int(size)
 
 
 def per_axis(option: str, text: str, rank: int) -> list[int]:
@@ -86,6 +96,8 @@ def padding(text: str, rank: int) -> str | list[tuple[int, int]]:
         raise UsageError(
             f"--padding {text}: give a name, one number, or two for each axis (T,B,L,R)"
         )
+    if max(numbers) > LARGEST:
+        raise UsageError(f"--padding {text}: write numbers below 2^63")
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -98,6 +110,8 @@ def single(
         UsageError: texts that are no sizes, or of different lengths.
         GeometryError: they describe no convolution.
     """
+    if filters > LARGEST:
+        raise UsageError(f"--filters {filters}: write a number below 2^63")
     *sizes, channels = dims(size)
     if not sizes:
         raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")

@@ -6,22 +6,25 @@ progress to stderr. What costs time to import is imported by the command that ne
 
 from __future__ import annotations
 
-import os
-import sys
+import contextlib
+import io
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convfc import lessons, terminal
+from convfc import lessons, program, streams, terminal
+from convfc.jsontext import json_text
 from convfc.options import Debug, Imports, Json, PatchMemory
+from convfc.program import COULD_NOT, NO, YES, CommandLineError
 
 if TYPE_CHECKING:
     from convfc.geometry import Convolution, Sizes
 
-YES, NO, COULD_NOT = 0, 1, 2
+_UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
 app = typer.Typer(
     add_completion=False,
@@ -104,35 +107,29 @@ def convert(
     sample, run through both files, shows that they are not the same function.
     """
     del debug  # `main` looks at it
-    from convfc import arguments, documents, tables
-    from convfc import convert as run
+    from convfc import arguments, documents
+    from convfc.conversion import converting
 
-    with terminal.working(f"converting {model.name}"):
-        done = run(
-            model,
-            out,
-            patches=patches.value,
-            patch_memory=arguments.memory(patch_memory),
-            only=only or (),
-            skip=skip or (),
-            partial=partial,
-            force=force,
-            check=not no_check,
-            verify=verify,
-            imports=imports or (),
-        )
-    if as_json:
-        terminal.print_json(documents.conversion_json(done))
-    else:
-        console = terminal.console()
-        if done.layers:
-            console.print(tables.conversion_table(done))
-        terminal.print_lines(console, done.notes)
-        if done.verification is not None:
-            terminal.print_verification(console, done.verification)
-        if done.look is not None:
-            terminal.print_lines(console, [tables.look_line(done.look)])
-        terminal.print_lines(console, [tables.conversion_summary(done)])
+    conversion = converting(
+        model,
+        out,
+        patches=patches.value,
+        patch_memory=arguments.memory(patch_memory),
+        only=only or (),
+        skip=skip or (),
+        partial=partial,
+        force=force,
+        check=not no_check,
+        verify=verify,
+        imports=imports or (),
+    )
+    with terminal.working(f"converting {model.name}"), conversion as done:
+        # What is said of it is there before the file is: if that fails, nothing appears.
+        if as_json:
+            told = json_text(documents.conversion_json(done))
+        else:
+            told = terminal.rendered(terminal.conversion_parts(done))
+    terminal.show(told)
     raise typer.Exit(YES if done.complete else NO)
 
 
@@ -174,9 +171,11 @@ def verify(
         bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
-    junit: Annotated[
+    report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."),
+        typer.Option(
+            "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
+        ),
     ] = None,
     imports: Imports = None,
     as_json: Json = False,
@@ -190,39 +189,48 @@ def verify(
     """
     del debug  # `main` looks at it
     import convfc
-    from convfc import arguments, documents
+    from convfc import arguments, documents, junit
+    from convfc.errors import FileError
 
-    options: dict[str, Any] = {
-        "data": data,
-        "samples": samples,
-        "shapes": {name: arguments.dims(text) for name, text in arguments.pairs("--shape", shape)},
-        "inputs": dict(arguments.pairs("--input", inputs)),
-        "rtol": rtol,
-        "atol": atol,
-        "quick": quick,
-        "seed": seed,
-        "imports": imports or (),
-    }
-    with terminal.working("verifying") as progress:
-        if original is None:
-            results = convfc.verify_folder(progress=progress, **options)
-        else:
-            results = [convfc.verify(original, converted, progress=progress, **options)]
+    subject = str(converted or original or ".")
+    with contextlib.nullcontext() if report is None else junit.failing(report, subject):
+        options: dict[str, Any] = {
+            "data": data,
+            "samples": samples,
+            "shapes": {
+                name: arguments.dims(text) for name, text in arguments.pairs("--shape", shape)
+            },
+            "inputs": dict(arguments.pairs("--input", inputs)),
+            "rtol": rtol,
+            "atol": atol,
+            "quick": quick,
+            "seed": seed,
+            "imports": imports or (),
+        }
+        with terminal.working("verifying") as progress:
+            if original is None:
+                results = convfc.verify_folder(progress=progress, **options)
+            else:
+                results = [convfc.verify(original, converted, progress=progress, **options)]
+    if as_json:
+        found = [documents.verification_json(result) for result in results]
+        told = json_text(found[0] if original is not None else {"verifications": found})
+    else:
+        told = terminal.rendered(chain.from_iterable(map(terminal.verification_parts, results)))
+    terminal.show(told)
     codes = {
         convfc.Verdict.EQUIVALENT: YES,
         convfc.Verdict.NOT_EQUIVALENT: NO,
         convfc.Verdict.COULD_NOT_CHECK: COULD_NOT,
     }
-    if junit is not None:
-        documents.write_junit(junit, results)
-    if as_json:
-        found = [documents.verification_json(result) for result in results]
-        terminal.print_json(found[0] if original is not None else {"verifications": found})
-    else:
-        console = terminal.console()
-        for result in results:
-            terminal.print_verification(console, result)
-    raise typer.Exit(max(codes[result.verdict] for result in results))
+    code = max(codes[result.verdict] for result in results)
+    if report is not None:
+        try:
+            junit.write(report, results)
+        except FileError as error:  # the verdict is told all the same
+            streams.say(f"convfc: {error}")
+            code = COULD_NOT
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -278,11 +286,11 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
         layers = convfc.shapes(model, patch_memory=memory, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
-        terminal.print_json({"model": str(model), "layers": found})
+        terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
-        terminal.console().print(tables.shapes_table(model, layers))
+        terminal.show(terminal.rendered([tables.shapes_table(model, layers)]))
     else:
-        terminal.print_lines(terminal.console(), [f"{model}: no convolution in it"])
+        terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
@@ -293,41 +301,30 @@ def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: boo
     from convfc import documents, tables
 
     if as_json:
-        terminal.print_json(documents.lowering_json(lowering, itemsize=4))
+        terminal.show(json_text(documents.lowering_json(lowering, itemsize=4)))
     else:
-        terminal.console().print(tables.calculator_table(lowering))
+        terminal.show(terminal.rendered([tables.calculator_table(lowering)]))
 
 
 app.command()(lessons.experiment)
 app.command()(lessons.explain)
 
 
-def main() -> None:
-    """The program `convfc`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an ASCII terminal gets ? for ×, no traceback
-    from convfc.errors import ConvfcError
+def command() -> int:
+    """Run what the command line asks for, and give the exit code.
 
+    Raises:
+        CommandLineError: it is none.
+        ConvfcError: it could not be done.
+    """
     try:
-        app()
-    except ConvfcError as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(str(error))
-    except BrokenPipeError:
-        # `convfc .. | head` is no error; point stdout elsewhere so that Python's last flush is not.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(COULD_NOT) from None
-    except KeyboardInterrupt:
-        _fail("interrupted")
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        kind = type(error).__name__
-        _fail(f"unforeseen {kind}: {' '.join(str(error).split())[:300]}\n(--debug shows where)")
+        return app(standalone_mode=False) or YES
+    except _UsageError as error:
+        shown = io.StringIO()
+        error.show(shown)
+        raise CommandLineError(error.format_message(), shown.getvalue().rstrip()) from error
 
 
-def _fail(message: str) -> None:
-    print(f"convfc: {message}", file=sys.stderr)  # noqa: T201 - this is the output
-    raise SystemExit(COULD_NOT)
+def main() -> None:
+    """The program `convfc`, for those who have imported this already."""
+    program.run(command)

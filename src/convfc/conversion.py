@@ -165,8 +165,8 @@ def converting(
 
 def _refusal(source: Path, problem: str) -> ConversionError:
     return ConversionError(
-        f"{source}: nothing written, as the converted model is not the same function: {problem}\n"
-        "Please report this as a fault of convfc; --no-check writes the file all the same"
+        f"{source}: nothing written, as the converted model is not the same function: {problem}",
+        "Please report this as a fault of convfc; --no-check writes the file all the same",
     )
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convfc.errors import FileError
 from convfc.lowering import Lowering
 from convfc.provenance import LayerRecord
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.differences import Distance, OutputDifference, Witness
-    from convfc.inspection import Look
     from convfc.planning import Layer
     from convfc.proof import LayerProof
     from convfc.verification import Verification
@@ -32,13 +27,8 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "layers": [layer_json(layer) for layer in conversion.layers],
         "notes": list(conversion.notes),
         "verification": None if checked is None else verification_json(checked),
-        "look": None if conversion.look is None else _look_json(conversion.look),
+        "look": None if conversion.look is None else asdict(conversion.look),
     }
-
-
-def _look_json(look: Look) -> dict[str, Any]:
-    largest = None if look.difference is None else _number(look.difference)
-    return {**asdict(look), "difference": largest}
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
@@ -107,7 +97,7 @@ def _proof_json(proof: LayerProof) -> dict[str, Any]:
         "draws": proof.draws,
         "chance": proof.chance,
         "inexact": list(proof.inexact),
-        "share_of_bound": None if proof.share is None else _number(proof.share),
+        "share_of_bound": proof.share,
         "on_random": proof.on_random,
         "witness": _witness_json(proof.witness),
     }
@@ -120,9 +110,9 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
         "dtype": out.dtype,
         "equivalent": out.equivalent,
         "reason": out.reason,
-        "max_abs": _number(out.max_abs),
-        "mean_abs": _number(out.mean_abs),
-        "max_rel": _number(out.max_rel),
+        "max_abs": out.max_abs,
+        "mean_abs": out.mean_abs,
+        "max_rel": out.max_rel,
         "mean_frobenius": out.mean_frobenius,
         "top1_agreement": out.top1_agreement,
         "rtol": out.rtol,
@@ -133,10 +123,10 @@ def _difference_json(out: OutputDifference) -> dict[str, Any]:
     }
 
 
-def _distance_json(distance: Distance | None) -> dict[str, float | str] | None:
+def _distance_json(distance: Distance | None) -> dict[str, float] | None:
     if distance is None:
         return None
-    return {"max_abs": _number(distance.max_abs), "max_rel": _number(distance.max_rel)}
+    return {"max_abs": distance.max_abs, "max_rel": distance.max_rel}
 
 
 def _witness_json(witness: Witness | None) -> dict[str, Any] | None:
@@ -145,43 +135,6 @@ def _witness_json(witness: Witness | None) -> dict[str, Any] | None:
     return {
         "sample": witness.sample,
         "position": list(witness.position),
-        "original": _number(witness.original),
-        "converted": _number(witness.converted),
+        "original": witness.original,
+        "converted": witness.converted,
     }
-
-
-def _number(value: float) -> float | str:
-    """JSON has no NaN and no infinity: they become text."""
-    return value if math.isfinite(value) else str(value)
-
-
-def write_junit(path: Path, verifications: Sequence[Verification]) -> None:
-    """Write a JUnit XML report: a suite per converted file, a case per layer and one for the rest.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    from xml.etree import ElementTree
-
-    root = ElementTree.Element("testsuites", name="convfc verify")
-    for verification in verifications:
-        suite = ElementTree.SubElement(root, "testsuite", name=str(verification.converted))
-        verdict = verification.verdict.value
-        whole = None if verification.equivalent else f"{verdict}: {verification.reason}"
-        cases = [(layer.name, layer.reason, layer.unchecked) for layer in verification.layers]
-        cannot = verdict == "could not check"
-        cases.append(("verdict", None if cannot else whole, whole if cannot else None))
-        for name, failure, error in cases:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=str(verification.converted), name=name
-            )
-            for tag, message in (("failure", failure), ("error", error)):
-                if message is not None:
-                    ElementTree.SubElement(case, tag, message=message)
-        suite.set("tests", str(len(cases)))
-        suite.set("failures", str(sum(failure is not None for _, failure, _ in cases)))
-        suite.set("errors", str(sum(error is not None for *_, error in cases)))
-    try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from error

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from convfc.visible import visible
+
 
 class ConvfcError(Exception):
-    """Any failure that convfc foresees; the message names the file or layer and the remedy."""
+    r"""Any failure that convfc foresees; the message names the file or layer and the remedy.
+
+    Every argument is a line of the message, and stays one, whatever the names in it hold:
+
+        >>> print(ConvfcError("layer 'a\nb': cannot be read", "Save it anew"))
+        layer 'a\nb': cannot be read
+        Save it anew
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(visible(str(line)) for line in self.args)
 
 
 class GeometryError(ConvfcError, ValueError):

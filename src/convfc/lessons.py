@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from convfc import terminal
+from convfc.jsontext import json_text
 from convfc.options import Debug, Imports, Json
+from convfc.signals import Stopped
 
 PAPER_EPOCHS, PAPER_FILTERS = 400, 128
 SHORT_EPOCHS, SHORT_FILTERS = 100, 16
@@ -68,7 +70,6 @@ def experiment(
     """
     del debug  # `main` looks at it
     import convfc
-    from convfc.errors import ConvfcError
 
     options: dict[str, Any] = {
         "optimizers": ("sgd", "adam") if optimizer is Optimizer.both else (optimizer.value,),
@@ -84,18 +85,18 @@ def experiment(
     try:
         with terminal.working("experiment") as progress:
             found = convfc.experiment(out, progress=progress, **options)
-    except KeyboardInterrupt:
-        raise ConvfcError(f"interrupted; the same command with --resume goes on in {out}") from None
+    except Stopped as stopped:
+        stopped.said += f"; the same command with --resume goes on in {out}"
+        raise
     if as_json:
         from convfc.reproduction.results import experiment_json
 
-        terminal.print_json(experiment_json(found))
+        terminal.show(json_text(experiment_json(found)))
     else:
         from convfc import tables
 
-        console = terminal.console()
-        console.print(tables.experiment_table(found))
-        terminal.print_lines(console, tables.experiment_lines(found))
+        lines = tables.experiment_lines(found)
+        terminal.show(terminal.rendered([tables.experiment_table(found), *lines]))
 
 
 def explain(
@@ -157,20 +158,14 @@ def explain(
                 "give a model and perhaps --layer, or --input and --kernel "
                 "(such as --input 28x28x1 --kernel 14)"
             )
-    console = terminal.console()
     if out is not None:
         drawing.draw(explained, out)
-        terminal.print_lines(console, [f"wrote {out}"])
+        terminal.show(terminal.rendered([f"wrote {out}"]))
         return
     from convfc import tables
     from convfc.explanation.lines import explanation_lines
 
-    if explained.title:
-        terminal.print_lines(console, [explained.title])
-    console.print(
-        tables.calculator_table(
-            explained.lowering, explained.dtype, explained.itemsize, built=False
-        )
-    )
-    for line in explanation_lines(explained, colour=console.color_system is not None):
-        console.print(line)
+    lowering, colours = explained.lowering, terminal.console().color_system is not None
+    sizes_ = tables.calculator_table(lowering, explained.dtype, explained.itemsize, built=False)
+    told = explanation_lines(explained, colours)
+    terminal.show(terminal.rendered([*filter(None, [explained.title]), sizes_, *told]))

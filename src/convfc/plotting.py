@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,21 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         FileError: it cannot be written.
     """
+    with staged(path) as stage:
+        write_figure(figure, stage)
+    return path
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """The same, without any care for what an interruption leaves or for the file's name."""
     import matplotlib
 
     undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE), staged(path) as stage:  # settings count when it is saved
-        figure.savefig(stage, metadata=undated)
-    return path
+    # Settings count when it is saved.
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A name may be in any script: what the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(path, metadata=undated)
 
 
 def save_both(figure: Figure, stem: Path) -> Sequence[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
 from convfc.transposed import TransposedWindow
+from convfc.visible import visible
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
@@ -22,6 +24,22 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.reproduction.results import Experiment
 
 
+class Words(Table):
+    """A table of texts as they are: no name in it marks anything up or steers the terminal."""
+
+    def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
+        """Add a row; a cell that is no `words` becomes such."""
+        texts = (cell if isinstance(cell, Text) else words(cell) for cell in cells)
+        super().add_row(*texts, end_section=end_section)
+
+
+def words(text: str, style: str = "") -> Text:
+    """A text as it is, in a colour."""
+    return Text(visible(text), style)
+
+
+_UNITS = ("KiB", "MiB", "GiB")
+
 _STYLES = {
     "converted": "green",
     "left": "red",
@@ -29,7 +47,7 @@ _STYLES = {
 }
 
 
-def conversion_table(conversion: Conversion) -> Table:
+def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
     table = titled(f"{conversion.source.name} → {conversion.out.name}")
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
@@ -37,9 +55,8 @@ def conversion_table(conversion: Conversion) -> Table:
     table.add_column("patch memory", justify="right")
     table.add_column("result")
     for layer in conversion.layers:
-        result = Text(layer.fate.value, _STYLES[layer.fate.value])
-        if layer.reason is not None:
-            result.append(f": {layer.reason}")
+        reason = "" if layer.reason is None else f": {layer.reason}"
+        result = words(f"{layer.fate.value}{reason}", _STYLES[layer.fate.value])
         cells = ["", "", ""]
         if layer.lowering is not None:
             memory = _patch_memory(layer.lowering, layer.site.itemsize)
@@ -48,7 +65,7 @@ def conversion_table(conversion: Conversion) -> Table:
     return table
 
 
-def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
+def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
     """A row per convolution: sizes, costs, memory."""
     table = titled(path.name)
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
@@ -58,7 +75,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
     for layer in layers:
         conv, lowering = layer.site.convolution, layer.lowering
         if conv is None or lowering is None:
-            table.add_row(*_geometry_cells(layer), Text(f"left: {layer.reason}", "red"))
+            table.add_row(*_geometry_cells(layer), words(f"left: {layer.reason}", "red"))
             continue
         table.add_row(
             *_geometry_cells(layer),
@@ -72,7 +89,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Table:
     return table
 
 
-def experiment_table(found: Experiment) -> Table:
+def experiment_table(found: Experiment) -> Words:
     """A row per optimizer and network: losses, and distances from the CNN."""
     from convfc.reproduction.settings import NETWORKS
 
@@ -116,7 +133,7 @@ def experiment_lines(found: Experiment) -> list[str]:
 
 def calculator_table(
     lowering: Lowering, dtype: str = "float32", itemsize: int = 4, *, built: bool = True
-) -> Table:
+) -> Words:
     """One convolution, with every formula filled in (equations 5 to 7 of Ma & Lu, 2017).
 
     Args:
@@ -195,9 +212,9 @@ def look_line(look: Look) -> str:
     return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
 
 
-def titled(title: str) -> Table:
+def titled(title: str) -> Words:
     """An empty table with its title on the left."""
-    return Table(title=title, title_justify="left", title_style="bold")
+    return Words(title=words(title, "bold"), title_justify="left")
 
 
 def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
@@ -264,9 +281,7 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
 def _bytes(number: int | None) -> str:
     if number is None:
         return "?"
-    value = float(number)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"

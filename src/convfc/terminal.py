@@ -1,54 +1,88 @@
-"""What reaches the terminal: tables and lines, JSON, and a sign of life while something works."""
+"""What reaches the terminal: tables and lines, and a sign of life while something works."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from convfc.streams import Results
+from convfc.visible import visible
 
 if TYPE_CHECKING:  # who asks for help need not wait for rich
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
+    from convfc.conversion import Conversion
     from convfc.verification import Verification
+
+Part: TypeAlias = "str | Text | Table"
+"""A line as it is, or what is laid out already."""
 
 
 def console() -> Console:
-    """Where results go: stdout."""
+    """Lays out results for stdout, and keeps what is printed on it."""
     from rich.console import Console
 
-    found = Console(highlight=False)
+    found = Console(file=Results(sys.stdout), highlight=False)
     # A pipe or a log has no width of its own: cutting a table to 80 columns would lose figures.
-    return found if found.is_terminal else Console(highlight=False, width=1000)
+    return found if found.is_terminal else Console(file=found.file, highlight=False, width=1000)
 
 
-def print_lines(out: Console, lines: Sequence[str]) -> None:
-    """Print texts as they are, without cutting or marking up."""
-    for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+def rendered(parts: Iterable[Part]) -> str:
+    """Tables and lines as text. A line is neither cut nor marked up nor can it steer a terminal."""
+    from rich.text import Text
+
+    out = console()
+    for part in parts:
+        if isinstance(part, str):
+            out.print(Text(visible(part)), soft_wrap=True)
+        else:
+            out.print(part)
+    assert isinstance(out.file, Results)  # noqa: S101 - `console` made it
+    return out.file.getvalue()
 
 
-def print_verification(out: Console, result: Verification) -> None:
-    """Print a verification's tables, what was fed, and the verdict as the last line."""
+def show(text: str) -> None:
+    """Print results; see `program.run` for when they are written."""
+    sys.stdout.write(text)
+
+
+def conversion_parts(conversion: Conversion) -> Iterator[Part]:
+    """A conversion's table, remarks, and what was done as the last line."""
+    from convfc import tables
+
+    if conversion.layers:
+        yield tables.conversion_table(conversion)
+    yield from conversion.notes
+    if conversion.verification is not None:
+        yield from verification_parts(conversion.verification)
+    if conversion.look is not None:
+        yield tables.look_line(conversion.look)
+    yield tables.conversion_summary(conversion)
+
+
+def verification_parts(verification: Verification) -> Iterator[Part]:
+    """A verification's tables, what was fed, and the verdict as the last line."""
     from convfc import verdicts
 
-    if result.layers:
-        out.print(verdicts.proof_table(result))
-    if result.outputs:
-        out.print(verdicts.differences_table(result))
-    print_lines(out, [*verdicts.footnotes(result), *result.fed, *result.notes])
-    print_lines(out, [verdicts.verification_summary(result)])
+    if verification.layers:
+        yield verdicts.proof_table(verification)
+    if verification.outputs:
+        yield verdicts.differences_table(verification)
+    yield from verdicts.footnotes(verification)
+    yield from verification.fed
+    yield from verification.notes
+    yield verdicts.verification_summary(verification)
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document."""
-    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - this is the output
-
-
-@contextmanager
+@contextlib.contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
     """Show a line on the terminal while something takes long; nothing in a pipe.
+
+    A terminal that is gone is no reason to stop.
 
     Yields:
         A function that takes a few words about what is being done.
@@ -57,6 +91,18 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(f"{what} ..") as status:
-        yield lambda words: status.update(f"{what}: {words} ..")
+    status = Console(stderr=True).status(Text(f"{visible(what)} .."))
+
+    def say(words: str) -> None:
+        with contextlib.suppress(OSError):
+            status.update(Text(visible(f"{what}: {words} ..")))
+
+    with contextlib.suppress(OSError):
+        status.start()
+    try:
+        yield say
+    finally:
+        with contextlib.suppress(OSError):
+            status.stop()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from convfc.tables import sizes_text, titled
+from convfc.tables import Words, sizes_text, titled, words
 
 if TYPE_CHECKING:
     from convfc.verification import Verification
@@ -18,7 +17,7 @@ _INEXACT, _UNKNOWN, _RANDOM, _OTHERWISE = "†", "‡", "*", "§"
 """Marks in the proof's table; see `footnotes`."""
 
 
-def proof_table(verification: Verification) -> Table:
+def proof_table(verification: Verification) -> Words:
     """A row per converted layer: is it the same function, and is the rounding only rounding?"""
     between = "≡" if verification.equivalent else "and"
     names = f"{verification.original.name} {between} {verification.converted.name}"
@@ -30,12 +29,12 @@ def proof_table(verification: Verification) -> Table:
     table.add_column("verdict")
     for layer in verification.layers:
         if layer.reason is not None:
-            verdict = Text(f"not equivalent: {layer.reason}", _STYLES["not equivalent"])
+            verdict = words(f"not equivalent: {layer.reason}", _STYLES["not equivalent"])
         elif layer.unchecked is not None:
-            verdict = Text(f"could not check: {layer.unchecked}", _STYLES["could not check"])
+            verdict = words(f"could not check: {layer.unchecked}", _STYLES["could not check"])
         else:
             seen = "no difference seen" if verification.quick else "equivalent"
-            verdict = Text(seen, _STYLES["equivalent"])
+            verdict = words(seen, _STYLES["equivalent"])
         table.add_row(
             layer.name,
             layer.kind,
@@ -83,7 +82,7 @@ def footnotes(verification: Verification) -> list[str]:
     return lines
 
 
-def differences_table(verification: Verification) -> Table:
+def differences_table(verification: Verification) -> Words:
     """A row per output: how far the two models are apart on the samples."""
     table = titled(f"{verification.original.name} - {verification.converted.name}: on the samples")
     table.add_column("output")
@@ -114,7 +113,7 @@ def differences_table(verification: Verification) -> Table:
                 for error in (out.original_error, out.converted_error)
             ]
         if judged:
-            cells += [f"{out.atol:.2g} + {out.rtol:g}·|a|", Text(verdict, _STYLES[verdict])]
+            cells += [f"{out.atol:.2g} + {out.rtol:g}·|a|", words(verdict, _STYLES[verdict])]
         table.add_row(*cells)
     return table
 

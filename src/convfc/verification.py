@@ -203,7 +203,7 @@ def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> Outp
 
 def _with_remedy(error: str, feeds: Feeds) -> str:
     """What a runtime says, and the options that may help."""
-    return f"{error}\nOther inputs may do: {feeds.remedies}" if feeds.remedies else error
+    return f"{error}; other inputs may do: {feeds.remedies}" if feeds.remedies else error
 
 
 def _agreement(seen: Seen) -> str:

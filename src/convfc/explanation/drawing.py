@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from convfc import replacing
 from convfc.errors import UsageError
 from convfc.explanation import page, picture
 from convfc.explanation.numbers import Explanation
 from convfc.plotting import require_matplotlib
+from convfc.replacing import Kind, xml
+
+_KINDS = {
+    ".png": Kind("PNG picture", re.compile(rb"\x89PNG\r\n")),
+    ".svg": xml("SVG picture", "svg"),
+    ".html": xml("HTML page", "html"),
+}
 
 
 def check(path: Path) -> None:
@@ -15,11 +24,13 @@ def check(path: Path) -> None:
 
     Raises:
         UsageError: another suffix than .png, .svg and .html; or matplotlib is not installed.
+        FileError: it cannot be written there, or is something else already.
     """
-    if path.suffix not in (".png", ".svg", ".html"):
+    if path.suffix not in _KINDS:
         raise UsageError(f"{path}: give it a name that ends in .png, .svg or .html")
     if path.suffix != ".html":
         require_matplotlib()
+    replacing.check(path, _KINDS[path.suffix])
 
 
 def draw(explained: Explanation, path: str | Path) -> Path:
@@ -31,6 +42,9 @@ def draw(explained: Explanation, path: str | Path) -> Path:
     """
     path = Path(path)
     check(path)
-    if path.suffix == ".html":
-        return page.draw(explained, path)
-    return picture.draw(explained, path)
+    with replacing.replacing(path, _KINDS[path.suffix]) as stage:
+        if path.suffix == ".html":
+            stage.write_text(page.text(explained), "utf-8")
+        else:
+            picture.draw(explained, stage)
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -17,9 +16,6 @@ from convfc.explanation.wording import (
     rounding_text,
     sum_text,
 )
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 ROWS, COLUMNS = 6, 8
 """How much of a matrix is printed."""
@@ -37,7 +33,7 @@ _SHADES = " ░▒▓█"
 _GAP = 3
 
 
-def explanation_lines(explained: Explanation, colour: bool) -> list[RenderableType]:
+def explanation_lines(explained: Explanation, colour: bool) -> list[Text | Table]:
     """The parts of an explanation, in the order in which one would tell it.
 
     Args:
@@ -53,7 +49,7 @@ def explanation_lines(explained: Explanation, colour: bool) -> list[RenderableTy
     windows = [explained.patch_image(n) for n in range(min(positions, IMAGES))]
     kernels = [explained.filter_image(n) for n in range(min(filters, IMAGES))]
     results = [explained.output_image(n) for n in range(min(filters, IMAGES))]
-    told: list[RenderableType] = [
+    told: list[Text | Table] = [
         *map(_line, explained.remarks),
         _line(rounding_text(explained, "3 or 4")),
         _heading(

@@ -13,6 +13,7 @@ from convfc.explanation.agreement import Agreement, agreement
 from convfc.geometry import Convolution, Window
 from convfc.lowering import Lowering, lower
 from convfc.quantization import Quantization, Scaling
+from convfc.visible import visible
 
 Array = NDArray[Any]
 
@@ -25,7 +26,7 @@ class Explanation:
     numbers are integers from which the zero point is taken off, so that its pads are 0.
 
     Attributes:
-        title: what is explained.
+        title: what is explained; names in it and in `said` are made visible, see `visible`.
         lowering: geometry and sizes.
         dtype: numpy's name of the element type that the layer computes with.
         image: (height, width, channels), what the layer is fed.
@@ -179,11 +180,11 @@ def explanation(
         own = own.reshape(-1, conv.filters)[:, :width]
         found = agreement(own, output, magnitude, conv.patch_length, dtype, scaling)
     return Explanation(
-        title=title,
+        title=visible(title),
         lowering=lowering,
         dtype=dtype,
         image=x[0],
-        said=said,
+        said=visible(said),
         remarks=tuple(remarks),
         patches=patches,
         filters=filters,

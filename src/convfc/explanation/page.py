@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,17 @@ from convfc.explanation.wording import (
     product_name,
     rounding_text,
 )
-from convfc.writing import staged
 
 CELLS = 150_000
 """Numbers of P, of F and of the image, each, that a page holds; what is more is left out."""
 
 
-def draw(explained: Explanation, path: Path) -> Path:
-    """Write the page.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
+def text(explained: Explanation) -> str:
+    """The page."""
     template = (resources.files("convfc") / "explanation" / "page.html").read_text("utf-8")
     # In a script element, no text may look like the end of it.
-    text = json.dumps(contents(explained), allow_nan=False).replace("<", "\\u003c")
-    with staged(path) as stage:
-        stage.write_text(template.replace("__DATA__", text), "utf-8")
-    return path
+    data = json.dumps(contents(explained), allow_nan=False).replace("<", "\\u003c")
+    return template.replace("__DATA__", data)
 
 
 def contents(explained: Explanation) -> dict[str, Any]:

@@ -45,18 +45,12 @@ _WINDOW_COLOUR, _FILTER_COLOUR, _CELL_COLOUR = plotting.RED, plotting.BLUE, plot
 _GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
 
 
-def draw(explained: Explanation, path: Path) -> Path:
-    """Draw it as .png or .svg, by the name.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-        FileError: the file cannot be written.
-    """
-    plotting.require_matplotlib()
+def draw(explained: Explanation, path: Path) -> None:
+    """Draw it as .png or .svg, by the name; see `plotting.write_figure`."""
     import matplotlib
 
     with matplotlib.rc_context(plotting.STYLE):
-        return plotting.save_figure(picture(explained), path)
+        plotting.write_figure(picture(explained), path)
 
 
 def picture(explained: Explanation) -> Figure:
@@ -72,7 +66,7 @@ def picture(explained: Explanation) -> Figure:
     columns = range(min(length, COLUMNS))
     shown = _range(number, filters, COLUMNS)
     name = product_name(explained)
-    figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
+    title = figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
 
     padded = " and zeros around" if any(map(any, explained.pads)) else ""
     image = _axes(figure, _INPUT, f"input {_by(explained.image.shape)}{padded}")
@@ -129,7 +123,7 @@ def picture(explained: Explanation) -> Figure:
         rounding_text(explained, "3 or 4"),
         agreement_text(explained),
     ]
-    figure.text(
+    foot = figure.text(
         0.5,
         0.008,
         textwrap.fill(";  ".join(filter(None, said)), 160),
@@ -137,6 +131,8 @@ def picture(explained: Explanation) -> Figure:
         va="bottom",
         fontsize=9,
     )
+    for text in (title, foot):
+        text.set_parse_math(False)  # a $ in a name is a $
     place = divmod(position, explained.outputs[1])
     _frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
     for axes, colour in ((window, _WINDOW_COLOUR), (kernel, _FILTER_COLOUR)):

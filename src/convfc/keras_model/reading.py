@@ -193,16 +193,16 @@ def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedMod
         )
     if unknown and unknown["name"] in _GONE:
         return UnsupportedModelError(
-            f"{path}: uses the layer {unknown['name']!r}, which Keras 3 no longer has\n"
+            f"{path}: uses the layer {unknown['name']!r}, which Keras 3 no longer has",
             "Build the model without it; or register a class of yours by that name, and name its "
-            "module with --import MODULE"
+            "module with --import MODULE",
         )
     if unknown and not unknown["gone"]:
         kind = unknown["old"] or unknown["new"]
         return UnsupportedModelError(
-            f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know\n"
+            f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know",
             "Register it with @keras.saving.register_keras_serializable() in a module of yours, "
-            "and name that with --import MODULE"
+            "and name that with --import MODULE",
         )
     return UnsupportedModelError(
         f"{path}: written by Keras {version or '?'}; "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from convfc.jsontext import json_text
 from convfc.reproduction.settings import Array, Settings
 from convfc.writing import staged
 
@@ -164,7 +164,7 @@ def write_numbers(folder: Path, found: Experiment) -> list[Path]:
     return [
         _write(folder / "losses.csv", _csv(curves)),
         _write(folder / "comparisons.csv", _csv([list(rows[0]), *(row.values() for row in rows)])),
-        _write(folder / "result.json", json.dumps(experiment_json(found), indent=1) + "\n"),
+        _write(folder / "result.json", json_text(experiment_json(found), indent=1)),
     ]
 
 

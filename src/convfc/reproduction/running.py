@@ -60,7 +60,7 @@ def experiment(
 
     Raises:
         UsageError: settings out of range; `out` holds an experiment, and `resume` is not set or
-            the settings are others; matplotlib is not installed.
+            the settings are others, or it holds other things; matplotlib is not installed.
         DataError: the images cannot be read or are too few.
         FileError: `out` cannot be written, or a state in it is damaged.
     """
@@ -96,8 +96,13 @@ def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
             raise UsageError(f"{folder}: holds no experiment to go on with; leave out --resume")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            taken = next(folder.iterdir(), None)
         except OSError as error:
             raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+        if taken is not None:
+            raise UsageError(
+                f"{folder}: holds other things, like {taken.name!r}; choose another with --out"
+            )
         with staged(path) as stage:
             stage.write_text(json.dumps(wanted, indent=2) + "\n")
         return
