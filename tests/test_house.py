@@ -24,6 +24,7 @@ FLOORS = {
     "lowering": 1,
     "applying": 1,
     "writing": 1,
+    "gates": 1,
     "differences": 1,
     "quantization": 1,
     "provenance": 2,

@@ -16,12 +16,14 @@ from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Array, Explanation, explanation
 from convfc.formats import Format, format_of, open_model
+from convfc.gates import gated
 from convfc.geometry import Convolution
 from convfc.model import Model, Port, Site, Twin
 from convfc.quantization import Quantization
 from convfc.samples import Feeds, make_feeds
 
 
+@gated
 def explain_model(
     model: str | Path,
     layer: str | None = None,
