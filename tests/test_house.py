@@ -28,6 +28,7 @@ FLOORS = {
     "applying": 1,
     "workfolders": 1,
     "writing": 1,
+    "gates": 1,
     "replacing": 2,
     "differences": 1,
     "quantization": 1,

@@ -10,6 +10,7 @@ from pathlib import Path
 from convfc._version import __version__
 from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats import converted_format, data_names, default_out, open_model, provenance_of
+from convfc.gates import gated
 from convfc.inspection import Look, look
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
@@ -48,6 +49,7 @@ class Conversion:
         return self.written and not left
 
 
+@gated
 def convert(
     model: str | Path,
     out: str | Path | None = None,

@@ -229,7 +229,11 @@ class Comparison:
             self._witness = self._at(int(where.argmax()), a, b)
 
     def _at(self, flat: int, a: Array, b: Array) -> Witness | None:
-        row, *position = (int(i) for i in np.unravel_index(flat, a.shape))
+        places, rest = [], flat
+        for size in reversed(a.shape):  # numpy's unravel_index ends at 32 axes
+            rest, place = divmod(rest, size)
+            places.append(place)
+        row, *position = reversed(places)
         if not _is_number(a):
             return None
         return Witness(self._rows + row, tuple(position), float(a.flat[flat]), float(b.flat[flat]))

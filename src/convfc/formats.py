@@ -6,11 +6,13 @@ ONNX file should wait for it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
 from convfc.errors import FileError
+from convfc.gates import gated, require_file
 from convfc.model import Model
 from convfc.provenance import Provenance
 
@@ -29,13 +31,15 @@ def format_of(path: Path) -> Format:
     Raises:
         FileError: it is missing, unreadable, empty, or of no format that convfc knows.
     """
+    if os.path.isfile(path / "saved_model.pb"):  # noqa: PTH113 - this one takes any text
+        raise FileError(
+            f"{path}: a TensorFlow SavedModel; save the Keras model as .keras, "
+            "or export it to .onnx, and convert that"
+        )
+    require_file(path)
     try:
-        if path.is_dir():
-            raise FileError(_folder_message(path))
         with path.open("rb") as file:
             head = file.read(8)
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
@@ -63,20 +67,12 @@ def converted_format(source: Path) -> Format:
     return named[0] if named and kind is not Format.ONNX else kind
 
 
-def _folder_message(path: Path) -> str:
-    if (path / "saved_model.pb").exists():
-        return (
-            f"{path}: a TensorFlow SavedModel; save the Keras model as .keras, "
-            "or export it to .onnx, and convert that"
-        )
-    return f"{path}: is a folder; name a model file"
-
-
 def default_out(source: Path) -> Path:
     """The name of a converted file: `model.h5` -> `model_fc.h5`, beside it."""
     return source.with_name(f"{source.stem}_fc{source.suffix}")
 
 
+@gated
 def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
     """Open a model file of any known format.
 
@@ -98,6 +94,7 @@ def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
     return open_keras(path, imports)
 
 
+@gated
 def provenance_of(path: Path) -> Provenance | None:
     """The record in a file that convfc made; ``None`` if convfc did not make it.
 

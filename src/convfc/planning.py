@@ -10,6 +10,7 @@ from pathlib import Path
 
 from convfc.errors import GeometryError, UsageError
 from convfc.formats import open_model
+from convfc.gates import gated
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Site
 
@@ -89,6 +90,7 @@ def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
     return Layer(site, Fate.CONVERTED, lowering)
 
 
+@gated
 def shapes(
     model: str | Path, *, patch_memory: int | None = None, imports: Sequence[str] = ()
 ) -> tuple[Layer, ...]:

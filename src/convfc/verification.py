@@ -23,15 +23,17 @@ from convfc.endtoend import (
     looked_closer,
     runnable,
 )
-from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
+from convfc.errors import ConvfcError, DataError, FileError, UnsupportedModelError, UsageError
 from convfc.feeds import BATCH_BYTES, Feeds
 from convfc.formats import Format, open_model, provenance_of
+from convfc.gates import gate, gated
 from convfc.judged import Contradiction, Verdict, conclude, contradiction
 from convfc.model import Alignment, Model, Twin
 from convfc.pairing import changed_port, is_made_from, partner, staleness
 from convfc.planning import Layer, plan
 from convfc.proof import LayerProof, prove
 from convfc.samples import make_feeds
+from convfc.visible import visible
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Verification:
         return self.verdict is Verdict.EQUIVALENT
 
 
+@gated
 def verify(
     original: str | Path,
     converted: str | Path | None = None,
@@ -142,14 +145,17 @@ def verify(
     if changed is not None:
         return result(Verdict.NOT_EQUIVALENT, changed)
     planned = plan(a.sites)
-    feeds = make_feeds(
-        a.inputs,
-        data=data,
-        samples=MANY if samples is None else samples,
-        shapes=shapes,
-        inputs=inputs,
-        row_bytes=_row_bytes(planned),
-    )
+    try:
+        feeds = make_feeds(
+            a.inputs,
+            data=data,
+            samples=MANY if samples is None else samples,
+            shapes=shapes,
+            inputs=inputs,
+            row_bytes=_row_bytes(planned),
+        )
+    except DataError as error:
+        raise DataError(f"{first}: {error}") from error
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:
         feeds = feeds.limited(enough)
@@ -265,7 +271,8 @@ def _prove(
             twin = group.pop(0)
             name = twin.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
-            layers.append(prove(twin, activations.get(name), random, quick=quick))
+            with gate(f"{b.path}: layer '{visible(name)}'"):
+                layers.append(prove(twin, activations.get(name), random, quick=quick))
     return alignment, tuple(layers)
 
 

@@ -15,6 +15,7 @@ from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Array, Explanation, explanation
 from convfc.formats import Format, format_of, open_model
+from convfc.gates import gated
 from convfc.geometry import Convolution
 from convfc.model import Model, Port, Site, Twin
 from convfc.quantization import Quantization
@@ -22,6 +23,7 @@ from convfc.samples import Feeds, make_feeds
 from convfc.writing import temporary_folder
 
 
+@gated
 def explain_model(
     model: str | Path,
     layer: str | None = None,

@@ -135,7 +135,7 @@ def _compare_bodies(
     new: set[ir.Node] = set()
     for place in places_of.get(a, []):
         node = place.node
-        name = node.outputs[0].name or ""
+        name = next((value.name for value in node.outputs), None) or ""
         end = producers.get(name) if is_convolution(node) else None
         if end is not None and operator(end) != operator(node):
             nodes = [other for other in _leading_to(end, known) if other in inside]

@@ -19,12 +19,11 @@ from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.emitting import constant_of
+from convfc.onnx_model.external import embed_attributes, external_tensors
 from convfc.onnx_model.inference import forget_sizes, unfounded
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
-    embed_attributes,
-    external_tensors,
     graphs_of,
     read_proto,
     relist,

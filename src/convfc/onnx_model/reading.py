@@ -14,9 +14,12 @@ from onnx import checker
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.ambiguity import ambiguities
+from convfc.onnx_model.external import check_external, external_tensors
 from convfc.onnx_model.inference import infer
+from convfc.onnx_model.negative import forget_negative
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
+from convfc.onnx_model.texts import check_texts
 from convfc.onnx_model.weights import check_weights
 
 _DESCRIBED = "described"
@@ -42,6 +45,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
         UnsupportedModelError: it holds something that would be lost on the way back.
     """
     proto = read_proto(path)
+    check_texts(path, proto)
     if not proto.opset_import or not proto.graph.output:
         raise FileError(f"{path}: not an ONNX model: it has no graph with outputs")
     if proto.training_info:
@@ -49,17 +53,21 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
             f"{path}: it carries training information, which would be lost; "
             "export the model for inference"
         )
-    bodies = (proto.graph, *(onnx.GraphProto(node=function.node) for function in proto.functions))
+    bodies = (proto.graph, *proto.functions)
     if any(graph.sparse_initializer for body in bodies for graph in graphs_of(body)):
         raise UnsupportedModelError(
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
+    graphs = (*proto.functions, *(graph for body in bodies for graph in graphs_of(body)))
+    if not all(node.op_type for graph in graphs for node in graph.node):
+        raise FileError(f"{path}: an invalid ONNX graph: a node has no operator")
     for name in _named_like_operators(proto):
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
             "run instead; rename it"
         )
     check_weights(path, proto)
+    check_external(path, proto)
     _check(path, proto)
     return *copies_of(path, proto), tuple(ambiguities(proto))
 
@@ -86,7 +94,6 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     for copy in (model, inferred):
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
-            _check_location(path, tensor)
     infer(inferred)
     return model, inferred
 
@@ -130,61 +137,14 @@ def read_proto(path: Path) -> onnx.ModelProto:
         FileError: the file is no protobuf message of the kind.
     """
     try:
-        return onnx.load(path, format="protobuf", load_external_data=False)
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise FileError(f"{path}: not an ONNX file, or a damaged one") from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    """Every tensor of the model whose numbers are in another file."""
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
-    yield from (tensor for _, _, tensor in _external_attributes(model))
-
-
-def embed_attributes(model: ir.Model) -> None:
-    """Take external tensors of attributes into the model: onnx_ir saves only weights apart."""
-    for node, attribute, tensor in list(_external_attributes(model)):
-        inside = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
-        node.attributes[attribute.name] = ir.AttrTensor(attribute.name, inside)
-
-
-def _external_attributes(
-    model: ir.Model,
-) -> Iterator[tuple[ir.Node, ir.Attr, ir.ExternalTensor]]:
-    functions = [function.graph for function in model.functions.values()]
-    for graph in (*model.graphs(), *functions):
-        for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
-                    tensor = attribute.as_tensor()
-                    if isinstance(tensor, ir.ExternalTensor):
-                        yield node, attribute, tensor
-
-
-def _check_location(path: Path, tensor: ir.ExternalTensor) -> None:
-    """Refuse external data that is missing, too short or outside the model's folder."""
-    data = (path.parent / tensor.location).resolve()
-    # Some download caches keep links to a model and its data in one folder and both files in
-    # another; each pair of neighbours is as good as the other.
-    if not any(
-        data.is_relative_to(home) for home in (path.parent.resolve(), path.resolve().parent)
-    ):
-        raise FileError(
-            f"{path}: the external data of '{tensor.name}' lies outside the model's folder: "
-            f"'{tensor.location}'"
-        )
-    if not data.is_file():
-        raise FileError(
-            f"{path}: its external data file '{tensor.location}' is missing; "
-            "it belongs beside the model"
-        )
-    if data.stat().st_size < (tensor.offset or 0) + tensor.nbytes:
-        raise FileError(f"{path}: its external data file '{tensor.location}' is cut short")
+    bodies = (proto.graph, *proto.functions)
+    forget_negative(graph for body in bodies for graph in graphs_of(body))
+    return proto
 
 
 def _unlist(model: ir.Model) -> None:
@@ -279,10 +239,11 @@ def _emptied(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return onnx.TensorProto(data_type=tensor.data_type, **empty)
 
 
-def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all that are in it, at any depth."""
-    yield graph
-    for node in graph.node:
+def graphs_of(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that are in it, at any depth; of a function, those in it."""
+    if isinstance(body, onnx.GraphProto):
+        yield body
+    for node in body.node:
         for attribute in node.attribute:
             for subgraph in (
                 *([attribute.g] if attribute.HasField("g") else []),

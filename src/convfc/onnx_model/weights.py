@@ -17,9 +17,13 @@ from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
 from convfc.errors import FileError
+from convfc.visible import visible
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 """Where numbers may stand one by one, instead of as the bytes of `raw_data`."""
+
+_MOST_AXES = 32
+"""What every version of numpy can hold."""
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
@@ -32,10 +36,10 @@ def check_weights(path: Path, proto: onnx.ModelProto) -> None:
     Raises:
         FileError: it names the file, the first such tensor and what it has.
     """
-    for name, tensor in _tensors(proto, "weight"):
+    for name, tensor in tensors_of(proto):
         wrong = unfit(tensor)
         if wrong is not None:
-            raise FileError(f"{path}: an invalid ONNX graph: {name} {wrong}")
+            raise FileError(f"{path}: an invalid ONNX graph: {visible(name)} {wrong}")
 
 
 def unfit(tensor: onnx.TensorProto) -> str | None:
@@ -45,16 +49,16 @@ def unfit(tensor: onnx.TensorProto) -> str | None:
     share a byte, four of 2 bits; the bytes of an odd number of them are rounded up.
     """
     dims = list(tensor.dims)
+    if len(dims) > _MOST_AXES:
+        return f"has {len(dims)} axes, more than the {_MOST_AXES} that numpy knows"
     if any(dim < 0 for dim in dims):
         return f"has the impossible shape {dims}"
     text = tensor.data_type == TensorProto.STRING
     try:
         field = helper.tensor_dtype_to_field(tensor.data_type)
-        bits = 0 if text else ir.DataType(tensor.data_type).bitwidth
+        size = length_of(tensor)
     except (KeyError, ValueError, TypeError):
         return f"has no known element type, but {tensor.data_type}"
-    count = math.prod(dims)
-    size = -(-count * bits // 8)
     one_by_one = {name: len(getattr(tensor, name)) for name in _FIELDS}
     used = [name for name, length in one_by_one.items() if length]
     raw = tensor.HasField("raw_data")
@@ -67,13 +71,23 @@ def unfit(tensor: onnx.TensorProto) -> str | None:
         # Runtimes know more keys: onnxruntime's "prepacked_0" is where it has other numbers.
         odd = told.keys() - {"location", "offset", "length", "checksum"}
         odd |= {"twice"} if len(told) < len(tensor.external_data) else set()
-        if odd or "location" not in told or not all(re.fullmatch("[0-9]+", p) for p in places):
-            return f"has its numbers in another file, but not well described: {told}"
+        if odd or "location" not in told or not all(re.fullmatch("[0-9]{1,19}", p) for p in places):
+            return f"has its numbers in another file, but not well described: {str(told)[:200]}"
         return _unlike(int(told.get("length", size)), size, "bytes")
     if raw:
         return _unlike(len(tensor.raw_data), size, "bytes")
-    entries = size if bits < 8 and not text else count * (1 + (tensor.data_type in _COMPLEX))
+    count = math.prod(dims)
+    packed = not text and ir.DataType(tensor.data_type).bitwidth < 8
+    entries = size if packed else count * (1 + (tensor.data_type in _COMPLEX))
     return _unlike(one_by_one[field], entries, f"entries in {field}")
+
+
+def length_of(tensor: onnx.TensorProto) -> int:
+    """How many bytes the numbers of a tensor take, by type and dims; text has no such length."""
+    kind = ir.DataType(tensor.data_type)
+    bits: int = 0 if kind is ir.DataType.STRING else kind.bitwidth
+    count: int = math.prod(tensor.dims)
+    return -(-count * bits // 8)
 
 
 def _unlike(stored: int, needed: int, what: str) -> str | None:
@@ -94,7 +108,7 @@ _HOLDERS = {
 """Messages in which tensors may be, at some depth; of the others a file has many."""
 
 
-def _tensors(message: Message, name: str) -> Iterator[tuple[str, onnx.TensorProto]]:
+def tensors_of(message: Message, name: str = "weight") -> Iterator[tuple[str, onnx.TensorProto]]:
     """Every tensor in a message, and what to call it."""
     for field, value in message.ListFields():
         kind = None if field.message_type is None else field.message_type.name
@@ -104,7 +118,7 @@ def _tensors(message: Message, name: str) -> Iterator[tuple[str, onnx.TensorProt
             if isinstance(inner, onnx.TensorProto):
                 yield (f"weight '{inner.name}'" if inner.name else name), inner
             else:
-                yield from _tensors(inner, _called(inner, name))
+                yield from tensors_of(inner, _called(inner, name))
 
 
 def _called(message: Message, name: str) -> str:

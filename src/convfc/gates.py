@@ -1,0 +1,87 @@
+"""What stands between a file and convfc: only files come in, and only ConvfcErrors go out."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from convfc.errors import ConvfcError, FileError
+from convfc.visible import visible
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (lambda _: True, "device"),
+)
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file of a disk, before anybody opens it: reading a pipe may never end.
+
+    Raises:
+        FileError: it is missing, or something else.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            there = visible(str(path.readlink()))
+            raise FileError(f"{path}: is a link to '{there}', which is not there") from error
+        raise FileError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # a name with NUL in it is a ValueError
+        words = getattr(error, "strerror", None) or error
+        raise FileError(f"{path}: cannot be read: {words}") from error
+    if not stat.S_ISREG(mode):
+        kind = next(kind for is_kind, kind in _KINDS if is_kind(mode))
+        raise FileError(f"{path}: is a {kind}, and not a file; name a file on disk")
+
+
+@contextmanager
+def gate(subject: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an error that names the file.
+
+    Where it is known what is wrong with a file, it is said there: this is for the rest, of which
+    there is no end. The exception itself remains as the cause, and with it where it came from.
+
+    Args:
+        subject: the file, and the layer in it if there is one.
+
+    Raises:
+        FileError: in the place of any exception that is no ConvfcError.
+    """
+    try:
+        yield
+    except (ConvfcError, BrokenPipeError):  # who reads our output is no fault of the file
+        raise
+    except MemoryError as error:
+        raise FileError(f"{subject}: it takes more memory than there is") from error
+    except RecursionError as error:
+        raise FileError(f"{subject}: it is nested too deeply for convfc") from error
+    except Exception as error:
+        words = visible(" ".join(str(error).split()))[:200]
+        raise FileError(
+            f"{subject}: damaged, or not a model that convfc can work on: "
+            f"{type(error).__name__}: {words}\n"
+            "Get a fresh copy of it; if that is no better, report it with what --debug shows"
+        ) from error
+
+
+def gated(verb: Callable[P, R]) -> Callable[P, R]:
+    """Put a function whose first argument is a file behind a gate, see `gate`."""
+    first = next(iter(signature(verb).parameters))
+
+    @wraps(verb)
+    def behind(*args: P.args, **kwargs: P.kwargs) -> R:
+        with gate(str(args[0] if args else kwargs.get(first))):
+            return verb(*args, **kwargs)
+
+    return behind
