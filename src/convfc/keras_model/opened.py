@@ -21,8 +21,9 @@ from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.cutting import calls_in, cut
 from convfc.keras_model.masks import makes_masks
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.reading import brief, load
+from convfc.keras_model.reading import load
 from convfc.keras_model.record import HDF5, write_provenance
+from convfc.keras_model.refusals import NO_CONFIG, brief, refusing
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
 from convfc.keras_model.staging import format_named, make_loadable, with_suffix
@@ -47,22 +48,24 @@ class KerasModel:
     """
 
     def __init__(self, path: Path) -> None:
-        loaded = load(path)
         self.path = path
         self.files: Sequence[Path] = (path,)
+        with refusing(path, NO_CONFIG):
+            loaded = load(path)
+            self._model = loaded.model
+            self._graph = graph_of(loaded.model)
+            if self._graph is None:
+                raise UnsupportedModelError(
+                    f"{path}: its class {type(loaded.model).__name__} does not say what its "
+                    "inputs are; build it as a Functional model and save it again"
+                )
+            self._masks = makes_masks(loaded.model)
+            places = find_places(loaded.model)
+        self._places: dict[str, Place] = {place.name: place for place in places}
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
-        self._model = loaded.model
-        self._graph = graph_of(loaded.model)
-        if self._graph is None:
-            raise UnsupportedModelError(
-                f"{path}: its class {type(loaded.model).__name__} does not say what its inputs "
-                "are; build it as a Functional model and save it again"
-            )
-        self._masks = makes_masks(loaded.model)
-        self._places: dict[str, Place] = {place.name: place for place in find_places(loaded.model)}
 
     @cached_property
     def inputs(self) -> Sequence[Port]:

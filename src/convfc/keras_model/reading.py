@@ -12,16 +12,18 @@ from typing import Any
 import h5py
 import keras
 
-from convfc.errors import FileError, UnsupportedModelError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.keras_model.bounds import check_size, count_data, limit
 from convfc.keras_model.masks import operations_in
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.record import (
     HDF5,
     OPTIMIZER_WEIGHTS,
     Envelope,
-    datasets,
+    check_weights,
     read_envelope,
 )
+from convfc.keras_model.refusals import NO_CONFIG, brief, refusing
 from convfc.keras_model.staging import Staged, format_named, staged
 from convfc.keras_model.weights import held_once
 
@@ -48,14 +50,8 @@ def load(path: Path) -> Loaded:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    try:
+    with refusing(path, NO_CONFIG):
         return _load(path)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # Everything that walks through a configuration takes it for one that Keras wrote.
-        raise FileError(
-            f"{path}: damaged: its configuration is none that Keras writes ({brief(error)}); "
-            "get a fresh copy of it"
-        ) from error
 
 
 def _load(path: Path) -> Loaded:
@@ -66,16 +62,21 @@ def _load(path: Path) -> Loaded:
             "replace it by a stock layer and save the model again"
         )
     notes = _other_name(path, envelope)
-    with overheard() as said, held_once(), _staged(path, envelope) as stage:
+    check_weights(path, envelope.file_format)
+    with overheard() as said, _staged(path, envelope) as stage:
         if stage.done:
             by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
             notes.append(f"Brought a file of {by} up to date: {'; '.join(stage.done)}.")
         notes += stage.cautions
         try:
-            model = keras.saving.load_model(stage.path, compile=True, safe_mode=True)
+            model = _keras_load(path, stage, compile=True)
+        except ConvfcError:
+            raise
         except Exception as uncompilable:
             try:
-                model = keras.saving.load_model(stage.path, compile=False, safe_mode=True)
+                model = _keras_load(path, stage, compile=False)
+            except ConvfcError:
+                raise
             except Exception as error:
                 raise _refusal(path, error, envelope) from error
             notes.append(
@@ -92,6 +93,24 @@ def _load(path: Path) -> Loaded:
     elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
         notes.append("Keras could not restore the optimizer's state; training would start afresh.")
     return Loaded(model, envelope, tuple(notes))
+
+
+def _keras_load(path: Path, stage: Staged, **how: bool) -> Any:
+    """The model as Keras loads it, if its layers are not far larger than the file.
+
+    Raises:
+        FileError: they are.
+    """
+    most = limit(path.stat().st_size)
+    with held_once(most) as built:
+        try:
+            model = keras.saving.load_model(stage.path, safe_mode=True, **how)
+        except Exception:
+            # Keras wraps what is raised in a layer.
+            check_size(path, built.size, "the weights of its layers")
+            raise
+    check_size(path, built.size, "the weights of its layers")
+    return model
 
 
 def _other_name(path: Path, envelope: Envelope) -> list[str]:
@@ -127,7 +146,7 @@ _UNTRAINED = re.compile("saved optimizer has [012] variables")
 def _was_trained(path: Path) -> bool:
     """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
     with h5py.File(path) as file:
-        return OPTIMIZER_WEIGHTS in file and len(datasets(file[OPTIMIZER_WEIGHTS])) > 2
+        return OPTIMIZER_WEIGHTS in file and count_data(file[OPTIMIZER_WEIGHTS], path) > 2
 
 
 @contextmanager
@@ -136,21 +155,9 @@ def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
         with staged(path, envelope) as found:
             yield found
     except OSError as error:
+        if error.errno is None:  # h5py's, of a damaged file
+            raise
         raise FileError(f"{path}: no room for a copy of it that is up to date: {error}") from error
-
-
-_NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\} ?|Exception encountered when calling \S+\.\n")
-"""Colours, places in a graph, and the line that says only that there is another one."""
-
-
-def brief(error: BaseException) -> str:
-    """The cause in an exception of Keras or tensorflow, on one line."""
-    text = _NOISE.sub("", str(error))
-    text = text.split("Exception encountered:")[-1].split("<stack traces unavailable>")[-1]
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    # What ends in a colon is said in the line below.
-    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def _layers_with_code(config: Any) -> Iterator[str]:

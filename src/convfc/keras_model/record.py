@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 import h5py
 
 from convfc.errors import FileError
+from convfc.keras_model.bounds import check_archive, check_hdf5, member, read_json
+from convfc.keras_model.refusals import NO_CONFIG, refusing
 from convfc.provenance import KEY, Provenance
+from convfc.visible import visible
 
 HDF5, ZIP = ".h5", ".keras"
 """The two formats, named by the suffix by which Keras tells them apart."""
@@ -27,6 +29,8 @@ MODEL_CONFIG, TRAINING_CONFIG = "model_config", "training_config"
 
 OPTIMIZER_WEIGHTS = "optimizer_weights"
 """The group of an HDF5 file with the optimizer's state."""
+
+_METADATA = "metadata.json"
 
 _MEMBER = f"{KEY}.json"
 
@@ -64,22 +68,39 @@ def read_envelope(path: Path) -> Envelope:
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
     """
-    is_hdf5 = h5py.is_hdf5(path)
-    if is_hdf5 and _has_zip(path):
-        raise FileError(
-            f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name; "
-            "get a fresh copy of it"
-        )
-    try:
-        return _read_hdf5(path) if is_hdf5 else _read_zip(path)
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file") from error
-    except zipfile.BadZipFile as error:
-        raise FileError(
-            f"{path}: neither an HDF5 file nor a .keras zip, or cut short; get a fresh copy of it"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path}: damaged or cut short; get a fresh copy of it") from error
+    with refusing(path):
+        is_hdf5 = h5py.is_hdf5(path)
+        if is_hdf5 and _has_zip(path):
+            raise FileError(
+                f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name; "
+                "get a fresh copy of it"
+            )
+        try:
+            return _read_hdf5(path) if is_hdf5 else _read_zip(path)
+        except zipfile.BadZipFile as error:
+            raise FileError(
+                f"{path}: neither an HDF5 file nor a .keras zip, or cut short; "
+                "get a fresh copy of it"
+            ) from error
+
+
+def check_weights(path: Path, file_format: str) -> None:
+    """Refuse weights that are in other files, or far larger than the file.
+
+    Raises:
+        FileError: with the reason, or that the file is damaged.
+    """
+    with refusing(path):
+        if file_format == HDF5:
+            with h5py.File(path) as file:
+                check_hdf5(file, path)
+            return
+        with (
+            zipfile.ZipFile(path) as archive,
+            member(archive, WEIGHTS, path) as weights,
+            h5py.File(weights, "r") as file,
+        ):
+            check_hdf5(file, path)
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -117,58 +138,61 @@ def _has_zip(path: Path) -> bool:
 
 def _read_hdf5(path: Path) -> Envelope:
     with h5py.File(path) as file:
-        for name in _from_elsewhere(file):
-            raise FileError(
-                f"{path}: takes {name!r} from another file, which convfc does not open; "
-                "load the model where it was made and save it again, with model.save(...)"
-            )
-        names = (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
-        config, training, version, record = (file.attrs.get(name) for name in names)
+        config, training, version, record = (
+            _text(file, name, path)
+            for name in (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
+        )
     if config is None:
         raise FileError(
             f"{path}: holds weights and no model; "
             "load them into the model and save it whole, with model.save(...)"
         )
-    if isinstance(version, bytes):
-        version = version.decode()
-    setup = None if training is None else json.loads(training)
-    return Envelope(HDF5, json.loads(config), setup, version or "", _provenance(record, path))
+    setup = None if training is None else read_json(training, TRAINING_CONFIG)
+    return _envelope(path, HDF5, read_json(config, MODEL_CONFIG), setup, version or "", record)
 
 
-def _from_elsewhere(file: h5py.File) -> list[str]:
-    """Names of the links and the data by which HDF5 would read other files."""
-    links: list[str] = []
-
-    def visit(name: str, link: object) -> None:
-        links.extend([name] if isinstance(link, h5py.ExternalLink) else [])
-
-    file.visititems_links(visit)
-    elsewhere = (data for data in datasets(file) if data.external or data.is_virtual)
-    return [*links, *(data.name.removeprefix("/") for data in elsewhere)]
-
-
-def datasets(group: h5py.Group) -> list[h5py.Dataset]:
-    """All data in a group of an HDF5 file, at any depth."""
-    found: list[h5py.Dataset] = []
-
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        found.extend([item] if isinstance(item, h5py.Dataset) else [])
-
-    group.visititems(visit)
-    return found
+def _text(file: h5py.File, name: str, path: Path) -> str | None:
+    """An attribute that is a text, if the file has it."""
+    if name not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(name)
+    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
+        raise FileError(f"{path}: damaged: its {name} is no text; get a fresh copy of it")
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _read_zip(path: Path) -> Envelope:
     with zipfile.ZipFile(path) as archive:
+        check_archive(archive, path)
         members = archive.namelist()
         if CONFIG not in members:
             raise FileError(f"{path}: a zip file with no Keras model in it (no {CONFIG})")
-        config = json.loads(archive.read(CONFIG))
-        metadata = json.loads(archive.read("metadata.json"))
+        for name in {WEIGHTS, _METADATA}.difference(members):
+            raise FileError(f"{path}: damaged: it has no {name}; get a fresh copy of it")
+        config = read_json(archive.read(CONFIG), CONFIG)
+        metadata = read_json(archive.read(_METADATA), _METADATA)
         record = archive.read(_MEMBER) if _MEMBER in members else None
-    version = metadata.get("keras_version", "")
-    return Envelope(ZIP, config, config.get("compile_config"), version, _provenance(record, path))
+    training = config.get("compile_config") if isinstance(config, dict) else None
+    version = metadata.get("keras_version", "") if isinstance(metadata, dict) else metadata
+    return _envelope(path, ZIP, config, training, version, record)
 
 
-def _provenance(record: str | bytes | None, path: Path) -> Provenance | None:
-    return None if record is None else Provenance.from_json(record, path)
+def _envelope(
+    path: Path,
+    file_format: str,
+    config: Any,
+    training: Any,
+    version: Any,
+    record: str | bytes | None,
+) -> Envelope:
+    """What was read, if it is of the types that Keras writes."""
+    if not isinstance(version, str):
+        raise FileError(f"{path}: damaged: its keras_version is no text; get a fresh copy of it")
+    inner = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(inner, dict | list) or not isinstance(config.get("class_name"), str):
+        raise FileError(f"{path}: {NO_CONFIG}; get a fresh copy of it")
+    # Without a training setup that it can read, Keras loads the model all the same.
+    training = training if isinstance(training, dict) else None
+    provenance = None if record is None else Provenance.from_json(record, path)
+    return Envelope(file_format, config, training, visible(version)[:40], provenance)

@@ -18,7 +18,7 @@ from convfc.keras_model.linear import unshown
 from convfc.keras_model.lockstep import Fault, Pairing, lockstep
 from convfc.keras_model.parts import parts
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.reading import brief
+from convfc.keras_model.refusals import brief
 from convfc.keras_model.widening import wide_copy
 from convfc.model import Site
 

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -36,23 +36,51 @@ _ALIGNMENT = 64
 _one_at_a_time = threading.RLock()
 
 
+class TooLargeError(Exception):
+    """Raised within Keras, which may wrap it or drop it, where a layer asks for too much."""
+
+
+class Taken:
+    """Bytes that weights take, up to a limit.
+
+    Attributes:
+        size: all that was asked for.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.size = 0
+        self._limit = limit
+
+    def add(self, size: int) -> None:
+        """Count bytes before they are taken."""
+        self.size += size
+        if self._limit is not None and self.size > self._limit:
+            raise TooLargeError(f"{self.size} bytes of weights are too many")
+
+
 @contextmanager
-def held_once() -> Iterator[None]:
+def held_once(limit: int | None = None) -> Iterator[Taken]:
     """Keras loads and saves with little more memory than the weights take, in this thread.
 
     The large weights of layers that are built while the block runs start as zeros, if they would
     be drawn: they must be read or assigned before it ends. What Keras puts aside meanwhile is
     gone then, and does not stay for ever if the run is killed.
+
+    Args:
+        limit: bytes that the weights of these layers may take; what asks for more is refused.
+
+    Yields:
+        What they take.
     """
-    stack = ExitStack()
+    built, stack = Taken(limit), ExitStack()
 
     def temporary(_: Callable[..., str]) -> str:
         return str(stack.enter_context(temporary_folder()))
 
     ours: list[tuple[Any, str, Callable[..., Any]]] = [
-        (_module("keras.src.saving.saving_lib"), "get_temp_dir", temporary),
-        (keras.Layer, "add_weight", _add_weight),
-        (_HDF5, "load_subset_weights_from_hdf5_group", _read),
+        (_SAVING, "get_temp_dir", temporary),
+        (keras.Layer, "add_weight", partial(_add_weight, built)),
+        (_HDF5, "load_subset_weights_from_hdf5_group", partial(_read, limit)),
         (_module("keras.src.backend"), "convert_to_numpy", _view),
     ]
     with _one_at_a_time, stack:
@@ -61,7 +89,7 @@ def held_once() -> Iterator[None]:
             if hasattr(owner, name) and keras.backend.backend() == "tensorflow":
                 theirs = getattr(owner, name)
                 stack.enter_context(patch.object(owner, name, _here(theirs, function)))
-        yield
+        yield built
 
 
 def _module(name: str) -> Any:
@@ -73,6 +101,7 @@ def _module(name: str) -> Any:
 
 
 _HDF5 = _module("keras.src.legacy.saving.legacy_h5_format")
+_SAVING = _module("keras.src.saving.saving_lib")
 
 
 def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,8 +117,13 @@ def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[...,
     return either
 
 
-def _add_weight(theirs: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+def _add_weight(
+    built: Taken, theirs: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any
+) -> Any:
     """`keras.Layer.add_weight`, with zeros to begin with, which take no room until written to."""
+    shape = kwargs.get("shape", args[0] if args else None)
+    size = _kind(keras.backend.standardize_dtype(kwargs.get("dtype") or layer.variable_dtype))
+    built.add(math.prod(shape or ()) * size.itemsize)
     initializer = kwargs.get("initializer")
     if initializer is not None:
         first = keras.initializers.get(initializer)
@@ -116,10 +150,12 @@ def _may_be_zeros(initializer: Any) -> bool:
     return settings.get("seed", 0) is None
 
 
-def _read(_: Callable[..., Any], group: h5py.Group) -> list[Any]:
+def _read(limit: int | None, _: Callable[..., Any], group: h5py.Group) -> list[Any]:
     """The weights of one layer; Keras makes arrays of them all, and then a tensor of each."""
+    taken = Taken(limit)
 
     def read(data: h5py.Dataset) -> Any:
+        taken.add(math.prod(data.shape) * data.dtype.itemsize)
         if data.dtype.kind == "V":
             raise ValueError(
                 "its weights are in bfloat16, which Keras writes to HDF5 but does not read; "
@@ -132,7 +168,8 @@ def _read(_: Callable[..., Any], group: h5py.Group) -> list[Any]:
         return _lent(room)
 
     names = _HDF5.load_attributes_from_hdf5_group(group, "weight_names")
-    return [read(group[name]) for name in names]
+    # Keras' own way to a dataset, which follows no link and refuses what is elsewhere.
+    return [read(_SAVING.safe_get_h5_dataset(group, name)) for name in names]
 
 
 def _view(theirs: Callable[..., Any], value: Any) -> Any:

@@ -11,7 +11,7 @@ from keras import layers
 
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.quiet import overheard
-from convfc.keras_model.reading import brief
+from convfc.keras_model.refusals import brief
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""

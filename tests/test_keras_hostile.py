@@ -1,0 +1,517 @@
+"""Keras files made to harm: bombs, loops, lies and nonsense end in a sentence, before they cost."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import json
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from convfc.errors import ConvfcError, FileError
+from convfc.keras_model import bounds, open_keras, read_provenance
+from convfc.keras_model.refusals import brief, refusing
+from tests.keras_models import FORMATS, save
+
+Members = dict[str, bytes]
+Config = dict[str, Any]
+WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small model in both formats."""
+    stack = [keras.Input((6, 5, 2)), layers.Conv2D(3, 2, name="conv"), layers.Flatten()]
+    model = keras.Sequential([*stack, layers.Dense(4, name="dense")])
+    model.compile("adam", "mse")
+    folder = tmp_path_factory.mktemp("whole")
+    return {suffix: save(model, folder / f"m{suffix}") for suffix in FORMATS}
+
+
+def _members(path: Path) -> Members:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _zipped(path: Path, members: Members, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def _edited(whole: Path, path: Path, edit: Callable[[h5py.File], None]) -> Path:
+    """A copy whose weights are edited, wherever they are."""
+    if path.suffix == ".h5":
+        path.write_bytes(whole.read_bytes())
+        with h5py.File(path, "r+") as file:
+            edit(file)
+        return path
+    members = _members(whole)
+    buffer = io.BytesIO(members[WEIGHTS])
+    with h5py.File(buffer, "r+") as file:
+        edit(file)
+    return _zipped(path, {**members, WEIGHTS: buffer.getvalue()})
+
+
+def _configured(whole: Path, path: Path, text: str) -> Path:
+    """A copy with another configuration."""
+    if path.suffix == ".keras":
+        return _zipped(path, {**_members(whole), CONFIG: text.encode()})
+    return _edited(whole, path, lambda file: file.attrs.__setitem__("model_config", text))
+
+
+def _config(whole: Path) -> Config:
+    config: Config
+    if whole.suffix == ".keras":
+        config = json.loads(_members(whole)[CONFIG])
+    else:
+        with h5py.File(whole) as file:
+            config = json.loads(file.attrs["model_config"])
+    return config
+
+
+def _refusal(path: Path, *words: str) -> str:
+    with pytest.raises(ConvfcError) as caught:
+        open_keras(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert len(text.splitlines()) <= 2
+    assert all(line.isprintable() for line in text.splitlines())
+    for word in words:
+        assert word in text, text
+    return text
+
+
+def _weight(file: h5py.File) -> tuple[h5py.Group, str]:
+    """The group and the name of the kernel of the Dense."""
+    found: list[h5py.Dataset] = []
+    file.visititems(
+        lambda _, item: found.append(item) if getattr(item, "shape", ()) == (60, 4) else None
+    )
+    return found[0].parent, found[0].name.rsplit("/", 1)[1]
+
+
+def _instead(**how: Any) -> Callable[[h5py.File], None]:
+    """Puts other data in the place of a weight."""
+
+    def edit(file: h5py.File) -> None:
+        group, name = _weight(file)
+        del group[name]
+        group.create_dataset(name, **how)
+
+    return edit
+
+
+def _soft(file: h5py.File) -> None:
+    group, name = _weight(file)
+    file["moved"] = group.pop(name)
+    group[name] = h5py.SoftLink("/moved")
+
+
+def _block(file: h5py.File) -> None:
+    """A block of 960 bytes that unpacks to 8 MiB."""
+    _instead(shape=(60, 4), dtype="f4", chunks=(60, 4), compression="gzip")(file)
+    group, name = _weight(file)
+    group[name].id.write_direct_chunk((0, 0), zlib.compress(bytes(2**23)))
+
+
+def _repeated(file: h5py.File) -> None:
+    """A list of names that names one long text a thousand times."""
+    group, _ = _weight(file)
+    group.attrs["weight_names"] = ["a" * 2**16] * 1000
+
+
+def _many(file: h5py.File) -> None:
+    for number in range(200):
+        h5py.h5g.create(file.id, b"g%d" % number)
+
+
+def _deep(file: h5py.File) -> None:
+    group = file.id
+    for _ in range(bounds._DEEPEST + 2):
+        group = h5py.h5g.create(group, b"a")
+
+
+WEIGHT_BOMBS = {
+    "never written": (_instead(shape=(2**20, 2**12), dtype="f4"), "4.0 MiB"),
+    "filled in": (_instead(shape=(2**30,), dtype="f4", fillvalue=1, chunks=(2**20,)), "4.0 MiB"),
+    "2**60 bytes": (_instead(shape=(2**29, 2**29), dtype="f4", chunks=(1, 1)), "over 1,073"),
+    "a block": (_block, "unpacks to more"),
+    "long names": (_repeated, "names"),
+    "text": (_instead(data=["a", "b"]), "not made of numbers"),
+    "references": (_instead(shape=(3,), dtype=h5py.ref_dtype), "not made of numbers"),
+    "another filter": (_instead(shape=(60, 4), dtype="f4", compression="lzf"), "packed in a way"),
+    "a soft link": (_soft, "SoftLink"),
+    "many groups": (_many, "more groups"),
+    "deep groups": (_deep, "more groups"),
+}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("name", WEIGHT_BOMBS)
+def test_weights_that_are_not_what_they_say(
+    whole: dict[str, Path], tmp_path: Path, name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_FREE", 2**22)
+    monkeypatch.setattr(bounds, "_MOST_OBJECTS", 150)
+    edit, word = WEIGHT_BOMBS[name]
+    _refusal(_edited(whole[suffix], tmp_path / f"m{suffix}", edit), word)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("way", ["gzip", "shuffle and checksum", "a loop", "two names"])
+def test_odd_weights_that_are_what_they_say(
+    whole: dict[str, Path], tmp_path: Path, way: str, suffix: str
+) -> None:
+    def edit(file: h5py.File) -> None:
+        group, name = _weight(file)
+        if way == "a loop":
+            file.create_group("loop")["again"] = file["/"]
+        elif way == "two names":
+            file["other"] = group[name]
+        else:
+            more = {} if way == "gzip" else {"shuffle": True, "fletcher32": True}
+            _instead(data=group[name][...], compression="gzip", chunks=(7, 3), **more)(file)
+
+    model = open_keras(_edited(whole[suffix], tmp_path / f"m{suffix}", edit))
+    same = open_keras(whole[suffix])
+    feed = {port.name: np.ones((1, 6, 5, 2), np.float32) for port in model.inputs}
+    for ours, theirs in zip(model.run(feed).values(), same.run(feed).values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_of_many_names_for_one_array(
+    whole: dict[str, Path], tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers are as large as they say, and the file is not."""
+    monkeypatch.setattr(bounds, "_FREE", 2**14)
+    config = _config(whole[suffix])
+    stack = config["config"]["layers"]
+    dense = next(item for item in stack if item["class_name"] == "Dense")
+    for number in range(200):
+        stack.append(json.loads(json.dumps(dense)))
+        stack[-1]["config"].update(name=f"more{number}", units=400)
+        stack[-1].pop("build_config", None)
+    path = _configured(whole[suffix], tmp_path / f"m{suffix}", json.dumps(config))
+    _refusal(path, "the weights of its layers would take")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("units", [10**9, 2**62, 10**30])
+def test_a_layer_of_absurd_size(
+    whole: dict[str, Path], tmp_path: Path, units: int, suffix: str
+) -> None:
+    config = _config(whole[suffix])
+    config["config"]["layers"][-1]["config"]["units"] = units
+    path = _configured(whole[suffix], tmp_path / f"m{suffix}", json.dumps(config))
+    _refusal(path, "the weights of its layers would take", "4 times")
+
+
+def test_a_layer_reads_no_more_than_the_file_may_unfold_to(
+    whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of names may name one array any number of times."""
+    monkeypatch.setattr(bounds, "_FREE", 2**14)
+
+    def edit(file: h5py.File) -> None:
+        names = file["model_weights/dense"].attrs
+        names["weight_names"] = np.array([names["weight_names"][0]] * 500, "S")
+
+    _refusal(_edited(whole[".h5"], tmp_path / "m.h5", edit), "too many")
+
+
+def test_a_member_that_unpacks_to_far_more(whole: dict[str, Path], tmp_path: Path) -> None:
+    members = {**_members(whole[".keras"]), "assets/zeros": bytes(2**29)}
+    path = _zipped(tmp_path / "m.keras", members, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    _refusal(path, "its members unpacked would take 512", "does not compress")
+
+
+def test_a_zip_that_was_packed_again_is_read(whole: dict[str, Path], tmp_path: Path) -> None:
+    path = _zipped(tmp_path / "m.keras", _members(whole[".keras"]), zipfile.ZIP_DEFLATED)
+    assert open_keras(path).sites
+
+
+def _patched(where: bytes, offset: int, value: bytes) -> Callable[[bytes], bytes]:
+    """Replaces bytes in every header of a zip that starts with a signature."""
+
+    def edit(data: bytes) -> bytes:
+        found = data.find(where)
+        while found >= 0:
+            data = data[: found + offset] + value + data[found + offset + len(value) :]
+            found = data.find(where, found + 1)
+        return data
+
+    return edit
+
+
+ENTRY = b"PK\x01\x02"
+ZIP_LIES = {
+    "method 99": (_patched(ENTRY, 10, b"\x63\0"), "method 99"),
+    "encrypted": (_patched(ENTRY, 8, b"\1\0"), "encrypted"),
+    "sizes of 4 GB": (_patched(ENTRY, 24, b"\xf0\xff\xff\xff"), "would take"),
+    "sizes of 0": (_patched(ENTRY, 24, b"\0\0\0\0"), "fresh copy"),
+    "all in one place": (_patched(ENTRY, 42, b"\0\0\0\0"), "fresh copy"),
+    "placed beyond the end": (_patched(ENTRY, 42, b"\xf0\xff\xff\x7f"), "fresh copy"),
+    "names that are no UTF-8": (_patched(ENTRY, 46, b"\xff\xfe"), "no Keras model"),
+}
+
+
+@pytest.mark.parametrize("name", ZIP_LIES)
+def test_a_zip_that_lies(whole: dict[str, Path], tmp_path: Path, name: str) -> None:
+    edit, word = ZIP_LIES[name]
+    path = tmp_path / "m.keras"
+    path.write_bytes(edit(whole[".keras"].read_bytes()))
+    _refusal(path, word)
+
+
+def test_members_of_a_zip(whole: dict[str, Path], tmp_path: Path) -> None:
+    members = _members(whole[".keras"])
+    path = tmp_path / "m.keras"
+    for lacking in members:
+        _zipped(path, {name: data for name, data in members.items() if name != lacking})
+        _refusal(path, lacking)
+    _zipped(path, {**members, f"{CONFIG}/": b""} | {CONFIG: b"{}"})
+    _refusal(path, "none that Keras writes")
+    _zipped(path, {f"f{number}": b"" for number in range(10_001)})
+    _refusal(path, "10001")
+    _zipped(path, members)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(CONFIG, members[CONFIG])
+    _refusal(path, "two files of one name")
+
+
+def test_a_member_beside_the_folder_stays_in_the_zip(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
+    inside, root = tmp_path / "a" / "b", tmp_path / "root"
+    inside.mkdir(parents=True)
+    beside = {"../../away": b"a", "../away": b"a", "assets/../../away": b"a", f"{root}/away": b"a"}
+    path = _zipped(inside / "m.keras", {**_members(whole[".keras"]), **beside})
+    with contextlib.suppress(ConvfcError):
+        open_keras(path)
+    assert [item for item in tmp_path.rglob("*") if item.is_file()] == [path]
+
+
+CONFIGS = {
+    "nested lists": "[" * 100_000,
+    "nested closed": "[" * 100_000 + "]" * 100_000,
+    "nested dictionaries": '{"config":' * 100_000,
+    "no JSON": "{",
+    "null": "null",
+    "list": "[]",
+    "text": '"Sequential"',
+    "number of 100,000 digits": '{"class_name": "Sequential", "config": {"a": '
+    + "9" * 100_000
+    + "}}",
+    "class is a number": '{"class_name": 3, "config": {"layers": []}}',
+    "config is text": '{"class_name": "Sequential", "config": "layers"}',
+    "many lists": "[" + "[]," * 4_300_000 + "[]]",
+    "layers are a number": '{"class_name": "Sequential", "config": {"layers": 3}}',
+    "layer is null": '{"class_name": "Sequential", "config": {"layers": [null]}}',
+    "layers nested": '{"class_name": "Sequential", "config": {"layers": '
+    + "[" * 900
+    + "]" * 900
+    + "}}",
+}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_that_is_none(
+    whole: dict[str, Path], tmp_path: Path, name: str, suffix: str
+) -> None:
+    _refusal(_configured(whole[suffix], tmp_path / f"m{suffix}", CONFIGS[name]))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_configuration_that_is_no_text(
+    whole: dict[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".keras":
+        _zipped(path, {**_members(whole[suffix]), CONFIG: b'{"class_name": "\xff"}'})
+        _refusal(path)
+        return
+    for value in (
+        3,
+        [1, 2],
+        ["a", "b"],
+        h5py.Empty("S3"),
+        b"\xff",
+        np.void(b"ab"),
+        h5py.Empty("f"),
+    ):
+        _edited(
+            whole[suffix],
+            path,
+            lambda file, value=value: file.attrs.create("model_config", value),  # type: ignore[misc]
+        )
+        _refusal(path)
+    _edited(
+        whole[suffix], path, lambda f: f.attrs.create("model_config", f.ref, dtype=h5py.ref_dtype)
+    )
+    _refusal(path, "no text")
+
+
+@pytest.mark.parametrize("metadata", ['{"keras_version": 3}', '{"keras_version": null}', "[]", "3"])
+def test_a_version_that_is_no_text(whole: dict[str, Path], tmp_path: Path, metadata: str) -> None:
+    members = {**_members(whole[".keras"]), "metadata.json": metadata.encode()}
+    _refusal(_zipped(tmp_path / "m.keras", members), "keras_version is no text")
+    path = _edited(
+        whole[".h5"], tmp_path / "m.h5", lambda file: file.attrs.create("keras_version", 3)
+    )
+    _refusal(path, "keras_version is no text")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("training", ["[]", "null", '"adam"', "3", '{"optimizer": 3}'])
+def test_a_training_setup_that_is_none_is_given_up(
+    whole: dict[str, Path], tmp_path: Path, training: str, suffix: str
+) -> None:
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".h5":
+        _edited(
+            whole[suffix], path, lambda file: file.attrs.__setitem__("training_config", training)
+        )
+    else:
+        config = {**_config(whole[suffix]), "compile_config": json.loads(training)}
+        _configured(whole[suffix], path, json.dumps(config))
+    assert open_keras(path).sites
+
+
+def test_names_cannot_steer_a_terminal(whole: dict[str, Path], tmp_path: Path) -> None:
+    evil = "\x1b[2J\n\u202eevil\ud800"
+    for edit in ("class_name", "module", "registered_name"):
+        config = _config(whole[".keras"])
+        config["config"]["layers"][1][edit] = evil
+        _refusal(_configured(whole[".keras"], tmp_path / "m.keras", json.dumps(config)))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_cut_anywhere(whole: dict[str, Path], tmp_path: Path, suffix: str) -> None:
+    data = whole[suffix].read_bytes()
+    path = tmp_path / f"m{suffix}"
+    for length in range(0, len(data), len(data) // 40):
+        path.write_bytes(data[:length])
+        _refusal(path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_record_is_read_without_the_weights(
+    whole: dict[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    path = _edited(whole[suffix], tmp_path / f"m{suffix}", WEIGHT_BOMBS["never written"][0])
+    assert read_provenance(path) is None
+
+
+def test_whatever_fails_is_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    path.touch()
+    for error in (KeyError("a"), RuntimeError(), SystemError(), RecursionError(), MemoryError()):
+        with pytest.raises(FileError, match=r"m\.h5"), refusing(path):
+            raise error
+    with pytest.raises(KeyboardInterrupt), refusing(path):
+        raise KeyboardInterrupt
+
+
+PROBE = """
+import resource, sys
+from pathlib import Path
+from convfc.errors import ConvfcError
+from convfc.keras_model import import_keras, open_keras
+import_keras()
+import convfc.keras_model.opened
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in sys.argv[1:]:
+    try:
+        open_keras(Path(name))
+    except ConvfcError as error:
+        print("refused", error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_no_bomb_takes_memory(whole: dict[str, Path], tmp_path: Path) -> None:
+    """As large as they are made, in a process of their own: 300 MB at most, beside Keras."""
+    paths = []
+    for suffix in FORMATS:
+        for name in ("never written", "filled in", "2**60 bytes", "a block"):
+            path = tmp_path / f"{name}{suffix}"
+            paths.append(_edited(whole[suffix], path, WEIGHT_BOMBS[name][0]))
+        config = _config(whole[suffix])
+        config["config"]["layers"][-1]["config"]["units"] = 10**9
+        paths.append(_configured(whole[suffix], tmp_path / f"units{suffix}", json.dumps(config)))
+    members = {**_members(whole[".keras"]), WEIGHTS: bytes(2**31)}
+    paths.append(_zipped(tmp_path / "zeros.keras", members, zipfile.ZIP_DEFLATED))
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *map(str, paths)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("refused") == len(paths), done.stdout
+    assert int(done.stdout.splitlines()[-1]) < 300
+
+
+READ = {
+    "keras.src.layers.layer:Layer.add_weight": 0xA6448918,
+    "keras.src.legacy.saving.legacy_h5_format:load_model_from_hdf5": 0x60C69C58,
+    "keras.src.legacy.saving.legacy_h5_format:load_subset_weights_from_hdf5_group": 0x7CD44D7B,
+    "keras.src.legacy.saving.legacy_h5_format:load_optimizer_weights_from_hdf5_group": 0xEE5DB076,
+    "keras.src.saving.saving_lib:_load_model_from_fileobj": 0x246BB0F7,
+    "keras.src.saving.saving_lib:H5IOStore.__getitem__": 0x50363A7D,
+    "keras.src.saving.saving_lib:safe_get_h5_dataset": 0x51642035,
+    "keras.src.saving.saving_lib:safe_get_h5_group": 0xB296B691,
+    "keras.src.backend.tensorflow.core:convert_to_numpy": 0x2A0356FF,
+}
+"""What convfc puts its own in the place of, or relies on to refuse, and sums of the source."""
+
+
+@pytest.mark.parametrize("name", READ)
+def test_keras_reads_files_as_it_did_when_its_source_was_read(name: str) -> None:
+    module, path = name.split(":")
+    function: Any = importlib.import_module(module)
+    for part in path.split("."):
+        function = getattr(function, part)
+    found = zlib.crc32(inspect.getsource(function).encode())
+    assert found == READ[name], (
+        f"Keras {keras.__version__} has another {path}: read it again, see that `held_once` still "
+        "does all that it does, and that its guards are used; then put the new number here"
+    )
+
+
+WHYS = {
+    "Unable to revive model from config. When overriding it, make sure\n\nError encountered "
+    "during deserialization: units is missing": "units is missing",
+    "A total of 1 objects could not be loaded. Example error message for object <Conv2D name=c, "
+    "built=True>:\n\nLayer 'c' expected 2 variables, but received 0": "Layer 'c' expected 2 "
+    "variables, but received 0",
+    'in user code:\n\n    File "a.py", line 3, in call  *\n        return f(x)\n\n    ValueError: '
+    "Shapes do not fit": "ValueError: Shapes do not fit",
+    "a \x1b[1mbold\x1b[0m\tword": "a bold\\tword",
+}
+
+
+@pytest.mark.parametrize("text", WHYS)
+def test_one_line_says_why(text: str) -> None:
+    assert brief(ValueError(text)) == WHYS[text]
+
+
+def test_one_line_of_what_has_no_words() -> None:
+    assert brief(KeyError("name")) == "it lacks 'name'"
+    assert brief(KeyError("Unable to open it (bad header)")) == "Unable to open it (bad header)"
+    assert brief(AssertionError()) == "AssertionError"
