@@ -11,6 +11,7 @@ from convfc.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
 from convfc.model import Site
 from convfc.provenance import LayerRecord, Provenance
 
+
 def lowered_again(
     sites: Sequence[Site], made: Mapping[str, int], provenance: Provenance | None
 ) -> dict[str, Lowering]:
@@ -60,9 +61,11 @@ def _memory(
     convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...]
 ) -> int | None:
     """Bytes of a block's patches; ``None`` where nothing is cut, or there are no such patches."""
+    if not block:
+        return None
     try:
-        return (Lowering(convolution, sizes, method, block).block_bytes(4) or None) if block else None
-    except GeometryError:
+        return Lowering(convolution, sizes, method, block).block_bytes(4) or None
+    except GeometryError:  # which `lower` tells
         return None
 
 

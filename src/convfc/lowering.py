@@ -170,6 +170,8 @@ _AROUND = 8
 """Operations of a block that are not about taps: about as many as there are."""
 _MOST_REMAINDERS = 2**16
 """Rows of a table of pads: 1 MB in the file."""
+_MOST_PHASES = 2**14
+"""Filters that a transposed convolution may take for each of its own."""
 _LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
 """Numbers of a filter matrix that has a column per phase: more only if the kernel has many."""
 _LARGEST_TENSOR = 2**63 - 1
@@ -354,10 +356,12 @@ def _excess(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | N
     """Which of its tensors no file or runtime holds, whatever the method; ``None``: none."""
     framed, known = convolution.framed(sizes)
     inner = framed.inner(known)
-    if inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights):
+    phases = math.prod(convolution.phases)
+    grown = inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights)
+    if grown or phases > _MOST_PHASES:
         return (
-            f"its filter matrix would hold {inner.weights:,} numbers, as its strides make "
-            f"{math.prod(convolution.phases):,} filters of each"
+            f"its strides make {phases:,} filters of each, and its filter matrix would hold "
+            f"{inner.weights:,} numbers"
         )
     axes = list(zip(inner.windows, known, strict=True))
     rows = sum(w.stride for w, size in axes if w.pads(size) is None)
