@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from convfc.lowering import Lowering, PatchMethod, lower
+from convfc.errors import GeometryError
+from convfc.geometry import AnyConvolution, Sizes
+from convfc.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
 from convfc.model import Site
 from convfc.provenance import LayerRecord, Provenance
-
-_MOST_BLOCKS = 2**12
-"""No layer is in more pieces, each of some nodes: else a record could keep anybody busy."""
 
 
 def lowered_again(
@@ -23,8 +22,9 @@ def lowered_again(
         made: by the name of a site, how many operations the converted model has in its place.
         provenance: of the converted model.
     """
+    records = {} if provenance is None else {one.name: one for one in provenance.layers}
     found = {
-        site.name: _lowered_again(site, provenance, made[site.name])
+        site.name: _lowered_again(site, records.get(site.name), made[site.name])
         for site in sites
         if site.name in made
     }
@@ -36,22 +36,37 @@ def unlike_record(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}: cannot be converted as the file has it" for name in sorted(names))
 
 
-def _lowered_again(site: Site, provenance: Provenance | None, operations: int) -> Lowering | None:
+def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> Lowering | None:
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
-    record = None if provenance is None else provenance.layer(site.name)
     # A record may be damaged and the layer right all the same: what it is shows in its structure.
     auto = LayerRecord(site.name, PatchMethod.AUTO.value, {})
     for one in (record, auto):
         if one is None or one.patches not in [method.value for method in PatchMethod]:
             continue
-        found = lower(site.convolution, site.sizes, PatchMethod(one.patches), site.methods)
+        method, block = PatchMethod(one.patches), _block(one, site.convolution.rank)
+        # As much memory as was given then, which may be what it takes to have few blocks.
+        memory = _memory(site.convolution, site.sizes, method, block)
+        found = lower(site.convolution, site.sizes, method, site.methods, memory=memory)
         if isinstance(found, Lowering):
-            made = replace(found, block=_block(one, site.convolution.rank))
+            made = replace(found, block=block)
             # Each block takes an operation at least: what is not there need not be emitted.
-            return made if made.blocks <= min(_MOST_BLOCKS, operations) else found
+            few = made.blocks <= operations and made.operations <= MOST_OPERATIONS
+            return made if few else found
     return None
+
+
+def _memory(
+    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...]
+) -> int | None:
+    """Bytes of a block's patches; ``None`` where nothing is cut, or there are no such patches."""
+    if not block:
+        return None
+    try:
+        return Lowering(convolution, sizes, method, block).block_bytes(4) or None
+    except GeometryError:  # which `lower` tells
+        return None
 
 
 def _block(record: LayerRecord, rank: int) -> tuple[int, ...]:

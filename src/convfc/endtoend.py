@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.demand import products_of
 from convfc.differences import Comparison, Distance, OutputDifference, distance
 from convfc.errors import ConvfcError, UnsupportedModelError
 from convfc.feeds import Feeds
@@ -72,11 +73,7 @@ def affordable(layers: Sequence[Layer], numbers: int) -> int:
 
 def _products(sites: Sequence[Site]) -> int:
     """Multiply-adds of one sample, as far as sizes are known."""
-    return sum(
-        site.convolution.multiply_adds(site.sizes) or 0
-        for site in sites
-        if site.convolution is not None
-    )
+    return sum(map(products_of, sites))
 
 
 def runnable(model: Model, feeds: Feeds) -> tuple[Feeds, str | None]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convfc.capacity import excess
 from convfc.datafiles import Images, Samples
+from convfc.errors import DataError
 from convfc.filling import Slot, by
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ BATCH_BYTES = 64 * 2**20
 _ASIDE = 7
 """Pixels between what two inputs are fed where there is one image for both."""
 ZEROS = "zeros"
+_MAKING = 24
+"""Bytes for each number that is fed, while it is made: copies in double and in its own type."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class FromImages:
     how: dict[str, None] = field(default_factory=dict)
     low: float = np.inf
     high: float = -np.inf
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers an image has: the first."""
+        return self.samples.images[0].size
 
     def count(self, slot: Slot) -> int:
         """Return how many samples it holds; 1 if it goes with any number."""
@@ -108,7 +117,7 @@ class Feeds:
         rows: int,
         batch: int | None,
         row_bytes: int,
-        labels: NDArray[Any] | None,
+        labels: NDArray[Any] | None = None,
     ) -> None:
         self._inputs = inputs
         self.rows = rows
@@ -162,6 +171,25 @@ class Feeds:
     def rows_per_batch(self) -> int:
         """The number of samples in a batch; the last may have fewer if ``batch`` is ``None``."""
         return self.batch or min(self._most, max(BATCH_BYTES // self._row_bytes, 1))
+
+    def check(self) -> None:
+        """See that a batch fits into memory, before it is made.
+
+        Raises:
+            DataError: it does not.
+        """
+        rows = self.rows_per_batch
+        counts = {}
+        for name, (slot, content) in self._inputs.items():
+            shape = slot.shape(self.rows if slot.axis is None else rows)
+            images = content.numbers * shape[0] if shape and isinstance(content, FromImages) else 0
+            counts[name] = math.prod(shape) + images
+        why = excess(sum(counts.values()) * _MAKING)
+        if why is not None:
+            largest = max(counts, key=lambda name: counts[name])
+            fed = by(self._inputs[largest][0].shape(rows))
+            remedy = f"; other sizes may do: {self.remedies}" if self.remedies else ""
+            raise DataError(f"input {largest!r} would be fed {fed}, and {why}{remedy}")
 
     @property
     def said(self) -> tuple[str, ...]:

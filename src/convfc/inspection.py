@@ -21,7 +21,7 @@ from convfc.errors import ConvfcError, DataError, GeometryError, UnsupportedMode
 from convfc.filling import is_float
 from convfc.formats import open_model
 from convfc.model import Feed, Model, Port, Site, Twin
-from convfc.proof import prove
+from convfc.proof import prove, too_much
 from convfc.samples import make_feeds
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-2}
@@ -212,6 +212,11 @@ def _by_layers(
             unseen = found.unseen + len(twins) - number
             return replace(found, unseen=unseen, share=max(shares, default=None))
         x = fed.get(twin.site.name)
+        excess = _excess(twin, rows) if x is None else None
+        if excess is not None:
+            why = why or f"layer '{twin.site.name}': {excess}"
+            found = replace(found, unseen=found.unseen + 1)
+            continue
         x = _numbers(twin, rows, random) if x is None else x
         proof = prove(twin, x, random, quick=True)
         if proof.reason is not None:
@@ -234,10 +239,23 @@ def _recorded(converted: Model) -> set[str]:
     return set() if record is None else {layer.name for layer in record.layers}
 
 
+def _small(twin: Twin, rows: int) -> tuple[int, ...]:
+    """A shape of a layer's input as small as its sizes allow."""
+    sizes = zip(twin.input_shape[1:], twin.smallest_shape[1:], strict=True)
+    return (rows, *(size or least for size, least in sizes))
+
+
+def _excess(twin: Twin, rows: int) -> str | None:
+    """Why a layer is too large to be looked at, or ``None``."""
+    try:
+        return too_much(twin, _small(twin, rows))
+    except GeometryError as error:
+        return str(error)
+
+
 def _numbers(twin: Twin, rows: int, random: np.random.Generator) -> NDArray[Any]:
     """Random numbers for a layer, as small as its sizes allow."""
-    sizes = zip(twin.input_shape[1:], twin.smallest_shape[1:], strict=True)
-    shape = (rows, *(size or least for size, least in sizes))
+    shape = _small(twin, rows)
     if "float" in twin.site.dtype:
         return random.normal(size=shape)
     limits = np.iinfo(twin.site.dtype)

@@ -5,6 +5,7 @@ What a lowering computes is in `convfc.applying`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -137,7 +138,17 @@ class Lowering:
     @property
     def blocks(self) -> int:
         """Into how many pieces the output is cut; 1 if it is not."""
-        return math.prod(len(self.block_edges(axis)) for axis in range(len(self.block)))
+        outputs = self.inner.output(self.framed[1])
+        pairs = zip(outputs, self.block, strict=False)
+        return math.prod(-(-output // at_once) for output, at_once in pairs if output is not None)
+
+    @property
+    def operations(self) -> int:
+        """About how many operations a graph of it has: what takes and joins taps, in each block."""
+        conv, (_, several) = self.inner, self.sliced_axes
+        known = None not in self.framed[1]
+        taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
+        return self.blocks * (taps + len(several) + _AROUND)
 
     def block_edges(self, axis: int) -> list[tuple[int, int]]:
         """First position along an axis and the one behind its last, for each block.
@@ -153,6 +164,18 @@ class Lowering:
 
 _LARGEST_INDEX_MAP = 2**22
 """Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
+MOST_OPERATIONS = 2**14
+"""Operations that one layer may become: so many are still loaded and compared in seconds."""
+_AROUND = 8
+"""Operations of a block that are not about taps: about as many as there are."""
+_MOST_REMAINDERS = 2**16
+"""Rows of a table of pads: 1 MB in the file."""
+_MOST_PHASES = 2**14
+"""Filters that a transposed convolution may take for each of its own."""
+_LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
+"""Numbers of a filter matrix that has a column per phase: more only if the kernel has many."""
+_LARGEST_TENSOR = 2**63 - 1
+"""Bytes."""
 
 
 def lower(
@@ -185,6 +208,9 @@ def lower(
         GeometryError: the window does not fit the sizes.
     """
     convolution.output(sizes)
+    excess = _excess(convolution, sizes, itemsize)
+    if excess is not None:
+        return Refusal(excess)
     methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
     if patches is not PatchMethod.AUTO:
         methods = [PatchMethod.NONE, patches]
@@ -266,7 +292,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     pixels = product(sizes) or 0
     total = pixels * (conv.channels * itemsize + _COPY) + _NODE if single else 0
     for axis in several:
-        slices = conv.windows[axis].strides_spanned if regroups(conv, axis) else conv.kernel[axis]
+        slices = _slices(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
         pixels = product(sizes) or 0
         total += pixels * (3 * conv.channels * itemsize + slices * _COPY) + (slices + 1) * _NODE
@@ -286,6 +312,12 @@ def regroups(convolution: Convolution, axis: int) -> bool:
     return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
 
 
+def _slices(convolution: Convolution, axis: int) -> int:
+    """How many slices it takes to put the taps of an axis into the channels."""
+    window = convolution.windows[axis]
+    return window.strides_spanned if regroups(convolution, axis) else window.kernel
+
+
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
     method, (_, sizes) = lowering.method, lowering.framed
@@ -303,4 +335,49 @@ def _misfit(lowering: Lowering) -> str | None:
     entries = lowering.index_entries
     if entries > _LARGEST_INDEX_MAP:
         return f"would need an index map of {entries:,} entries in the file"
+    if lowering.operations > MOST_OPERATIONS:
+        return _of_many(lowering)
+    return None
+
+
+def _of_many(lowering: Lowering) -> str:
+    """That a graph would be too long, and what there is to be done about it."""
+    most = f"at most {MOST_OPERATIONS:,} are made of a layer"
+    whole = replace(lowering, block=())
+    if whole.operations > MOST_OPERATIONS:
+        return f"would take {whole.operations:,} operations; {most}"
+    return (
+        f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
+        f"{most}: give --patch-memory more"
+    )
+
+
+def _excess(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | None:
+    """Which of its tensors no file or runtime holds, whatever the method; ``None``: none."""
+    framed, known = convolution.framed(sizes)
+    inner = framed.inner(known)
+    phases = math.prod(convolution.phases)
+    grown = inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights)
+    if grown or phases > _MOST_PHASES:
+        return (
+            f"its strides make {phases:,} filters of each, and its filter matrix would hold "
+            f"{inner.weights:,} numbers"
+        )
+    axes = list(zip(inner.windows, known, strict=True))
+    rows = sum(w.stride for w, size in axes if w.pads(size) is None)
+    if rows > _MOST_REMAINDERS:
+        return f"its padding, of an unknown size, would need a table of {rows:,} rows"
+    pads = inner.pads(known) or ()
+    padded = [size + sum(pad) for size, pad in zip(known, pads, strict=False) if size is not None]
+    made = [size for size in convolution.output(sizes) if size is not None]
+    rows = math.prod(size for size in inner.output(known) if size is not None)
+    numbers = max(
+        math.prod(padded) * inner.channels,
+        math.prod(made) * convolution.filters,
+        rows * inner.filters,
+        *(inner.weights, sum(map(abs, itertools.chain(*pads)))),
+        *(window.extent + window.stride for window in convolution.windows),
+    )
+    if numbers * itemsize > _LARGEST_TENSOR:
+        return "it is about more numbers than 64 bits can address"
     return None

@@ -57,6 +57,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.demand import of_layer
 from convfc.differences import Witness
 from convfc.errors import ConvfcError
 from convfc.model import Twin
@@ -135,6 +136,12 @@ def prove(
         structure = twin.structure
         unshown = None if structure is None else twin.unshown
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
+        shape = _shape(twin, activations)
+        drawn = [] if quick and structure is None else _other_shapes(twin, shape)
+        for one in (shape, *drawn):
+            why = too_much(twin, one)
+            if why is not None:
+                return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(twin, activations, random, proof)
         if proof.reason is None:
@@ -150,6 +157,16 @@ def prove(
         agrees = "what was tried agrees"
         return replace(proof, unchecked=f"it is built otherwise: {structure}; {unshown}; {agrees}")
     return proof
+
+
+def too_much(twin: Twin, shape: Sequence[int]) -> str | None:
+    """Why a layer cannot be run on an input of some shape; ``None``: it can.
+
+    Raises:
+        GeometryError: the window does not fit the shape.
+    """
+    sizes = tuple(shape[1:-1] if twin.channels_last else shape[2:])
+    return of_layer(twin.site, sizes, max(shape[0], *_BATCHES))
 
 
 def _draw(

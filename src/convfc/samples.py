@@ -90,12 +90,13 @@ def make_feeds(
     rows = min(wanted, *counts) if counts else 1
     if batch:
         rows = max(rows // batch, 1) * batch
-    if labels is not None:
-        labels = labels[np.arange(rows) % len(labels)]
     arrays = {name: x.array.shape for name, x in contents.items() if isinstance(x, Given)}
     slots = tied(slots, {name: shape for name, shape in arrays.items() if shape})
     filled = {slot.port.name: (slot, contents[slot.port.name]) for slot in slots}
-    feeds = Feeds(filled, rows, batch, row_bytes, labels)
+    feeds = Feeds(filled, rows, batch, row_bytes)
+    feeds.check()
+    if labels is not None:
+        feeds.labels = labels[np.arange(rows) % len(labels)]
     next(feeds.batches())  # what does not fit should be told before anything runs
     return feeds
 

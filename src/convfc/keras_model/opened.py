@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.alignment import lowered_again, unlike_record
+from convfc.demand import Demand
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.cutting import calls_in, cut
@@ -150,8 +151,15 @@ class KerasModel:
         call = partial(probe, training=False)
         return dict(zip(called, self._evaluate(call, feed), strict=True))
 
+    @cached_property
+    def _demand(self) -> Demand:
+        outputs = (keras.tree.flatten(one.output) for one in self._graph.operations)
+        steps = ([(tuple(x.shape), tf.as_dtype(x.dtype).size) for x in made] for made in outputs)
+        return Demand.of(steps, self.sites)
+
     def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
+        self._demand.check(feed, str(self.path))
 
         def outputs() -> list[NDArray[Any]]:
             flat = [

@@ -25,13 +25,16 @@ class Names:
         for place in places(model):
             self.taken.add(place.node.name)
             self.taken.update(value.name for value in place.node.outputs)
+        self._numbers: dict[str, int] = {}
 
     def fresh(self, wanted: str) -> str:
         """`wanted`, or with the first number behind it that makes it new."""
-        name, number = wanted, 1
+        # None below the last one that was given is free again: names are only added.
+        name, number = wanted, self._numbers.get(wanted, 1)
         while name in self.taken:
             number += 1
             name = f"{wanted}_{number}"
+        self._numbers[wanted] = number
         self.taken.add(name)
         return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -14,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.alignment import lowered_again, unlike_record
+from convfc.demand import Demand
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
@@ -38,6 +40,7 @@ from convfc.onnx_model.sites import (
     numpy_name,
     places,
     site_of,
+    steps_of,
 )
 from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.steps import is_step
@@ -99,6 +102,7 @@ class OnnxModel:
         self._ambiguous = prepared.ambiguous
         self._unfounded = unfounded(prepared.model, prepared.inferred)
         self._places: dict[str, Place] = {}
+        self._same_names: Counter[str] = Counter()
         sites = []
         self._batches: dict[str, int | None] = {}
         for place, twin in convolutions(self._model, prepared.inferred):
@@ -107,6 +111,7 @@ class OnnxModel:
             self._batches[name] = (known_shape(operands(twin).get("x")) or (None,))[0]
             sites.append(site_of(place, twin, name))
         self.sites: Sequence[Site] = sites
+        self._demand = Demand.of(steps_of(prepared.inferred), sites)
         text = self._model.metadata_props.get(KEY)
         self.provenance = None if text is None else Provenance.from_json(text, path)
         graph = self._model.graph
@@ -131,10 +136,10 @@ class OnnxModel:
         return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))
 
     def _unique(self, name: str) -> str:
-        number, unique = 1, name
+        unique = name
         while unique in self._places:
-            number += 1
-            unique = f"{name}#{number}"
+            self._same_names[name] += 1
+            unique = f"{name}#{self._same_names[name] + 1}"
         return unique
 
     @cached_property
@@ -143,6 +148,7 @@ class OnnxModel:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
+        self._demand.check(feed, str(self.path))
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
 
@@ -150,6 +156,7 @@ class OnnxModel:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
+        self._demand.check(feed, str(self.path))
         if not default_differs(self.path, [port.name for port in self.outputs], feed):
             return ()
         return (
@@ -160,6 +167,7 @@ class OnnxModel:
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`."""
+        self._demand.check(feed, str(self.path))
         path = self.path if path is None else path
         names = [port.name for port in self.outputs]
         return dict(zip(names, Session(path, str(path), once=True).run(names, feed), strict=True))
@@ -169,6 +177,7 @@ class OnnxModel:
 
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
+        self._demand.check(feed, str(self.path))
         fresh = OnnxModel(self.path)
         rewrite(fresh._model, fresh._lowerings())
         try:
@@ -196,6 +205,7 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
+        self._demand.check(feed, str(self.path))
         proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
         visible = {value.name for value in proto.graph.output}
         for name in set(wanted.values()) - visible - feed.keys():

@@ -13,7 +13,24 @@ from convfc.onnx_model.operators import DOMAINS, known_shape
 
 Shape = tuple[int | None, ...]
 
-_infer = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+_shapes = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)
+_numbers = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+"""The same, and it follows integers that may be the sizes of something."""
+_MOST_FOLLOWED = 2**16
+"""Numbers of a vector beyond which they are no sizes; each takes a microsecond to follow."""
+
+
+def _infer(model: ir.Model) -> None:
+    _shapes(model)
+    made = (v for node in model.graph.all_nodes() for v in (*node.inputs, *node.outputs) if v)
+    if all(_numbers_of(value) <= _MOST_FOLLOWED for value in made):
+        _numbers(model)
+
+
+def _numbers_of(value: ir.Value) -> int:
+    """How many numbers a vector has; 0 for what is no vector, or of unknown length."""
+    shape = known_shape(value) or ()
+    return shape[0] or 0 if len(shape) == 1 else 0
 
 
 def infer(model: ir.Model) -> None:

@@ -20,6 +20,7 @@ from convfc.onnx_model.negative import forget_negative
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.texts import check_texts
+from convfc.onnx_model.unfolding import MOST_UNFOLDED, unfolds
 from convfc.onnx_model.weights import check_weights
 
 _DESCRIBED = "described"
@@ -65,6 +66,11 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
             "run instead; rename it"
+        )
+    if unfolds(proto):
+        raise UnsupportedModelError(
+            f"{path}: its functions call each other so often that it would unfold to more than "
+            f"{MOST_UNFOLDED:,} nodes; export it without functions"
         )
     check_weights(path, proto)
     check_external(path, proto)
@@ -200,7 +206,7 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
         checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
         try:
-            Session(path, str(path))
+            Session(path, str(path), loads_only=True)
         except UnsupportedModelError:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 

@@ -37,6 +37,7 @@ class Session:
             those that make sums exact.
         once: it is going to run once, for which it does not pay to lay out all weights anew and
             to look for all that could be fused.
+        loads_only: it is not going to run: nothing is computed beforehand.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
@@ -50,18 +51,20 @@ class Session:
         options: Sequence[Mapping[str, str]] = (),
         *,
         once: bool = False,
+        loads_only: bool = False,
     ) -> None:
         self._name = name
         source = model if isinstance(model, bytes) else str(model)
         *others, last = options or _exact_options()
+        level = "DISABLE_ALL" if loads_only else "ENABLE_BASIC" if once else "ENABLE_ALL"
         for entries in others:
             try:
-                self._session = _load(source, folder, entries, once=once)
+                self._session = _load(source, folder, entries, level)
             except Exception:  # noqa: S112 - what the last one says is what counts
                 continue
             return
         try:
-            self._session = _load(source, folder, last, once=once)
+            self._session = _load(source, folder, last, level)
         except Exception as error:
             raise self._refusal("load", error) from error
 
@@ -81,9 +84,7 @@ class Session:
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
-def _load(
-    source: bytes | str, folder: Path | None, entries: Mapping[str, str], *, once: bool
-) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str], level: str) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
     import onnxruntime
 
@@ -96,9 +97,9 @@ def _load(
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder))
-    if once:
-        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.graph_optimization_level = level
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(levels, f"ORT_{level}")
+    if level != "ENABLE_ALL":
         options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in entries.items():
         options.add_session_config_entry(key, value)

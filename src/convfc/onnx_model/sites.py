@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from convfc.onnx_model.operators import (
     geometry,
     is_convolution,
     is_integer,
+    known_shape,
     operands,
     why_left,
 )
@@ -76,6 +78,18 @@ def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.No
     """Every convolution, each with its twin that has shapes."""
     pairs = zip(places(model), places(inferred), strict=True)
     return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
+
+
+def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
+    """Shape and bytes per number of what each node reads and makes, as far as they are known."""
+    for place in places(inferred):
+        values = {value for value in (*place.node.inputs, *place.node.outputs) if value is not None}
+        shapes = ((value, known_shape(value)) for value in values)
+        yield [
+            (shape, math.ceil((value.dtype or ir.DataType.FLOAT).itemsize))
+            for value, shape in shapes
+            if shape is not None
+        ]
 
 
 def opset_of(body: Body) -> int:
