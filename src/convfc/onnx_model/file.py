@@ -19,6 +19,7 @@ from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float6
 from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.inference import forget_sizes, unfounded
+from convfc.onnx_model.onepiece import OnePiece
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
@@ -40,6 +41,7 @@ from convfc.onnx_model.sites import (
 )
 from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.steps import is_step
+from convfc.onnx_model.stored import MOST, runnable
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
@@ -188,7 +190,8 @@ class OnnxModel:
         names = sorted(set(wanted.values()) - feed.keys())
         found = dict(feed)
         if names:  # onnxruntime takes no names for all names
-            session = Session(proto.SerializeToString(), str(self.path), self.path.parent)
+            content, folder = runnable(proto, self.path)
+            session = Session(content, str(self.path), folder)
             found.update(zip(names, session.run(names, feed), strict=True))
         return {site: found[name] for site, name in wanted.items()}
 
@@ -259,8 +262,12 @@ class OnnxModel:
         relist(model)
         undescribe(model)
         embed_attributes(model)
-        data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
-        ir.save(model, path, "protobuf", external_data=data if apart else None)
+        whole = None if apart else OnePiece(model)
+        if whole is not None and whole.size <= MOST:
+            whole.write(path)
+        else:
+            data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
+            ir.save(model, path, "protobuf", external_data=data)
         return (
             *self._remarks,
             *(
