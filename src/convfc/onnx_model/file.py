@@ -23,6 +23,7 @@ from convfc.onnx_model.cutting import cut
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.external import embed_attributes, external_tensors
 from convfc.onnx_model.inference import forget_sizes, unfounded
+from convfc.onnx_model.onepiece import OnePiece
 from convfc.onnx_model.operators import is_quantized, known_shape, operands
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
@@ -44,6 +45,7 @@ from convfc.onnx_model.sites import (
 )
 from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.steps import is_step
+from convfc.onnx_model.stored import HERE, MOST, runnable
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
@@ -83,7 +85,8 @@ def read_data_names(path: Path) -> frozenset[str]:
     """
     tensors = (x for graph in graphs_of(read_proto(path).graph) for x in graph.initializer)
     entries = (entry for tensor in tensors for entry in tensor.external_data)
-    return frozenset(entry.value for entry in entries if entry.key == "location")
+    places = (entry.value for entry in entries if entry.key == "location")
+    return frozenset(place for place in places if not place.startswith(HERE))
 
 
 class OnnxModel:
@@ -213,7 +216,8 @@ class OnnxModel:
         names = sorted(set(wanted.values()) - feed.keys())
         found = dict(feed)
         if names:  # onnxruntime takes no names for all names
-            session = Session(proto.SerializeToString(), str(self.path), self.path.parent)
+            content, folder = runnable(proto, self.path)
+            session = Session(content, str(self.path), folder)
             found.update(zip(names, session.run(names, feed), strict=True))
         return {site: found[name] for site, name in wanted.items()}
 
@@ -284,8 +288,12 @@ class OnnxModel:
         relist(model)
         undescribe(model)
         embed_attributes(model)
-        data = data_name(path.name, self._digest(record)) if apart else None
-        ir.save(model, path, "protobuf", external_data=data)
+        whole = None if apart else OnePiece(model)
+        if whole is not None and whole.size <= MOST:
+            whole.write(path)
+        else:
+            data = data_name(path.name, self._digest(record))
+            ir.save(model, path, "protobuf", external_data=data)
         return (
             *self._remarks,
             *(

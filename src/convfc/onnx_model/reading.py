@@ -19,6 +19,7 @@ from convfc.onnx_model.inference import infer
 from convfc.onnx_model.negative import forget_negative
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
+from convfc.onnx_model.stored import LARGE, fetched, read_skeleton
 from convfc.onnx_model.texts import check_texts
 from convfc.onnx_model.unfolding import MOST_UNFOLDED, unfolds
 from convfc.onnx_model.weights import check_weights
@@ -98,6 +99,7 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         _unlist(inferred)
         inferred.ir_version = 4  # or weights that are no inputs had no shapes
     for copy in (model, inferred):
+        fetched(copy, path)
         for tensor in external_tensors(copy):
             tensor.base_dir = path.parent
     infer(inferred)
@@ -137,13 +139,13 @@ def _named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
-    """Parse an ONNX file without its external data.
+    """Parse an ONNX file without its external data, and without its large weights: see `stored`.
 
     Raises:
         FileError: the file is no protobuf message of the kind.
     """
     try:
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
+        proto = read_skeleton(path)
     except DecodeError as error:
         raise FileError(f"{path}: not an ONNX file, or a damaged one") from error
     except OSError as error:
@@ -206,7 +208,7 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
         checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
         try:
-            Session(path, str(path), loads_only=True)
+            Session(path, str(path), once=True, loads_only=True)
         except UnsupportedModelError:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 
@@ -230,13 +232,9 @@ def _fields(message: Message, but: str) -> dict[str, Any]:
     return {field.name: value for field, value in message.ListFields() if field.name != but}
 
 
-_LARGE = 2**16
-"""Bytes from which on a weight is worth leaving out."""
-
-
 def _lightened(tensor: onnx.TensorProto) -> onnx.TensorProto:
     """A weight, or an empty one if it is large; it has all its bytes: see `check_weights`."""
-    large = tensor.HasField("raw_data") and ir.TensorProtoTensor(tensor).nbytes >= _LARGE
+    large = tensor.HasField("raw_data") and ir.TensorProtoTensor(tensor).nbytes >= LARGE
     return _emptied(tensor) if large else tensor
 
 
