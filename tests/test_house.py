@@ -18,6 +18,8 @@ FLOORS = {
     "_version": 0,
     "errors": 0,
     "visible": 0,
+    "process": 0,
+    "surroundings": 1,
     "geometry": 0,
     "transposed": 0,
     "named": 0,

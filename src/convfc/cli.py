@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convfc import lessons, terminal
+from convfc import lessons, process, terminal
 from convfc.options import Debug, Imports, Json, PatchMemory
 
 if TYPE_CHECKING:
@@ -304,6 +304,7 @@ app.command()(lessons.explain)
 
 def main() -> None:
     """The program `convfc`."""
+    process.claim()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets ? for ×, no traceback

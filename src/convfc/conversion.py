@@ -14,6 +14,7 @@ from convfc.inspection import Look, look
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
+from convfc.surroundings import undisturbed
 from convfc.verification import Verification
 from convfc.verification import verify as verify_files
 from convfc.writing import sha256_of, staged
@@ -48,6 +49,7 @@ class Conversion:
         return self.written and not left
 
 
+@undisturbed
 def convert(
     model: str | Path,
     out: str | Path | None = None,

@@ -12,6 +12,7 @@ from convfc.errors import GeometryError, UsageError
 from convfc.formats import open_model
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Site
+from convfc.surroundings import undisturbed
 
 
 class Fate(StrEnum):
@@ -89,6 +90,7 @@ def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
     return Layer(site, Fate.CONVERTED, lowering)
 
 
+@undisturbed
 def shapes(
     model: str | Path, *, patch_memory: int | None = None, imports: Sequence[str] = ()
 ) -> tuple[Layer, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ INK, PALE = "#222222", "#bbbbbb"
 DPI = 100
 """Pixels per inch of a PNG: a figure 12 inches wide has 1200 of them."""
 
-STYLE: Any = {
+_STYLE: Any = {
     "axes.axisbelow": True,
     "font.family": "DejaVu Sans",  # it comes with matplotlib, so all machines draw the same
     "font.size": 12,
@@ -35,7 +37,21 @@ STYLE: Any = {
     "axes.spines.right": False,
     "svg.hashsalt": "convfc",  # else the identifiers in an SVG are random
 }
-"""Settings of matplotlib while a figure is made and saved."""
+
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Settings of matplotlib while a figure is made and saved.
+
+    They are the whole process's: two threads that changed them at once would each put back what
+    the other had made.
+    """
+    import matplotlib
+
+    with _one_at_a_time, matplotlib.rc_context(_STYLE):
+        yield
 
 
 def require_matplotlib() -> None:
@@ -65,10 +81,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         FileError: it cannot be written.
     """
-    import matplotlib
-
     undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE), staged(path) as stage:  # settings count when it is saved
+    with styled(), staged(path) as stage:  # settings count when it is saved
         figure.savefig(stage, metadata=undated)
     return path
 

@@ -32,6 +32,7 @@ from convfc.pairing import changed_port, is_made_from, partner, staleness
 from convfc.planning import Layer, plan
 from convfc.proof import LayerProof, prove
 from convfc.samples import make_feeds
+from convfc.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Verification:
         return self.verdict is Verdict.EQUIVALENT
 
 
+@undisturbed
 def verify(
     original: str | Path,
     converted: str | Path | None = None,
@@ -280,6 +282,7 @@ def _fitting(twins: Sequence[Twin], rows: int) -> int:
     return len(twins)
 
 
+@undisturbed
 def verify_folder(
     folder: str | Path = ".",
     **options: Any,  # noqa: ANN401 - handed on to `verify` as they are

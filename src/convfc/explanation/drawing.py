@@ -8,6 +8,7 @@ from convfc.errors import UsageError
 from convfc.explanation import page, picture
 from convfc.explanation.numbers import Explanation
 from convfc.plotting import require_matplotlib
+from convfc.surroundings import undisturbed
 
 
 def check(path: Path) -> None:
@@ -22,6 +23,7 @@ def check(path: Path) -> None:
         require_matplotlib()
 
 
+@undisturbed
 def draw(explained: Explanation, path: str | Path) -> Path:
     """Write an explanation as .png or .svg, or as a page (.html) to step through.
 

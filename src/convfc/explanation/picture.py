@@ -53,9 +53,7 @@ def draw(explained: Explanation, path: Path) -> Path:
         FileError: the file cannot be written.
     """
     plotting.require_matplotlib()
-    import matplotlib
-
-    with matplotlib.rc_context(plotting.STYLE):
+    with plotting.styled():
         return plotting.save_figure(picture(explained), path)
 
 

@@ -20,8 +20,10 @@ from convfc.geometry import Convolution
 from convfc.model import Model, Port, Site, Twin
 from convfc.quantization import Quantization
 from convfc.samples import Feeds, make_feeds
+from convfc.surroundings import undisturbed
 
 
+@undisturbed
 def explain_model(
     model: str | Path,
     layer: str | None = None,
@@ -92,6 +94,7 @@ def explain_model(
         raise DisagreementError(" ".join([f"{where}: {error}.", *done.notes])) from error
 
 
+@undisturbed
 def explain_convolution(
     convolution: Convolution,
     sizes: Sequence[int],

@@ -7,7 +7,6 @@ more. Of a file that is mostly one large layer, that made five times its size.
 
 from __future__ import annotations
 
-import importlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from convfc.keras_model.quiet import find_module
 
 LARGE = 2**20
 """Bytes from which on a weight is held once."""
@@ -44,7 +45,7 @@ def held_once() -> Iterator[None]:
     ours: list[tuple[Any, str, Callable[..., Any]]] = [
         (keras.Layer, "add_weight", _add_weight),
         (_HDF5, "load_subset_weights_from_hdf5_group", _read),
-        (_module("keras.src.backend"), "convert_to_numpy", _view),
+        (find_module("keras.src.backend"), "convert_to_numpy", _view),
     ]
     with _one_at_a_time, ExitStack() as stack:
         for owner, name, function in ours:
@@ -55,15 +56,7 @@ def held_once() -> Iterator[None]:
         yield
 
 
-def _module(name: str) -> Any:
-    """A module of Keras that is not public, or ``None`` where it has none of that name."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-_HDF5 = _module("keras.src.legacy.saving.legacy_h5_format")
+_HDF5: Any = find_module("keras.src.legacy.saving.legacy_h5_format")
 
 
 def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
