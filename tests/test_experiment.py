@@ -30,12 +30,6 @@ TINY: dict[str, Any] = {"epochs": 3, "filters": 3, "images": 20, "batch": 8, "se
 STEPS = TINY["epochs"] * 3
 
 
-@pytest.fixture(autouse=True)
-def undetermined(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Determinism outlives the experiment: leave it to the one that has a process of its own."""
-    monkeypatch.setattr(networks, "be_deterministic", lambda: None)
-
-
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than training."""

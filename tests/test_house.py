@@ -21,6 +21,8 @@ FLOORS = {
     "jsontext": 0,
     "streams": 0,
     "signals": 0,
+    "process": 0,
+    "surroundings": 1,
     "geometry": 0,
     "transposed": 0,
     "named": 0,

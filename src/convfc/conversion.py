@@ -10,11 +10,12 @@ from pathlib import Path
 from convfc._version import __version__
 from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats import converted_format, data_names, default_out, open_model, provenance_of
-from convfc.gates import gated
+from convfc.gates import gate
 from convfc.inspection import Look, look
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
+from convfc.surroundings import undisturbed
 from convfc.verification import Verification
 from convfc.verification import verify as verify_files
 from convfc.writing import Unchanged, sha256_of, staging, writing
@@ -49,7 +50,6 @@ class Conversion:
         return self.written and not left
 
 
-@gated
 def convert(
     model: str | Path,
     out: str | Path | None = None,
@@ -129,40 +129,41 @@ def converting(
 
     Yields what will have been done by then. Arguments and what is raised are those of `convert`.
     """
-    source = Path(model)
-    target = _target(source, out, force)
-    unchanged = Unchanged(source)
-    opened = open_model(source, imports)
-    unchanged.watch(*opened.files)
-    layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
-    notes = tuple(opened.notes)
-    if not partial and any(layer.fate is Fate.LEFT for layer in layers):
-        yield Conversion(source, target, False, layers, notes)
-        return
-    lowerings = {
-        layer.site.name: layer.lowering
-        for layer in layers
-        if layer.fate is Fate.CONVERTED and layer.lowering is not None
-    }
-    records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
-    provenance = Provenance(source.name, sha256_of(source), __version__, records)
-    verification = seen = None
-    with staging(target, data_names) as stage:
-        with writing(target):
-            notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
-            if verify:
-                # Whoever reads of it finds the file where it is going to be.
-                checked = verify_files(source, stage.path, imports=imports)
-                verification = replace(checked, converted=target)
-            elif check:
-                seen = look(opened, stage.path, imports)
-        unchanged.check("converted")
-        if seen is not None and seen.problem is not None:
-            raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
-        equivalent = verification is None or verification.equivalent
-        yield Conversion(source, target, equivalent, layers, notes, verification, seen)
-        if equivalent:
-            stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
+    with undisturbed(), gate(model):
+        source = Path(model)
+        target = _target(source, out, force)
+        unchanged = Unchanged(source)
+        opened = open_model(source, imports)
+        unchanged.watch(*opened.files)
+        layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
+        notes = tuple(opened.notes)
+        if not partial and any(layer.fate is Fate.LEFT for layer in layers):
+            yield Conversion(source, target, False, layers, notes)
+            return
+        lowerings = {
+            layer.site.name: layer.lowering
+            for layer in layers
+            if layer.fate is Fate.CONVERTED and layer.lowering is not None
+        }
+        records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
+        provenance = Provenance(source.name, sha256_of(source), __version__, records)
+        verification = seen = None
+        with staging(target, data_names) as stage:
+            with writing(target):
+                notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
+                if verify:
+                    # Whoever reads of it finds the file where it is going to be.
+                    checked = verify_files(source, stage.path, imports=imports)
+                    verification = replace(checked, converted=target)
+                elif check:
+                    seen = look(opened, stage.path, imports)
+            unchanged.check("converted")
+            if seen is not None and seen.problem is not None:
+                raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
+            equivalent = verification is None or verification.equivalent
+            yield Conversion(source, target, equivalent, layers, notes, verification, seen)
+            if equivalent:
+                stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
 
 
 def _refusal(source: Path, problem: str) -> ConversionError:

@@ -13,6 +13,7 @@ from convfc.formats import open_model
 from convfc.gates import gated
 from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.model import Site
+from convfc.surroundings import undisturbed
 
 
 class Fate(StrEnum):
@@ -90,6 +91,7 @@ def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
     return Layer(site, Fate.CONVERTED, lowering)
 
 
+@undisturbed()
 @gated
 def shapes(
     model: str | Path, *, patch_memory: int | None = None, imports: Sequence[str] = ()

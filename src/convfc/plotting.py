@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ INK, PALE = "#222222", "#bbbbbb"
 DPI = 100
 """Pixels per inch of a PNG: a figure 12 inches wide has 1200 of them."""
 
-STYLE: Any = {
+_STYLE: Any = {
     "axes.axisbelow": True,
     "font.family": "DejaVu Sans",  # it comes with matplotlib, so all machines draw the same
     "font.size": 12,
@@ -36,7 +38,21 @@ STYLE: Any = {
     "axes.spines.right": False,
     "svg.hashsalt": "convfc",  # else the identifiers in an SVG are random
 }
-"""Settings of matplotlib while a figure is made and saved."""
+
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Settings of matplotlib while a figure is made and saved.
+
+    They are the whole process's: two threads that changed them at once would each put back what
+    the other had made.
+    """
+    import matplotlib
+
+    with _one_at_a_time, matplotlib.rc_context(_STYLE):
+        yield
 
 
 def require_matplotlib() -> None:
@@ -73,11 +89,9 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 def write_figure(figure: Figure, path: Path) -> None:
     """The same, without any care for what an interruption leaves or for the file's name."""
-    import matplotlib
-
     undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
     # Settings count when it is saved.
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with styled(), warnings.catch_warnings():
         # A name may be in any script: what the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(path, metadata=undated)

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from convfc import signals, streams
+from convfc import process, signals, streams
 from convfc.errors import ConvfcError, UsageError
 from convfc.jsontext import json_text
 from convfc.visible import visible, visible_lines
@@ -44,6 +44,7 @@ def run(command: Callable[[], int]) -> NoReturn:
         SystemExit: always.
     """
     streams.occupy()
+    process.claim()
     try:
         with signals.raised():
             code = _deliver(*_outcome(command))

@@ -33,6 +33,7 @@ from convfc.pairing import changed_port, is_made_from, partner, staleness
 from convfc.planning import Layer, plan
 from convfc.proof import LayerProof, prove
 from convfc.samples import make_feeds
+from convfc.surroundings import undisturbed
 from convfc.visible import visible
 
 
@@ -77,6 +78,7 @@ class Verification:
         return self.verdict is Verdict.EQUIVALENT
 
 
+@undisturbed()
 @gated
 def verify(
     original: str | Path,
@@ -287,6 +289,7 @@ def _fitting(twins: Sequence[Twin], rows: int) -> int:
     return len(twins)
 
 
+@undisturbed()
 def verify_folder(
     folder: str | Path = ".",
     **options: Any,  # noqa: ANN401 - handed on to `verify` as they are

@@ -11,6 +11,7 @@ from convfc.explanation import page, picture
 from convfc.explanation.numbers import Explanation
 from convfc.plotting import require_matplotlib
 from convfc.replacing import Kind, xml
+from convfc.surroundings import undisturbed
 
 _KINDS = {
     ".png": Kind("PNG picture", re.compile(rb"\x89PNG\r\n")),
@@ -33,6 +34,7 @@ def check(path: Path) -> None:
     replacing.check(path, _KINDS[path.suffix])
 
 
+@undisturbed()
 def draw(explained: Explanation, path: str | Path) -> Path:
     """Write an explanation as .png or .svg, or as a page (.html) to step through.
 

@@ -47,9 +47,7 @@ _GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
 
 def draw(explained: Explanation, path: Path) -> None:
     """Draw it as .png or .svg, by the name; see `plotting.write_figure`."""
-    import matplotlib
-
-    with matplotlib.rc_context(plotting.STYLE):
+    with plotting.styled():
         plotting.write_figure(picture(explained), path)
 
 

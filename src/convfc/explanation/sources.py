@@ -20,9 +20,11 @@ from convfc.geometry import Convolution
 from convfc.model import Model, Port, Site, Twin
 from convfc.quantization import Quantization
 from convfc.samples import Feeds, make_feeds
+from convfc.surroundings import undisturbed
 from convfc.writing import temporary_folder
 
 
+@undisturbed()
 @gated
 def explain_model(
     model: str | Path,
@@ -94,6 +96,7 @@ def explain_model(
         raise DisagreementError(" ".join([f"{where}: {error}.", *done.notes])) from error
 
 
+@undisturbed()
 def explain_convolution(
     convolution: Convolution,
     sizes: Sequence[int],

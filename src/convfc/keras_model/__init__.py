@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from convfc.errors import UsageError
-from convfc.keras_model.quiet import importing
+from convfc.keras_model.quiet import importing, own_state
 from convfc.keras_model.record import read_provenance
 from convfc.model import Model
+from convfc.surroundings import until_the_end
 
 __all__ = ["import_keras", "open_keras", "read_provenance"]
 
@@ -23,11 +27,11 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
         imports: modules that register custom classes.
 
     Raises:
-        UsageError: one of the modules cannot be imported.
+        UsageError: one of the modules cannot be imported; or eager execution is off.
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    # Keras takes seconds to import, and reading convfc's record from a file does not need it.
+    import_keras()
     with importing():
         from convfc.keras_model.opened import KerasModel
 
@@ -36,23 +40,61 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
 
 
 def import_keras() -> None:
-    """Import keras and its backend without what they say on the terminal."""
+    """Import keras and its backend, for the public function that runs: see `own_state`.
+
+    They take seconds to import, and reading convfc's record from a file does not need them.
+
+    Raises:
+        UsageError: eager execution is off in this process.
+    """
     with importing():
         importlib.import_module("keras")
+        tensorflow = importlib.import_module("tensorflow")
+    if not tensorflow.compat.v1.executing_eagerly_outside_functions():
+        raise UsageError(
+            "this program has switched TensorFlow's eager execution off, which Keras 3 needs: "
+            "call convfc in a process of its own"
+        )
+    until_the_end(own_state)
 
 
 def _register(modules: Sequence[str]) -> None:
     """Import a person's own modules, also from the current folder, as `python -m` does."""
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
+    if modules:
+        with _current_folder():
+            for module in modules:
+                _import(module)
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Imports of this thread look into the current folder first."""
+    finder = _Finder(threading.get_ident())
+    sys.meta_path.insert(0, finder)
     try:
-        for module in modules:
-            _import(module)
+        yield
     finally:
-        if added:
-            sys.path.remove(here)
+        sys.meta_path.remove(finder)
+
+
+class _Finder:
+    """Finds modules in the current folder for one thread.
+
+    Were that folder in `sys.path` meanwhile, the imports of all threads would look into it.
+    """
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None,
+        target: object = None,  # noqa: ARG002 - importlib's
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        ours = path is None and threading.get_ident() == self._thread
+        return PathFinder.find_spec(name, [""]) if ours else None
 
 
 def _import(module: str) -> None:

@@ -7,7 +7,6 @@ more. Of a file that is mostly one large layer, that made five times its size.
 
 from __future__ import annotations
 
-import importlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convfc.keras_model.quiet import find_module
 from convfc.writing import temporary_folder
 
 LARGE = 2**20
@@ -81,7 +81,7 @@ def held_once(limit: int | None = None) -> Iterator[Taken]:
         (_SAVING, "get_temp_dir", temporary),
         (keras.Layer, "add_weight", partial(_add_weight, built)),
         (_HDF5, "load_subset_weights_from_hdf5_group", partial(_read, limit)),
-        (_module("keras.src.backend"), "convert_to_numpy", _view),
+        (find_module("keras.src.backend"), "convert_to_numpy", _view),
     ]
     with _one_at_a_time, stack:
         for owner, name, function in ours:
@@ -92,16 +92,8 @@ def held_once(limit: int | None = None) -> Iterator[Taken]:
         yield built
 
 
-def _module(name: str) -> Any:
-    """A module of Keras that is not public, or ``None`` where it has none of that name."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-_HDF5 = _module("keras.src.legacy.saving.legacy_h5_format")
-_SAVING = _module("keras.src.saving.saving_lib")
+_HDF5: Any = find_module("keras.src.legacy.saving.legacy_h5_format")
+_SAVING: Any = find_module("keras.src.saving.saving_lib")
 
 
 def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:

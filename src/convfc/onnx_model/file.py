@@ -49,10 +49,14 @@ from convfc.onnx_model.stored import HERE, MOST, runnable
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
+from convfc.surroundings import Library, until_the_end
 from convfc.writing import data_name
 
 _INLINE_LIMIT = 2**31 - 2**24
 """A protobuf message ends at 2 GiB; the rest is room for the graph itself."""
+
+_ONNX_IR = Library("onnx_ir")
+"""It tells its log when shape inference falls short; to us that is a value without a shape."""
 
 
 def open_onnx(path: Path) -> OnnxModel:
@@ -62,6 +66,7 @@ def open_onnx(path: Path) -> OnnxModel:
         FileError: the file or its external data cannot be read.
         UnsupportedModelError: it holds something that would be lost on the way back.
     """
+    until_the_end(_ONNX_IR.overheard)
     return OnnxModel(path)
 
 

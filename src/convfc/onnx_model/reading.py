@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,6 @@ _DESCRIBED = "described"
 
 _LISTED = "listed"
 """Where it keeps the names of all its inputs, of weights too, in the order of the file."""
-
-# onnx_ir tells its log when shape inference falls short; to us that is a value without a shape.
-logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
 def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:

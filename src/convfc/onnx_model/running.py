@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from convfc import process
 from convfc.errors import UnsupportedModelError
 from convfc.onnx_model.steadying import steadied
 
@@ -86,7 +87,8 @@ class Session:
 
 def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str], level: str) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
-    import onnxruntime
+    with process.variable("ORT_DISABLE_TELEMETRY", "1"):  # which it asks for when it is imported
+        import onnxruntime
 
     if entries:
         home = Path(source).parent if isinstance(source, str) else folder

@@ -50,10 +50,8 @@ def draw(
     Raises:
         FileError: a file cannot be written.
     """
-    import matplotlib
-
     files: list[Path] = []
-    with matplotlib.rc_context(plotting.STYLE):
+    with plotting.styled():
         files += plotting.save_both(architectures(settings, shape), folder / "architectures")
         for optimizer in settings.optimizers:
             group = [one for one in trained if one.optimizer == optimizer]

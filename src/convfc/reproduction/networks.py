@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from tensorflow.python.framework import config  # what is public can only be switched on
 
 from convfc.applying import NumpyOps, patch_tensor
 from convfc.conversion import convert
 from convfc.lowering import Lowering, lower
 from convfc.reproduction.settings import KERNEL, STRIDE, Array, Settings
+from convfc.surroundings import Library
 from convfc.writing import temporary_folder
+
+_TENSORFLOW = Library("tensorflow")
+"""It warns of every new network as of a retracing."""
 
 FIRST = "conv"
 """The name of the first layer, in every network."""
@@ -78,10 +84,17 @@ def first_output(name: str, settings: Settings, kernel: Array, images: Array) ->
     return output.reshape(len(output), -1, output.shape[-1])
 
 
-def be_deterministic() -> None:
-    """Let the same steps give the same bits, in this process from now on."""
-    tf.config.experimental.enable_op_determinism()
-    tf.get_logger().setLevel("ERROR")  # it warns of every new network as of a retracing
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """While the block runs, the same steps give the same bits, in the whole process."""
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        with _TENSORFLOW.overheard():
+            yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
 
 
 def _lowering(settings: Settings, shape: tuple[int, ...]) -> Lowering:

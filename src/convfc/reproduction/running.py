@@ -19,11 +19,13 @@ from convfc.plotting import require_matplotlib
 from convfc.reproduction import figures
 from convfc.reproduction.results import Comparison, Experiment, Trained, compare, write_numbers
 from convfc.reproduction.settings import NETWORKS, OPTIMIZERS, Images, Settings, load_images
+from convfc.surroundings import undisturbed
 from convfc.writing import staged
 
 SETTINGS_FILE = "settings.json"
 
 
+@undisturbed()
 def experiment(
     out: str | Path,
     *,
@@ -72,15 +74,16 @@ def experiment(
     folder = Path(out)
     _open_folder(folder, settings, resume)
     import_keras()
-    from convfc.reproduction.networks import be_deterministic
+    from convfc.reproduction.networks import deterministic
 
-    be_deterministic()
-    trained = tuple(_train_all(settings, seen, folder / "state", progress))
+    with deterministic():
+        trained = tuple(_train_all(settings, seen, folder / "state", progress))
+        comparisons = tuple(_compare_all(settings, seen, trained))
     found = Experiment(
         settings=settings,
         images=seen.source,
         trained=trained,
-        comparisons=tuple(_compare_all(settings, seen, trained)),
+        comparisons=comparisons,
         environment=_environment(),
         files=tuple(figures.draw(folder, settings, seen.shape, trained)),
     )
