@@ -1,0 +1,221 @@
+"""Changes of an ONNX model: hostile values in any of its fields, and structures of ill will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from onnx import AttributeProto, TensorProto, helper
+
+from tests.campaign import fields
+from tests.fuzz import hostile
+
+NOT_UTF8 = "not_utf8_here"
+"""Stands in a text for bytes that protobuf's own setters refuse; see `serialized`."""
+
+_WHOLE = {
+    getattr(FieldDescriptor, f"TYPE_{name}") for name in ("INT32", "INT64", "UINT32", "UINT64")
+}
+_REALS = {FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE}
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The bytes of a model, with those that are no UTF-8 in it."""
+    bad = (b"\xff\xfe\x80\xc0\xed\xa0\x80" * 2)[: len(NOT_UTF8)]
+    return bytes(model.SerializeToString()).replace(NOT_UTF8.encode(), bad)
+
+
+def field(model: onnx.ModelProto, random: Random) -> str:
+    """Any field, with a value that nobody expects there."""
+    path, message, descriptor = fields.chosen(model, random)
+    repeated = descriptor.is_repeated
+    if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+        if repeated:
+            return f"{path}: {_many(getattr(message, descriptor.name), random)}"
+        getattr(message, descriptor.name).SetInParent()
+        return f"{path}: there"
+    items = getattr(message, descriptor.name)
+    at = random.randrange(len(items)) if repeated and len(items) else None
+    old = items if not repeated else items[at] if at is not None else None
+    new = _value(descriptor, old, random)
+    if not repeated:
+        setattr(message, descriptor.name, new)
+    elif at is None or random.random() < 0.2:
+        items.extend([new] * random.choice([1, 1, 3, 40]))
+    else:
+        items[at] = new
+    return f"{path}: {str(new)[:40]!r}"
+
+
+def _many(items: Any, random: Random) -> str:
+    """Fewer, more or others of the messages in a list."""
+    if not len(items) or random.random() < 0.15:
+        items.add()
+        return "an empty one more"
+    how, at = random.choice(["gone", "all gone", "many", "twice", "turned"]), random.choice(items)
+    copies = list(map(_copy, items))
+    if how == "twice":
+        copies.append(_copy(at))
+    elif how == "many":
+        copies += [_copy(at) for _ in range(300)]
+    elif how == "gone":
+        copies.remove(at)
+    else:
+        copies = [] if how == "all gone" else copies[::-1]
+    del items[:]
+    items.extend(copies)
+    return how
+
+
+def _copy(message: Any) -> Any:
+    made = type(message)()
+    made.CopyFrom(message)
+    return made
+
+
+def _value(descriptor: FieldDescriptor, old: Any, random: Random) -> Any:
+    if descriptor.type in (FieldDescriptor.TYPE_ENUM, *_WHOLE):
+        wide = hostile.integer(random, old or 0)
+        if descriptor.type == FieldDescriptor.TYPE_ENUM:
+            known = [value.number for value in descriptor.enum_type.values]
+            return random.choice([*known, *known, *known, 99, 2**31 - 1, -1])
+        narrow = descriptor.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32)
+        signed = descriptor.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
+        most = (1 << ((32 if narrow else 64) - signed)) - 1
+        return max(-most - 1 if signed else 0, min(wide, most))
+    if descriptor.type in _REALS:
+        return random.choice([value for value in hostile.REALS if abs(value) != 1e300])
+    if descriptor.type == FieldDescriptor.TYPE_STRING:
+        return NOT_UTF8 if random.random() < 0.05 else hostile.text(random, (old,) if old else ())
+    held = old or b""
+    if random.random() < 0.3:
+        return hostile.text(random).encode(errors="replace")
+    return random.choice([b"", held[:-1], held[:1], held + b"\0", held * 2, b"\xff" * len(held)])
+
+
+def names(model: onnx.ModelProto, random: Random) -> str:
+    """One name everywhere in the file, so that it still fits together."""
+    places = [
+        (message, descriptor)
+        for _, message, descriptor in fields.places(model)
+        if descriptor.type == FieldDescriptor.TYPE_STRING and descriptor.name != "op_type"
+    ]
+    texts = {
+        text
+        for message, descriptor in places
+        for text in _texts(message, descriptor)
+        if isinstance(text, str) and text
+    }
+    old = random.choice(sorted(texts))
+    new = hostile.text(random, (old,))
+    for message, descriptor in places:
+        changed = [new if text == old else text for text in _texts(message, descriptor)]
+        if descriptor.is_repeated:
+            items = getattr(message, descriptor.name)
+            items[:] = changed
+        elif getattr(message, descriptor.name) == old:
+            setattr(message, descriptor.name, new)
+    return f"every {old!r} is {new[:40]!r}"
+
+
+def _texts(message: Any, descriptor: FieldDescriptor) -> list[Any]:
+    held = getattr(message, descriptor.name)
+    return list(held) if descriptor.is_repeated else [held]
+
+
+def convolution(model: onnx.ModelProto, random: Random) -> str:
+    """Settings of one convolution."""
+    nodes = [node for node in every_node(model.graph) if "Conv" in node.op_type]
+    nodes = nodes or list(model.graph.node) or [model.graph.node.add(op_type="Conv")]
+    node = random.choice(nodes)
+    name = random.choice(["kernel_shape", "strides", "dilations", "pads", "group", "auto_pad",
+                          "output_shape", "output_padding"])  # fmt: skip
+    for attribute in [found for found in node.attribute if found.name == name]:
+        node.attribute.remove(attribute)
+    whole = [hostile.integer(random) for _ in range(random.choice([0, 1, 2, 2, 2, 4, 4, 40]))]
+    whole = random.choice([whole, [1, *whole[1:]], [2**62] * 2, [10**9] * 4, [3, 3]])
+    value: Any = random.choice([whole, whole, whole, hostile.integer(random), hostile.text(random)])
+    value = hostile.integer(random) if name == "group" and random.random() < 0.8 else value
+    value = value.encode(errors="replace") if isinstance(value, str) else value
+    kind = AttributeProto.INTS if value == [] else None
+    node.attribute.append(helper.make_attribute(name, value, attr_type=kind))
+    return f"{name} of {node.op_type}: {value!r:.60}"
+
+
+def sizes(model: onnx.ModelProto, random: Random) -> str:
+    """Sizes of inputs, outputs, values and tensors."""
+    shapes = [
+        info.type.tensor_type.shape
+        for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+        if info.type.HasField("tensor_type")
+    ]
+    if not shapes or (model.graph.initializer and random.random() < 0.4):
+        tensor = random.choice(list(model.graph.initializer) or [model.graph.initializer.add()])
+        tensor.dims[:] = [hostile.integer(random) for _ in range(random.choice([0, 1, 4, 4, 40]))]
+        return f"dims of {tensor.name[:20]!r}: {list(tensor.dims)[:8]}"
+    shape = random.choice(shapes)
+    for at in range(len(shape.dim)):
+        if random.random() < 0.5:
+            shape.dim[at].dim_value = hostile.integer(random)
+    if random.random() < 0.15:
+        del shape.dim[random.randrange(max(len(shape.dim), 1)) :]
+    for _ in range(random.choice([0, 0, 0, 0, 0, 1, 35])):
+        shape.dim.add().dim_value = 1
+    return f"a shape: {[dim.dim_value for dim in shape.dim][:8]}"
+
+
+def tensor(model: onnx.ModelProto, random: Random) -> str:
+    """Type and data of one tensor of numbers."""
+    found = list(every_tensor(model.graph)) or [model.graph.initializer.add(name="new")]
+    chosen = random.choice(found)
+    how = random.choice(["type", "type", "no data", "other field", "short", "long", "text"])
+    if how == "type":
+        chosen.data_type = random.choice([*range(30), 2**31 - 1, -1])
+        return f"type of {chosen.name[:20]!r}: {chosen.data_type}"
+    raw = chosen.raw_data
+    for name in ("raw_data", "float_data", "int64_data", "int32_data"):
+        if how != "long":
+            chosen.ClearField(name)
+    if how == "other field":
+        getattr(chosen, random.choice(["int32_data", "int64_data"])).extend([1] * 9)
+    elif how == "short":
+        chosen.raw_data = raw[: len(raw) // 2]
+    elif how == "long":
+        chosen.raw_data = raw + raw + b"\0"
+    elif how == "text":
+        chosen.data_type = TensorProto.STRING
+        chosen.string_data.extend([hostile.text(random).encode(errors="replace")] * 3)
+    return f"data of {chosen.name[:20]!r}: {how}"
+
+
+def every_node(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """All nodes, those in subgraphs included."""
+    found = []
+    for node in graph.node:
+        found.append(node)
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                found += every_node(inner)
+    return found
+
+
+def every_tensor(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """All tensors: initializers and constants."""
+    found = list(graph.initializer)
+    for node in every_node(graph):
+        found += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+    return found
+
+
+MUTATORS: Mapping[str, Callable[[onnx.ModelProto, Random], str]] = {
+    "any field": fields.mutate,
+    "hostile field": field,
+    "hostile name": names,
+    "settings": convolution,
+    "sizes": sizes,
+    "tensor": tensor,
+}
+"""By name; each changes a model in place and says how."""
