@@ -85,8 +85,9 @@ def data(file: h5py.File, random: Random) -> str:
         return link(file, random)
     item = random.choice(found)
     holder, name, old = item.parent, item.name, item[()]
-    how = random.choice(["gone", "type", "shape", "scalar", "none", "huge", "huge",
-                         "texts", "group", "values", "filter", "vlen", "compound", "external", "null"])  # fmt: skip
+    how = random.choice(["gone", "type", "shape", "scalar", "none", "huge", "huge", "texts",
+                         "group", "values", "filter", "vlen", "compound", "external",
+                         "null"])  # fmt: skip
     del file[name]
     if how == "type":
         kind = random.choice(TYPES)

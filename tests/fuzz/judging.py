@@ -136,7 +136,7 @@ def controls(seen: Seen) -> Iterator[str]:
         lines = text.split("\n")
         bad = next((line for line in lines if visible(line) != line), None)
         if bad is not None:
-            yield f"{stream}: {ascii(bad)[1:200]}"
+            yield f"{stream} of {seen.case.command}: {ascii(bad)[1:200]}"
 
 
 def document(seen: Seen) -> Iterator[str]:
@@ -227,13 +227,18 @@ RULES: Mapping[str, Callable[[Seen], Iterator[str]]] = {
 
 def faults(seen: Seen) -> list[Fault]:
     """Every rule that is broken; a command that was stopped need not speak properly."""
-    dead = seen.run.code is None
     found: list[Fault] = []
     for name, rule in RULES.items():
-        if dead and name in ("document", "code", "message"):
+        if seen.run.code is None and name in _OF_THE_LIVING:
             continue
-        found += [Fault(name, detail, pattern(detail)) for detail in rule(seen)][:1]
+        for detail in list(rule(seen))[:1]:
+            found.append(Fault(name, detail, pattern(detail)[: _ALIKE.get(name, 140)]))
     return found
+
+
+_OF_THE_LIVING = ("stray", "partial", "document", "code", "message")
+_ALIKE = {"controls": 45, "document": 6, "stray": 20}
+"""How many letters of what was said tell one fault from another, where that is not all of it."""
 
 
 def pattern(text: str) -> str:

@@ -15,7 +15,7 @@ def problem(path: Path) -> str | None:
     if path.suffix == ".html":
         ended = path.read_bytes().rstrip().endswith(b"</html>")
         return None if ended else "the page has no end"
-    if head.startswith((b"<?xml", b"<testsuite")):
+    if head.startswith(b"<"):
         return report(path)
     try:
         return _model(path, head)

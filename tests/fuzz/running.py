@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def run(
     files = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with tempfile.TemporaryFile() as stack:
         before = _resident(os.getpid())
-        pid = os.fork()
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            pid = os.fork()  # Python 3.12 warns if there are threads, which tests may have
         if pid == 0:
             _child(call, folder, temporary, encoding, limits, (out[1], err[1]), stack)
         os.close(out[1])
