@@ -8,6 +8,7 @@ import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -231,8 +232,8 @@ def faults(seen: Seen) -> list[Fault]:
     for name, rule in RULES.items():
         if seen.run.code is None and name in _OF_THE_LIVING:
             continue
-        for detail in list(rule(seen))[:1]:
-            found.append(Fault(name, detail, pattern(detail)[: _ALIKE.get(name, 140)]))
+        alike = _ALIKE.get(name, 140)
+        found += [Fault(name, said, pattern(said)[:alike]) for said in islice(rule(seen), 1)]
     return found
 
 

@@ -10,7 +10,17 @@ from random import Random
 import onnx
 from google.protobuf.message import DecodeError
 
-from tests.fuzz import commands, documents, hdf5, hostile, protobuf, sampling, structures, zips
+from tests.fuzz import (
+    commands,
+    documents,
+    graphs,
+    hdf5,
+    hostile,
+    protobuf,
+    sampling,
+    structures,
+    zips,
+)
 from tests.fuzz.cases import Case
 from tests.fuzz.commands import Line
 from tests.fuzz.damage import damage
@@ -19,9 +29,13 @@ from tests.fuzz.seeding import Seeds
 FORMATS = ("onnx", "keras", "samples", "numbers")
 """What the first word of a case's name may be; the last is a command without a file."""
 
-ONNX_MUTATORS = (*protobuf.MUTATORS, *structures.STRUCTURES, "deep", "external data",
-                 "onnx record", "bytes")  # fmt: skip
-ONNX_WEIGHTS = (12, 18, 6, 12, 8, 8, 3, 2, 1, 1, 7, 6, 8)
+ONNX_MUTATORS = {
+    **{"any field": 12, "family": 14, "hostile field": 14, "hostile name": 8, "settings": 10},
+    **{"sizes": 10, "shapes": 4, "tensor": 4, "bomb": 4, "functions": 1, "copies": 1, "deep": 1},
+    **{"external data": 8, "onnx record": 7, "bytes": 6},
+}
+"""How often each of them comes."""
+
 ZIP_MUTATORS = (*zips.MUTATORS, "zip json", "zip record", "zip weights", "bytes")
 ZIP_WEIGHTS = (5, 2, 5, 2, 20, 5, 10, 6)
 HDF5_MUTATORS = (*hdf5.MUTATORS, "bytes")
@@ -101,10 +115,10 @@ def _spoiled(
     content: bytes, suffix: str, folder: Path, random: Random
 ) -> tuple[bytes, list[str], str]:
     mutators, what = [], []
-    for _ in range(random.choice([1, 1, 1, 2, 3])):
+    for _ in range(random.choice([1, 1, 1, 1, 1, 2, 3])):
         before = content
         if suffix == ".onnx":
-            name = random.choices(ONNX_MUTATORS, ONNX_WEIGHTS)[0]
+            name = random.choices(list(ONNX_MUTATORS), list(ONNX_MUTATORS.values()))[0]
             content, how = _spoil_onnx(content, name, folder, random)
         elif suffix == ".keras":
             name = random.choices(ZIP_MUTATORS, ZIP_WEIGHTS)[0]
@@ -140,7 +154,7 @@ def _spoil_onnx(content: bytes, name: str, folder: Path, random: Random) -> tupl
         new, what = documents.record(entry.value, entry.value, random)
         entry.value = new.replace(b"\xff", protobuf.NOT_UTF8.encode()).decode(errors="replace")
     else:
-        what = {**protobuf.MUTATORS, **structures.STRUCTURES}[name](model, random)
+        what = {**graphs.MUTATORS, **structures.STRUCTURES}[name](model, random)
     return protobuf.serialized(model), what
 
 
@@ -209,8 +223,11 @@ def _samples(random: Random, seeds: Seeds, folder: Path) -> Made:
 def _old_outputs(line: Line, folder: Path, random: Random) -> None:
     """Something may be where the output is to be."""
     for name in sorted(line.outputs):
-        if "/" in name or len(name) > 200 or name == "." or random.random() < 0.7:
+        if "/" in name or len(name) > 200 or name == "." or random.random() < 0.85:
             continue
         path = folder / name
         if not path.exists():
             path.write_bytes(random.choice([b"", b"not of convfc", hostile.text(random).encode()]))
+            line.arguments += (
+                random.choice([[], ["--force"]]) if line.arguments[0] == "convert" else []
+            )

@@ -1,14 +1,12 @@
-"""Changes of an ONNX model: hostile values in any of its fields, and structures of ill will."""
+"""Hostile values in any field of a protobuf message, found by its descriptors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
-from onnx import AttributeProto, TensorProto, helper
 
 from tests.campaign import fields
 from tests.fuzz import hostile
@@ -124,98 +122,3 @@ def names(model: onnx.ModelProto, random: Random) -> str:
 def _texts(message: Any, descriptor: FieldDescriptor) -> list[Any]:
     held = getattr(message, descriptor.name)
     return list(held) if descriptor.is_repeated else [held]
-
-
-def convolution(model: onnx.ModelProto, random: Random) -> str:
-    """Settings of one convolution."""
-    nodes = [node for node in every_node(model.graph) if "Conv" in node.op_type]
-    nodes = nodes or list(model.graph.node) or [model.graph.node.add(op_type="Conv")]
-    node = random.choice(nodes)
-    name = random.choice(["kernel_shape", "strides", "dilations", "pads", "group", "auto_pad",
-                          "output_shape", "output_padding"])  # fmt: skip
-    for attribute in [found for found in node.attribute if found.name == name]:
-        node.attribute.remove(attribute)
-    whole = [hostile.integer(random) for _ in range(random.choice([0, 1, 2, 2, 2, 4, 4, 40]))]
-    whole = random.choice([whole, [1, *whole[1:]], [2**62] * 2, [10**9] * 4, [3, 3]])
-    value: Any = random.choice([whole, whole, whole, hostile.integer(random), hostile.text(random)])
-    value = hostile.integer(random) if name == "group" and random.random() < 0.8 else value
-    value = value.encode(errors="replace") if isinstance(value, str) else value
-    kind = AttributeProto.INTS if value == [] else None
-    node.attribute.append(helper.make_attribute(name, value, attr_type=kind))
-    return f"{name} of {node.op_type}: {value!r:.60}"
-
-
-def sizes(model: onnx.ModelProto, random: Random) -> str:
-    """Sizes of inputs, outputs, values and tensors."""
-    shapes = [
-        info.type.tensor_type.shape
-        for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
-        if info.type.HasField("tensor_type")
-    ]
-    if not shapes or (model.graph.initializer and random.random() < 0.4):
-        tensor = random.choice(list(model.graph.initializer) or [model.graph.initializer.add()])
-        tensor.dims[:] = [hostile.integer(random) for _ in range(random.choice([0, 1, 4, 4, 40]))]
-        return f"dims of {tensor.name[:20]!r}: {list(tensor.dims)[:8]}"
-    shape = random.choice(shapes)
-    for at in range(len(shape.dim)):
-        if random.random() < 0.5:
-            shape.dim[at].dim_value = hostile.integer(random)
-    if random.random() < 0.15:
-        del shape.dim[random.randrange(max(len(shape.dim), 1)) :]
-    for _ in range(random.choice([0, 0, 0, 0, 0, 1, 35])):
-        shape.dim.add().dim_value = 1
-    return f"a shape: {[dim.dim_value for dim in shape.dim][:8]}"
-
-
-def tensor(model: onnx.ModelProto, random: Random) -> str:
-    """Type and data of one tensor of numbers."""
-    found = list(every_tensor(model.graph)) or [model.graph.initializer.add(name="new")]
-    chosen = random.choice(found)
-    how = random.choice(["type", "type", "no data", "other field", "short", "long", "text"])
-    if how == "type":
-        chosen.data_type = random.choice([*range(30), 2**31 - 1, -1])
-        return f"type of {chosen.name[:20]!r}: {chosen.data_type}"
-    raw = chosen.raw_data
-    for name in ("raw_data", "float_data", "int64_data", "int32_data"):
-        if how != "long":
-            chosen.ClearField(name)
-    if how == "other field":
-        getattr(chosen, random.choice(["int32_data", "int64_data"])).extend([1] * 9)
-    elif how == "short":
-        chosen.raw_data = raw[: len(raw) // 2]
-    elif how == "long":
-        chosen.raw_data = raw + raw + b"\0"
-    elif how == "text":
-        chosen.data_type = TensorProto.STRING
-        chosen.string_data.extend([hostile.text(random).encode(errors="replace")] * 3)
-    return f"data of {chosen.name[:20]!r}: {how}"
-
-
-def every_node(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """All nodes, those in subgraphs included."""
-    found = []
-    for node in graph.node:
-        found.append(node)
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                found += every_node(inner)
-    return found
-
-
-def every_tensor(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """All tensors: initializers and constants."""
-    found = list(graph.initializer)
-    for node in every_node(graph):
-        found += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
-    return found
-
-
-MUTATORS: Mapping[str, Callable[[onnx.ModelProto, Random], str]] = {
-    "any field": fields.mutate,
-    "hostile field": field,
-    "hostile name": names,
-    "settings": convolution,
-    "sizes": sizes,
-    "tensor": tensor,
-}
-"""By name; each changes a model in place and says how."""

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.fuzz import hostile
-from tests.fuzz.protobuf import every_tensor
+from tests.fuzz.graphs import every_tensor
 
 HUGE = (10**6, 10**9, 2**31, 2**40, 2**62, 2**63 - 1)
 
