@@ -40,10 +40,18 @@ def places(message: Any, path: str = "") -> Iterator[Place]:
 
 
 def mutate(model: onnx.ModelProto, random: Random) -> str:
-    """Change one field of a model in place; says which, and how.
+    """Change one field of a model in place; says which, and how."""
+    path, message, field = chosen(model, random)
+    same = [item for item in places(model) if item[2].full_name == field.full_name]
+    how = _change(message, field, random, same)
+    return f"{path}: {how}"
+
+
+def chosen(model: onnx.ModelProto, random: Random) -> Place:
+    """One field of a model.
 
     Each kind of field is as likely as any other, however often it occurs; one that is empty
-    everywhere is filled less often.
+    everywhere is taken less often.
     """
     kinds: defaultdict[str, list[Place]] = defaultdict(list)
     for place in places(model):
@@ -53,14 +61,11 @@ def mutate(model: onnx.ModelProto, random: Random) -> str:
         for kind, found in kinds.items()
         if any(_is_set(message, field) for _, message, field in found)
     }
-    chosen = full if random.random() < 0.8 else kinds
-    found = chosen[random.choice(sorted(chosen))]
+    several = full if random.random() < 0.8 else kinds
+    found = several[random.choice(sorted(several))]
     if random.random() < 0.8:
         found = [place for place in found if _is_set(place[1], place[2])] or found
-    path, message, field = random.choice(found)
-    same = [item for item in places(model) if item[2].full_name == field.full_name]
-    how = _change(message, field, random, same)
-    return f"{path}: {how}"
+    return random.choice(found)
 
 
 def _kind(place: Place) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from tests.campaign.cases import Outcome
 from tests.campaign.working import serve
@@ -19,12 +20,30 @@ The first of a worker may take longer, as it imports what it needs, and so may r
 """
 _SPAWN = multiprocessing.get_context("spawn")
 
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Work(Generic[Found]):
+    """What workers do.
+
+    Attributes:
+        serve: runs in the process; gets a connection, from which names of cases come and to which
+            what came of them goes, and the arguments.
+        arguments: for it.
+        lost: what came of a case whose worker "hangs" or "crashes"; gets its name, that, and why.
+        limit: seconds for a case, by its name.
+    """
+
+    serve: Callable[..., None]
+    arguments: tuple[Any, ...]
+    lost: Callable[[str, str, str], Found]
+    limit: Callable[[str], float] = lambda _: LIMIT
+
 
 @dataclass
-class _Worker:
-    seed: int
-    only: str | None
-    save: Path
+class _Worker(Generic[Found]):
+    work: Work[Found]
     case: str | None = None
     since: float = 0.0
     fresh: bool = True
@@ -35,8 +54,8 @@ class _Worker:
 
     def start(self) -> None:
         self.connection, other = _SPAWN.Pipe()
-        arguments = (other, self.seed, self.only, self.save)
-        self.process = _SPAWN.Process(target=serve, args=arguments, daemon=True)
+        arguments = (other, *self.work.arguments)
+        self.process = _SPAWN.Process(target=self.work.serve, args=arguments, daemon=True)
         self.process.start()
         other.close()
         self.fresh = True
@@ -46,10 +65,19 @@ class _Worker:
         self.connection.send(case)
 
     def late(self) -> bool:
-        real = (self.case or "").startswith("file ")
-        return time.monotonic() - self.since > LIMIT * (20 if real else 3 if self.fresh else 1)
+        limit = self.work.limit(self.case or "")
+        return time.monotonic() - self.since > limit * (3 if self.fresh else 1)
 
-    def replace(self, verdict: str) -> Outcome:
+    def answer(self) -> Found:
+        """What came of the case."""
+        try:
+            found: Found = self.connection.recv()
+        except EOFError:
+            return self.replace("crashes")
+        self.case, self.fresh = None, False
+        return found
+
+    def replace(self, verdict: str) -> Found:
         """End the process, begin another; what came of the case."""
         if verdict == "hangs":
             self.process.kill()
@@ -58,7 +86,7 @@ class _Worker:
         self.connection.close()
         case, self.case = self.case or "", None
         self.start()
-        return Outcome(case, verdict, "", verdict, reason)
+        return self.work.lost(case, verdict, reason)
 
     def end(self) -> None:
         self.process.kill()
@@ -68,7 +96,7 @@ class _Worker:
 def outcomes(
     cases: Sequence[str], jobs: int, seed: int, only: str | None, save: Path, seconds: float
 ) -> Iterator[Outcome]:
-    """What comes of each case, as they end.
+    """What comes of each case of the campaign, as they end.
 
     Args:
         cases: their names; see `working.work`.
@@ -78,8 +106,26 @@ def outcomes(
         save: where failures are kept.
         seconds: after which no more is begun.
     """
+    work = Work(
+        serve,
+        (seed, only, save),
+        lambda case, verdict, reason: Outcome(case, verdict, "", verdict, reason),
+        lambda case: LIMIT * (20 if case.startswith("file ") else 1),
+    )
+    return results(cases, jobs, work, seconds)
+
+
+def results(cases: Sequence[str], jobs: int, work: Work[Found], seconds: float) -> Iterator[Found]:
+    """What comes of each case, as they end.
+
+    Args:
+        cases: their names.
+        jobs: how many processes work on them.
+        work: what they do.
+        seconds: after which no more is begun.
+    """
     end, queue = time.monotonic() + seconds, list(reversed(cases))
-    workers = [_Worker(seed, only, save) for _ in range(min(jobs, len(queue)))]
+    workers = [_Worker(work) for _ in range(min(jobs, len(queue)))]
     try:
         while True:
             for worker in workers:
@@ -91,20 +137,9 @@ def outcomes(
             ready = wait([worker.connection for worker in busy], timeout=1.0)
             for worker in busy:
                 if worker.connection in ready:
-                    yield _answer(worker)
+                    yield worker.answer()
                 elif worker.late():
                     yield worker.replace("hangs")
     finally:
         for worker in workers:
             worker.end()
-
-
-def _answer(worker: _Worker) -> Outcome:
-    try:
-        found = worker.connection.recv()
-    except EOFError:
-        return worker.replace("crashes")
-    worker.case, worker.fresh = None, False
-    if not isinstance(found, Outcome):
-        raise TypeError(f"a worker answers {found!r}")
-    return found

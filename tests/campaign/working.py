@@ -29,13 +29,13 @@ def serve(connection: Connection, seed: int, only: str | None, save: Path) -> No
         save: where failures are kept.
     """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    _one_thread()
+    one_thread()
     with tempfile.TemporaryDirectory() as folder:
         while (case := connection.recv()) is not None:
             connection.send(work(case, seed, only, Path(folder), save))
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Sessions of onnxruntime take one thread each: tiny models gain nothing from more."""
     import onnxruntime
 
