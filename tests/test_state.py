@@ -118,7 +118,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     net.compile("adam", "mse")
     with keras_overheard():
-        for suffix in (".h5", ".keras"):
+        for suffix in (".keras", ".h5"):  # after HDF5, Keras has forgotten the optimizer
             net.save(folder / f"net{suffix}")
     one_convolution(folder / "net.onnx")
     with warnings.catch_warnings():
@@ -187,9 +187,9 @@ def test_settings_of_the_program_do_not_alter_what_is_made(
         if suffix == ".h5":
             with h5py.File(path) as file:
                 return str(file.attrs["model_config"])
-        # Keras identifies objects by where they are in memory.
         config = zipfile.ZipFile(path).read("config.json").decode()
-        return re.sub('"shared_object_id": [0-9]+', "", config)
+        # Keras identifies objects by where they are in memory, and an optimizer computes in floatx.
+        return re.sub('"shared_object_id": [0-9]+|"learning_rate": [^,]*', "", config)
 
     plain = made()
     policy, errors = keras.config.dtype_policy(), np.seterr(all="raise")
@@ -453,7 +453,7 @@ def test_an_onnxruntime_with_telemetry_would_be_noticed(tmp_path: Path) -> None:
     assert "onnxruntime" in " ".join(written(tmp_path))
 
 
-WRITES = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|mkdir|rename|unlink|link\(")
+WRITES = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|(mkdir|rename|unlink|link|creat)\w*\(")
 TALKS = re.compile(r"connect\(|sendto\(|sendmsg\(|sendmmsg\(")
 
 
