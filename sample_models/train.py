@@ -9,6 +9,7 @@ The seed is fixed: running it again on the same kind of machine gives the same a
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ import h5py
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 import tensorflow as tf
 from to_onnx import to_onnx
 
@@ -156,6 +156,9 @@ def save(model: keras.Model, folder: Path, x: NDArray[Any]) -> None:
     with h5py.File(path.with_suffix(".h5"), "a") as file:
         del file["optimizer_weights"]
     onnx.save(to_onnx(model), path.with_suffix(".onnx"))
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which it asks for when it is imported
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path.with_suffix(".onnx"))
     (found,) = session.run(None, {"image": np.moveaxis(x, -1, 1)})
     expected = model.predict(x, verbose=0)

@@ -67,8 +67,11 @@ def find_module(name: str) -> ModuleType | None:
 _STATE = "keras.src.backend.common.global_state"
 _SEEDS = "keras.src.random.seed_generator"
 
-_OWN = ("dtype_policy", "object_name_uids", "global_seed_generator")
+_OWN = ("object_name_uids", "global_seed_generator")
 """What of Keras' state in a thread is to be as if Keras had just been imported."""
+
+_POLICY = "float32"
+"""Of a model as such, which is written into files; layers have their own there."""
 
 
 @contextmanager
@@ -76,14 +79,16 @@ def own_state() -> Iterator[None]:
     """Keras begins anew in this thread, and is afterwards as it was.
 
     Names that it makes up count from zero, so that what convfc writes does not depend on what a
-    program did before, nor the names of that program's layers on convfc; the policy is Keras' own;
-    and the seeds that it draws for layers without one are not taken from Python's generator.
+    program did before, nor the names of that program's layers on convfc; the policy is that of a
+    new Keras; and the seeds that it draws for layers without one are not taken from Python's own
+    generator.
     """
     tracker = getattr(find_module(_STATE), "GLOBAL_STATE_TRACKER", None)
     state: dict[str, Any] = {} if tracker is None else vars(tracker)
     kept = dict(state)
     for name in _OWN:
         state.pop(name, None)
+    importlib.import_module("keras").config.set_dtype_policy(_POLICY)
     _seeds.own = random.Random()  # noqa: S311 - nothing is secret here
     try:
         with _own_seeds.entered():
