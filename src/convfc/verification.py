@@ -301,10 +301,13 @@ def verify_folder(
         One result per file, by name; what could not be read or checked is a result too.
 
     Raises:
-        FileError: there is no such file in the folder.
+        FileError: there is no such file in the folder, or no such folder.
     """
     suffixes = {suffix for kind in Format for suffix in kind.value}
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be read: {error.strerror}") from error
     results = []
     for path in files:
         original = path
