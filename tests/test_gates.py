@@ -107,10 +107,15 @@ def test_what_ends_the_program_is_no_fault_of_the_file(end: BaseException) -> No
 
 
 def test_what_is_known_remains_as_it_was_said() -> None:
-    known = convfc.GeometryError("in words")
-    with pytest.raises(convfc.GeometryError) as caught, gate("outer"), gate("inner"):
+    known = convfc.UsageError("in words")
+    with pytest.raises(convfc.UsageError) as caught, gate("outer"), gate("inner"):
         raise known
     assert caught.value is known
+
+
+def test_a_geometry_that_is_none_gets_the_name_of_the_file() -> None:
+    with pytest.raises(FileError, match=r"^inner: in words$"), gate("outer"), gate("inner"):
+        raise convfc.GeometryError("in words")
 
 
 def test_the_innermost_gate_speaks() -> None:
@@ -128,7 +133,7 @@ def test_a_function_behind_a_gate(as_keyword: bool) -> None:
     assert length("abc", least=1) == 3
     assert length.__doc__ == "How long it is."
     with pytest.raises(FileError, match=r"^abc: .*ZeroDivisionError"):
-        length(**{"model": "abc"}) if as_keyword else length("abc")
+        length(model="abc") if as_keyword else length("abc")
 
 
 def test_a_fault_of_convfc_is_seen_with_debug(

@@ -317,14 +317,21 @@ def calling_itself() -> onnx.ModelProto:
     return edited(edit, nodes=nodes)
 
 
-def nested(depth: int) -> onnx.ModelProto:
-    """A model of branches in branches."""
-    nodes = [conv_node("x", "y")]
+def nested(depth: int) -> bytes:
+    """A model of branches in branches, deeper than protobuf writes them."""
+
+    def field(number: int, content: bytes) -> bytes:
+        head, length = [number << 3 | 2], len(content)
+        while length > 127:
+            head.append(length & 127 | 128)
+            length >>= 7
+        return bytes([*head, length]) + content
+
+    graph = conv_node("x", "y").SerializeToString()
     for _ in range(depth):
-        out = helper.make_tensor_value_info("y", FLOAT, None)
-        graph = helper.make_graph(nodes, "branch", [], [out])
-        nodes = [helper.make_node("If", ["c"], ["y"], then_branch=graph, else_branch=graph)]
-    return bare(nodes=nodes, more=[numpy_helper.from_array(np.array(True), "c")])
+        node = field(4, b"If") + field(5, field(1, b"then_branch") + field(6, graph))
+        graph = field(1, node)
+    return field(7, graph)
 
 
 def behind(maker: onnx.NodeProto, *more: onnx.TensorProto) -> onnx.ModelProto:
@@ -356,7 +363,7 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     "location of 5000 letters": (lambda: apart("x" * 5000), "external data"),
     "no location": (lambda: apart(""), "external data"),
     "location is the folder": (lambda: apart("."), "external data"),
-    "location is the model": (lambda: apart("m.onnx"), "external data"),
+    "location is the model": (lambda: apart("m.onnx"), "in the model itself"),
     "location with ESC": (lambda: apart("\x1b[31mred"), r"external data file '\\x1b\[31mred'"),
     "offset below zero": (lambda: apart("w", "-64"), "not well described"),
     "offset of letters": (lambda: apart("w", "abc"), "not well described"),
@@ -372,12 +379,15 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     "weight of 40 axes": (lambda: weight(dims=[2, 2, 3, 3, *[1] * 36]), "40 axes"),
     "weight with too few bytes": (lambda: weight(raw_data=b"1234"), "bytes"),
     "constant of no type": (constant_without_type, "no known element type"),
-    "pads of real numbers": (lambda: set_attribute(pads=[1.0, 1.0, 1.0, 1.0]), ""),
-    "kernel_shape of text": (lambda: set_attribute(kernel_shape="33"), ""),
-    "group of several": (lambda: set_attribute(group=[1, 2]), ""),
+    "pads of real numbers": (lambda: set_attribute(pads=[1.0, 1.0, 1.0, 1.0]), "m.onnx"),
+    "kernel_shape of text": (lambda: set_attribute(kernel_shape="33"), "m.onnx"),
+    "group of several": (lambda: set_attribute(group=[1, 2]), "m.onnx"),
     "strides of zero": (lambda: set_attribute(strides=[0, 0]), None),
     "auto_pad that is none": (lambda: set_attribute(auto_pad="NONE"), None),
-    "auto_pad that is no text": (lambda: set_attribute(auto_pad=b"\xff\xfe"), ""),
+    "auto_pad that is no text": (
+        lambda: set_attribute(auto_pad=b"\xff\xfe"),
+        "'auto_pad' that is no",
+    ),
     "a layer that reads nothing": (
         lambda: bare(nodes=[helper.make_node("Conv", [], ["y"], name="conv")]),
         "invalid ONNX graph",
@@ -395,20 +405,20 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
         lambda: bare(
             nodes=[helper.make_node("Relu", ["b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
         ),
-        "",
+        "m.onnx",
     ),
     "an output that nobody makes": (
         lambda: edited(lambda m: m.graph.output.add(name="nobody")),
-        "",
+        "m.onnx",
     ),
-    "a function that calls itself": (calling_itself, ""),
-    "branches in branches": (lambda: nested(50), "not an ONNX file"),
+    "a function that calls itself": (calling_itself, "m.onnx"),
+    "branches in branches": (lambda: nested(10_000), "not an ONNX file"),
     "no graph": (lambda: onnx.ModelProto(ir_version=8), "not an ONNX model"),
-    "opset 0": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 0)), ""),
-    "opset -1": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", -1)), ""),
-    "opset 9999": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 9999)), ""),
-    "IR version 0": (lambda: edited(lambda m: setattr(m, "ir_version", 0)), ""),
-    "IR version 9999": (lambda: edited(lambda m: setattr(m, "ir_version", 9999)), ""),
+    "opset 0": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 0)), "m.onnx"),
+    "opset -1": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", -1)), "m.onnx"),
+    "opset 9999": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 9999)), None),
+    "IR version 0": (lambda: edited(lambda m: setattr(m, "ir_version", 0)), None),
+    "IR version 9999": (lambda: edited(lambda m: setattr(m, "ir_version", 9999)), "m.onnx"),
     "a name that is no UTF-8": (
         lambda: bare().SerializeToString().replace(b"conv", b"co\xcb\xff"),
         r"name of a NodeProto is no UTF-8 text: b'co\\xcb",
@@ -423,7 +433,7 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     ),
     "an input of no type": (
         lambda: edited(lambda m: m.graph.input[0].ClearField("type")),
-        "",
+        "m.onnx",
     ),
     "a window that is larger, and a Slice": (
         lambda: behind(helper.make_node("Conv", ["x", "W"], ["c"], dilations=[5, 1])),
@@ -444,7 +454,7 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
         None,
     ),
 }
-"""A file, and what is said of it; ``""``: anything that is clear; ``None``: it may be converted."""
+"""A file, and what is said of it; ``None``: it may be converted."""
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -71,28 +71,33 @@ def test_a_record_from_before_there_were_blocks() -> None:
 
 Damage = Callable[[dict[str, Any]], object]
 
-FILE: list[tuple[str, Any]] = [
-    *(("source", name) for name in ["", ".", "..", "a/b", "a\\b", "a\0", "x" * 300, 5, None]),
+
+def each(name: str, *values: object) -> list[tuple[str, object]]:
+    return [(name, value) for value in values]
+
+
+FILE = [
+    *each("source", "", ".", "..", "a/b", "a\\b", "a\0", "x" * 300, 5, None),
     ("source", "\ud800"),
-    *(("sha256", value) for value in [5, None, ["0"], "0" * 5000]),
-    *(("version", value) for value in [1, None, {}]),
-    *(("layers", value) for value in [None, {}, "layers", [5], [None], [[]]]),
+    *each("sha256", 5, None, ["0"], "0" * 5000),
+    *each("version", 1, None, {}),
+    *each("layers", None, {}, "layers", [5], [None], [[]]),
     ("more", 1),
 ]
-LAYER: list[tuple[str, Any]] = [
-    *(("name", value) for value in [None, 5, ["conv"], {}]),
-    *(("patches", value) for value in [None, ["gather"], 1]),
-    *(("geometry", value) for value in [None, [], "", {}]),
-    *(("block", value) for value in [5, None, "ab", [-1], [0], [1.5], [True], {"a": 1}, [2**63]]),
+LAYER = [
+    *each("name", None, 5, ["conv"], {}),
+    *each("patches", None, ["gather"], 1),
+    *each("geometry", None, [], "", {}),
+    *each("block", 5, None, "ab", [-1], [0], [1.5], [True], {"a": 1}, [2**63]),
     ("more", 1),
 ]
-GEOMETRY: list[tuple[str, Any]] = [
-    *(("kernel", value) for value in [None, 3, [3], [0, 2], [3, 2, 2], [3, "2"], [3, [2]]]),
-    *(("strides", value) for value in [[2, 10**30], [True, 1], [2, 1.0]]),
-    *(("padding", value) for value in [["same", "other"], ["same", [0]], ["same", [0, -1]]]),
-    *(("padding", value) for value in [["same", [0, 1, 2]], ["same", None], ["same", {}]]),
-    *(("channels", value) for value in [0, -1, None, [2], 2**63, float("nan")]),
-    *(("sizes", value) for value in [[7], [-1, 7], [None, "7"]]),
+GEOMETRY = [
+    *each("kernel", None, 3, [3], [0, 2], [3, 2, 2], [3, "2"], [3, [2]]),
+    *each("strides", [2, 10**30], [True, 1], [2, 1.0]),
+    *each("padding", ["same", "other"], ["same", [0]], ["same", [0, -1]]),
+    *each("padding", ["same", [0, 1, 2]], ["same", None], ["same", {}]),
+    *each("channels", 0, -1, None, [2], 2**63, float("nan")),
+    *each("sizes", [7], [-1, 7], [None, "7"]),
     ("transposed", True),
     ("transposed", False),
     ("output_padding", [0, 0]),

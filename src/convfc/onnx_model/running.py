@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from convfc.errors import UnsupportedModelError
 from convfc.onnx_model.steadying import steadied
+from convfc.visible import visible
 
 _STOCK: Mapping[str, str] = {}
 _WIDE = {"session.x64quantprecision": "1"}
@@ -77,7 +78,7 @@ class Session:
             raise self._refusal("run", error) from error
 
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
-        words = " ".join(str(error).split())[:300]
+        words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
@@ -191,7 +192,7 @@ class Reference:
         return list(outputs)
 
     def _refusal(self, error: Exception) -> UnsupportedModelError:
-        words = " ".join(str(error).split())[:300]
+        words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(
             f"{self._name}: onnx's reference evaluator cannot run it: {words}"
         )
