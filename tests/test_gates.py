@@ -169,3 +169,16 @@ def test_one_bad_file_does_not_keep_a_folder_from_being_verified(
     results = convfc.verify_folder(pair[0].parent, samples=1, quick=True)
     assert [result.verdict.name for result in results] == ["EQUIVALENT", "COULD_NOT_CHECK"]
     assert "IndexError" in str(results[1].reason)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_file_that_changes_while_it_is_verified(pair: tuple[Path, Path], number: int) -> None:
+    path = pair[number]
+
+    def touch(_: str) -> None:
+        path.with_name("new").write_bytes(path.read_bytes())
+        path.with_name("new").replace(path)
+
+    with pytest.raises(FileError, match=f"{path.name}: changed while it was verified"):
+        convfc.verify(*pair, samples=1, quick=True, progress=touch)
+    convfc.verify(*pair, samples=1, quick=True)

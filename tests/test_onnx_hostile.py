@@ -488,3 +488,20 @@ def test_a_size_of_minus_one_is_an_unknown_one(tmp_path: Path) -> None:
     (layer,) = convfc.shapes(path)
     assert layer.site.sizes == (None, 6)
     assert convfc.verify(path, convfc.convert(path).out, samples=2).equivalent
+
+
+def test_a_layer_that_is_fed_text(tmp_path: Path) -> None:
+    """The checker does not look at types, and text has no size in bytes."""
+    node = helper.make_node("QLinearConv", ["x", "s", "z", "W", "s", "z", "s", "z"], ["y"])
+    more = [
+        numpy_helper.from_array(np.array(1, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.uint8), "z"),
+    ]
+    model = bare(nodes=[node], W=np.ones([2, 2, 3, 3], np.uint8), more=more)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    (layer,) = convfc.shapes(path)
+    assert layer.reason == "its input is text"
+    with pytest.raises(convfc.DataError, match=r"m\.onnx: input 'x' takes text"):
+        convfc.verify(path, path)
