@@ -13,10 +13,12 @@ from keras import layers
 
 import convfc
 from convfc.errors import FileError, UnsupportedModelError
+from convfc.geometry import Convolution, Window
 from convfc.keras_model import open_keras, read_provenance
 from convfc.keras_model.parameters import reshaped_axes
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.staging import make_loadable
+from convfc.lowering import Lowering, lower
 from convfc.provenance import LayerRecord, Provenance
 from tests.keras_models import FORMATS, convert, converted, integer_weights, save, stock
 
@@ -229,7 +231,9 @@ def test_what_keras_saves_in_its_own_way_stays(tmp_path: Path, suffix: str) -> N
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_record_of_any_length(tmp_path: Path, suffix: str) -> None:
     source = save(_sequential(layers.Conv2D(1, 1)), tmp_path / f"a{suffix}")
-    layer = LayerRecord("x" * 100_000, "slice", {"kernel": [1]})
+    lowering = lower(Convolution((Window(1),), 1, 1), (5,))
+    assert isinstance(lowering, Lowering)
+    layer = LayerRecord.of("x" * 100_000, lowering)
     record = Provenance("a", "0" * 64, "1.0", (layer,))
     out = tmp_path / f"b{suffix}"
     open_keras(source).save_converted(out, {}, record)

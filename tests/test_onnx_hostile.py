@@ -189,10 +189,9 @@ def test_a_quick_look_draws_where_nothing_else_tells(tmp_path: Path) -> None:
 
 
 DAMAGES: list[Mapping[str, Any]] = [
-    *({"block": block} for block in (5, None, "ab", [-1], [1.5], [10**9], [1, 1], {"a": 1})),
+    *({"block": block} for block in ([10**9], [1, 1], [1])),
     {"patches": "none"},
-    {"patches": ["gather"]},
-    {"name": ["conv"]},
+    {"name": "another"},
 ]
 
 
@@ -234,3 +233,275 @@ def test_numbers_in_another_file_that_a_runtime_may_find_elsewhere(
     onnx.save(model, path)
     with pytest.raises(convfc.FileError, match="not well described"):
         convfc.convert(path)
+
+
+def bare(**changed: Any) -> onnx.ModelProto:
+    """A model of one convolution; see `save` for what can be given."""
+    given: dict[str, Any] = {
+        "nodes": [helper.make_node("Conv", ["x", "W"], ["y"], name="conv")],
+        "x": ["n", 2, 6, 6],
+        "W": integers([2, 2, 3, 3], 1),
+        "y": [None, None, None, None],
+        "more": [],
+        **changed,
+    }
+    graph = helper.make_graph(
+        given["nodes"],
+        "net",
+        [helper.make_tensor_value_info("x", FLOAT, given["x"])],
+        [helper.make_tensor_value_info("y", FLOAT, given["y"])],
+        [numpy_helper.from_array(given["W"], "W"), *given["more"]],
+    )
+    imports = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def edited(edit: Callable[[onnx.ModelProto], object], **changed: Any) -> onnx.ModelProto:
+    model = bare(**changed)
+    edit(model)
+    return model
+
+
+def apart(location: str, offset: str = "0", length: str = "144") -> onnx.ModelProto:
+    """A model whose kernel is in another file, or so it says."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", offset), ("length", length)):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
+
+    return edited(edit)
+
+
+def set_attribute(**fields: Any) -> onnx.ModelProto:
+    """A model whose Conv has an attribute with such a value."""
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv", **fields)
+    return bare(nodes=[node])
+
+
+def weight(**fields: Any) -> onnx.ModelProto:
+    """A model whose kernel has such fields."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        for name, value in fields.items():
+            field = getattr(model.graph.initializer[0], name)
+            if isinstance(value, list):
+                field[:] = value
+            else:
+                setattr(model.graph.initializer[0], name, value)
+
+    return edited(edit)
+
+
+def constant_without_type() -> onnx.ModelProto:
+    attribute = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR)
+    attribute.t.dims.append(2)
+    node = helper.make_node("Constant", [], ["k"])
+    node.attribute.append(attribute)
+    return edited(lambda model: model.graph.node.insert(0, node))
+
+
+def calling_itself() -> onnx.ModelProto:
+    body = [helper.make_node("F", ["a"], ["b"], domain="here")]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("here", 1)]
+    function = helper.make_function("here", "F", ["a"], ["b"], body, imports)
+    nodes = [conv_node("x", "c"), helper.make_node("F", ["c"], ["y"], domain="here")]
+
+    def edit(model: onnx.ModelProto) -> None:
+        model.functions.append(function)
+        model.opset_import.add(domain="here", version=1)
+
+    return edited(edit, nodes=nodes)
+
+
+def nested(depth: int) -> bytes:
+    """A model of branches in branches, deeper than protobuf writes them."""
+
+    def field(number: int, content: bytes) -> bytes:
+        head, length = [number << 3 | 2], len(content)
+        while length > 127:
+            head.append(length & 127 | 128)
+            length >>= 7
+        return bytes([*head, length]) + content
+
+    graph = conv_node("x", "y").SerializeToString()
+    for _ in range(depth):
+        node = field(4, b"If") + field(5, field(1, b"then_branch") + field(6, graph))
+        graph = field(1, node)
+    return field(7, graph)
+
+
+def behind(maker: onnx.NodeProto, *more: onnx.TensorProto) -> onnx.ModelProto:
+    """A Slice of what a node makes, `c`."""
+    nodes = [maker, helper.make_node("Slice", ["c", "one", "five", "two"], ["y"])]
+    axes = {"one": 1, "five": 5, "two": 2}
+    numbers = [numpy_helper.from_array(np.array([n]), name) for name, n in axes.items()]
+    return bare(nodes=nodes, more=[*numbers, *more])
+
+
+def unlike_twice() -> onnx.ModelProto:
+    """A Slice and a window that does not fit, twice: the second is seen when the first is."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[1, 1]),
+        helper.make_node("Slice", ["p", "zero", "two", "two"], ["s"]),
+        helper.make_node("AveragePool", ["s"], ["q"], kernel_shape=[5, 1]),
+        helper.make_node("Slice", ["q", "zero", "two", "two"], ["y"]),
+    ]
+    numbers = {"zero": 0, "two": 2}
+    return bare(
+        nodes=nodes,
+        more=[numpy_helper.from_array(np.array([n]), name) for name, n in numbers.items()],
+    )
+
+
+PADS = numpy_helper.from_array(np.array([0, 0, -5, 0, 0, 0, -5, 0]), "pads")
+BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
+    "location with NUL": (lambda: apart("a\0b"), "external data"),
+    "location of 5000 letters": (lambda: apart("x" * 5000), "external data"),
+    "no location": (lambda: apart(""), "external data"),
+    "location is the folder": (lambda: apart("."), "external data"),
+    "location is the model": (lambda: apart("m.onnx"), "in the model itself"),
+    "location with ESC": (lambda: apart("\x1b[31mred"), r"external data file '\\x1b\[31mred'"),
+    "offset below zero": (lambda: apart("w", "-64"), "not well described"),
+    "offset of letters": (lambda: apart("w", "abc"), "not well described"),
+    "offset of 2^63": (lambda: apart("w", str(2**63)), "cut short"),
+    "offset of 5000 digits": (lambda: apart("w", "9" * 5000), "not well described"),
+    "another length": (lambda: apart("w", "0", "140"), "needs 144"),
+    "weight of no type": (lambda: weight(data_type=0), "no known element type"),
+    "weight of type 999": (lambda: weight(data_type=999), "no known element type"),
+    "weight of type text": (lambda: weight(data_type=TensorProto.STRING), "do not belong"),
+    "weight of complex": (lambda: weight(data_type=TensorProto.COMPLEX64), "bytes"),
+    "weight of 2^62": (lambda: weight(dims=[2**62, 2, 3, 3]), "bytes"),
+    "weight below zero": (lambda: weight(dims=[-2, -2, 3, 3]), "impossible shape"),
+    "weight of 40 axes": (lambda: weight(dims=[2, 2, 3, 3, *[1] * 36]), "40 axes"),
+    "weight with too few bytes": (lambda: weight(raw_data=b"1234"), "bytes"),
+    "constant of no type": (constant_without_type, "no known element type"),
+    "pads of real numbers": (lambda: set_attribute(pads=[1.0, 1.0, 1.0, 1.0]), "m.onnx"),
+    "kernel_shape of text": (lambda: set_attribute(kernel_shape="33"), "m.onnx"),
+    "group of several": (lambda: set_attribute(group=[1, 2]), "m.onnx"),
+    "strides of zero": (lambda: set_attribute(strides=[0, 0]), None),
+    "auto_pad that is none": (lambda: set_attribute(auto_pad="NONE"), None),
+    "auto_pad that is no text": (
+        lambda: set_attribute(auto_pad=b"\xff\xfe"),
+        "'auto_pad' that is no",
+    ),
+    "a layer that reads nothing": (
+        lambda: bare(nodes=[helper.make_node("Conv", [], ["y"], name="conv")]),
+        "invalid ONNX graph",
+    ),
+    "a layer that makes nothing": (
+        lambda: edited(lambda m: m.graph.node.add(op_type="Conv", input=["x", "W"])),
+        "invalid ONNX graph",
+    ),
+    "a node without operator": (lambda: edited(lambda m: m.graph.node.add()), "no operator"),
+    "two nodes make one value": (
+        lambda: bare(nodes=[conv_node("x", "y"), conv_node("x", "y")]),
+        "invalid ONNX graph",
+    ),
+    "a circle": (
+        lambda: bare(
+            nodes=[helper.make_node("Relu", ["b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+        ),
+        "m.onnx",
+    ),
+    "an output that nobody makes": (
+        lambda: edited(lambda m: m.graph.output.add(name="nobody")),
+        "m.onnx",
+    ),
+    "a function that calls itself": (calling_itself, "m.onnx"),
+    "branches in branches": (lambda: nested(10_000), "not an ONNX file"),
+    "no graph": (lambda: onnx.ModelProto(ir_version=8), "not an ONNX model"),
+    "opset 0": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 0)), "m.onnx"),
+    "opset -1": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", -1)), "m.onnx"),
+    "opset 9999": (lambda: edited(lambda m: setattr(m.opset_import[0], "version", 9999)), None),
+    "IR version 0": (lambda: edited(lambda m: setattr(m, "ir_version", 0)), None),
+    "IR version 9999": (lambda: edited(lambda m: setattr(m, "ir_version", 9999)), "m.onnx"),
+    "a name that is no UTF-8": (
+        lambda: bare().SerializeToString().replace(b"conv", b"co\xcb\xff"),
+        r"name of a NodeProto is no UTF-8 text: b'co\\xcb",
+    ),
+    "a producer that is no UTF-8": (
+        lambda: (
+            edited(lambda m: setattr(m, "producer_name", "prod"))
+            .SerializeToString()
+            .replace(b"prod", b"p\xcb\xffd")
+        ),
+        "producer_name of a ModelProto",
+    ),
+    "an input of no type": (
+        lambda: edited(lambda m: m.graph.input[0].ClearField("type")),
+        "m.onnx",
+    ),
+    "a window that is larger, and a Slice": (
+        lambda: behind(helper.make_node("Conv", ["x", "W"], ["c"], dilations=[5, 1])),
+        "'c' has the impossible shape",
+    ),
+    "pads that cut all away, and a Slice": (
+        lambda: behind(helper.make_node("Pad", ["x", "pads"], ["c"]), PADS),
+        "'c' has the impossible shape",
+    ),
+    "a Slice and a window that is larger, twice": (unlike_twice, "'q' has the impossible shape"),
+    "an input of -5": (lambda: bare(x=["n", 2, -5, 6]), None),
+    "an input of -5, and a Slice": (
+        lambda: edited(
+            lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", -5),
+            **{"nodes": list(behind(conv_node("x", "c")).graph.node)},
+            more=list(behind(conv_node("x", "c")).graph.initializer)[1:],
+        ),
+        None,
+    ),
+}
+"""A file, and what is said of it; ``None``: it may be converted."""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_damaged_file_is_refused_in_words(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, words = BOMBS[name]
+    made = make()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+    (tmp_path / "w").write_bytes(bytes(200))
+    if words is None:
+        convfc.convert(path, partial=True, check=False)
+        return
+    with pytest.raises((convfc.FileError, convfc.UnsupportedModelError), match=words) as caught:
+        convfc.convert(path, check=False)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert "damaged, or not a model" not in said, "it came as far as the gate"
+    assert "\x1b" not in said
+    assert len(said) < 500 + len(str(path))
+    assert len(said.splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "w"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_size_of_minus_one_is_an_unknown_one(tmp_path: Path) -> None:
+    """Old exporters write it."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(bare(x=[-1, 2, -1, 6]).SerializeToString())
+    (layer,) = convfc.shapes(path)
+    assert layer.site.sizes == (None, 6)
+    assert convfc.verify(path, convfc.convert(path).out, samples=2).equivalent
+
+
+def test_a_layer_that_is_fed_text(tmp_path: Path) -> None:
+    """The checker does not look at types, and text has no size in bytes."""
+    node = helper.make_node("QLinearConv", ["x", "s", "z", "W", "s", "z", "s", "z"], ["y"])
+    more = [
+        numpy_helper.from_array(np.array(1, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.uint8), "z"),
+    ]
+    model = bare(nodes=[node], W=np.ones([2, 2, 3, 3], np.uint8), more=more)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    (layer,) = convfc.shapes(path)
+    assert layer.reason == "its input is text"
+    with pytest.raises(convfc.DataError, match=r"m\.onnx: input 'x' takes text"):
+        convfc.verify(path, path)

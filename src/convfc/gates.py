@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from convfc.errors import ConvfcError, FileError
+from convfc.errors import ConvfcError, FileError, GeometryError
 from convfc.visible import visible
 
 P = ParamSpec("P")
@@ -56,10 +56,12 @@ def gate(subject: str | Path) -> Iterator[None]:
         subject: the file, and the layer in it if there is one.
 
     Raises:
-        FileError: in the place of any exception that is no ConvfcError.
+        FileError: in the place of any exception that is no ConvfcError, and of a GeometryError.
     """
     try:
         yield
+    except GeometryError as error:  # it knows sizes, and not whose
+        raise FileError(f"{subject}: {error}") from error
     except (ConvfcError, BrokenPipeError):  # who reads our output is no fault of the file
         raise
     except MemoryError as error:

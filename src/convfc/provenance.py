@@ -123,7 +123,7 @@ def _word(value: object) -> bool:
 
 def _file_name(value: object) -> bool:
     """The name of a file in some folder; with a folder in it, it could lead anywhere."""
-    if not isinstance(value, str) or Path(value).name != value or value == "..":
+    if not isinstance(value, str) or value in ("", "..") or Path(value).name != value:
         return False
     try:
         fits = len(os.fsencode(value)) <= 255

@@ -119,7 +119,7 @@ def verify(
         The verdict and all figures; nothing is printed.
 
     Raises:
-        FileError: one of the files cannot be read, or there is no second one.
+        FileError: one of the files cannot be read or changes meanwhile, or there is no second one.
         UnsupportedModelError: one of the models cannot be loaded or run.
         DataError: the samples cannot be read or do not fit.
         UsageError: no sample is wanted, or a tolerance is no finite number of at least 0.
@@ -130,8 +130,10 @@ def verify(
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
             raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
     first = Path(original)
+    stamps = {first: _stamp(first)}
     a = open_model(first, imports)
     second = partner(first, a.provenance) if converted is None else Path(converted)
+    stamps[second] = _stamp(second)
     b = open_model(second, imports)
     if is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
@@ -140,6 +142,9 @@ def verify(
         notes.append(f"'{first.name}' was compared with itself")
 
     def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
+        for path, stamp in stamps.items():
+            if _stamp(path) != stamp:  # its parts may be of one file and of another
+                raise FileError(f"{path}: changed while it was verified; verify it again")
         return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
 
     changed = changed_port("input", a.inputs, b.inputs)
@@ -201,6 +206,15 @@ def verify(
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
     proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
     return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when somebody writes a file or puts another in its place."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # what is wrong with it, opening it tells
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:
@@ -304,10 +318,13 @@ def verify_folder(
         One result per file, by name; what could not be read or checked is a result too.
 
     Raises:
-        FileError: there is no such file in the folder.
+        FileError: there is no such file in the folder, or no such folder.
     """
     suffixes = {suffix for kind in Format for suffix in kind.value}
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be read: {error.strerror}") from error
     results = []
     for path in files:
         original = path

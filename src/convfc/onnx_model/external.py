@@ -56,6 +56,10 @@ def _size(path: Path, name: str, location: str) -> int:
         raise FileError(
             f"{path}: the external data of {name} lies outside the model's folder: '{shown}'"
         )
+    if data == path.resolve():
+        raise FileError(
+            f"{path}: an invalid ONNX graph: the data of {name} are in the model itself"
+        )
     try:
         require_file(data)
         return data.stat().st_size

@@ -21,7 +21,10 @@ _MAKERS = {
 }
 """Operators of which shape inference may find a size below zero; of the others it refuses it."""
 
-_MOST_ROUNDS = 16
+_MOST_ROUNDS = 3
+"""Each takes as long as the inference itself. Makers and Slices that alternate more often than so
+are not looked through: nets do, whose windows fit; a file made to end a process can.
+"""
 _HIDDEN = "convfc.hidden"
 """A domain that nobody knows, so that nothing is inferred."""
 

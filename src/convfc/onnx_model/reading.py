@@ -22,6 +22,7 @@ from convfc.onnx_model.stored import LARGE, fetched, read_skeleton
 from convfc.onnx_model.texts import check_texts
 from convfc.onnx_model.unfolding import MOST_UNFOLDED, unfolds
 from convfc.onnx_model.weights import check_weights
+from convfc.visible import visible
 
 _DESCRIBED = "described"
 """Where a model that was read keeps the names of values that the file describes."""
@@ -57,8 +58,11 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
             f"{path}: it has sparse initializers, which would be lost; make them dense"
         )
     graphs = (*proto.functions, *(graph for body in bodies for graph in graphs_of(body)))
-    if not all(node.op_type for graph in graphs for node in graph.node):
-        raise FileError(f"{path}: an invalid ONNX graph: a node has no operator")
+    for node in (node for graph in graphs for node in graph.node):
+        wrong = _malformed(node)
+        if wrong is not None:
+            name = visible(node.name or next(iter(node.output), ""))
+            raise FileError(f"{path}: an invalid ONNX graph: node '{name}' {wrong}")
     for name in _named_like_operators(proto):
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
@@ -119,6 +123,23 @@ def _is_sorted(body: ir.Graph | ir.Function) -> bool:
             return False
         made.update(node.outputs)
     return True
+
+
+def _malformed(node: onnx.NodeProto) -> str | None:
+    """What is wrong with a node, that no checker looks at everywhere; ``None``: nothing."""
+    if not node.op_type:
+        return "has no operator"
+    if node.domain not in DOMAINS:
+        return None
+    if node.op_type == "Constant" and len(node.attribute) != 1:
+        return "is a Constant with no value, or with several"
+    for attribute in node.attribute:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                return f"has an attribute '{visible(attribute.name)}' that is no UTF-8 text"
+    return None
 
 
 def _named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
@@ -254,5 +275,5 @@ def graphs_of(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Graph
 
 def _first_line(error: Exception) -> str:
     """What an exception says, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = visible(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:198]}.."

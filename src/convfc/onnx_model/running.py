@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from convfc import process
 from convfc.errors import UnsupportedModelError
 from convfc.onnx_model.steadying import steadied
+from convfc.visible import visible
 
 _STOCK: Mapping[str, str] = {}
 _WIDE = {"session.x64quantprecision": "1"}
@@ -81,7 +82,7 @@ class Session:
             raise self._refusal("run", error) from error
 
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
-        words = " ".join(str(error).split())[:300]
+        words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
@@ -194,7 +195,7 @@ class Reference:
         return list(outputs)
 
     def _refusal(self, error: Exception) -> UnsupportedModelError:
-        words = " ".join(str(error).split())[:300]
+        words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(
             f"{self._name}: onnx's reference evaluator cannot run it: {words}"
         )

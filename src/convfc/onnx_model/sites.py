@@ -113,7 +113,7 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     """
     kind = place.node.op_type
     dtype = _input_type(inferred)
-    reason = why_left(inferred)
+    reason = "its input is text" if dtype == "string" else why_left(inferred)
     if reason is not None:
         return Site(name, kind, None, dtype=dtype, reason=reason)
     try:
