@@ -26,6 +26,7 @@ FLOORS = {
     "named": 0,
     "lowering": 1,
     "applying": 1,
+    "workfolders": 1,
     "writing": 1,
     "replacing": 2,
     "differences": 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,14 +9,14 @@ from pathlib import Path
 
 from convfc._version import __version__
 from convfc.errors import ConversionError, FileError, UsageError
-from convfc.formats import converted_format, default_out, open_model, provenance_of
+from convfc.formats import converted_format, data_names, default_out, open_model, provenance_of
 from convfc.inspection import Look, look
 from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
 from convfc.provenance import LayerRecord, Provenance
 from convfc.verification import Verification
 from convfc.verification import verify as verify_files
-from convfc.writing import sha256_of, staging, writing
+from convfc.writing import Unchanged, sha256_of, staging, writing
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,9 @@ def converting(
     """
     source = Path(model)
     target = _target(source, out, force)
+    unchanged = Unchanged(source)
     opened = open_model(source, imports)
+    unchanged.watch(*opened.files)
     layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
     notes = tuple(opened.notes)
     if not partial and any(layer.fate is Fate.LEFT for layer in layers):
@@ -143,9 +144,8 @@ def converting(
     }
     records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
     provenance = Provenance(source.name, sha256_of(source), __version__, records)
-    replaced = target.exists()
     verification = seen = None
-    with staging(target) as stage:
+    with staging(target, data_names) as stage:
         with writing(target):
             notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
             if verify:
@@ -154,15 +154,13 @@ def converting(
                 verification = replace(checked, converted=target)
             elif check:
                 seen = look(opened, stage.path, imports)
-                if seen.problem is not None:
-                    raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
+        unchanged.check("converted")
+        if seen is not None and seen.problem is not None:
+            raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
         equivalent = verification is None or verification.equivalent
         yield Conversion(source, target, equivalent, layers, notes, verification, seen)
         if equivalent:
-            fresh = {file.name for file in stage.path.parent.iterdir()}
-            stage.publish()
-            if replaced:
-                _remove_stale_data(target, fresh)
+            stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
 
 
 def _refusal(source: Path, problem: str) -> ConversionError:
@@ -185,17 +183,23 @@ def _target(source: Path, out: str | Path | None, force: bool) -> Path:
             f"{target}: the converted model has the format of '{source}'; "
             f"give it a name that ends in {kind.value[0]}"
         )
-    if target.exists():
-        if target.samefile(source):
-            raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
-        if not target.is_file():
-            raise FileError(f"{target}: exists and is no regular file; choose another name with -o")
-        if not force and not _is_ours(target):
-            raise FileError(
-                f"{target}: exists and was not made by convfc; "
-                "replace it with --force or choose another name with -o"
-            )
+    _check_target(source, target, force)
     return target
+
+
+def _check_target(source: Path, target: Path, force: bool) -> None:
+    """Refuse to replace what is no file of ours."""
+    if not target.exists():
+        return
+    if target.samefile(source):
+        raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
+    if not target.is_file():
+        raise FileError(f"{target}: exists and is no regular file; choose another name with -o")
+    if not force and not _is_ours(target):
+        raise FileError(
+            f"{target}: exists and was not made by convfc; "
+            "replace it with --force or choose another name with -o"
+        )
 
 
 def _is_ours(path: Path) -> bool:
@@ -203,11 +207,3 @@ def _is_ours(path: Path) -> bool:
         return provenance_of(path) is not None
     except FileError:
         return False
-
-
-def _remove_stale_data(target: Path, fresh: set[str]) -> None:
-    """Remove the external data of the file that `target` replaced."""
-    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.data")
-    for file in target.parent.iterdir():
-        if ours.fullmatch(file.name) and file.name not in fresh:
-            file.unlink()

@@ -113,6 +113,19 @@ def provenance_of(path: Path) -> Provenance | None:
     return keras_model.read_provenance(path)
 
 
+def data_names(path: Path) -> frozenset[str]:
+    """Names of the files beside a model file that hold weights of it.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    if format_of(path) is not Format.ONNX:
+        return frozenset()
+    from convfc import onnx_model
+
+    return onnx_model.read_data_names(path)
+
+
 def import_keras() -> None:
     """Import keras, and keep what it and tensorflow say then off the terminal."""
     from convfc import keras_model

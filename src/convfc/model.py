@@ -215,6 +215,10 @@ class Model(Protocol):
         """The file."""
 
     @property
+    def files(self) -> Sequence[Path]:
+        """The file, and those beside it that hold weights of it."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What opening the file had to do or give up, a sentence each; mostly empty."""
 

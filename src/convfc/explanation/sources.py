@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from convfc.geometry import Convolution
 from convfc.model import Model, Port, Site, Twin
 from convfc.quantization import Quantization
 from convfc.samples import Feeds, make_feeds
+from convfc.writing import temporary_folder
 
 
 def explain_model(
@@ -56,8 +56,8 @@ def explain_model(
     index = _index(data, sample, digit)
     feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
     x, said = _activation(opened, site, feeds, index, where)
-    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
-        out = Path(folder) / path.name
+    with temporary_folder() as folder:
+        out = folder / path.name
         done = convert(path, out, only=[glob.escape(site.name)], imports=imports, check=False)
         if not done.written:
             reasons = [one.reason for one in done.layers if one.site.name == site.name]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.differences import array_difference
+from convfc.writing import temporary_folder
 
 Operation = Any
 """A `keras.Operation`: mostly a `keras.Layer`, or a `keras.Model`; keras has no types."""
@@ -219,9 +218,9 @@ def _saved(layer: Operation, weights: Set[int]) -> Iterator[tuple[str, NDArray[A
 
 
 def _assets(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
-    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
-        layer.save_assets(folder)
-        for file in sorted(Path(folder).rglob("*")):
+    with temporary_folder() as folder:
+        layer.save_assets(str(folder))
+        for file in sorted(folder.rglob("*")):
             if file.is_file():
                 yield (
                     file.relative_to(folder).as_posix(),

@@ -49,6 +49,7 @@ class KerasModel:
     def __init__(self, path: Path) -> None:
         loaded = load(path)
         self.path = path
+        self.files: Sequence[Path] = (path,)
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
         self._format = loaded.envelope.file_format
@@ -238,7 +239,9 @@ class KerasModel:
         """The model in inference mode, traced where that is possible."""
         call = partial(self._model, training=False)
         on_tensorflow = keras.backend.backend() == "tensorflow"
-        return tf.function(call, reduce_retracing=True) if on_tensorflow else call
+        # Without autograph, as Keras itself: that writes code into temporary files.
+        traced = partial(tf.function, autograph=False, reduce_retracing=True)
+        return traced(call) if on_tensorflow else call
 
     def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
         return [

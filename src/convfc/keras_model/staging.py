@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from convfc.keras_model.upgrades import (
 from convfc.keras_model.upgrades.classes import leave_score, use_other_sigmoid
 from convfc.keras_model.upgrades.graphs import lacks_input
 from convfc.keras_model.upgrades.operations import left_over
+from convfc.writing import temporary_folder
 
 _SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
 
@@ -104,8 +104,8 @@ def staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
     if training is not None and (envelope.is_old or envelope.file_format == HDF5):
         training, more = upgrade(training, TRAINING_STEPS)
         done += more
-    with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
-        named = Path(folder, f"model{envelope.file_format}")
+    with temporary_folder() as folder:
+        named = folder / f"model{envelope.file_format}"
         if not done:
             # Keras goes by the file's name, convfc by its bytes: a link has the right name.
             named.symlink_to(path.resolve())

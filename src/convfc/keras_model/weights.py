@@ -22,6 +22,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convfc.writing import temporary_folder
+
 LARGE = 2**20
 """Bytes from which on a weight is held once."""
 
@@ -39,14 +41,21 @@ def held_once() -> Iterator[None]:
     """Keras loads and saves with little more memory than the weights take, in this thread.
 
     The large weights of layers that are built while the block runs start as zeros, if they would
-    be drawn: they must be read or assigned before it ends.
+    be drawn: they must be read or assigned before it ends. What Keras puts aside meanwhile is
+    gone then, and does not stay for ever if the run is killed.
     """
+    stack = ExitStack()
+
+    def temporary(_: Callable[..., str]) -> str:
+        return str(stack.enter_context(temporary_folder()))
+
     ours: list[tuple[Any, str, Callable[..., Any]]] = [
+        (_module("keras.src.saving.saving_lib"), "get_temp_dir", temporary),
         (keras.Layer, "add_weight", _add_weight),
         (_HDF5, "load_subset_weights_from_hdf5_group", _read),
         (_module("keras.src.backend"), "convert_to_numpy", _view),
     ]
-    with _one_at_a_time, ExitStack() as stack:
+    with _one_at_a_time, stack:
         for owner, name, function in ours:
             # A Keras that has it no more, or computes elsewhere, does it in its own way.
             if hasattr(owner, name) and keras.backend.backend() == "tensorflow":

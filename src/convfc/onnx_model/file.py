@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx_ir as ir
@@ -24,6 +25,7 @@ from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.reading import (
     embed_attributes,
     external_tensors,
+    graphs_of,
     read_proto,
     relist,
     undescribe,
@@ -43,6 +45,7 @@ from convfc.onnx_model.steps import is_step
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
+from convfc.writing import data_name
 
 _INLINE_LIMIT = 2**31 - 2**24
 """A protobuf message ends at 2 GiB; the rest is room for the graph itself."""
@@ -70,6 +73,17 @@ def read_provenance(path: Path) -> Provenance | None:
     return None
 
 
+def read_data_names(path: Path) -> frozenset[str]:
+    """Names of the files beside an ONNX file that hold weights of it.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    tensors = (x for graph in graphs_of(read_proto(path).graph) for x in graph.initializer)
+    entries = (entry for tensor in tensors for entry in tensor.external_data)
+    return frozenset(entry.value for entry in entries if entry.key == "location")
+
+
 class OnnxModel:
     """An ONNX file that was opened; see `convfc.model.Model` for the members."""
 
@@ -79,6 +93,8 @@ class OnnxModel:
         self.path = path
         prepared = prepare(path)
         self._model = prepared.model
+        apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
+        self.files: Sequence[Path] = (path, *sorted(apart))
         self._altered = prepared.altered
         self._remarks = prepared.remarks
         self._ambiguous = prepared.ambiguous
@@ -242,11 +258,11 @@ class OnnxModel:
         """See `Model.save_converted`.
 
         Weights go into a file beside it if the original kept them so or if they would not fit into
-        one file. Its name changes with what was done, so that a file which is about to be replaced
+        one file. Its name changes with what is in it, so that a file which is about to be replaced
         keeps its own weights until then.
         """
         model = self._model
-        apart = next(external_tensors(model), None) is not None
+        apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
         rewrite(
             model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
@@ -259,8 +275,8 @@ class OnnxModel:
         relist(model)
         undescribe(model)
         embed_attributes(model)
-        data = f"{path.name}.{hashlib.sha256(record.encode()).hexdigest()[:8]}.data"
-        ir.save(model, path, "protobuf", external_data=data if apart else None)
+        data = data_name(path.name, self._digest(record)) if apart else None
+        ir.save(model, path, "protobuf", external_data=data)
         return (
             *self._remarks,
             *(
@@ -268,6 +284,17 @@ class OnnxModel:
                 for what in self._ambiguous
             ),
         )
+
+    def _digest(self, record: str) -> str:
+        """Of the record and all weights, in hexadecimal."""
+        digest = hashlib.blake2b(record.encode())
+        sink = SimpleNamespace(write=digest.update)
+        for graph in self._model.graphs():
+            for value in graph.initializers.values():
+                tensor: Any = value.const_value
+                if tensor is not None and tensor.dtype is not ir.DataType.STRING:
+                    tensor.tofile(sink)
+        return digest.hexdigest()
 
     @property
     def _weight_bytes(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +12,7 @@ from convfc.applying import NumpyOps, patch_tensor
 from convfc.conversion import convert
 from convfc.lowering import Lowering, lower
 from convfc.reproduction.settings import KERNEL, STRIDE, Array, Settings
+from convfc.writing import temporary_folder
 
 FIRST = "conv"
 """The name of the first layer, in every network."""
@@ -34,8 +33,8 @@ def network(name: str, settings: Settings, shape: tuple[int, ...]) -> Any:
         on_patches.set_weights([kernel.reshape(-1, settings.filters), dense])
         return on_patches
     if name == "converted":
-        with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
-            path = Path(folder) / "cnn.keras"
+        with temporary_folder() as folder:
+            path = folder / "cnn.keras"
             cnn.save(path)
             return keras.saving.load_model(convert(path).out, compile=False)
     return cnn
