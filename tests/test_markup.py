@@ -336,6 +336,8 @@ def test_an_experiment_begins_in_an_empty_folder(program: Program, tmp_path: Pat
         ("verify m.onnx m.onnx --rtol nan --json", "rtol is nan"),
         ("verify m.onnx m.onnx --shape x=", "--shape x=: write it as NAME=VALUE"),
         ("experiment -o out --learning-rate nan", "learning rate nan"),
+        ("explain --input 9x9x1 --kernel 3 --filters 999999999", "explain shows at most"),
+        ("explain --input 99999x99999x1 --kernel 3", "explain shows at most"),
     ],
 )
 def test_odd_arguments_are_refused_by_name(program: Program, arguments: str, words: str) -> None:
