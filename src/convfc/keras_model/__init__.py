@@ -11,6 +11,7 @@ from convfc.errors import UsageError
 from convfc.keras_model.quiet import importing
 from convfc.keras_model.record import read_provenance
 from convfc.model import Model
+from convfc.writing import temporary_folder
 
 __all__ = ["import_keras", "open_keras", "read_provenance"]
 
@@ -27,6 +28,8 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
+    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
+        pass
     # Keras takes seconds to import, and reading convfc's record from a file does not need it.
     with importing():
         from convfc.keras_model.opened import KerasModel
