@@ -201,6 +201,21 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert signalled(NEVER, signal.SIGINT, signal.SIGTERM) == (-signal.SIGTERM, [])
 
 
+def test_a_reader_that_is_stuck_can_be_left() -> None:
+    """Neither is the rest written in the end, when Python flushes once more."""
+    script = f"{BEGIN}    begun()\n    print('x' * 2**20)\n    return 0\nprogram.run(command)"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as one:
+        assert one.stderr is not None
+        assert one.stdout is not None
+        assert one.stderr.readline() == "begun\n"
+        one.stdout.read(1)  # it writes now
+        one.send_signal(signal.SIGTERM)
+        assert one.stderr.read() == "convfc: terminated\n"
+        assert one.wait() == 143
+
+
 def test_a_library_that_does_not_come_back_cannot_keep_it() -> None:
     assert signalled(DEAF, signal.SIGTERM) == (143, ["convfc: terminated"])
 
