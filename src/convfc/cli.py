@@ -106,7 +106,7 @@ def convert(
     with its reason, and nothing was written unless --partial. 2: it could not be done, or one
     sample, run through both files, shows that they are not the same function.
     """
-    del debug  # `main` looks at it
+    del debug  # `program` looks at it
     from convfc import arguments, documents
     from convfc.conversion import converting
 
@@ -187,7 +187,7 @@ def verify(
 
     Exit code 0: equivalent. 1: not equivalent. 2: could not check.
     """
-    del debug  # `main` looks at it
+    del debug  # `program` looks at it
     import convfc
     from convfc import arguments, documents, junit
     from convfc.errors import FileError
@@ -260,7 +260,7 @@ def shapes(
 
     The example of the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128
     """
-    del debug  # `main` looks at it
+    del debug  # `program` looks at it
     from convfc import arguments
     from convfc.errors import UsageError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convfc._version import __version__
-from convfc.errors import ConversionError, FileError, UsageError
+from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
 from convfc.formats import converted_format, data_names, default_out, open_model, provenance_of
 from convfc.gates import gate
 from convfc.inspection import Look, look
@@ -149,10 +149,9 @@ def converting(
         provenance = Provenance(source.name, sha256_of(source), __version__, records)
         verification = seen = None
         with staging(target, data_names) as stage:
-            with writing(target):
+            with writing(target), _naming(target, stage.path):
                 notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
                 if verify:
-                    # Whoever reads of it finds the file where it is going to be.
                     checked = verify_files(source, stage.path, imports=imports)
                     verification = replace(checked, converted=target)
                 elif check:
@@ -166,6 +165,16 @@ def converting(
                 stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
 
 
+@contextmanager
+def _naming(target: Path, stage: Path) -> Iterator[None]:
+    """Whoever reads of the file that is being made finds it where it is going to be."""
+    try:
+        yield
+    except ConvfcError as error:
+        error.args = tuple(str(part).replace(str(stage), str(target)) for part in error.args)
+        raise
+
+
 def _refusal(source: Path, problem: str) -> ConversionError:
     return ConversionError(
         f"{source}: nothing written, as the converted model is not the same function: {problem}",
@@ -177,16 +186,17 @@ def _target(source: Path, out: str | Path | None, force: bool) -> Path:
     """Where to write, or why that cannot be."""
     kind = converted_format(source)
     target = default_out(source) if out is None else Path(out)
-    if target.is_dir():
-        target /= default_out(source).name
-    if not target.parent.is_dir():
-        raise FileError(f"{target}: there is no folder '{target.parent}'; create it first")
-    if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
-        raise UsageError(
-            f"{target}: the converted model has the format of '{source}'; "
-            f"give it a name that ends in {kind.value[0]}"
-        )
-    _check_target(source, target, force)
+    with writing(target):  # a name may be too long, or a folder closed
+        if target.is_dir():
+            target /= default_out(source).name
+        if not target.parent.is_dir():
+            raise FileError(f"{target}: there is no folder '{target.parent}'; create it first")
+        if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
+            raise UsageError(
+                f"{target}: the converted model has the format of '{source}'; "
+                f"give it a name that ends in {kind.value[0]}"
+            )
+        _check_target(source, target, force)
     return target
 
 

@@ -68,7 +68,7 @@ def experiment(
 
     Exit code 0: done. 2: it could not be done.
     """
-    del debug  # `main` looks at it
+    del debug  # `program` looks at it
     import convfc
 
     options: dict[str, Any] = {
@@ -137,7 +137,7 @@ def explain(
 
     Exit code 0: shown. 2: it could not be done.
     """
-    del debug  # `main` looks at it
+    del debug  # `program` looks at it
     import convfc
     from convfc import arguments
     from convfc.errors import UsageError

@@ -62,7 +62,7 @@ def deliver(text: str) -> None:
     try:
         stdout.write(text.encode(encoding, "replace").decode(encoding))
         stdout.flush()
-    except OSError:
+    except BaseException:  # a signal as well: the reader may be stuck
         _silence(stdout)
         raise
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from convfc.errors import ConvfcError, FileError
 from convfc.workfolders import WorkFolder, alone_in, work_folder
 
+OTHER_PLACE = "set the environment variable TMPDIR to a folder with room for temporary files"
+"""What helps where there is none."""
+
 DataNames = Callable[[Path], Collection[str]]
 """Names of the files beside a file that it needs."""
 
@@ -181,8 +184,7 @@ def temporary_folder() -> Iterator[Path]:
             folder = stack.enter_context(work_folder())
         except OSError as error:
             raise FileError(
-                f"a temporary folder cannot be made: {error.strerror or error}; "
-                "the environment variable TMPDIR names another place for it"
+                f"a temporary folder cannot be made: {error.strerror or error}; {OTHER_PLACE}"
             ) from error
         yield folder.files
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,8 @@ def explain_model(
 
     Raises:
         UsageError: no such layer, or both a sample and a digit.
-        UnsupportedModelError: a layer that cannot be drawn in two dimensions, or whose kernel,
-            zero points or input cannot be seen.
+        UnsupportedModelError: a layer that cannot be drawn in two dimensions, that has too many
+            numbers, or whose kernel, zero points or input cannot be seen.
         DisagreementError: what the layer computes is not what would be drawn.
         FileError: the file cannot be read.
         DataError: the samples cannot be read or hold no such one.
@@ -80,6 +82,7 @@ def explain_model(
     if not twin.channels_last:
         x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
     assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
+    _require_small(site.convolution, x.shape[1:-1], where)
     try:
         return explanation(
             f"{path.name}: {site.name}",
@@ -116,12 +119,13 @@ def explain_convolution(
 
     Raises:
         UsageError: both a sample and a digit.
-        UnsupportedModelError: more than two spatial axes.
+        UnsupportedModelError: more than two spatial axes, or too many numbers.
         GeometryError: the window does not fit the sizes.
         DataError: the samples cannot be read or hold no such one.
     """
     convolution.output(tuple(sizes))
     _require_flat(convolution, "the convolution")
+    _require_small(convolution, sizes, "the convolution")
     index = _index(data, sample, digit)
     port = Port("image", (None, *sizes, convolution.channels), "float32", channels_last=True)
     feeds = make_feeds([port], data=data, samples=index + 1)
@@ -156,6 +160,22 @@ def _require_flat(convolution: Convolution, where: str) -> None:
     if convolution.rank > 2:
         raise UnsupportedModelError(
             f"{where}: has {convolution.rank} spatial axes; explain draws one or two"
+        )
+
+
+NUMBERS = 10**8
+"""How many numbers P, F and their product may have together: they are all held at once."""
+
+
+def _require_small(convolution: Convolution, sizes: Sequence[int], where: str) -> None:
+    outputs = convolution.output(tuple(sizes))
+    positions = math.prod(size for size in outputs if size is not None)
+    length, width = convolution.patch_length, convolution.filters // convolution.groups
+    total = positions * (length + width) + length * width
+    if total > NUMBERS:
+        raise UnsupportedModelError(
+            f"{where}: P, F and their product have {total:,} numbers; "
+            f"explain shows at most {NUMBERS:,}"
         )
 
 
@@ -251,10 +271,15 @@ def _dtype(name: str) -> np.dtype[Any]:
 def _cosines(conv: Convolution) -> Array:
     """Filters of waves, from flat to ever more of them along either axis."""
     grids = np.meshgrid(*((np.arange(size) + 0.5) / size for size in conv.kernel), indexing="ij")
-    waves = sorted(np.ndindex(*(conv.filters,) * conv.rank), key=lambda wave: (sum(wave), wave))
     patterns = [
         np.prod([np.cos(np.pi * n * grid) for n, grid in zip(wave, grids, strict=True)], axis=0)
-        for wave in waves[: conv.filters]
+        for wave in itertools.islice(_waves(conv.rank), conv.filters)
     ]
     kernel = np.stack(patterns, axis=-1)[..., None, :] / conv.patch_length
     return np.broadcast_to(kernel, conv.kernel_shape).astype(np.float32)
+
+
+def _waves(rank: int) -> Iterator[tuple[int, ...]]:
+    """How many half waves along each of one or two axes, the fewest first."""
+    for count in itertools.count():
+        yield from ((n, count - n) for n in range(count + 1)) if rank == 2 else ((count,),)

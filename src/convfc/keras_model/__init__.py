@@ -15,6 +15,7 @@ from convfc.keras_model.quiet import importing, own_state
 from convfc.keras_model.record import read_provenance
 from convfc.model import Model
 from convfc.surroundings import until_the_end
+from convfc.writing import temporary_folder
 
 __all__ = ["import_keras", "open_keras", "read_provenance"]
 
@@ -31,6 +32,8 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
+    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
+        pass
     import_keras()
     with importing():
         from convfc.keras_model.opened import KerasModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from convfc.keras_model.record import (
 from convfc.keras_model.refusals import NO_CONFIG, brief, refusing
 from convfc.keras_model.staging import Staged, format_named, staged
 from convfc.keras_model.weights import held_once
+from convfc.writing import OTHER_PLACE
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
     except OSError as error:
         if error.errno is None:  # h5py's, of a damaged file
             raise
-        raise FileError(f"{path}: no room for a copy of it that is up to date: {error}") from error
+        what = error.strerror or error
+        raise FileError(f"{path}: cannot be brought up to date: {what}; {OTHER_PLACE}") from error
 
 
 def _layers_with_code(config: Any) -> Iterator[str]:
@@ -188,8 +191,10 @@ _GONE = (
 """Layers of Keras 2 that Keras 3 lacks."""
 
 
-def _refusal(path: Path, error: Exception, envelope: Envelope) -> UnsupportedModelError:
+def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
     """What a failure of Keras's loader means to a person."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FileError(f"{path}: Keras cannot unpack it: {error.strerror}; {OTHER_PLACE}")
     unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
     of_today = envelope.file_format == HDF5 and not envelope.is_old
     unheld = operations_in(envelope.config) if of_today else set()
