@@ -72,8 +72,8 @@ def gate(subject: str | Path) -> Iterator[None]:
         words = visible(" ".join(str(error).split()))[:200]
         raise FileError(
             f"{subject}: damaged, or not a model that convfc can work on: "
-            f"{type(error).__name__}: {words}\n"
-            "Get a fresh copy of it; if that is no better, report it with what --debug shows"
+            f"{type(error).__name__}: {words}",
+            "Get a fresh copy of it; if that is no better, report it with what --debug shows",
         ) from error
 
 

@@ -57,9 +57,9 @@ def check_size(path: Path, wanted: int, what: str) -> None:
     size = path.stat().st_size
     if wanted > limit(size):
         raise FileError(
-            f"{path}: has {_text(size)}, and {what} would take {_text(wanted)}\n"
+            f"{path}: has {_text(size)}, and {what} would take {_text(wanted)}",
             f"convfc reads up to {_TIMES} times a file's size and {_text(_FREE)}; get a fresh copy "
-            "of it, or save the model again with model.save(...), which does not compress"
+            "of it, or save the model again with model.save(...), which does not compress",
         )
 
 
