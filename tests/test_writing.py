@@ -391,10 +391,19 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "out").read_text() == "new"
 
 
-def test_killed_at_any_moment(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rounds", "4", "--kind", "onnx"],
+        pytest.param(["--rounds", "40"], marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kills", "--rounds", "8", "--kind", "external"],
+        [sys.executable, "-m", "tests.kills", *arguments],
         cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
         check=False,
     )
-    assert done.returncode == 0, capfd.readouterr().out
+    assert done.returncode == 0, done.stdout + done.stderr
