@@ -31,7 +31,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -106,7 +106,7 @@ class Case:
         before: a folder with the model and what it was converted to.
         old: the `state` of that.
         new: the `state` after the command.
-        forked, real: how it runs if nothing happens, in a fork and in a process of its own.
+        whole: how it runs in a fork if nothing happens.
     """
 
     name: str
@@ -114,8 +114,17 @@ class Case:
     before: Path
     old: dict[str, str]
     new: dict[str, str]
-    forked: Ran
-    real: Ran
+    whole: Ran
+
+    @cached_property
+    def seconds(self) -> float:
+        """What it takes in a process of its own."""
+        folder = self.before.with_name("timed")
+        shutil.copytree(self.before, folder)
+        ran = convert(folder, self.arguments, real=True)
+        assert ran.code == 0, ran
+        shutil.rmtree(folder)
+        return ran.seconds
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ def main() -> int:
     failures, strays, start = 0, 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         cases = list(_cases(Path(folder), options.kind or list(KINDS)))
-        for number in numbers:
+        for done, number in enumerate(numbers, 1):
             outcome = play(cases, options.seed, number, Path(folder) / "round")
             counts[outcome.case, outcome.signal, outcome.seen] += 1
             strays += outcome.strays > 0
@@ -160,6 +169,8 @@ def main() -> int:
                 failures += 1
                 told = f"round {number} ({outcome.case}, {outcome.signal}): {outcome.failure}"
                 console.print(told, markup=False, highlight=False, soft_wrap=True)
+            if done % 50 == 0:
+                console.print(f"{done} rounds, {failures} failures", highlight=False)
     _show(counts, console)
     console.print(
         f"{len(numbers)} rounds in {time.monotonic() - start:.0f} s; {strays} runs left something, "
@@ -200,18 +211,10 @@ def _cases(folder: Path, kinds: Sequence[str]) -> Iterator[Case]:
             arguments = ["convert", model, *more]
             after = folder / f"{kind}_after"
             shutil.copytree(before, after)
-            forked = convert(after, arguments)
-            real = convert(after, arguments, real=True)
-            assert forked.code == real.code == 0, forked.said + real.said
-            yield Case(
-                " ".join([kind, *more]),
-                arguments,
-                before,
-                state(before),
-                state(after),
-                forked,
-                real,
-            )
+            whole = convert(after, arguments)
+            assert whole.code == 0, whole
+            name = " ".join([kind, *more])
+            yield Case(name, arguments, before, state(before), state(after), whole)
             shutil.rmtree(after)
 
 
@@ -270,11 +273,11 @@ def play(cases: Sequence[Case], seed: int, number: int, folder: Path) -> Outcome
 def _play(case: Case, number: signal.Signals, random: Random, folder: Path) -> Outcome:
     seen, strays, failure = "", 0, None
     for _ in range(random.choice([1, 1, 1, 2])):
-        kill, real = Kill(number, at=random.randint(1, case.forked.operations)), False
+        kill, real = Kill(number, at=random.randint(1, case.whole.operations)), False
         if random.random() < 0.5:
             real = random.randrange(REAL // 2) == 0
-            usual = case.real if real else case.forked
-            kill = Kill(number, after=random.uniform(0, usual.seconds))
+            seconds = case.seconds if real else case.whole.seconds
+            kill = Kill(number, after=random.uniform(0, seconds))
         ran = convert(folder, case.arguments, kill, real=real)
         there = state(folder)
         strays = max(strays, len(there.keys() - case.old.keys() - case.new.keys()))

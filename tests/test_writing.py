@@ -391,10 +391,31 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "out").read_text() == "new"
 
 
-def test_killed_at_any_moment(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_told_wherever_h5py_does() -> None:
+    """It says so in a RuntimeError about another one, where it fails to close a file."""
+    from convfc.keras_model.opened import _write_error
+
+    first = RuntimeError("Unable to flush file (file write failed: errno = 28, error message = ..)")
+    second = RuntimeError("Can't destroy cache (slist already enabled?)")
+    second.__context__ = first
+    assert _write_error(second).strerror == os.strerror(28)
+    assert _write_error(OSError(27, "")).strerror == os.strerror(27)
+    assert _write_error(RuntimeError("why not")).strerror == os.strerror(5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rounds", "4", "--kind", "onnx"],
+        pytest.param(["--rounds", "40"], marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kills", "--rounds", "8", "--kind", "external"],
+        [sys.executable, "-m", "tests.kills", *arguments],
         cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
         check=False,
     )
-    assert done.returncode == 0, capfd.readouterr().out
+    assert done.returncode == 0, done.stdout + done.stderr

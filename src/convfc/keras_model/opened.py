@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -267,11 +268,17 @@ class KerasModel:
         return known[0] == "channels_last" if known else None
 
 
-def _write_error(error: Exception) -> OSError:
+def _write_error(error: BaseException) -> OSError:
     """What kept a file from being written, in the system's words.
 
-    h5py wraps it in a paragraph, and in a RuntimeError if it comes up while a file is closed.
+    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
+    file: only the paragraph has the number then.
     """
-    cause = error if isinstance(error, OSError) else error.__context__
-    number = getattr(cause, "errno", None) or errno.EIO
-    return OSError(number, os.strerror(number))
+    cause: BaseException | None = error
+    while cause is not None:
+        told = re.search(r"errno = (\d+)", str(cause))
+        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
+        if number is not None:
+            return OSError(number, os.strerror(number))
+        cause = cause.__cause__ or cause.__context__
+    return OSError(errno.EIO, os.strerror(errno.EIO))
