@@ -130,12 +130,6 @@ def _block(file: h5py.File) -> None:
     group[name].id.write_direct_chunk((0, 0), zlib.compress(bytes(2**23)))
 
 
-def _repeated(file: h5py.File) -> None:
-    """A list of names that names one long text a thousand times."""
-    group, _ = _weight(file)
-    group.attrs["weight_names"] = ["a" * 2**16] * 1000
-
-
 def _many(file: h5py.File) -> None:
     for number in range(200):
         h5py.h5g.create(file.id, b"g%d" % number)
@@ -152,7 +146,6 @@ WEIGHT_BOMBS = {
     "filled in": (_instead(shape=(2**30,), dtype="f4", fillvalue=1, chunks=(2**20,)), "4.0 MiB"),
     "2**60 bytes": (_instead(shape=(2**29, 2**29), dtype="f4", chunks=(1, 1)), "over 1,073"),
     "a block": (_block, "unpacks to more"),
-    "long names": (_repeated, "names"),
     "text": (_instead(data=["a", "b"]), "not made of numbers"),
     "references": (_instead(shape=(3,), dtype=h5py.ref_dtype), "not made of numbers"),
     "another filter": (_instead(shape=(60, 4), dtype="f4", compression="lzf"), "packed in a way"),
@@ -193,6 +186,15 @@ def test_odd_weights_that_are_what_they_say(
     feed = {port.name: np.ones((1, 6, 5, 2), np.float32) for port in model.inputs}
     for ours, theirs in zip(model.run(feed).values(), same.run(feed).values(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_whole_file_is_far_from_the_limit(
+    whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(bounds, "_FREE", 0)
+    monkeypatch.setattr(bounds, "_TIMES", 1)
+    assert open_keras(whole[suffix]).sites
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -162,7 +162,7 @@ def check_hdf5(file: h5py.File, path: Path) -> bool:
     Raises:
         FileError: with the reason.
     """
-    size, wanted, has_texts = path.stat().st_size, 0, False
+    wanted, has_texts = 0, False
     for name, item in _objects(file, path):
         if isinstance(item, h5d.DatasetID):
             _check_place(name, item, path)
@@ -172,10 +172,9 @@ def check_hdf5(file: h5py.File, path: Path) -> bool:
         for index in range(h5a.get_num_attrs(item)):
             attribute = h5a.open(item, index=index)
             has_texts |= attribute.dtype.hasobject
-            # Text of any length stands elsewhere, and may be named any number of times.
-            each = size if attribute.dtype.hasobject else attribute.dtype.itemsize
+            # Lists of names, of which only those of any length stand elsewhere.
             count = math.prod(attribute.shape or ())
-            check_size(path, (count - 1) * each, f"the names in {name or 'it'!r}")
+            check_size(path, count * attribute.dtype.itemsize, f"the names in {name or 'it'!r}")
     return has_texts
 
 
