@@ -26,6 +26,7 @@ from convfc.keras_model.record import (
 )
 from convfc.keras_model.refusals import NO_CONFIG, brief, refusing
 from convfc.keras_model.staging import Staged, format_named, staged
+from convfc.keras_model.upgrades.classes import arguments
 from convfc.keras_model.weights import held_once
 from convfc.writing import OTHER_PLACE
 
@@ -43,6 +44,9 @@ class Loaded:
     model: Any
     envelope: Envelope
     notes: tuple[str, ...]
+
+
+_MOST_THRESHOLDS = 2**16
 
 
 def load(path: Path) -> Loaded:
@@ -63,6 +67,12 @@ def _load(path: Path) -> Loaded:
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
             "replace it by a stock layer and save the model again"
         )
+    for kind, given in arguments(envelope.training):
+        if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
+            raise UnsupportedModelError(
+                f"{path}: its metric {kind!r} asks for {number} thresholds, which Keras lists one "
+                "by one; compile the model with fewer and save it again"
+            )
     notes = _other_name(path, envelope)
     check_weights(path, envelope.file_format)
     with overheard() as said, _staged(path, envelope) as stage:

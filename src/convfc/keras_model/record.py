@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from convfc.errors import FileError
-from convfc.keras_model.bounds import check_archive, check_hdf5, member, read_json
+from convfc.keras_model.bounds import check_archive, check_hdf5, check_heaps, member, read_json
 from convfc.keras_model.refusals import NO_CONFIG, refusing
 from convfc.provenance import KEY, Provenance
 from convfc.visible import visible
@@ -100,7 +100,8 @@ def check_weights(path: Path, file_format: str) -> None:
             member(archive, WEIGHTS, path) as weights,
             h5py.File(weights, "r") as file,
         ):
-            check_hdf5(file, path)
+            if check_hdf5(file, path):
+                check_heaps(weights)
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -137,6 +138,8 @@ def _has_zip(path: Path) -> bool:
 
 
 def _read_hdf5(path: Path) -> Envelope:
+    with path.open("rb") as data:
+        check_heaps(data)
     with h5py.File(path) as file:
         config, training, version, record = (
             _text(file, name, path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any
@@ -44,18 +44,22 @@ class Taken:
     """Bytes that weights take, up to a limit.
 
     Attributes:
-        size: all that was asked for.
+        size: the most that was asked for at once.
     """
 
     def __init__(self, limit: int | None) -> None:
         self.size = 0
         self._limit = limit
 
-    def add(self, size: int) -> None:
-        """Count bytes before they are taken."""
-        self.size += size
-        if self._limit is not None and self.size > self._limit:
-            raise TooLargeError(f"{self.size} bytes of weights are too many")
+    def ask(self, size: int) -> None:
+        """Refuse to take bytes that are too many.
+
+        Raises:
+            TooLargeError: they are.
+        """
+        self.size = max(self.size, size)
+        if self._limit is not None and size > self._limit:
+            raise TooLargeError(f"{size} bytes of weights are too many")
 
 
 @contextmanager
@@ -80,7 +84,8 @@ def held_once(limit: int | None = None) -> Iterator[Taken]:
     ours: list[tuple[Any, str, Callable[..., Any]]] = [
         (_SAVING, "get_temp_dir", temporary),
         (keras.Layer, "add_weight", partial(_add_weight, built)),
-        (_HDF5, "load_subset_weights_from_hdf5_group", partial(_read, limit)),
+        (keras.Metric, "add_variable", partial(_add_variable, built)),
+        (_HDF5, "load_subset_weights_from_hdf5_group", partial(_read, built)),
         (find_module("keras.src.backend"), "convert_to_numpy", _view),
     ]
     with _one_at_a_time, stack:
@@ -114,8 +119,9 @@ def _add_weight(
 ) -> Any:
     """`keras.Layer.add_weight`, with zeros to begin with, which take no room until written to."""
     shape = kwargs.get("shape", args[0] if args else None)
-    size = _kind(keras.backend.standardize_dtype(kwargs.get("dtype") or layer.variable_dtype))
-    built.add(math.prod(shape or ()) * size.itemsize)
+    kind = _kind(keras.backend.standardize_dtype(kwargs.get("dtype") or layer.variable_dtype))
+    # What is not known, Keras refuses.
+    built.ask(built.size + _bytes((n for n in shape or () if n is not None), kind))
     initializer = kwargs.get("initializer")
     if initializer is not None:
         first = keras.initializers.get(initializer)
@@ -130,6 +136,14 @@ def _add_weight(
     return theirs(layer, *args, **kwargs)
 
 
+def _add_variable(
+    built: Taken, theirs: Callable[..., Any], metric: Any, shape: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """`keras.Metric.add_variable`, within the limit."""
+    built.ask(built.size + _bytes(shape, np.dtype(np.float32)))
+    return theirs(metric, shape, *args, **kwargs)
+
+
 def _may_be_zeros(initializer: Any) -> bool:
     """Whether nobody can tell zeros from what it makes.
 
@@ -142,12 +156,10 @@ def _may_be_zeros(initializer: Any) -> bool:
     return settings.get("seed", 0) is None
 
 
-def _read(limit: int | None, _: Callable[..., Any], group: h5py.Group) -> list[Any]:
+def _read(built: Taken, _: Callable[..., Any], group: h5py.Group) -> list[Any]:
     """The weights of one layer; Keras makes arrays of them all, and then a tensor of each."""
-    taken = Taken(limit)
 
     def read(data: h5py.Dataset) -> Any:
-        taken.add(math.prod(data.shape) * data.dtype.itemsize)
         if data.dtype.kind == "V":
             raise ValueError(
                 "its weights are in bfloat16, which Keras writes to HDF5 but does not read; "
@@ -161,7 +173,9 @@ def _read(limit: int | None, _: Callable[..., Any], group: h5py.Group) -> list[A
 
     names = _HDF5.load_attributes_from_hdf5_group(group, "weight_names")
     # Keras' own way to a dataset, which follows no link and refuses what is elsewhere.
-    return [read(_SAVING.safe_get_h5_dataset(group, name)) for name in names]
+    found = [_SAVING.safe_get_h5_dataset(group, name) for name in names]
+    built.ask(sum(_bytes(data.shape, data.dtype) for data in found))
+    return [read(data) for data in found]
 
 
 def _view(theirs: Callable[..., Any], value: Any) -> Any:
@@ -177,13 +191,17 @@ def _kind(dtype: str) -> np.dtype[Any]:
     return kind
 
 
+def _bytes(shape: Iterable[int], kind: np.dtype[Any]) -> int:
+    return math.prod(map(int, shape)) * kind.itemsize
+
+
 def _is_large(shape: Sequence[int], kind: np.dtype[Any]) -> bool:
-    return kind in _SHARED and math.prod(shape) * kind.itemsize >= LARGE
+    return kind in _SHARED and _bytes(shape, kind) >= LARGE
 
 
 def _room(shape: Sequence[int], kind: np.dtype[Any]) -> NDArray[Any]:
     """Zeros, aligned for tensorflow."""
-    size = math.prod(shape) * kind.itemsize
+    size = _bytes(shape, kind)
     room = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     return room[start : start + size].view(kind).reshape(shape)
