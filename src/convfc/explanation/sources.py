@@ -54,7 +54,7 @@ def explain_model(
     site = _site(opened, layer)
     where = f"{path}: layer {site.name!r}"
     index = _index(data, sample, digit)
-    feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
+    feeds = make_feeds(opened.inputs, data=data, samples=index + 1, name=str(path))
     x, said = _activation(opened, site, feeds, index, where)
     with tempfile.TemporaryDirectory(prefix="convfc-") as folder:
         out = Path(folder) / path.name
