@@ -35,6 +35,8 @@ def dims(text: str) -> list[int]:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
+    if max(numbers) >= 2**63:
+        raise UsageError(f"{text}: a size has 63 bits at most")
     return numbers
 
 

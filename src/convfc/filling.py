@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,11 @@ def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
     if port.dtype == "string":
         return array.astype(np.str_).astype(object)
     dtype = _dtype(port.dtype)
-    with np.errstate(invalid="ignore", over="ignore"):
+    # Fields, texts and integers of more than 64 bits are no numbers of any type here.
+    with (
+        np.errstate(invalid="ignore", over="ignore"),
+        suppress(OverflowError, TypeError, ValueError),
+    ):
         result = array.astype(dtype, copy=False)
         if is_float(port) and array.dtype.kind == "f":
             return result

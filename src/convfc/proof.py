@@ -138,8 +138,7 @@ def prove(
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
         shape = _shape(twin, activations)
         drawn = [] if quick and structure is None else _other_shapes(twin, shape)
-        why = next(filter(None, (too_much(twin, one) for one in (shape, *drawn))), None)
-        if why is not None:
+        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn))):
             return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(twin, activations, random, proof)
@@ -172,11 +171,9 @@ def _draw(
     narrow = chance_once is not None and chance_once >= _MOST
     if narrow:
         chance_once, range_of = _distribution(twin, _WIDER.get(site.dtype, site.dtype))
-    draws = _ROUNDED_DRAWS
-    if chance_once is not None:
-        if chance_once >= _MOST:
-            return replace(proof, unchecked="its sums are too long to be exact in any type")
-        draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
+    if chance_once is not None and chance_once >= _MOST:
+        return replace(proof, unchecked="its sums are too long to be exact in any type")
+    draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
 
     def integers(shape: Sequence[int], dtype: str) -> Array:
         low, high = range_of(dtype)
@@ -186,7 +183,7 @@ def _draw(
         own = twin.parameters[name]
         if own is None or not twin.rounds_to_integers:
             return integers(twin.parameter_shape(name), twin.parameter_dtype(name))
-        # Its scales are made for numbers like its own: others would end in the limits of the type.
+        # Its scales are made for numbers like its own: others would end in the type's limits.
         return random.permutation(own.reshape(-1)).reshape(own.shape)
 
     inexact: set[str] = set()

@@ -264,6 +264,8 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
 def _bytes(number: int | None) -> str:
     if number is None:
         return "?"
+    if number >= 2**60:
+        return f"{number >> 30:,} GiB"  # which may be more than a float holds
     value = float(number)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
