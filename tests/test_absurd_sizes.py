@@ -24,6 +24,7 @@ from convfc import capacity
 from convfc.datafiles import load_samples
 from convfc.demand import Demand
 from convfc.errors import DataError, GeometryError, UnsupportedModelError
+from convfc.filling import Slot
 from convfc.geometry import Convolution, Same, Window
 from convfc.lowering import MOST_OPERATIONS, Lowering, PatchMethod, Refusal, lower
 from convfc.model import Port
@@ -328,6 +329,17 @@ def test_feeds_are_counted_before_they_are_made(shape: tuple[int | None, ...]) -
         pytest.raises(DataError, match=r"m\.onnx: input 'x' would be fed .* than this"),
     ):
         make_feeds([Port("x", shape, "float32")], name="m.onnx")
+
+
+@pytest.mark.parametrize("shape", [(7, 2, 5, 5), (7, 9), (2, 7, 3)])
+def test_a_batch_of_more_samples_than_there_are_repeats_them(shape: tuple[int, ...]) -> None:
+    images = load_samples("mnist", 3).images
+    axis = shape.index(7)
+    slot = Slot(Port("x", shape, "float32"), shape, axis)
+    array, _ = slot.fill(images, range(7))
+    for row in range(7):
+        one, _ = slot.fill(images, range(row, row + 1))
+        np.testing.assert_array_equal(np.take(array, [row], axis), one)
 
 
 def test_no_more_samples_are_made_than_there_are() -> None:

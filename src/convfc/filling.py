@@ -145,6 +145,10 @@ class Slot:
         Raises:
             DataError: an input for images, and samples that are none.
         """
+        distinct = len(images)
+        if self.axis is not None and len(rows) > distinct and not self.follows:
+            once, said = self.fill(images, rows[:distinct])
+            return np.take(once, np.arange(len(rows)) % distinct, self.axis), said
         shape = self.shape(len(rows))
         if not shape:
             mean = images[rows[0] % len(images)].mean()
