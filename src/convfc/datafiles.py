@@ -222,7 +222,7 @@ def _magic(path: Path) -> bytes:
     """The first bytes, which tell what a file is, whatever its name."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: is no regular file, nor a folder of images")
+            raise DataError(f"{path}: cannot be read: no regular file")
         with path.open("rb") as file:
             magic = file.read(6)
     except (OSError, ValueError) as error:  # a name with a NUL
