@@ -142,7 +142,7 @@ def test_groups_share_the_kernel_out() -> None:
         (lambda: Window(3, stride=0), "stride is 0"),
         (lambda: Window(3, padding=(-1, 0)), "negative"),
         (lambda: Window(3).output(2), "spans 3"),
-        (lambda: Convolution((), 1, 1), "at least one spatial axis"),
+        (lambda: Convolution((), 1, 1), "spatial axes"),
         (lambda: convolution([3], channels=3, filters=4, groups=2), "evenly"),
         (lambda: convolution([3], channels=0, filters=4), "at least 1"),
         (lambda: convolution([3], channels=1, filters=1, strides=[1, 1]), "2 strides"),

@@ -294,16 +294,20 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
-    from convfc.lowering import Refusal, lower
+    from convfc.lowering import Lowering, PatchMethod, Refusal, lower
 
-    lowering = lower(conv, sizes, memory=memory)
-    assert not isinstance(lowering, Refusal), "all sizes are known"  # noqa: S101 - `lower` says so
+    found = lower(conv, sizes, memory=memory)
+    refused = found.reason if isinstance(found, Refusal) else None
+    lowering = Lowering(conv, sizes, PatchMethod.SLICE) if isinstance(found, Refusal) else found
     from convfc import documents, tables
 
     if as_json:
-        terminal.show(json_text(documents.lowering_json(lowering, itemsize=4)))
+        told = documents.lowering_json(lowering, itemsize=4)
+        terminal.show(json_text(told if refused is None else {**told, "left": refused}))
     else:
-        terminal.show(terminal.rendered([tables.calculator_table(lowering)]))
+        said = [] if refused is None else [f"no model would get it: {refused}"]
+        table = tables.calculator_table(lowering, built=refused is None)
+        terminal.show(terminal.rendered([table, *said]))
 
 
 app.command()(lessons.experiment)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
+import stat
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convfc.capacity import excess
 from convfc.errors import DataError
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -51,6 +56,10 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+_COPIES = 2
+"""Of an array, while it is read."""
 
 
 class Images:
@@ -115,8 +124,8 @@ def load_samples(data: str | Path = "mnist", count: int | None = None) -> Sample
         samples = _samples(arrays, count, f"MNIST test images ({total} packed with convfc)")
         return replace(samples, arrays={})  # no model's inputs are meant by their names
     path = Path(data)
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    if os.path.isdir(path):  # noqa: PTH112 - which no name is too long or too strange for
+        files = _images_in(path)
         if not files:
             raise DataError(f"{path}: the folder holds no images (png, jpg, ...)")
         images = Images(files[:count], lambda file: _scaled(read_image(file)))
@@ -147,6 +156,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             if magic.startswith(_NPY):
                 return {"": np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))}
             if magic.startswith(_ZIP):
+                _check_members(stream)
                 loaded = np.load(stream, allow_pickle=False)
                 return {name: np.asarray(loaded[name]) for name in loaded.files}
             if magic.startswith(_GZIP):
@@ -155,6 +165,29 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {"": _read_idx(stream)}
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The image files of a folder by name, without what is no file."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if Path(e.name).suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return [folder / name for name in sorted(names)]
+
+
+def _check_members(stream: BinaryIO) -> None:
+    """Compare what an .npz unfolds to with the memory, before any of it is unfolded.
+
+    Raises:
+        ValueError: it is too much.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        why = excess(_COPIES * sum(member.file_size for member in archive.infolist()))
+    stream.seek(0)
+    if why is not None:
+        raise ValueError(f"its arrays unfold to too much: {why}")
 
 
 def read_image(path: Path) -> NDArray[Any]:
@@ -167,7 +200,11 @@ def read_image(path: Path) -> NDArray[Any]:
 
     _magic(path)
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # Of what unfolds to too much, Pillow warns first: a file of a few bytes may claim it.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
             if image.mode in ("1", "LA"):
                 return np.asarray(image.convert("L"))
             if image.mode in ("L", "F", "I") or image.mode.startswith("I;16"):
@@ -177,16 +214,18 @@ def read_image(path: Path) -> NDArray[Any]:
         raise DataError(
             f"{path}: neither .npz, .npy, IDX nor an image that Pillow reads"
         ) from error
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
+    except (*_DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(path, error) from error
 
 
 def _magic(path: Path) -> bytes:
     """The first bytes, which tell what a file is, whatever its name."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: cannot be read: no regular file")
         with path.open("rb") as file:
             magic = file.read(6)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a NUL
         raise _unreadable(path, error) from error
     if not magic:
         raise DataError(f"{path}: the file is empty")
@@ -208,6 +247,9 @@ def _read_idx(stream: BufferedIOBase) -> NDArray[Any]:
     shape = struct.unpack(f">{rank}I", stream.read(4 * rank))
     dtype = np.dtype(_IDX_DTYPES[code])
     size = math.prod(shape) * dtype.itemsize
+    why = excess(_COPIES * size)
+    if why is not None:
+        raise ValueError(f"the IDX header says {size:,} bytes: {why}")
     values = stream.read(size + 1)
     if len(values) != size:
         held = f"only {len(values)}" if len(values) < size else "more"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convfc.capacity import excess
 from convfc.errors import GeometryError, UnsupportedModelError
 from convfc.geometry import Sizes, product
-from convfc.model import Site
+from convfc.model import Site, Twin
 
 Tensor = tuple[tuple[int | None, ...], int]
 """A shape and the bytes of a number of it."""
@@ -76,7 +76,17 @@ def products_of(site: Site) -> int:
     return found or 0
 
 
-def of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
+def too_much(twin: Twin, shape: Sequence[int]) -> str | None:
+    """Why a layer cannot be run on an input of some shape; ``None``: it can.
+
+    Raises:
+        GeometryError: the window does not fit the shape.
+    """
+    sizes = tuple(shape[1:-1] if twin.channels_last else shape[2:])
+    return _of_layer(twin.site, sizes, max(shape[0], _SAMPLES))
+
+
+def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
     """Why a convolution is too much to be run alone, with numbers of our own; ``None``: it is not.
 
     Counted are the parameters, drawn and laid out in both layers, and input, patches and output.
@@ -108,3 +118,5 @@ def of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
 _PARAMETER, _LAID_OUT, _NUMBER = 16, 12, 16
 """Bytes: as an integer, in its own type, in a message, in a runtime."""
 _BLOCK = 2**26
+_SAMPLES = 3
+"""That a layer is run on at most when its batch is open: see `convfc.proof`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,15 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _DEFAULT_RTOL = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def place_of(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """Where in an array its element of some number is; for any number of axes, unlike numpy's."""
+    place = []
+    for size in reversed(shape):
+        flat, index = divmod(flat, size)
+        place.append(index)
+    return tuple(reversed(place))
 
 
 @dataclass(frozen=True)
@@ -229,14 +239,11 @@ class Comparison:
             self._witness = self._at(int(where.argmax()), a, b)
 
     def _at(self, flat: int, a: Array, b: Array) -> Witness | None:
-        places, rest = [], flat
-        for size in reversed(a.shape):  # numpy's unravel_index ends at 32 axes
-            rest, place = divmod(rest, size)
-            places.append(place)
-        row, *position = reversed(places)
+        row, *position = place_of(flat, a.shape)
         if not _is_number(a):
             return None
-        return Witness(self._rows + row, tuple(position), float(a.flat[flat]), float(b.flat[flat]))
+        values = float(a.reshape(-1)[flat]), float(b.reshape(-1)[flat])
+        return Witness(self._rows + row, tuple(position), *values)
 
     @property
     def _is_scores(self) -> bool:

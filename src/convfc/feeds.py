@@ -172,24 +172,27 @@ class Feeds:
         """The number of samples in a batch; the last may have fewer if ``batch`` is ``None``."""
         return self.batch or min(self._most, max(BATCH_BYTES // self._row_bytes, 1))
 
-    def check(self) -> None:
+    def check(self, name: str) -> None:
         """See that a batch fits into memory, before it is made.
+
+        Args:
+            name: of the model, for the message.
 
         Raises:
             DataError: it does not.
         """
         rows = self.rows_per_batch
         counts = {}
-        for name, (slot, content) in self._inputs.items():
+        for own, (slot, content) in self._inputs.items():
             shape = slot.shape(self.rows if slot.axis is None else rows)
             images = content.numbers * shape[0] if shape and isinstance(content, FromImages) else 0
-            counts[name] = math.prod(shape) + images
+            counts[own] = math.prod(shape) + images
         why = excess(sum(counts.values()) * _MAKING)
         if why is not None:
-            largest = max(counts, key=lambda name: counts[name])
+            largest = max(counts, key=lambda own: counts[own])
             fed = by(self._inputs[largest][0].shape(rows))
             remedy = f"; other sizes may do: {self.remedies}" if self.remedies else ""
-            raise DataError(f"input {largest!r} would be fed {fed}, and {why}{remedy}")
+            raise DataError(f"{name}: input {largest!r} would be fed {fed}, and {why}{remedy}")
 
     @property
     def said(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,10 @@ class Slot:
         Raises:
             DataError: an input for images, and samples that are none.
         """
+        distinct = len(images)
+        if self.axis is not None and len(rows) > distinct and not self.follows:
+            once, said = self.fill(images, rows[:distinct])
+            return np.take(once, np.arange(len(rows)) % distinct, self.axis), said
         shape = self.shape(len(rows))
         if not shape:
             mean = images[rows[0] % len(images)].mean()
@@ -204,7 +209,11 @@ def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
     if port.dtype == "string":
         return array.astype(np.str_).astype(object)
     dtype = _dtype(port.dtype)
-    with np.errstate(invalid="ignore", over="ignore"):
+    # Fields, texts and integers of more than 64 bits are no numbers of any type here.
+    with (
+        np.errstate(invalid="ignore", over="ignore"),
+        suppress(OverflowError, TypeError, ValueError),
+    ):
         result = array.astype(dtype, copy=False)
         if is_float(port) and array.dtype.kind == "f":
             return result

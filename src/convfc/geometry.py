@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # sizes are plain integers: who only asks for them need not w
 Pads = tuple[int, int]
 """Zeros added before and after one axis."""
 
+_MOST_AXES = 30
+"""Spatial axes: an array has 64 axes at most, and phases and groups need some of their own."""
+
 Sizes = tuple[int | None, ...]
 """One size per spatial axis; ``None`` where it is not known before run time."""
 
@@ -172,8 +175,8 @@ class AnyConvolution:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if not self.windows:
-            raise GeometryError("a convolution needs at least one spatial axis")
+        if not 1 <= self.rank <= _MOST_AXES:
+            raise GeometryError(f"{self.rank} spatial axes; a convolution has 1 to {_MOST_AXES}")
         if min(self.channels, self.filters, self.groups) < 1:
             raise GeometryError("channels, filters and groups must be at least 1")
         if self.channels % self.groups or self.filters % self.groups:

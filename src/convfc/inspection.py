@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.demand import too_much
 from convfc.differences import Comparison, Witness
 from convfc.errors import ConvfcError, DataError, GeometryError, UnsupportedModelError
 from convfc.filling import is_float
 from convfc.formats import open_model
 from convfc.model import Feed, Model, Port, Site, Twin
-from convfc.proof import prove, too_much
+from convfc.proof import prove
 from convfc.samples import make_feeds
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-2}
@@ -88,7 +89,7 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         feed, rows = _sample(original.inputs, random)
         found = _whole(original, path, feed, rows)
     except DataError as error:
-        found = Look(reason=str(error).split(":", maxsplit=1)[0])
+        found = Look(reason=str(error).removeprefix("the model: ").split(":", maxsplit=1)[0])
     if found.reason is None or found.problem is not None:
         return found
     # Writing the file may have changed what is in memory.

@@ -5,12 +5,12 @@ What a lowering computes is in `convfc.applying`.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes, product
+from convfc.limits import excess_of
 
 
 class PatchMethod(StrEnum):
@@ -168,14 +168,6 @@ MOST_OPERATIONS = 2**14
 """Operations that one layer may become: so many are still loaded and compared in seconds."""
 _AROUND = 8
 """Operations of a block that are not about taps: about as many as there are."""
-_MOST_REMAINDERS = 2**16
-"""Rows of a table of pads: 1 MB in the file."""
-_MOST_PHASES = 2**14
-"""Filters that a transposed convolution may take for each of its own."""
-_LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
-"""Numbers of a filter matrix that has a column per phase: more only if the kernel has many."""
-_LARGEST_TENSOR = 2**63 - 1
-"""Bytes."""
 
 
 def lower(
@@ -208,7 +200,7 @@ def lower(
         GeometryError: the window does not fit the sizes.
     """
     convolution.output(sizes)
-    excess = _excess(convolution, sizes, itemsize)
+    excess = excess_of(convolution, sizes, itemsize)
     if excess is not None:
         return Refusal(excess)
     methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
@@ -350,34 +342,3 @@ def _of_many(lowering: Lowering) -> str:
         f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
         f"{most}: give --patch-memory more"
     )
-
-
-def _excess(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | None:
-    """Which of its tensors no file or runtime holds, whatever the method; ``None``: none."""
-    framed, known = convolution.framed(sizes)
-    inner = framed.inner(known)
-    phases = math.prod(convolution.phases)
-    grown = inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights)
-    if grown or phases > _MOST_PHASES:
-        return (
-            f"its strides make {phases:,} filters of each, and its filter matrix would hold "
-            f"{inner.weights:,} numbers"
-        )
-    axes = list(zip(inner.windows, known, strict=True))
-    rows = sum(w.stride for w, size in axes if w.pads(size) is None)
-    if rows > _MOST_REMAINDERS:
-        return f"its padding, of an unknown size, would need a table of {rows:,} rows"
-    pads = inner.pads(known) or ()
-    padded = [size + sum(pad) for size, pad in zip(known, pads, strict=False) if size is not None]
-    made = [size for size in convolution.output(sizes) if size is not None]
-    rows = math.prod(size for size in inner.output(known) if size is not None)
-    numbers = max(
-        math.prod(padded) * inner.channels,
-        math.prod(made) * convolution.filters,
-        rows * inner.filters,
-        *(inner.weights, sum(map(abs, itertools.chain(*pads)))),
-        *(window.extent + window.stride for window in convolution.windows),
-    )
-    if numbers * itemsize > _LARGEST_TENSOR:
-        return "it is about more numbers than 64 bits can address"
-    return None

@@ -50,7 +50,7 @@ class Site:
     Attributes:
         name: unique in the model; enclosing models or subgraphs come first, with slashes.
         kind: the format's own word for it (``"Conv"``, ``"DepthwiseConv2D"``).
-        convolution: its geometry; ``None`` where `reason` says why there is none.
+        convolution: its geometry; ``None`` where there is none to be had, for a `reason`.
         sizes: spatial input sizes, ``None`` where unknown; empty without a convolution.
         dtype: numpy's name of the element type of its patches.
         bias: whether it adds one.

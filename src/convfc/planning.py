@@ -80,7 +80,7 @@ def plan(
 
 
 def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
-    if site.convolution is None:
+    if site.convolution is None or site.reason is not None:
         return Layer(site, Fate.LEFT, reason=site.reason)
     try:
         lowering = lower(site.convolution, site.sizes, patches, site.methods, site.itemsize, memory)

@@ -42,9 +42,7 @@ What is checked where:
 - what a file says twice, or says of sizes without a ground: `onnx_model.ambiguity.ambiguities`,
   `onnx_model.inference.unfounded`
 - that the samples do not contradict all this: `judged.contradiction`
-- the verdict, of all that: `judged.conclude`
-
-docs/verdicts.md has a line for each kind of change.
+- the verdict, of all that: `judged.conclude`; docs/verdicts.md has a line per kind of change
 """
 
 from __future__ import annotations
@@ -57,14 +55,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.demand import of_layer
-from convfc.differences import Witness
+from convfc.demand import too_much
+from convfc.differences import Witness, place_of
 from convfc.errors import ConvfcError
 from convfc.model import Twin
 
 Array = NDArray[Any]
 
 _DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+_WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
+"""What `Twin.exact` computes in."""
 _TINY = {"float64": 2.0**-1022, "float16": 2.0**-14}
 _LARGEST_INTEGER = 31
 _CHANCE = 1e-6
@@ -138,10 +138,8 @@ def prove(
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
         shape = _shape(twin, activations)
         drawn = [] if quick and structure is None else _other_shapes(twin, shape)
-        for one in (shape, *drawn):
-            why = too_much(twin, one)
-            if why is not None:
-                return replace(proof, unchecked=f"it is not run: {why}")
+        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn))):
+            return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(twin, activations, random, proof)
         if proof.reason is None:
@@ -159,16 +157,6 @@ def prove(
     return proof
 
 
-def too_much(twin: Twin, shape: Sequence[int]) -> str | None:
-    """Why a layer cannot be run on an input of some shape; ``None``: it can.
-
-    Raises:
-        GeometryError: the window does not fit the shape.
-    """
-    sizes = tuple(shape[1:-1] if twin.channels_last else shape[2:])
-    return of_layer(twin.site, sizes, max(shape[0], *_BATCHES))
-
-
 def _draw(
     twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
@@ -182,10 +170,10 @@ def _draw(
     chance_once, range_of = _distribution(twin, site.dtype)
     narrow = chance_once is not None and chance_once >= _MOST
     if narrow:
-        chance_once, range_of = _distribution(twin, "float32")
-    draws = _ROUNDED_DRAWS
-    if chance_once is not None:
-        draws = math.ceil(math.log(_CHANCE) / math.log(chance_once))
+        chance_once, range_of = _distribution(twin, _WIDER.get(site.dtype, site.dtype))
+    if chance_once is not None and chance_once >= _MOST:
+        return replace(proof, unchecked="its sums are too long to be exact in any type")
+    draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
 
     def integers(shape: Sequence[int], dtype: str) -> Array:
         low, high = range_of(dtype)
@@ -195,7 +183,7 @@ def _draw(
         own = twin.parameters[name]
         if own is None or not twin.rounds_to_integers:
             return integers(twin.parameter_shape(name), twin.parameter_dtype(name))
-        # Its scales are made for numbers like its own: others would end in the limits of the type.
+        # Its scales are made for numbers like its own: others would end in the type's limits.
         return random.permutation(own.reshape(-1)).reshape(own.shape)
 
     inexact: set[str] = set()
@@ -322,10 +310,8 @@ def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: s
 
 def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
     """One sample of the layer's own sizes; where they are unknown, those of the activations."""
-    seen: Sequence[int | None] = (
-        [None] * len(twin.input_shape) if activations is None else activations.shape
-    )
     smallest = twin.smallest_shape
+    seen = smallest if activations is None else activations.shape
     sizes = zip(twin.input_shape[1:], seen[1:], smallest[1:], strict=True)
     return (twin.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
 
@@ -362,8 +348,9 @@ def _unequal(a: Array, b: Array) -> Witness | None:
 
 
 def _witness(a: Array, b: Array, flat: int) -> Witness:
-    row, *position = (int(i) for i in np.unravel_index(flat, a.shape))
-    return Witness(row, tuple(position), float(a.flat[flat]), float(b.flat[flat]))
+    row, *position = place_of(flat, a.shape)
+    values = float(a.reshape(-1)[flat]), float(b.reshape(-1)[flat])
+    return Witness(row, tuple(position), *values)
 
 
 def _dtype(name: str) -> Any:  # noqa: ANN401 - numpy's name for a type of any kind

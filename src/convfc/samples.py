@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def make_feeds(
     shapes: Mapping[str, Sequence[int]] | None = None,
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     row_bytes: int = 0,
+    name: str = "the model",
 ) -> Feeds:
     """Make something to run a model on.
 
@@ -58,6 +60,7 @@ def make_feeds(
             Inputs of text take a text.
         row_bytes: the most that the model needs for a sample at once, so that a batch fits into
             memory; if the inputs take more, that counts.
+        name: of the model, for messages.
 
     Raises:
         DataError: data that cannot be read or does not fit; an unknown name; an input of unknown
@@ -94,7 +97,7 @@ def make_feeds(
     slots = tied(slots, {name: shape for name, shape in arrays.items() if shape})
     filled = {slot.port.name: (slot, contents[slot.port.name]) for slot in slots}
     feeds = Feeds(filled, rows, batch, row_bytes)
-    feeds.check()
+    feeds.check(name)
     if labels is not None:
         feeds.labels = labels[np.arange(rows) % len(labels)]
     next(feeds.batches())  # what does not fit should be told before anything runs
@@ -127,7 +130,7 @@ def _given(slot: Slot, value: str | Path | float | NDArray[Any], wanted: int) ->
 def _parsed(text: str, port: Port) -> str | Path | float:
     """Read a text as a boolean or number; else it is a path, or text for an input that takes it."""
     if port.dtype == "string":
-        return Path(text) if Path(text).is_file() else text
+        return Path(text) if os.path.isfile(text) else text  # noqa: PTH113 - of any length
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:

@@ -23,7 +23,7 @@ from convfc.endtoend import (
     looked_closer,
     runnable,
 )
-from convfc.errors import ConvfcError, DataError, FileError, UnsupportedModelError, UsageError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.feeds import BATCH_BYTES, Feeds
 from convfc.formats import Format, open_model, provenance_of
 from convfc.gates import gate, gated
@@ -152,17 +152,15 @@ def verify(
     if changed is not None:
         return result(Verdict.NOT_EQUIVALENT, changed)
     planned = plan(a.sites)
-    try:
-        feeds = make_feeds(
-            a.inputs,
-            data=data,
-            samples=MANY if samples is None else samples,
-            shapes=shapes,
-            inputs=inputs,
-            row_bytes=_row_bytes(planned),
-        )
-    except DataError as error:
-        raise DataError(f"{first}: {error}") from error
+    feeds = make_feeds(
+        a.inputs,
+        data=data,
+        samples=MANY if samples is None else samples,
+        shapes=shapes,
+        inputs=inputs,
+        row_bytes=_row_bytes(planned),
+        name=str(first),
+    )
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:
         feeds = feeds.limited(enough)

@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.applying import NumpyOps, filter_matrices, patch_tensor
+from convfc.capacity import excess
+from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
 from convfc.geometry import Convolution, Window
-from convfc.lowering import Lowering, lower
+from convfc.lowering import Lowering, Refusal, lower
 from convfc.quantization import Quantization, Scaling
 from convfc.visible import visible
 
 Array = NDArray[Any]
+
+_DRAWN = 32
+"""Bytes for each number of the patch matrix, while it is multiplied and drawn."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ def explanation(
 
     Raises:
         DisagreementError: `own` is not P F + b.
+        UnsupportedModelError: the matrices are too large for this machine.
     """
     remarks = []
     if conv.rank == 1:
@@ -163,7 +169,14 @@ def explanation(
         x, kernel = _shifted(x, kernel, quantization)
         remarks += _of_integers(quantization)
     lowering = lower(conv, x.shape[1:-1])
-    assert isinstance(lowering, Lowering), lowering  # noqa: S101 - all sizes are known
+    if isinstance(lowering, Refusal):
+        raise UnsupportedModelError(
+            f"{title or 'the convolution'}: it cannot be explained: {lowering.reason}"
+        )
+    rows_, columns = lowering.patch_matrix
+    why = excess(_DRAWN * (rows_ or 0) * columns, conv.multiply_adds(lowering.sizes) or 0)
+    if why is not None:
+        raise UnsupportedModelError(f"{title or 'the convolution'}: it cannot be explained: {why}")
     depth, width = conv.channels // conv.groups, conv.filters // conv.groups
     if conv.groups > 1:
         remarks.append(_of_groups(conv, depth, width))
@@ -194,6 +207,13 @@ def explanation(
         agreement=found,
         scaling=scaling,
     )
+
+
+def _excess(lowering: Lowering) -> str | None:
+    """Why its matrices are too large for this machine, or ``None``."""
+    rows, columns = lowering.patch_matrix
+    products = lowering.convolution.multiply_adds(lowering.sizes)
+    return excess(_DRAWN * (rows or 0) * columns, products or 0)
 
 
 def _products(patches: Array, filters: Array, bias: Array | None) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.demand import too_much
 from convfc.differences import array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.anywhere import compute_anywhere
@@ -147,7 +148,11 @@ class KerasTwin:
         if isinstance(self._layer.activation, keras.Layer):
             # It gets its numbers at a call, unless it had them when it was saved.
             pairs = zip(self.input_shape, self.smallest_shape, strict=True)
-            once = np.zeros([size or least for size, least in pairs], np.float32)
+            shape = [size or least for size, least in pairs]
+            why = too_much(self, shape)
+            if why is not None:
+                raise UnsupportedModelError(f"{self.site.name}: it is not run: {why}")
+            once = np.zeros(shape, np.float32)
             for model in (self._expected, self._made):
                 self._call(model, once)
         found = lockstep(self._expected, self._made, _unlike)

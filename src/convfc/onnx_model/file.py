@@ -59,6 +59,10 @@ _ONNX_IR = Library("onnx_ir")
 """It tells its log when shape inference falls short; to us that is a value without a shape."""
 
 
+_LOOP_SECONDS = 10.0
+"""What a run of a model with loops may take; those of exporters take a tenth of a second."""
+
+
 def open_onnx(path: Path) -> OnnxModel:
     """Open an ONNX file.
 
@@ -143,6 +147,12 @@ class OnnxModel:
         made = (tensor.dtype for tensor in constants if tensor is not None)
         return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))
 
+    @cached_property
+    def _seconds(self) -> float | None:
+        """What one run may take: a model without loops comes to its end by itself."""
+        loops = (place.node.op_type in ("Loop", "Scan") for place in places(self._model))
+        return _LOOP_SECONDS if any(loops) else None
+
     def _unique(self, name: str) -> str:
         unique = name
         while unique in self._places:
@@ -152,7 +162,7 @@ class OnnxModel:
 
     @cached_property
     def _session(self) -> Session:
-        return Session(self.path, str(self.path))
+        return Session(self.path, str(self.path), seconds=self._seconds)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
@@ -178,7 +188,8 @@ class OnnxModel:
         self._demand.check(feed, str(self.path))
         path = self.path if path is None else path
         names = [port.name for port in self.outputs]
-        return dict(zip(names, Session(path, str(path), once=True).run(names, feed), strict=True))
+        session = Session(path, str(path), once=True, seconds=self._seconds)
+        return dict(zip(names, session.run(names, feed), strict=True))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
@@ -222,7 +233,7 @@ class OnnxModel:
         found = dict(feed)
         if names:  # onnxruntime takes no names for all names
             content, folder = runnable(proto, self.path)
-            session = Session(content, str(self.path), folder)
+            session = Session(content, str(self.path), folder, seconds=self._seconds)
             found.update(zip(names, session.run(names, feed), strict=True))
         return {site: found[name] for site, name in wanted.items()}
 

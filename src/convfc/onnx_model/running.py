@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Session:
         once: it is going to run once, for which it does not pay to lay out all weights anew and
             to look for all that could be fused.
         loads_only: it is not going to run: nothing is computed beforehand.
+        seconds: that a run may take, for a model which might never end; ``None``: any.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
@@ -54,8 +56,11 @@ class Session:
         *,
         once: bool = False,
         loads_only: bool = False,
+        seconds: float | None = None,
     ) -> None:
         self._name = name
+        self._seconds = seconds
+        self._late = False
         source = model if isinstance(model, bytes) else str(model)
         *others, last = options or _exact_options()
         level = "DISABLE_ALL" if loads_only else "ENABLE_BASIC" if once else "ENABLE_ALL"
@@ -74,12 +79,30 @@ class Session:
         """The named outputs.
 
         Raises:
-            UnsupportedModelError: onnxruntime cannot run it.
+            UnsupportedModelError: onnxruntime cannot run it, or not in time.
         """
+        if self._late:
+            raise self._overdue()
+        options = _run_options()
+        timer = None
+        if self._seconds is not None:
+            timer = Timer(self._seconds, setattr, (options, "terminate", True))
+            timer.daemon = True
+            timer.start()
         try:
-            return list(self._session.run(list(names), dict(feed)))
+            return list(self._session.run(list(names), dict(feed), options))
         except Exception as error:
-            raise self._refusal("run", error) from error
+            self._late = options.terminate
+            raise self._overdue() if self._late else self._refusal("run", error) from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _overdue(self) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"{self._name}: it was stopped after {self._seconds:.0f} seconds; its loops may go on "
+            "for hours or for ever"
+        )
 
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
         words = visible(" ".join(str(error).split()))[:300]
@@ -107,6 +130,12 @@ def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str], 
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _run_options() -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    import onnxruntime
+
+    return onnxruntime.RunOptions()
 
 
 def _exact_options() -> Sequence[Mapping[str, str]]:

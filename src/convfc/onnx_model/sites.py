@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from convfc.errors import GeometryError
 from convfc.geometry import AnyConvolution, Convolution, Sizes
+from convfc.limits import excess_of
 from convfc.lowering import PatchMethod
 from convfc.model import Site
 from convfc.onnx_model.operators import (
@@ -85,11 +86,13 @@ def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], 
     for place in places(inferred):
         values = {value for value in (*place.node.inputs, *place.node.outputs) if value is not None}
         shapes = ((value, known_shape(value)) for value in values)
-        yield [
-            (shape, math.ceil((value.dtype or ir.DataType.FLOAT).itemsize))
-            for value, shape in shapes
-            if shape is not None
-        ]
+        yield [(shape, _itemsize(value.dtype)) for value, shape in shapes if shape is not None]
+
+
+def _itemsize(dtype: ir.DataType | None) -> int:
+    """Bytes of a number; of what is none, as many as it takes to point to it."""
+    known = dtype not in (None, ir.DataType.UNDEFINED, ir.DataType.STRING)
+    return math.ceil(dtype.itemsize) if known and dtype is not None else 8
 
 
 def opset_of(body: Body) -> int:
@@ -119,8 +122,12 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     try:
         convolution, sizes = geometry(inferred)
         moves = _moves_with_size(convolution, sizes)
+        shape = known_shape(operands(inferred).get("x")) or (None,)
+        excess = excess_of(convolution, sizes, 8 * (shape[0] or 1))
     except GeometryError as error:
         return Site(name, kind, None, dtype=dtype, reason=str(error))
+    if excess is not None:
+        return Site(name, kind, convolution, sizes, dtype, reason=excess)
     if moves > place.opset:
         reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
         return Site(name, kind, None, dtype=dtype, reason=reason)
