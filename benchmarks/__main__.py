@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import nets, peers, tool
+from benchmarks import large, nets, peers, tool
 from benchmarks import onnx_nets as onnx
 from benchmarks.machine import facts
 from benchmarks.tables import Table
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=tables)
     add("--nets", nargs="+", choices=known, default=known, metavar="NET", help=", ".join(known))
     add("--seconds", type=float, default=3, help="to measure each variant of a net for, at least")
+    add("--megabytes", type=int, default=400, help="of weights in the large file")
+    add("--convolutions", type=int, default=5000, help="in the file of many")
     add("--folder", type=Path, help="keep the networks there, for the next time")
     add("--peers", default=sys.executable, metavar="PYTHON", help="which has qonnx and the like")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
@@ -129,9 +131,20 @@ def _layers(options: argparse.Namespace) -> Iterator[Table]:
     yield table
 
 
+def _large(options: argparse.Namespace) -> Iterator[Table]:
+    """Large weights in one file, and many layers."""
+    table = Table("convfc convert of large files: seconds and peak memory", large.COLUMNS)
+    for make, size in ((large.heavy, options.megabytes), (large.many, options.convolutions)):
+        path = apart(make, size, options.scratch)
+        table.rows.append(large.measure(path, options.scratch))
+        path.unlink()
+    yield table
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], Iterator[Table]]] = {
     "onnx": _onnx,
     "tool": _tool,
+    "large": _large,
     "keras": _keras,
     "layers": _layers,
 }

@@ -37,12 +37,13 @@ def make(net: str, folder: Path) -> Path:
     return path
 
 
-def chain(layers: Sequence[tuple[int, int, int, int]], size: int) -> onnx.ModelProto:
-    """Convolutions without pads, each with a bias and a Relu.
+def chain(layers: Sequence[tuple[int, int, int, int]], size: int, pad: int = 0) -> onnx.ModelProto:
+    """Convolutions, each with a bias and a Relu.
 
     Args:
         layers: channels, filters, kernel size and stride of each.
         size: height and width of the input.
+        pad: zeros on each side of each convolution.
     """
     random, nodes, weights, x = np.random.default_rng(0), [], [], "x"
     for number, (channels, filters, kernel, stride) in enumerate(layers):
@@ -57,7 +58,7 @@ def chain(layers: Sequence[tuple[int, int, int, int]], size: int) -> onnx.ModelP
             "strides": [stride] * 2,
             "dilations": [1, 1],
         }
-        said |= {"pads": [0] * 4, "group": 1}  # some programs rely on it
+        said |= {"pads": [pad] * 4, "group": 1}  # some programs rely on it
         nodes.append(helper.make_node("Conv", inputs, names[2:3], **said))
         nodes.append(helper.make_node("Relu", names[2:3], names[3:]))
         x = names[3]

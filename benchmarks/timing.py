@@ -55,9 +55,10 @@ def apart(function: Callable[..., T], *arguments: Any) -> T:
 
 
 class Process(NamedTuple):
-    """What a process took: seconds, MB at its peak, and what it printed."""
+    """What a process took: seconds, also of processors, MB at its peak, and what it printed."""
 
     seconds: float
+    cpu: float
     peak: float
     output: str
 
@@ -75,8 +76,8 @@ def in_process(module: str, *arguments: str) -> Process:
     if done.returncode:
         raise RuntimeError(f"{' '.join(program)} failed: {done.stderr.strip()[-500:]}")
     *lines, figures = done.stdout.splitlines()
-    seconds, peak = map(float, figures.split())
-    return Process(seconds, peak, "\n".join(lines))
+    seconds, cpu, peak = map(float, figures.split())
+    return Process(seconds, cpu, peak, "\n".join(lines))
 
 
 def peaks(kind: str, native: Path, converted: Path) -> dict[str, float]:

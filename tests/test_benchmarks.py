@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from benchmarks import nets, onnx_nets, tool
+from benchmarks import large, nets, onnx_nets, tool
 from benchmarks.__main__ import main
 from benchmarks.tables import Table
 from benchmarks.timing import in_process, in_turns
@@ -85,6 +85,20 @@ def test_random_weights_replace_those_that_a_network_lacks(tmp_path: Path) -> No
     (expected,), (got,) = (one.run(None, onnx_nets.feed(one)) for one in (plain, short))
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_table_of_large_files(tmp_path: Path) -> None:
+    """The weights of a file are in memory once, when onnxruntime has them, or not at all."""
+    path = large.heavy(200, tmp_path)
+    row = large.measure(path, tmp_path, turns=1)
+    assert list(row) == large.COLUMNS
+    megabytes = path.stat().st_size / 1e6
+    assert 200 <= megabytes < 220
+    assert megabytes < float(row["peak MB"] or 0) < 1.3 * megabytes + 300
+    assert float(row["no look: peak MB"] or 0) < 0.3 * megabytes + 150
+    few = large.measure(large.many(3, tmp_path), tmp_path, turns=1)
+    assert (few["convolutions"], few["over file"]) == ("3", 0)
 
 
 @pytest.mark.slow

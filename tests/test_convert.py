@@ -232,10 +232,11 @@ def test_a_killed_run_leaves_the_old_file(model: Path) -> None:
     out = convfc.convert(model).out
     before = out.read_bytes()
     script = (
-        "import os, sys, convfc, convfc.onnx_model.file as file\n"
-        "save = file.ir.save\n"
-        "def die(*args, **kwargs):\n    save(*args, **kwargs)\n    os._exit(9)\n"
-        "file.ir.save = die\n"
+        "import os, sys, convfc\n"
+        "from convfc.onnx_model.onepiece import OnePiece\n"
+        "write = OnePiece.write\n"
+        "def die(*args, **kwargs):\n    write(*args, **kwargs)\n    os._exit(9)\n"
+        "OnePiece.write = die\n"
         "convfc.convert(sys.argv[1], patches='slice')\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(model)], check=False)

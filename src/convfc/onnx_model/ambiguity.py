@@ -29,6 +29,7 @@ _ATTRIBUTE_FIELDS = {
     onnx.AttributeProto.SPARSE_TENSORS: "sparse_tensors",
     onnx.AttributeProto.TYPE_PROTOS: "type_protos",
 }
+_TENSORS, _GRAPHS = {"t", "tensors"}, {"g", "graphs"}
 _DATA_FIELDS = (
     *("float_data", "int32_data", "string_data", "int64_data", "raw_data"),
     *("double_data", "uint64_data", "external_data"),
@@ -77,7 +78,7 @@ def _nodes(
     made = [*given, *(name for node in nodes for name in node.output if name)]
     yield from _twice(made, "value")
     yield from (f"value '{name}' hides another one" for name in outer.intersection(made))
-    visible = outer.union(made)
+    visible: frozenset[str] | None = None
     for node in nodes:
         name = node.name or node.op_type
         yield from _twice((entry.name for entry in node.attribute), f"node '{name}': attribute")
@@ -88,9 +89,10 @@ def _nodes(
                 "ref_attr_name" in filled and len(filled) > 1
             ):
                 yield f"node '{name}': attribute '{attribute.name}' has values of several kinds"
-            for tensor in (attribute.t, *attribute.tensors):
+            for tensor in (attribute.t, *attribute.tensors) if filled & _TENSORS else ():
                 yield from _tensor(tensor)
-            for graph in (attribute.g, *attribute.graphs):
+            for graph in (attribute.g, *attribute.graphs) if filled & _GRAPHS else ():
+                visible = visible or outer.union(made)
                 yield from _graph(graph, visible)
 
 

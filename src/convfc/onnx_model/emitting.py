@@ -78,7 +78,7 @@ class Emitter:
 
     def numbers(self, array: NDArray[Any], role: str) -> ir.Value:
         """A constant of an array's own type and shape."""
-        return self.constant((array.dtype, array.shape, array.tobytes()), ir.tensor(array), role)
+        return self.constant((array.dtype, array.shape, array.tobytes()), ir.Tensor(array), role)
 
     def constant(self, key: object, tensor: ir.TensorProtocol, role: str) -> ir.Value:
         """A constant; one with the same key in the same graph is made once."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from convfc.onnx_model.stored import (
     EXTERNAL,
@@ -55,7 +54,7 @@ class OnePiece:
         """
         with path.open("wb") as file:
             for part in self._parts:
-                file.write(part if isinstance(part, bytes) else memoryview(_content(part)))
+                file.write(part if isinstance(part, bytes) else _content(part))
             assert file.tell() == self.size  # noqa: S101 - weights have the sizes that they state
 
 
@@ -84,11 +83,11 @@ def _is_large(tensor: ir.TensorProtocol | None) -> bool:
     return plain and tensor is not None and tensor.nbytes >= LARGE
 
 
-def _content(tensor: ir.TensorProtocol) -> NDArray[Any]:
+def _content(tensor: ir.TensorProtocol) -> memoryview:
     """The bytes of a weight, the lowest of each number first."""
     array = tensor.numpy()
     array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-    return array.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _size(parts: Sequence[_Part]) -> int:

@@ -73,9 +73,10 @@ def read_skeleton(path: Path) -> onnx.ModelProto:
             except UnusualError:
                 bones = None
             if bones is not None and _APART not in bones.replace(here, b""):
-                return onnx.ModelProto.FromString(bones)
-    model: onnx.ModelProto = onnx.load(path, format="protobuf", load_external_data=False)
-    return model
+                model = onnx.ModelProto()
+                model.ParseFromString(bones)
+                return model
+    return onnx.load(path, format="protobuf", load_external_data=False)
 
 
 def _between(file: io.BufferedReader, start: int, end: int) -> bytes:
@@ -145,6 +146,11 @@ def _location(status: os.stat_result) -> str:
     return ":".join(map(str, (HERE, *state)))
 
 
+def is_inside(tensor: onnx.TensorProto) -> bool:
+    """Whether the numbers of a tensor that was read are in the model file itself."""
+    return any(entry.value.startswith(HERE) for entry in tensor.external_data)
+
+
 @dataclass(frozen=True)
 class _Store:
     """A file of which weights are read when they are needed, and the location that they had."""
@@ -207,9 +213,8 @@ def runnable(model: onnx.ModelProto, path: Path) -> tuple[bytes, Path]:
         model: changed in place.
         path: the file.
     """
-    real, inside = path.resolve(), False
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.value.startswith(HERE):
-                entry.value, inside = real.name, True
-    return model.SerializeToString(), real.parent if inside else path.parent
+    real = path.resolve()
+    own = [tensor for tensor in model.graph.initializer if is_inside(tensor)]
+    for tensor in own:
+        next(e for e in tensor.external_data if e.key == "location").value = real.name
+    return model.SerializeToString(), real.parent if own else path.parent
