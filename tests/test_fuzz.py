@@ -29,6 +29,7 @@ from tests.fuzz import (
 )
 from tests.fuzz.cases import Case, Run
 from tests.fuzz.judging import RULES, Files, Seen, deepest, faults
+from tests.fuzz.keeping import contents
 from tests.fuzz.making import make
 from tests.fuzz.outputs import problem
 from tests.fuzz.running import Limits, run
@@ -186,8 +187,10 @@ def test_the_deepest_place() -> None:
         'File "/a/src/convfc/b/c.py", line 7, in f\n  File "/x/site-packages/d/e.py", line 9, in g'
     )
     assert deepest(f"Traceback\n  {stack}") == "b/c.py:7 f < d/e.py:9"
-    turned = "\n".join(stack.split("\n")[::-1])
-    assert deepest(f"Thread (most recent call first):\n{turned}").startswith("b/c.py:7 f < d/e.py")
+    turned = "\n".join([*stack.split("\n")[::-1], '  File "r.py", line 1 in command_line'])
+    other = 'Thread 0x1 (most recent call first):\n  File "/a/src/convfc/t.py", line 3 in watch'
+    threads = f"{other}\n\nCurrent thread 0x2 (most recent call first):\n{turned}"
+    assert deepest(threads) == "b/c.py:7 f < d/e.py:9"
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def test_a_case_is_the_same_each_time(tmp_path: Path, seeds: Seeds) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         case = make("samples 5", 0, seeds, folder)
-        made.append((case, serving.contents(folder)))
+        made.append((case, contents(folder)))
     assert made[0] == made[1]
 
 

@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -80,10 +81,12 @@ def _results(
     heavy = [case for case in cases if "keras" in case.split()[:2]]
     light = [case for case in cases if case not in set(heavy)]
     for some, formats in ((light, ("onnx",)), (heavy, ("keras",))):
-        arguments = (formats, options.seed, options.models, options.save)
-        work = Work(serve, arguments, _lost, lambda _: LIMIT)
         share = seconds * len(light) / len(cases) if some is light and heavy else seconds
-        yield from results(some, options.jobs, work, min(share, end - time.monotonic()))
+        share = min(share, end - time.monotonic())
+        with TemporaryDirectory(prefix="fuzz-") as folder:
+            arguments = (formats, options.seed, options.models, options.save, Path(folder))
+            work = Work(serve, arguments, _lost, lambda _: LIMIT)
+            yield from results(some, options.jobs, work, share)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
