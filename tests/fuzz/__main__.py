@@ -85,7 +85,7 @@ def _results(
         share = min(share, end - time.monotonic())
         with TemporaryDirectory(prefix="fuzz-") as folder:
             arguments = (formats, options.seed, options.models, options.save, Path(folder))
-            work = Work(serve, arguments, _lost, lambda _: LIMIT)
+            work = Work(serve, arguments, lost, lambda _: LIMIT)
             yield from results(some, options.jobs, work, share)
 
 
@@ -117,7 +117,8 @@ def _cases(count: int, only: str | None) -> list[str]:
     return [f"{wheel[number % len(wheel)]} {number}" for number in range(count)]
 
 
-def _lost(case: str, verdict: str, reason: str) -> Outcome:
+def lost(case: str, verdict: str, reason: str) -> Outcome:
+    """What came of a case whose worker itself ended, which it never should."""
     fault = Fault("worker", f"the worker {verdict}: {reason}", verdict)
     return Outcome(case, "", (), "", (), verdict, faults=(fault,))
 

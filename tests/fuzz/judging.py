@@ -201,7 +201,7 @@ def _says_what(seen: Seen) -> bool:
     said = _core(seen.message)
     shown = [form for name in (*seen.before, *words) for form in (name, visible(name))]
     long = [_core(name) for name in shown if len(_core(name)) > 2]
-    first = any(seen.message.startswith(f"convfc: {word}:") for word in words)
+    first = any(seen.message.startswith(f"convfc: {Path(word)}:") for word in words)
     numbers = not seen.before
     return numbers or quoted or first or any(name in said for name in long)
 
