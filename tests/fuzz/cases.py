@@ -94,6 +94,8 @@ class Outcome:
         arguments: see `Case`.
         end: see `Run`.
         said: its last words, without what differs from case to case.
+        gate: where in the code an exception of no kind of convfc's own was raised, which was
+            turned into a refusal; "" if there was none.
         faults: what was wrong.
         folder: where it is kept, if it is.
         seconds: what it took, its making and judging included.
@@ -106,6 +108,7 @@ class Outcome:
     arguments: tuple[str, ...]
     end: str
     said: str = ""
+    gate: str = ""
     faults: tuple[Fault, ...] = ()
     folder: Path | None = None
     seconds: float = field(default=0.0, compare=False)

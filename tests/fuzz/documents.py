@@ -18,18 +18,25 @@ def changed(text: str, random: Random) -> tuple[bytes, str]:
         text: what there is.
         random: where the choices come from.
     """
+    try:
+        tree, what = _several(_parsed(text), random)
+    except RecursionError:  # an earlier change made it that deep
+        tree, what = {}, "all gone"
+    if random.random() < 0.85:
+        return dumped(tree), what
+    how, made = _written(dumped(tree), random)
+    return made, how
+
+
+def _several(tree: Any, random: Random) -> tuple[Any, str]:
     done = []
-    tree: Any = _parsed(text)
     for _ in range(random.choice([1, 1, 1, 2, 5])):
         if isinstance(tree, dict | list) and tree and random.random() < 0.4:
             tree, what = change_somewhere(tree, random)
         else:
             tree, what = _hostile(tree, random)
         done.append(what)
-    if random.random() < 0.85:
-        return dumped(tree), "; ".join(done)[:200]
-    how, made = _written(dumped(tree), random)
-    return made, how
+    return tree, "; ".join(done)[:200]
 
 
 def record(text: str, other: str, random: Random) -> tuple[bytes, str]:
@@ -44,7 +51,7 @@ def record(text: str, other: str, random: Random) -> tuple[bytes, str]:
         if random.random() < 0.3:
             made, what = forged(text, other, random)
             return made.encode(), what
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         pass  # it was no record any more
     return changed(text, random)
 

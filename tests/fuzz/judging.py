@@ -20,6 +20,9 @@ MEMORY = 2 << 30
 
 MESSAGE_LINES = 3
 
+GATED = "not a model that convfc can work on: "
+"""How a refusal begins that stands for an exception nobody thought of."""
+
 SAID = re.compile(rb"could not check|COULD NOT CHECK", re.IGNORECASE)
 """How a verification says by itself, on stdout, that it ends with 2."""
 
@@ -196,8 +199,9 @@ def _says_what(seen: Seen) -> bool:
     words += [part.lstrip("-") for word in seen.case.arguments[1:] for part in word.split("=")]
     quoted = any(f"'{word}'" in seen.message for word in words)
     said = _core(seen.message)
-    long = [_core(name) for name in (*seen.before, *words) if len(_core(name)) > 2]
-    first = any(seen.message.startswith(f"convfc: {word}:") for word in words)
+    shown = [form for name in (*seen.before, *words) for form in (name, visible(name))]
+    long = [_core(name) for name in shown if len(_core(name)) > 2]
+    first = any(seen.message.startswith(f"convfc: {Path(word)}:") for word in words)
     numbers = not seen.before
     return numbers or quoted or first or any(name in said for name in long)
 
@@ -252,6 +256,8 @@ def pattern(text: str) -> str:
 
 def deepest(stack: str) -> str:
     """The last place in convfc on a stack, as Python or its fault handler writes it."""
+    threads = re.split(r"\n\n(?=Thread |Current thread )", stack)
+    stack = next((thread for thread in threads if "in command_line" in thread), stack)
     frames: list[Any] = re.findall(r'File "(\S+)", line (\d+),? in (\w+)', stack)
     if "most recent call first" in stack:
         frames.reverse()

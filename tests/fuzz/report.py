@@ -22,6 +22,7 @@ class Report:
         self.total = 0
         self.found: defaultdict[str, list[Outcome]] = defaultdict(list)
         self._said: Counter[str] = Counter()
+        self._gates: defaultdict[str, list[str]] = defaultdict(list)
         self._commands: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._mutators: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
@@ -31,6 +32,8 @@ class Report:
         kind = outcome.case.split()[0]
         self._commands[f"{kind} {outcome.command or '?'}"][outcome.end] += 1
         self._said[f"{kind} {outcome.command}: {outcome.said}"] += 1
+        if outcome.gate:
+            self._gates[outcome.gate].append(outcome.case)
         for mutator in outcome.mutators:
             self._mutators[f"{kind}: {mutator}"][outcome.end] += 1
         new = [fault for fault in outcome.faults if fault.sign not in self.found]
@@ -52,6 +55,11 @@ class Report:
         console.print("What it said most often:")
         for said, count in self._said.most_common(MOST):
             line = f"{count:5d}  {visible(said)}"
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
+        if self._gates:
+            console.print("Exceptions that were turned into refusals:")
+        for gate, cases in sorted(self._gates.items(), key=lambda item: -len(item[1])):
+            line = f"{len(cases):5d}  {gate} (such as {cases[0]})"
             console.print(line, markup=False, soft_wrap=True, highlight=False)
         console.print("What is wrong:" if self.found else "Nothing is wrong.")
         for sign, outcomes in sorted(self.found.items(), key=lambda item: -len(item[1])):

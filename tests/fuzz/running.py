@@ -138,7 +138,7 @@ class _Watched:
             if _resident(self._pid) - self._before > self._limits.memory + self._files:
                 return "memory"
             cpu = _cpu(self._pid)
-            if cpu - self._cpu > self._limits.idle / 100:
+            if cpu - self._cpu > self._limits.idle / 400:
                 self._cpu, self._busy = cpu, time.monotonic()
             if cpu > self._limits.cpu or time.monotonic() - self._busy > self._limits.idle:
                 return "hang"

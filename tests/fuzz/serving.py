@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,7 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.fuzz.cases import Case, Fault, Outcome, Run
-from tests.fuzz.judging import Files, Seen, deepest, faults
+from tests.fuzz.judging import GATED, Seen, deepest, faults
+from tests.fuzz.keeping import contents, keep, listing
 from tests.fuzz.making import make
 from tests.fuzz.minimising import smaller
 from tests.fuzz.outputs import problem
@@ -24,7 +24,12 @@ from tests.fuzz.seeding import Seeds
 
 
 def serve(
-    connection: Connection, formats: Sequence[str], seed: int, models: Path | None, save: Path
+    connection: Connection,
+    formats: Sequence[str],
+    seed: int,
+    models: Path | None,
+    save: Path,
+    folder: Path,
 ) -> None:
     """Work on the cases that come in; each answer is an `Outcome`.
 
@@ -34,12 +39,12 @@ def serve(
         seed: see `making.make`.
         models: see `Seeds`.
         save: where failures are kept.
+        folder: for files that are gone afterwards; somebody else clears it.
     """
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        bench = Bench(Path(folder), formats, seed, models)
-        while (name := connection.recv()) is not None:
-            least = name.removeprefix("smaller ")
-            connection.send(bench.work(name, save) if least == name else bench.least(least, save))
+    bench = Bench(Path(tempfile.mkdtemp(dir=folder)), formats, seed, models)
+    while (name := connection.recv()) is not None:
+        least = name.removeprefix("smaller ")
+        connection.send(bench.work(name, save) if least == name else bench.least(least, save))
 
 
 class Bench:
@@ -70,7 +75,8 @@ class Bench:
         _warm(formats)
         self._seed, self._limits = seed, limits
         self._seeds = Seeds(folder / "seeds", models)
-        self._at_home = _listing(self._home)
+        self._at_home = listing(self._home)
+        self._last, self._said = Run(None), ""
 
     def work(self, name: str, save: Path | None) -> Outcome:
         """Make a case, run it, judge it; keep it if something is wrong with it."""
@@ -82,7 +88,10 @@ class Bench:
             fault = Fault("making", f"{type(error).__name__}: {error}", what.splitlines()[-2])
             return Outcome(name, "", (), what, (), "not made", faults=(fault,))
         found = self.tried(case)
-        said = self._said
+        said, gate = self._said, ""
+        if GATED in self._last.err.decode(errors="replace"):
+            ended = self._last
+            gate, self._last = self._place(case), ended
         if found:
             found = self._placed(case, found)
         folder = None
@@ -91,7 +100,7 @@ class Bench:
             folder = keep(case, self._last, found, self._case, save)
         return Outcome(
             *(name, case.command, case.mutators, case.what, case.arguments, self._last.end),
-            *(said, tuple(found), folder, time.monotonic() - start),
+            *(said, gate, tuple(found), folder, time.monotonic() - start),
         )
 
     def least(self, name: str, save: Path) -> Outcome:
@@ -144,12 +153,19 @@ class Bench:
             encoding=case.encoding,
             limits=self._limits,
         )
-        elsewhere = [f"temporary: {name}" for name in _listing(self._temporary)]
-        elsewhere += [f"home: {name}" for name in _listing(self._home) - self._at_home]
-        self._at_home = _listing(self._home)
+        elsewhere = [f"temporary: {name}" for name in listing(self._temporary)]
+        elsewhere += [f"home: {name}" for name in listing(self._home) - self._at_home]
+        self._at_home = listing(self._home)
         seen = Seen(case, self._last, self._case, before, contents(self._case), elsewhere, problem)
         self._said = seen.said
         return faults(seen)
+
+    def _place(self, case: Case) -> str:
+        """Where a refusal comes from that stands for another exception."""
+        self.made(case.name)
+        self.tried(case, "--debug")
+        causes = self._last.err.decode(errors="replace").split("\nThe above exception was ")
+        return f"{causes[0].strip().splitlines()[-1].split(':')[0]} {deepest(causes[0])}"
 
     def _placed(
         self, case: Case, found: list[Fault], put: Callable[[], object] | None = None
@@ -227,48 +243,3 @@ def _warm(formats: Sequence[str]) -> None:
         import convfc.onnx_model  # noqa: F401 - so that each fork has it
 
         one_thread()
-
-
-def contents(folder: Path) -> Files:
-    """What each file in a folder holds, links and special files included."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = os.fsencode(path.relative_to(folder)).decode(errors="surrogateescape")
-        if path.is_symlink():
-            found[name] = f"link to {path.readlink()}"
-        elif path.is_file():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        else:
-            found[name] = "folder" if path.is_dir() else "special"
-    return found
-
-
-def _listing(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def keep(case: Case, ended: Run, found: Sequence[Fault], files: Path, save: Path) -> Path:
-    """Copy the files of a case, with what came of it and a script that does it again."""
-    import shlex
-
-    folder = save / case.name.replace(" ", "_")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(files, folder / "files", symlinks=True, copy_function=_copy)
-    command = shlex.join(["convfc", *case.arguments])
-    lines = [f"{case.name}: {case.what}", f"mutators: {', '.join(case.mutators)}", command]
-    lines += [f"{ended.end}, {ended.cpu:.1f} s of work, {ended.growth >> 20:,} MiB more"]
-    lines += [f"{fault.sign}\n    {fault.detail}" for fault in found]
-    lines += ["", "stderr:", ascii(ended.err[:3000]), "stdout:", ascii(ended.out[:3000])]
-    lines += ["", "stack:", ended.stack[-6000:]]
-    (folder / "outcome.txt").write_text("\n".join(lines), errors="backslashreplace")
-    script = f'#!/bin/sh\ncp -r "$(dirname "$0")/files" again && cd again || exit\n{command}\n'
-    (folder / "again.sh").write_bytes(os.fsencode(script))
-    return folder
-
-
-def _copy(source: str, target: str) -> str:
-    """A file; of what is none, only a mark of its kind."""
-    if not Path(source).is_file():
-        Path(target).write_text("special file\n")
-        return target
-    return str(shutil.copyfile(source, target))

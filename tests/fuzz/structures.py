@@ -27,6 +27,12 @@ def _before(model: onnx.ModelProto, random: Random) -> tuple[onnx.NodeProto, int
     return node, random.randrange(len(node.input))
 
 
+def _put(model: onnx.ModelProto, before: onnx.NodeProto, made: onnx.NodeProto) -> None:
+    """A node in front of another one."""
+    at = next(at for at, node in enumerate(model.graph.node) if node is before or node == before)
+    model.graph.node.insert(at, made)
+
+
 def _whole(model: onnx.ModelProto, name: str, values: list[int]) -> str:
     model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
     return name
@@ -65,7 +71,7 @@ def bomb(model: onnx.ModelProto, random: Random) -> str:
         inputs, attributes = [], {"shape": dims}
     made = helper.make_node(op, inputs, ["bomb_out"], name="bomb", **attributes)
     node.input[at] = "bomb_out"
-    model.graph.node.insert(0, made)
+    _put(model, node, made)
     return f"{op} of {dims}"
 
 
@@ -119,8 +125,8 @@ def functions(model: onnx.ModelProto, random: Random) -> str:
     if how != "known":
         model.opset_import.append(opsets[1])
         call = helper.make_node("F0", [node.input[at]], ["called"], domain="bomb")
-        model.graph.node.insert(0, call)
         node.input[at] = "called"
+        _put(model, node, call)
     return f"{how}, {len(model.functions)} of them"
 
 
