@@ -352,11 +352,11 @@ def test_a_public_function_begins_things_once_and_ends_them() -> None:
         yield
         log.append("out")
 
-    @undisturbed
+    @undisturbed()
     def inner() -> None:
         until_the_end(noted)
 
-    @undisturbed
+    @undisturbed()
     def outer() -> None:
         inner()
         inner()

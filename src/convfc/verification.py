@@ -35,6 +35,7 @@ from convfc.proof import LayerProof, prove
 from convfc.samples import make_feeds
 from convfc.surroundings import undisturbed
 from convfc.visible import visible
+from convfc.writing import Unchanged
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,12 @@ def verify(
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
             raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
     first = Path(original)
-    stamps = {first: _stamp(first)}
+    unchanged = Unchanged(first)
     a = open_model(first, imports)
     second = partner(first, a.provenance) if converted is None else Path(converted)
-    stamps[second] = _stamp(second)
+    unchanged.watch(second)
     b = open_model(second, imports)
+    unchanged.watch(*a.files, *b.files)
     if is_made_from(a.provenance, second, b.provenance):
         (first, a), (second, b) = (second, b), (first, a)  # named the other way round
     notes = [*a.notes, *staleness(first, b.provenance)]
@@ -142,9 +144,7 @@ def verify(
         notes.append(f"'{first.name}' was compared with itself")
 
     def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
-        for path, stamp in stamps.items():
-            if _stamp(path) != stamp:  # its parts may be of one file and of another
-                raise FileError(f"{path}: changed while it was verified; verify it again")
+        unchanged.check("verified")  # or its parts may be of one file and of another
         return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
 
     changed = changed_port("input", a.inputs, b.inputs)
@@ -204,15 +204,6 @@ def verify(
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
     proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
     return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when somebody writes a file or puts another in its place."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # what is wrong with it, opening it tells
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:

@@ -235,7 +235,7 @@ class Unchanged:
 def _status(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
-    except OSError:
+    except (OSError, ValueError):  # what is wrong with it, opening it tells
         return None
 
 
