@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow campaign check lint benchmark clean
+.PHONY: demo test test-slow campaign fuzz kills check lint benchmark clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -19,6 +19,12 @@ test-slow: $(VENV)/installed-dev
 
 campaign: $(VENV)/installed-dev
 	$(BIN)/python -m tests.campaign
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz
+
+kills: $(VENV)/installed-dev
+	$(BIN)/python -m tests.kills
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -308,9 +307,7 @@ def test_a_few_cases_find_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     code = program.main([*cases, "--jobs", "1", "--save", str(tmp_path), "--smaller", "0"])
     said = capsys.readouterr().out
     assert "39 cases" in said
-    found = set(re.findall(r"(?m)^ +\d+  (\w+): .* \(such as", said))
-    assert found <= {"document"}, said  # errors are not yet JSON under --json
-    assert code == bool(found)
+    assert code == 0, said
 
 
 def test_a_worker_that_dies_is_a_finding() -> None:
