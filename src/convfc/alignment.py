@@ -22,7 +22,8 @@ def lowered_again(
         made: by the name of a site, how many operations the converted model has in its place.
         provenance: of the converted model.
     """
-    records = {} if provenance is None else {one.name: one for one in provenance.layers}
+    told = () if provenance is None else reversed(provenance.layers)  # the first of a name counts
+    records = {one.name: one for one in told if isinstance(one.name, str)}
     found = {
         site.name: _lowered_again(site, records.get(site.name), made[site.name])
         for site in sites
