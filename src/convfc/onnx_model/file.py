@@ -59,7 +59,7 @@ _ONNX_IR = Library("onnx_ir")
 """It tells its log when shape inference falls short; to us that is a value without a shape."""
 
 
-_LOOP_SECONDS = 10.0
+_LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
 
