@@ -97,7 +97,7 @@ def _load(
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder))
     if once:
-        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in entries.items():
