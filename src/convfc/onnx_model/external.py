@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from convfc.errors import FileError
 from convfc.gates import require_file
-from convfc.onnx_model.stored import HERE
+from convfc.onnx_model.stored import is_inside
 from convfc.onnx_model.weights import length_of, tensors_of
 from convfc.visible import visible
 
@@ -26,12 +26,10 @@ def check_external(path: Path, proto: onnx.ModelProto) -> None:
     """
     sizes: dict[str, int] = {}
     for name, tensor in tensors_of(proto):
-        if tensor.data_location != TensorProto.EXTERNAL:
+        if tensor.data_location != TensorProto.EXTERNAL or is_inside(tensor):
             continue
         told = {entry.key: entry.value for entry in tensor.external_data}
         location = told["location"]
-        if location.startswith(HERE):
-            continue
         if location not in sizes:
             sizes[location] = _size(path, name, location)
         if sizes[location] < int(told.get("offset", 0)) + length_of(tensor):

@@ -45,7 +45,7 @@ from convfc.onnx_model.sites import (
 )
 from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.steps import is_step
-from convfc.onnx_model.stored import HERE, MOST, runnable
+from convfc.onnx_model.stored import MOST, is_inside, runnable
 from convfc.onnx_model.twins import OnnxTwin
 from convfc.onnx_model.widening import widen
 from convfc.provenance import KEY, Provenance
@@ -93,9 +93,8 @@ def read_data_names(path: Path) -> frozenset[str]:
         FileError: the file cannot be read.
     """
     tensors = (x for graph in graphs_of(read_proto(path).graph) for x in graph.initializer)
-    entries = (entry for tensor in tensors for entry in tensor.external_data)
-    places = (entry.value for entry in entries if entry.key == "location")
-    return frozenset(place for place in places if not place.startswith(HERE))
+    entries = (e for tensor in tensors if not is_inside(tensor) for e in tensor.external_data)
+    return frozenset(entry.value for entry in entries if entry.key == "location")
 
 
 class OnnxModel:

@@ -225,7 +225,7 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
         checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
         try:
-            Session(path, str(path), loads_only=True)
+            Session(path, str(path), once=True)
         except UnsupportedModelError:
             raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
 

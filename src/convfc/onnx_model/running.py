@@ -38,9 +38,8 @@ class Session:
         folder: where the external data of a content lies.
         options: entries of onnxruntime's session options to try, one set after another, instead of
             those that make sums exact.
-        once: it is going to run once, for which it does not pay to lay out all weights anew and
-            to look for all that could be fused.
-        loads_only: it is not going to run: nothing is computed beforehand.
+        once: it is going to run once at most, for which it does not pay to compute anything
+            beforehand, to lay out weights anew and to look for what could be fused.
         seconds: that a run may take, for a model which might never end; ``None``: any.
 
     Raises:
@@ -55,7 +54,6 @@ class Session:
         options: Sequence[Mapping[str, str]] = (),
         *,
         once: bool = False,
-        loads_only: bool = False,
         seconds: float | None = None,
     ) -> None:
         self._name = name
@@ -63,15 +61,14 @@ class Session:
         self._late = False
         source = model if isinstance(model, bytes) else str(model)
         *others, last = options or _exact_options()
-        level = "DISABLE_ALL" if loads_only else "ENABLE_BASIC" if once else "ENABLE_ALL"
         for entries in others:
             try:
-                self._session = _load(source, folder, entries, level)
+                self._session = _load(source, folder, entries, once=once)
             except Exception:  # noqa: S112 - what the last one says is what counts
                 continue
             return
         try:
-            self._session = _load(source, folder, last, level)
+            self._session = _load(source, folder, last, once=once)
         except Exception as error:
             raise self._refusal("load", error) from error
 
@@ -109,7 +106,9 @@ class Session:
         return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
 
 
-def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str], level: str) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def _load(
+    source: bytes | str, folder: Path | None, entries: Mapping[str, str], *, once: bool
+) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
     with process.variable("ORT_DISABLE_TELEMETRY", "1"):  # which it asks for when it is imported
         import onnxruntime
@@ -123,9 +122,9 @@ def _load(source: bytes | str, folder: Path | None, entries: Mapping[str, str], 
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder))
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = getattr(levels, f"ORT_{level}")
-    if level != "ENABLE_ALL":
+    if once:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
         options.add_session_config_entry("session.disable_prepacking", "1")
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
