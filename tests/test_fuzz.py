@@ -132,7 +132,7 @@ def busy() -> None:
 
 
 def hungry() -> None:
-    held = [bytearray(os.urandom(1 << 20)) for _ in range(200)]
+    held = [b"x" * (1 << 20) for _ in range(800)]  # of a large process, a child has less
     time.sleep(60 * len(held))
 
 

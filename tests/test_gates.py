@@ -146,12 +146,10 @@ def test_a_fault_of_convfc_is_seen_with_debug(
     assert end.value.code == 2
     assert "ZeroDivisionError: here" in capsys.readouterr().err
     sys.argv.append("--debug")
-    with pytest.raises(FileError) as caught:
+    with pytest.raises(SystemExit) as end:
         main()
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    frames = caught.value.__cause__.__traceback__
-    assert frames is not None
-    assert frames.tb_next is not None
+    assert end.value.code == 2
+    assert "in failing\n" in (shown := capsys.readouterr().err) or "in fail\n" in shown, shown
 
 
 def test_one_bad_file_does_not_keep_a_folder_from_being_verified(
@@ -179,6 +177,6 @@ def test_a_file_that_changes_while_it_is_verified(pair: tuple[Path, Path], numbe
         path.with_name("new").write_bytes(path.read_bytes())
         path.with_name("new").replace(path)
 
-    with pytest.raises(FileError, match=f"{path.name}: changed while it was verified"):
+    with pytest.raises(FileError, match=f"{path.name}: has changed while it was verified"):
         convfc.verify(*pair, samples=1, quick=True, progress=touch)
     convfc.verify(*pair, samples=1, quick=True)

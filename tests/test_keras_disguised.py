@@ -132,11 +132,10 @@ def test_a_mask_is_not_handed_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [None, 5, "2", [0], [1.5], {}])
 def test_a_record_with_a_strange_block(tmp_path: Path, block: Any) -> None:
-    """It is passed over: what the layer is shows in its structure."""
     source, out = both(dense(), tmp_path)
     content = members(out)
     record = json.loads(content["convfc.json"])
     record["layers"][0]["block"] = block
     content["convfc.json"] = json.dumps(record).encode()
-    [twin] = aligned(source, write(tmp_path / "bad.keras", content)).twins
-    assert twin.structure is None
+    with pytest.raises(FileError, match="layer 0 has a 'block' that is none"):
+        aligned(source, write(tmp_path / "bad.keras", content))

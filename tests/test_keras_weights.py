@@ -132,7 +132,7 @@ def test_keras_is_left_as_it_was() -> None:
 
 def test_a_keras_without_its_private_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_HDF5", None)
-    monkeypatch.setattr(weights, "_module", lambda _: None)
+    monkeypatch.setattr(weights, "find_module", lambda _: None)
     model = _model()
     assert _bytes(load(save(model, tmp_path / "a.h5")).model) == _bytes(model)
 

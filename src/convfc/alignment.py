@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from convfc.errors import GeometryError
@@ -41,25 +41,32 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
-    # A record may be damaged and the layer right all the same: what it is shows in its structure.
-    auto = LayerRecord(site.name, PatchMethod.AUTO.value, {})
-    for one in (record, auto):
-        if one is None or one.patches not in [method.value for method in PatchMethod]:
-            continue
-        method, block = PatchMethod(one.patches), _block(one, site.convolution.rank)
+    # A record may be wrong and the layer right all the same: what it is shows in its structure.
+    for method, block in _told(record, site.convolution.rank):
         # As much memory as was given then, which may be what it takes to have few blocks.
         memory = _memory(site.convolution, site.sizes, method, block)
         found = lower(site.convolution, site.sizes, method, site.methods, memory=memory)
         if isinstance(found, Lowering):
-            made = replace(found, block=block)
+            made = replace(found, block=block) if block is not None else found
             # Each block takes an operation at least: what is not there need not be emitted.
-            few = made.blocks <= operations and made.operations <= MOST_OPERATIONS
-            return made if few else found
+            if block is None or (made.blocks <= operations and made.operations <= MOST_OPERATIONS):
+                return made
     return None
 
 
+def _told(
+    record: LayerRecord | None, rank: int
+) -> Iterator[tuple[PatchMethod, tuple[int, ...] | None]]:
+    """The method and the block (``None``: whichever) of a record, and then what may be instead."""
+    if record is not None and record.patches in [method.value for method in PatchMethod]:
+        if len(record.block) <= rank:
+            yield PatchMethod(record.patches), tuple(record.block)
+        yield PatchMethod(record.patches), None
+    yield PatchMethod.AUTO, None
+
+
 def _memory(
-    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...]
+    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...] | None
 ) -> int | None:
     """Bytes of a block's patches; ``None`` where nothing is cut, or there are no such patches."""
     if not block:
@@ -68,8 +75,3 @@ def _memory(
         return Lowering(convolution, sizes, method, block).block_bytes(4) or None
     except GeometryError:  # which `lower` tells
         return None
-
-
-def _block(record: LayerRecord, rank: int) -> tuple[int, ...]:
-    """What a record says of the block; nothing if that is none of so many axes."""
-    return tuple(record.block) if len(record.block) <= rank else ()

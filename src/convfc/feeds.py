@@ -172,11 +172,8 @@ class Feeds:
         """The number of samples in a batch; the last may have fewer if ``batch`` is ``None``."""
         return self.batch or min(self._most, max(BATCH_BYTES // self._row_bytes, 1))
 
-    def check(self, name: str) -> None:
+    def check(self) -> None:
         """See that a batch fits into memory, before it is made.
-
-        Args:
-            name: of the model, for the message.
 
         Raises:
             DataError: it does not.
@@ -192,7 +189,7 @@ class Feeds:
             largest = max(counts, key=lambda own: counts[own])
             fed = by(self._inputs[largest][0].shape(rows))
             remedy = f"; other sizes may do: {self.remedies}" if self.remedies else ""
-            raise DataError(f"{name}: input {largest!r} would be fed {fed}, and {why}{remedy}")
+            raise DataError(f"input {largest!r} would be fed {fed}, and {why}{remedy}")
 
     @property
     def said(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from convfc.errors import ConvfcError, FileError, GeometryError
+from convfc.errors import ConvfcError, DataError, FileError, GeometryError
 from convfc.visible import visible
 
 P = ParamSpec("P")
@@ -57,11 +57,17 @@ def gate(subject: str | Path) -> Iterator[None]:
 
     Raises:
         FileError: in the place of any exception that is no ConvfcError, and of a GeometryError.
+        DataError: with the name of the file.
     """
     try:
         yield
     except GeometryError as error:  # it knows sizes, and not whose
         raise FileError(f"{subject}: {error}") from error
+    except DataError as error:  # it knows inputs, and not whose
+        if str(subject) in str(error):
+            raise
+        first, *more = error.args
+        raise DataError(f"{subject}: {first}", *more) from error
     except (ConvfcError, BrokenPipeError):  # who reads our output is no fault of the file
         raise
     except MemoryError as error:

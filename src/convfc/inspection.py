@@ -89,7 +89,7 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         feed, rows = _sample(original.inputs, random)
         found = _whole(original, path, feed, rows)
     except DataError as error:
-        found = Look(reason=str(error).removeprefix("the model: ").split(":", maxsplit=1)[0])
+        found = Look(reason=str(error).split(":", maxsplit=1)[0])
     if found.reason is None or found.problem is not None:
         return found
     # Writing the file may have changed what is in memory.

@@ -32,7 +32,6 @@ def make_feeds(
     shapes: Mapping[str, Sequence[int]] | None = None,
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     row_bytes: int = 0,
-    name: str = "the model",
 ) -> Feeds:
     """Make something to run a model on.
 
@@ -60,7 +59,6 @@ def make_feeds(
             Inputs of text take a text.
         row_bytes: the most that the model needs for a sample at once, so that a batch fits into
             memory; if the inputs take more, that counts.
-        name: of the model, for messages.
 
     Raises:
         DataError: data that cannot be read or does not fit; an unknown name; an input of unknown
@@ -97,7 +95,7 @@ def make_feeds(
     slots = tied(slots, {name: shape for name, shape in arrays.items() if shape})
     filled = {slot.port.name: (slot, contents[slot.port.name]) for slot in slots}
     feeds = Feeds(filled, rows, batch, row_bytes)
-    feeds.check(name)
+    feeds.check()
     if labels is not None:
         feeds.labels = labels[np.arange(rows) % len(labels)]
     next(feeds.batches())  # what does not fit should be told before anything runs

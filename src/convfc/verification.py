@@ -159,7 +159,6 @@ def verify(
         shapes=shapes,
         inputs=inputs,
         row_bytes=_row_bytes(planned),
-        name=str(first),
     )
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:

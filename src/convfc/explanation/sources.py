@@ -60,7 +60,7 @@ def explain_model(
     site = _site(opened, layer)
     where = f"{path}: layer {site.name!r}"
     index = _index(data, sample, digit)
-    feeds = make_feeds(opened.inputs, data=data, samples=index + 1, name=str(path))
+    feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
     x, said = _activation(opened, site, feeds, index, where)
     with temporary_folder() as folder:
         out = folder / path.name
