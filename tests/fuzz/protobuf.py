@@ -75,11 +75,10 @@ def _copy(message: Any) -> Any:
 
 
 def _value(descriptor: FieldDescriptor, old: Any, random: Random) -> Any:
-    if descriptor.type in (FieldDescriptor.TYPE_ENUM, *_WHOLE):
+    if descriptor.type == FieldDescriptor.TYPE_ENUM:  # it takes no others
+        return random.choice([value.number for value in descriptor.enum_type.values])
+    if descriptor.type in _WHOLE:
         wide = hostile.integer(random, old or 0)
-        if descriptor.type == FieldDescriptor.TYPE_ENUM:
-            known = [value.number for value in descriptor.enum_type.values]
-            return random.choice([*known, *known, *known, 99, 2**31 - 1, -1])
         narrow = descriptor.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32)
         signed = descriptor.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
         most = (1 << ((32 if narrow else 64) - signed)) - 1
