@@ -19,7 +19,6 @@ import hashlib
 import importlib
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
@@ -39,6 +38,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from convfc import __main__ as program
 from convfc.formats import import_keras
 
 REAL = 8
@@ -331,7 +331,7 @@ def convert(
 
 def _convfc(arguments: Sequence[str]) -> None:
     sys.argv = ["convfc", *arguments]
-    runpy.run_module("convfc", run_name="__main__")
+    program.main()
 
 
 def run_forked(folder: Path, function: Callable[[], None], kill: Kill | None = None) -> Ran:

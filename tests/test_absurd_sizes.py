@@ -20,7 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import capacity
+from convfc import capacity, datafiles
 from convfc.datafiles import load_samples
 from convfc.demand import Demand
 from convfc.errors import DataError, GeometryError, UnsupportedModelError
@@ -326,7 +326,7 @@ def test_a_demand_counts_what_is_there_at_once() -> None:
 def test_feeds_are_counted_before_they_are_made(shape: tuple[int | None, ...]) -> None:
     with (
         within(30),
-        pytest.raises(DataError, match=r"input 'x' would be fed .* than this"),
+        pytest.raises(DataError, match="input 'x' would be fed .* than this"),
     ):
         make_feeds([Port("x", shape, "float32")])
 
@@ -392,13 +392,17 @@ def test_files_that_lie_are_refused(tmp_path: Path, make: Any) -> None:
         load_samples(path)
 
 
-def test_what_unfolds_to_more_than_memory_is_not_unfolded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["memory", "file"])
+def test_what_unfolds_to_too_much_is_not_unfolded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     np.savez_compressed(tmp_path / "data.npz", x=np.zeros((8, 2**17), np.uint8))
     assert len(load_samples(tmp_path / "data.npz").images) == 8
-    monkeypatch.setattr(capacity, "memory", lambda: 2**20)
-    with pytest.raises(DataError, match="unfold to too much"):
+    if limit == "memory":
+        monkeypatch.setattr(capacity, "memory", lambda: 2**20)
+    else:
+        monkeypatch.setattr(datafiles, "_FREE", 2**10)
+    with pytest.raises(DataError, match="it would unfold to .* bytes: .*than"):
         load_samples(tmp_path / "data.npz")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convfc.capacity import excess
+from convfc.capacity import excess, in_bytes
 from convfc.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ _DAMAGED = (
 
 _COPIES = 2
 """Of an array, while it is read."""
+_TIMES, _FREE = 4, 2**30
+"""What is compressed may unfold to so many times the file, and so many bytes for small files."""
 
 
 class Images:
@@ -161,8 +163,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 return {name: np.asarray(loaded[name]) for name in loaded.files}
             if magic.startswith(_GZIP):
                 with gzip.open(stream) as unzipped:
-                    return {"": _read_idx(unzipped)}
-            return {"": _read_idx(stream)}
+                    return {"": _read_idx(unzipped, stream)}
+            return {"": _read_idx(stream, stream)}
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
 
@@ -178,16 +180,26 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _check_members(stream: BinaryIO) -> None:
-    """Compare what an .npz unfolds to with the memory, before any of it is unfolded.
+    """Compare what an .npz unfolds to with its size, before any of it is unfolded.
 
     Raises:
         ValueError: it is too much.
     """
     with zipfile.ZipFile(stream) as archive:
-        why = excess(_COPIES * sum(member.file_size for member in archive.infolist()))
+        _check_size(stream, sum(member.file_size for member in archive.infolist()))
     stream.seek(0)
+
+
+def _check_size(stream: BinaryIO, size: int) -> None:
+    """Compare what a compressed file says that it holds with its size, and with the memory.
+
+    Raises:
+        ValueError: it is too much.
+    """
+    most = _TIMES * os.fstat(stream.fileno()).st_size + _FREE
+    why = excess(_COPIES * size) or (f"more than {in_bytes(most)}" if size > most else None)
     if why is not None:
-        raise ValueError(f"its arrays unfold to too much: {why}")
+        raise ValueError(f"it would unfold to {size:,} bytes: {why}; save it uncompressed")
 
 
 def read_image(path: Path) -> NDArray[Any]:
@@ -239,17 +251,20 @@ def _unreadable(path: Path, error: BaseException) -> DataError:
     return DataError(f"{path}: cannot be read, damaged or not supported ({reason})")
 
 
-def _read_idx(stream: BufferedIOBase) -> NDArray[Any]:
-    """The format of the MNIST site: 0, 0, type, rank, a big-endian size per axis, the values."""
+def _read_idx(stream: BufferedIOBase, file: BinaryIO) -> NDArray[Any]:
+    """The format of the MNIST site: 0, 0, type, rank, a big-endian size per axis, the values.
+
+    Args:
+        stream: what is in the file, unzipped.
+        file: itself.
+    """
     zero, code, rank = struct.unpack(">HBB", stream.read(4))
     if zero or code not in _IDX_DTYPES or not rank:
         raise ValueError("not an IDX file")
     shape = struct.unpack(f">{rank}I", stream.read(4 * rank))
     dtype = np.dtype(_IDX_DTYPES[code])
     size = math.prod(shape) * dtype.itemsize
-    why = excess(_COPIES * size)
-    if why is not None:
-        raise ValueError(f"the IDX header says {size:,} bytes: {why}")
+    _check_size(file, size)
     values = stream.read(size + 1)
     if len(values) != size:
         held = f"only {len(values)}" if len(values) < size else "more"

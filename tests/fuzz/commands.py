@@ -30,7 +30,8 @@ def convert(random: Random, model: str) -> Line:
     if odd and random.random() < 0.3:
         out = [model, "no/such/folder/m.onnx", ".", "x" * 300, "out.txt", "sub", "", "/dev/full"]
         name = random.choice(out)
-        made = Line([*made.arguments, "-o", name], {name} - {model})
+        # A folder gets the usual file.
+        made = Line([*made.arguments, "-o", name], {name, *made.outputs} - {model})
     elif random.random() < 0.25:
         out = [f"{name}{dot}{suffix}" for name in ("out", "x_fc", "with space", "é[red]")]
         name = random.choice(out)
