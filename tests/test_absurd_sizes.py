@@ -326,7 +326,7 @@ def test_a_demand_counts_what_is_there_at_once() -> None:
 def test_feeds_are_counted_before_they_are_made(shape: tuple[int | None, ...]) -> None:
     with (
         within(30),
-        pytest.raises(DataError, match="input 'x' would be fed .* than this"),
+        pytest.raises(DataError, match=r"input 'x' would be fed .* than this"),
     ):
         make_feeds([Port("x", shape, "float32")])
 
@@ -402,7 +402,7 @@ def test_what_unfolds_to_too_much_is_not_unfolded(
         monkeypatch.setattr(capacity, "memory", lambda: 2**20)
     else:
         monkeypatch.setattr(datafiles, "_FREE", 2**10)
-    with pytest.raises(DataError, match="it would unfold to .* bytes: .*than"):
+    with pytest.raises(DataError, match=r"it would unfold to .* bytes: .*than"):
         load_samples(tmp_path / "data.npz")
 
 
