@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
+from unittest.mock import patch
 
 from tests.fuzz.cases import Run
 
@@ -55,11 +56,20 @@ LIMITS = Limits()
 
 
 def command_line(arguments: tuple[str, ...]) -> None:
-    """The program `convfc`, as its entry point starts it."""
+    """The program `convfc`, as its entry point starts it, on a small and hasty machine.
+
+    A model that takes gigabytes or goes on for a minute is no fault on a large one.
+    """
+    from convfc import capacity
     from convfc.cli import main
+    from convfc.onnx_model import file
 
     sys.argv = ["convfc", *arguments]
-    main()
+    with (
+        patch.object(capacity, "memory", lambda: 1 << 30),
+        patch.object(file, "_LOOP_SECONDS", 5.0),
+    ):
+        main()
 
 
 def run(
