@@ -176,6 +176,9 @@ def _place(random: Random, folder: Path, data: bytes) -> tuple[str, str]:
                          "fifo", "link", "outside", "below"])  # fmt: skip
     name = "w.data"
     path = folder / name
+    if os.path.lexists(path):  # of an earlier mutation: nothing is written through a link or pipe
+        name = f"w{len(os.listdir(folder))}.data"
+        path = folder / name
     if how in ("file", "short"):
         path.write_bytes(data if how == "file" else data[: len(data) // 2])
     elif how == "text":
@@ -183,13 +186,13 @@ def _place(random: Random, folder: Path, data: bytes) -> tuple[str, str]:
     elif how == "itself":
         name = "m.onnx"
     elif how == "folder":
-        path.mkdir(exist_ok=True)
-    elif how == "fifo" and not path.exists():
+        path.mkdir()
+    elif how == "fifo":
         os.mkfifo(path)
-    elif how == "link" and not path.exists():
-        path.symlink_to(random.choice(["/etc/passwd", "/dev/zero", "nothing", name, ".."]))
+    elif how == "link":
+        path.symlink_to(random.choice(["/etc/hostname", "/dev/zero", "nothing", name, ".."]))
     elif how == "outside":
-        name = random.choice(["../w.data", "/etc/passwd", "/dev/zero", "/proc/self/environ"])
+        name = random.choice(["../w.data", "/etc/hostname", "/dev/zero", "/proc/self/environ"])
     elif how == "below":
         (folder / "sub").mkdir(exist_ok=True)
         name = "sub/w.data"
