@@ -418,7 +418,7 @@ def test_names_cannot_steer_a_terminal(whole: dict[str, Path], tmp_path: Path) -
 def test_cut_anywhere(whole: dict[str, Path], tmp_path: Path, suffix: str) -> None:
     data = whole[suffix].read_bytes()
     path = tmp_path / f"m{suffix}"
-    for length in range(0, len(data), len(data) // 40):
+    for length in range(0, len(data), len(data) // 15):
         path.write_bytes(data[:length])
         _refusal(path)
 

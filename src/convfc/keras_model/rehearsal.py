@@ -20,6 +20,9 @@ from convfc.keras_model.bounds import limit
 _SECONDS, _PACE = 10, 2**22
 """Of a processor: what any file may take (a model takes a twentieth), and bytes in one more."""
 
+_ROOM = 2**28
+"""Bytes of memory for Python and the library themselves."""
+
 _BUSY = 20
 """Times as long it may take by the clock: for systems that count no seconds of a processor."""
 
@@ -61,7 +64,7 @@ def rehearse(path: Path, file_format: str) -> None:
     size = path.stat().st_size
     seconds = _SECONDS + size // _PACE
     # Twice: the texts of an attribute are in memory as HDF5's and as Python's.
-    limits = (seconds, 2 * limit(size), _FAULT)
+    limits = (seconds, _ROOM + 2 * limit(size), _FAULT)
     places = [str(Path(place).absolute()) for place in sys.path if isinstance(place, str)]
     found = json.dumps({"path": places, "limits": limits})
     try:

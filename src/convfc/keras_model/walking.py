@@ -25,14 +25,17 @@ def main(path: str, file_format: str, seconds: int, memory: int, fault: int) -> 
         fault: the exit code if something else is wrong with the file, which is said on stdout.
     """
     _limit(seconds, memory)
-    with suppress(ConvfcError):
-        try:
-            read_through(Path(path), file_format)
-        except Exception as error:
-            why = "it would take far more memory than it has bytes"
-            os.write(1, (why if isinstance(error, MemoryError) else brief(error)).encode())
-            os._exit(fault)
-    os._exit(0)
+    code = 0
+    try:
+        read_through(Path(path), file_format)
+    except ConvfcError:
+        pass  # the same words come from where the file is read for good
+    except Exception as error:
+        why = "it would take far more memory than it has bytes"
+        os.write(1, (why if isinstance(error, MemoryError) else brief(error)).encode())
+        code = fault
+    # Whatever is still open is not worth another risk.
+    os._exit(code)
 
 
 def _limit(seconds: int, memory: int) -> None:
