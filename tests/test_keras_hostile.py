@@ -7,6 +7,9 @@ import importlib
 import inspect
 import io
 import json
+import os
+import re
+import signal
 import struct
 import subprocess
 import sys
@@ -23,8 +26,10 @@ import pytest
 from keras import layers
 
 from convfc.errors import ConvfcError, FileError
-from convfc.keras_model import bounds, open_keras, read_provenance
+from convfc.keras_model import bounds, open_keras, read_provenance, rehearsal
+from convfc.keras_model.record import read_through
 from convfc.keras_model.refusals import brief, refusing
+from convfc.keras_model.rehearsal import rehearse
 from tests.keras_models import FORMATS, save
 
 Members = dict[str, bytes]
@@ -413,7 +418,7 @@ def test_names_cannot_steer_a_terminal(whole: dict[str, Path], tmp_path: Path) -
 def test_cut_anywhere(whole: dict[str, Path], tmp_path: Path, suffix: str) -> None:
     data = whole[suffix].read_bytes()
     path = tmp_path / f"m{suffix}"
-    for length in range(0, len(data), len(data) // 40):
+    for length in range(0, len(data), len(data) // 15):
         path.write_bytes(data[:length])
         _refusal(path)
 
@@ -443,23 +448,159 @@ def test_a_metric_of_absurd_size(
     _refusal(path, word)
 
 
-@pytest.mark.parametrize("length", [0, 2**64 - 16])
-def test_a_heap_that_leads_back_to_itself(
-    whole: dict[str, Path], tmp_path: Path, length: int
-) -> None:
-    """HDF5 1.14 goes round in it for ever."""
-    path = tmp_path / "m.h5"
-    data = bytearray(whole[".h5"].read_bytes())
+def _loop(path: Path) -> None:
+    """A piece of a heap of texts leads back to itself: HDF5 1.14 goes round for ever."""
+    data = bytearray(path.read_bytes())
     heap = data.index(b"GCOL\1") + 16
-    data[heap : heap + 16] = struct.pack("<HHIQ", int(length > 0), 0, 0, length)
+    data[heap : heap + 16] = bytes(16)
     path.write_bytes(data)
-    _refusal(path, "leads back to itself")
 
 
-def test_the_mark_of_a_heap_among_the_weights(whole: dict[str, Path], tmp_path: Path) -> None:
-    for what in (b"GCOL\1".ljust(960, b"\xff"), b"GCOL\1".rjust(960, b"a"), b"GCOL\1" * 192):
-        data = np.frombuffer(what, np.float32).reshape(60, 4)
-        assert open_keras(_edited(whole[".h5"], tmp_path / "m.h5", _instead(data=data))).sites
+def _long_text(path: Path) -> None:
+    """A text of 2 GiB, for which HDF5 1.14 takes memory before it looks for the text."""
+    data = bytearray(path.read_bytes())
+    # A text is where it is named by its length, its heap, and its number there.
+    named = data.index(struct.pack("<IQ", len("tensorflow"), data.index(b"GCOL\1")))
+    data[named + 3] = 0x80
+    path.write_bytes(data)
+
+
+def _same_text(path: Path) -> None:
+    """Four thousand names are one text of 70 KB."""
+    texts = ["a" * 70_001, *["b"] * 3999]
+    with h5py.File(path, "r+") as file:
+        file["model_weights/dense"].attrs["weight_names"] = np.array(texts, object)
+    data = bytearray(path.read_bytes())
+    first, then = (re.escape(struct.pack("<I", size)) for size in (70_001, 1))
+    found = re.search(b"(%b.{12})%b" % (first, then), data, re.DOTALL)
+    assert found
+    data[found.start() : found.start() + 64_000] = found[1] * 4000
+    path.write_bytes(data)
+
+
+BREAKING = {
+    "a loop": (_loop, "does not come back"),
+    "a long text": (_long_text, "memory"),
+    "one text many times": (_same_text, "memory"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_what_breaks_the_library_does_not_break_us(
+    whole: dict[str, Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_FREE", 2**25)
+    monkeypatch.setattr(rehearsal, "_SECONDS", 1)
+    edit, word = BREAKING[name]
+    path = tmp_path / "m.h5"
+    path.write_bytes(whole[".h5"].read_bytes())
+    edit(path)
+    with pytest.raises(FileError, match=rf"m\.h5: damaged.*{word}.*fresh copy"):
+        read_provenance(path)
+
+
+def test_weights_in_a_zip_that_break_the_library(
+    whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "_SECONDS", 1)
+    weights = tmp_path / WEIGHTS
+    weights.write_bytes(_members(whole[".keras"])[WEIGHTS])
+    with h5py.File(weights, "r+") as file:
+        file.attrs["texts"] = np.array(["a", "b"], object)
+    _loop(weights)
+    members = {**_members(whole[".keras"]), WEIGHTS: weights.read_bytes()}
+    _refusal(_zipped(tmp_path / "m.keras", members), "does not come back")
+
+
+def _copied(whole: Path, path: Path, libver: str, **how: Any) -> Path:
+    """The same model, as another version or setting of HDF5 writes it."""
+    with h5py.File(whole) as old, h5py.File(path, "w", libver=libver) as new:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group):
+                to: Any = new.require_group(name)
+            else:
+                to = new.create_dataset(name, data=item[...], **(how if item.ndim else {}))
+            to.attrs.update(item.attrs)
+
+        copy("/", old)
+        old.visititems(copy)
+    return path
+
+
+PACKED = {"compression": "gzip", "shuffle": True, "fletcher32": True}
+
+
+@pytest.mark.parametrize(
+    ("libver", "how"),
+    [("earliest", {"chunks": True}), ("v108", {}), ("latest", {}), ("latest", PACKED)],
+)
+def test_a_whole_file_of_any_layout_is_read(
+    whole: dict[str, Path], tmp_path: Path, libver: str, how: Config
+) -> None:
+    path = _copied(whole[".h5"], tmp_path / "m.h5", libver, **how)
+    with h5py.File(path, "r+") as file:
+        file["type"] = np.dtype("f4")
+        file.attrs.update(empty=h5py.Empty("f4"), pair=np.zeros(2, "f4,S3"), raw=np.void(b"ab"))
+        file.attrs.create("there", file.ref, dtype=h5py.ref_dtype)
+    read_through(path, ".h5")
+    rehearse(path, ".h5")
+
+
+CHILDREN = {
+    "import os; os.abort()": "does not come back",
+    "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": "does not come back",
+    "print('so'); raise SystemExit(3)": r"damaged or cut short \(so\)",
+    "import no_such_module": "",
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_how_a_child_may_end(
+    whole: dict[str, Path], child: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "_CHILD", child)
+    word = CHILDREN[child]
+    with pytest.raises(FileError, match=word) if word else contextlib.nullcontext():
+        rehearse(whole[".h5"], ".h5")
+
+
+def test_a_child_ends_with_its_parent_s_patience(
+    whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "_CHILD", "import time; time.sleep(1000)")
+    monkeypatch.setattr(rehearsal, "_BUSY", 0.01)
+    with pytest.raises(FileError, match="does not come back"):
+        rehearse(whole[".h5"], ".h5")
+
+
+def test_what_ends_us_ends_the_child(
+    whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tmp_path / "pid"
+    child = (
+        "import os, pathlib, signal, time\n"
+        f"pathlib.Path({str(found)!r}).write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGUSR1)\n"
+        "time.sleep(1000)"
+    )
+    monkeypatch.setattr(rehearsal, "_CHILD", child)
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rehearse(whole[".h5"], ".h5")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found.read_text()), 0)
+
+
+@pytest.mark.parametrize("python", [None, b"/no/such/python"])
+def test_without_a_python_a_file_is_read_all_the_same(
+    whole: dict[str, Path], python: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "get_executable", lambda: python)
+    rehearse(whole[".h5"], ".h5")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -149,20 +149,17 @@ class _Part(io.RawIOBase):
         return True
 
 
-def check_hdf5(file: h5py.File, path: Path) -> bool:
+def check_hdf5(file: h5py.File, path: Path) -> None:
     """Refuse weights that are elsewhere, or that unfold to far more than the file is.
 
     Args:
         file: as it is opened.
         path: of the file that it is, or is in.
 
-    Returns:
-        Whether there are texts of any length: see `check_heaps`.
-
     Raises:
         FileError: with the reason.
     """
-    wanted, has_texts = 0, False
+    wanted = 0
     for name, item in _objects(file, path):
         if isinstance(item, h5d.DatasetID):
             _check_place(name, item, path)
@@ -171,47 +168,24 @@ def check_hdf5(file: h5py.File, path: Path) -> bool:
             _check_blocks(name, item, path)
         for index in range(h5a.get_num_attrs(item)):
             attribute = h5a.open(item, index=index)
-            has_texts |= attribute.dtype.hasobject
             # Lists of names, of which only those of any length stand elsewhere.
             count = math.prod(attribute.shape or ())
             check_size(path, count * attribute.dtype.itemsize, f"the names in {name or 'it'!r}")
-    return has_texts
 
 
-def check_heaps(file: Any) -> None:
-    """Refuse texts of HDF5 that its library would look for without end.
-
-    A free piece of a heap that is as long as nothing leads it back to the same piece.
+def read_values(file: h5py.File, path: Path) -> None:
+    """Read all attributes, and the data that is not simply one stretch of bytes.
 
     Args:
-        file: the bytes of an HDF5 file.
-
-    Raises:
-        ValueError: there is such a piece.
+        file: what `check_hdf5` has let pass.
+        path: of the file that it is, or is in.
     """
-    mark, start, end = b"GCOL\1", 0, file.seek(0, io.SEEK_END)
-    for start in range(0, end, 2**20):
-        file.seek(start)
-        block = file.read(2**20 + len(mark) - 1)
-        found = block.find(mark)
-        while found >= 0:
-            _check_heap(file, start + found, end)
-            found = block.find(mark, found + 1)
-
-
-def _check_heap(file: Any, start: int, end: int) -> None:
-    """Go from piece to piece: its number, how often it is used, its length; texts from 1 on."""
-    file.seek(start)
-    (size,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\xff"))
-    if not 4096 <= size <= end - start:  # the same bytes by chance; the library reads no such heap
-        return
-    heap, place = file.read(size - 16), 0
-    while place + 16 <= len(heap):
-        number, length = struct.unpack_from("<H6xQ", heap, place)
-        taken = 16 + (length + 7) // 8 * 8 if number else length
-        if taken % 2**64 == 0:
-            raise ValueError("a heap of texts leads back to itself")
-        place += taken
+    for _, item in _objects(file, path):
+        for _ in h5py.HLObject(item).attrs.values():
+            pass
+        is_data = isinstance(item, h5d.DatasetID)
+        if is_data and item.get_create_plist().get_layout() == h5d.CHUNKED:
+            h5py.Dataset(item)[...]
 
 
 def count_data(group: h5py.Group, path: Path) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import h5py
 
 from convfc.errors import FileError
-from convfc.keras_model.bounds import check_archive, check_hdf5, check_heaps, member, read_json
+from convfc.keras_model.bounds import check_archive, check_hdf5, member, read_json, read_values
 from convfc.keras_model.refusals import NO_CONFIG, refusing
+from convfc.keras_model.rehearsal import rehearse
 from convfc.provenance import KEY, Provenance
 from convfc.visible import visible
 
@@ -87,21 +90,42 @@ def read_envelope(path: Path) -> Envelope:
 def check_weights(path: Path, file_format: str) -> None:
     """Refuse weights that are in other files, or far larger than the file.
 
+    Args:
+        path: the file, of which `read_envelope` has read the rest.
+        file_format: of it.
+
     Raises:
         FileError: with the reason, or that the file is damaged.
     """
     with refusing(path):
-        if file_format == HDF5:
-            with h5py.File(path) as file:
-                check_hdf5(file, path)
-            return
-        with (
-            zipfile.ZipFile(path) as archive,
-            member(archive, WEIGHTS, path) as weights,
-            h5py.File(weights, "r") as file,
-        ):
-            if check_hdf5(file, path):
-                check_heaps(weights)
+        if file_format == ZIP:
+            rehearse(path, ZIP)
+        with _opened(path, file_format) as file:
+            check_hdf5(file, path)
+
+
+def read_through(path: Path, file_format: str) -> None:
+    """Read all of a file's HDF5 that convfc or Keras may read, in the same way; for `rehearse`.
+
+    Raises:
+        FileError: as the functions that read it for good.
+        Exception: whatever h5py raises.
+    """
+    with _opened(path, file_format) as file:
+        _texts(file, path)
+        check_hdf5(file, path)
+        read_values(file, path)
+
+
+@contextmanager
+def _opened(path: Path, file_format: str) -> Iterator[h5py.File]:
+    """The HDF5 file that a Keras file is, or has in it."""
+    with ExitStack() as stack:
+        inner: Any = path
+        if file_format == ZIP:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inner = stack.enter_context(member(archive, WEIGHTS, path))
+        yield stack.enter_context(h5py.File(inner, "r"))
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -138,13 +162,9 @@ def _has_zip(path: Path) -> bool:
 
 
 def _read_hdf5(path: Path) -> Envelope:
-    with path.open("rb") as data:
-        check_heaps(data)
-    with h5py.File(path) as file:
-        config, training, version, record = (
-            _text(file, name, path)
-            for name in (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
-        )
+    rehearse(path, HDF5)
+    with _opened(path, HDF5) as file:
+        config, training, version, record = _texts(file, path)
     if config is None:
         raise FileError(
             f"{path}: holds weights and no model; "
@@ -152,6 +172,12 @@ def _read_hdf5(path: Path) -> Envelope:
         )
     setup = None if training is None else read_json(training, TRAINING_CONFIG)
     return _envelope(path, HDF5, read_json(config, MODEL_CONFIG), setup, version or "", record)
+
+
+def _texts(file: h5py.File, path: Path) -> list[str | None]:
+    """What an HDF5 file says beside the weights."""
+    names = (MODEL_CONFIG, TRAINING_CONFIG, "keras_version", KEY)
+    return [_text(file, name, path) for name in names]
 
 
 def _text(file: h5py.File, name: str, path: Path) -> str | None:
