@@ -357,7 +357,31 @@ def unlike_twice() -> onnx.ModelProto:
     )
 
 
+def sequence() -> onnx.ModelProto:
+    """A Slice of what is in a sequence of tensors with a size of -5."""
+    at = helper.make_node("SequenceAt", ["q", "one"], ["c"])
+    model = behind(at)
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [1, 2, -5, 6]))
+    model.graph.input.append(helper.make_value_info("q", kind))
+    return model
+
+
+def optional() -> onnx.ModelProto:
+    """The same of an optional value, of which a node says what it may be."""
+    model = behind(helper.make_node("OptionalGetElement", ["q"], ["c"]))
+    kind = helper.make_tensor_type_proto(FLOAT, [1, 2, -5, 6])
+    model.graph.node.insert(0, helper.make_node("Optional", [], ["q"], name="empty", type=kind))
+    return model
+
+
+def untyped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model that the checker refuses, but onnxruntime may not: an output has no type."""
+    model.graph.output[0].ClearField("type")
+    return model
+
+
 PADS = numpy_helper.from_array(np.array([0, 0, -5, 0, 0, 0, -5, 0]), "pads")
+MINUS = numpy_helper.from_array(np.array(-5), "minus")
 BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     "location with NUL": (lambda: apart("a\0b"), "external data"),
     "location of 5000 letters": (lambda: apart("x" * 5000), "external data"),
@@ -444,6 +468,16 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
         "'c' has the impossible shape",
     ),
     "a Slice and a window that is larger, twice": (unlike_twice, "'q' has the impossible shape"),
+    "pads that cut all away, a Slice and no type": (
+        lambda: untyped(behind(helper.make_node("Pad", ["x", "pads"], ["c"]), PADS)),
+        "'c' has the impossible shape",
+    ),
+    "a frame that is longer, and a Slice": (
+        lambda: behind(helper.make_node("DFT", ["x", "minus"], ["c"]), MINUS),
+        "'c' has the impossible shape",
+    ),
+    "a sequence of sizes of -5": (sequence, "'q' has an impossible shape"),
+    "an optional value of size -5": (optional, "'empty' has an impossible shape"),
     "an input of -5": (lambda: bare(x=["n", 2, -5, 6]), None),
     "an input of -5, and a Slice": (
         lambda: edited(

@@ -16,8 +16,8 @@ from convfc.onnx_model.sites import subgraphs
 
 _MAKERS = {
     *("AffineGrid", "AveragePool", "CenterCropPad", "Col2Im", "Conv", "ConvInteger"),
-    *("ConvTranspose", "DeformConv", "LpPool", "MaxPool", "MaxUnpool", "Pad", "QLinearConv"),
-    *("Resize", "Split", "TopK", "Upsample"),
+    *("ConvTranspose", "DFT", "DeformConv", "LpPool", "MaxPool", "MaxUnpool", "Multinomial"),
+    *("Pad", "QLinearConv", "Resize", "RoiAlign", "STFT", "Split", "TopK", "Upsample"),
 }
 """Operators of which shape inference may find a size below zero; of the others it refuses it."""
 
@@ -30,12 +30,37 @@ _HIDDEN = "convfc.hidden"
 
 
 def forget_negative(graphs: Iterable[onnx.GraphProto]) -> None:
-    """Let sizes that are stated to be below zero be unknown ones."""
+    """Let sizes that are stated to be below zero be unknown ones, as onnxruntime does."""
     for graph in graphs:
         for info in (*graph.input, *graph.output, *graph.value_info):
             for dim in info.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
+
+
+def held_negative(bodies: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator[str]:
+    """Names of what holds tensors of stated sizes below zero: onnxruntime goes by those.
+
+    Sequences and optional values are meant, and what nodes say of the types that they make.
+    """
+    for body in bodies:
+        if isinstance(body, onnx.GraphProto):
+            for info in (*body.input, *body.output, *body.value_info):
+                if not info.type.HasField("tensor_type") and _has_negative(info.type):
+                    yield info.name
+        for node in body.node:
+            if any(_has_negative(a.tp) for a in node.attribute if a.HasField("tp")):
+                yield node.name or next(iter(node.output), "")
+
+
+def _has_negative(kind: onnx.TypeProto) -> bool:
+    of = kind.WhichOneof("value")
+    if of in ("sequence_type", "optional_type"):
+        return _has_negative(getattr(kind, of).elem_type)
+    if of == "map_type":
+        return _has_negative(kind.map_type.value_type)
+    plain = of in ("tensor_type", "sparse_tensor_type")
+    return plain and any(dim.dim_value < 0 for dim in getattr(kind, of).shape.dim)
 
 
 def refuse_negative(model: ir.Model, infer: Callable[[ir.Model], object]) -> None:

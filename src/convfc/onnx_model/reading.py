@@ -15,7 +15,7 @@ from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.external import check_external, external_tensors
 from convfc.onnx_model.inference import infer
-from convfc.onnx_model.negative import forget_negative
+from convfc.onnx_model.negative import forget_negative, held_negative
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.stored import LARGE, fetched, read_skeleton
@@ -63,6 +63,11 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
         if wrong is not None:
             name = visible(node.name or next(iter(node.output), ""))
             raise FileError(f"{path}: an invalid ONNX graph: node '{name}' {wrong}")
+    for name in held_negative(graphs):
+        raise FileError(
+            f"{path}: an invalid ONNX graph: '{visible(name)}' has an impossible shape, "
+            "with a size below zero"
+        )
     for name in _named_like_operators(proto):
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
@@ -75,8 +80,12 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...]]:
         )
     check_weights(path, proto)
     check_external(path, proto)
-    _check(path, proto)
-    return *copies_of(path, proto), tuple(ambiguities(proto))
+    wrong = _complaint(proto)
+    copies = copies_of(path, proto)
+    if wrong is not None:
+        # Only now: onnxruntime ends the process over sizes that the lines above refuse.
+        _require_loadable(path, wrong)
+    return *copies, tuple(ambiguities(proto))
 
 
 def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
@@ -212,8 +221,8 @@ def undescribe(model: ir.Model) -> None:
                 value.type = value.shape = None
 
 
-def _check(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse an invalid graph, by the official checker; but not what onnxruntime loads anyway.
+def _complaint(proto: onnx.ModelProto) -> str | None:
+    """What the official checker says against a graph; ``None`` if it is valid.
 
     Operators of other people may lack the version of their domain, which is nothing to us.
     """
@@ -224,10 +233,16 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
     try:
         checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
-        try:
-            Session(path, str(path), once=True)
-        except UnsupportedModelError:
-            raise FileError(f"{path}: an invalid ONNX graph: {_first_line(error)}") from error
+        return _first_line(error)
+    return None
+
+
+def _require_loadable(path: Path, wrong: str) -> None:
+    """Refuse a graph that the checker refuses, unless onnxruntime loads it all the same."""
+    try:
+        Session(path, str(path), once=True)
+    except UnsupportedModelError as error:
+        raise FileError(f"{path}: an invalid ONNX graph: {wrong}") from error
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
