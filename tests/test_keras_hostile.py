@@ -7,6 +7,7 @@ import importlib
 import inspect
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -25,11 +26,16 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.errors import ConvfcError, FileError
+import convfc
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.geometry import Convolution, Same, Window
 from convfc.keras_model import bounds, open_keras, read_provenance, rehearsal
 from convfc.keras_model.record import read_through
 from convfc.keras_model.refusals import brief, refusing
 from convfc.keras_model.rehearsal import rehearse
+from convfc.keras_model.workspace import workspace
+from convfc.model import Site
+from convfc.named import convolution
 from tests.keras_models import FORMATS, save
 
 Members = dict[str, bytes]
@@ -706,3 +712,50 @@ def test_one_line_of_what_has_no_words() -> None:
     assert brief(KeyError("name")) == "it lacks 'name'"
     assert brief(KeyError("Unable to open it (bad header)")) == "Unable to open it (bad header)"
     assert brief(AssertionError()) == "AssertionError"
+
+
+# What TensorFlow takes beside the tensors of a model.
+
+
+@pytest.mark.parametrize("size", [420, 1200])
+def test_a_window_for_which_tensorflow_would_abort_is_not_run(tmp_path: Path, size: int) -> None:
+    kernel = size // 2
+    model = keras.Sequential([keras.Input((size, size, 1)), layers.Conv2D(1, kernel, name="conv")])
+    path = save(model, tmp_path / "m.keras")
+    opened = open_keras(path)
+    feed = {opened.inputs[0].name: np.zeros((4, size, size, 1), np.float32)}
+    with pytest.raises(UnsupportedModelError, match="at once are more than this machine can hold"):
+        opened.run(feed)
+
+
+@pytest.mark.parametrize(
+    ("conv", "taken"),
+    [
+        (convolution([3, 3], channels=3, filters=8), 4 * 40 * 50 * 3),
+        (Convolution((Window(3, 1, 10**9, (2 * 10**9, 0)),), 3, 2), 4 * (2 * 10**9 + 40) * 3),
+        (Convolution((Window(3, 1, 10, Same.UPPER),) * 2, 3, 2), 4 * 60 * 70 * 3),
+        # Each row of four windows once more for each tap.
+        (convolution([7, 7], channels=1, filters=2), 4 * 50 * (40 + 28 * 49)),
+    ],
+)
+def test_what_tensorflow_takes_for_a_layer_is_counted(
+    conv: Convolution, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convfc.keras_model.workspace._threads", lambda: 1)
+    site = Site("conv", "Conv", conv, (40, 50)[: conv.rank])
+    found = sum(math.prod(size or 1 for size in shape) * one for shape, one in workspace(site))
+    assert found == taken
+
+
+def test_pads_that_tensorflow_makes_are_counted_before(tmp_path: Path) -> None:
+    stack = [keras.Input((12, 3)), layers.Conv1D(2, 3, padding="causal", name="conv")]
+    path = save(keras.Sequential(stack), tmp_path / "m.keras")
+    config = _config(path)
+    config["config"]["layers"][1]["config"]["dilation_rate"] = [10**9]
+    path = _configured(path, tmp_path / "far.keras", json.dumps(config))
+    made = convfc.convert(path)
+    assert made.look is not None
+    assert "at once are more than this machine can hold" in (made.look.reason or "")
+    found = convfc.verify(path, made.out)
+    assert found.verdict is convfc.Verdict.COULD_NOT_CHECK
+    assert "at once are more than this machine can hold" in (found.reason or "")

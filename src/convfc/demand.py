@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convfc.capacity import excess
 from convfc.errors import GeometryError, UnsupportedModelError
-from convfc.geometry import Sizes, product
+from convfc.geometry import Convolution, Sizes, product
 from convfc.model import Site, Twin
 
 Tensor = tuple[tuple[int | None, ...], int]
@@ -67,6 +67,16 @@ class Demand:
             raise UnsupportedModelError(f"{name}: it is not run: {why}")
 
 
+def padded(conv: Convolution, sizes: Sizes) -> tuple[int | None, ...]:
+    """The spatial sizes of a convolution's input with its pads; ``None`` where unknown.
+
+    Some runtimes make it: TensorFlow where pads are not its own, or where taps are apart.
+    """
+    pairs = zip(conv.windows, sizes, strict=True)
+    pads = ((size, window.pads(size)) for window, size in pairs)
+    return tuple(None if size is None or at is None else sum(at, size) for size, at in pads)
+
+
 def products_of(site: Site) -> int:
     """Multiply-adds of a convolution for one sample, unknown sizes left out."""
     try:
@@ -109,7 +119,8 @@ def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
     patches = positions * inner.taps * conv.channels
     if None not in site.sizes:
         patches = min(patches, _BLOCK)
-    numbers = (product(sizes) or 0) * conv.channels + made * conv.filters
+    read = product(padded(inner, known)) or product(sizes) or 0
+    numbers = read * conv.channels + made * conv.filters
     numbers = _PARAMETER * conv.weights + _LAID_OUT * inner.weights + _NUMBER * rows * numbers
     products = conv.multiply_adds(sizes) or 0
     return excess(numbers + rows * patches * site.itemsize, rows * products)

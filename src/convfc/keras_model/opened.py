@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from convfc.keras_model.steps import has_steps
 from convfc.keras_model.twins import KerasTwin
 from convfc.keras_model.weights import held_once
 from convfc.keras_model.widening import wide_copy
+from convfc.keras_model.workspace import workspace
 from convfc.lowering import Lowering
 from convfc.model import Alignment, Feed, Model, Port, Site, Twin, coarsest, in_float64
 from convfc.provenance import Provenance
@@ -156,7 +158,7 @@ class KerasModel:
     def _demand(self) -> Demand:
         outputs = (keras.tree.flatten(one.output) for one in self._graph.operations)
         steps = ([(tuple(x.shape), tf.as_dtype(x.dtype).size) for x in made] for made in outputs)
-        return Demand.of(steps, self.sites)
+        return Demand.of(chain(steps, map(workspace, self.sites)), self.sites)
 
     def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""

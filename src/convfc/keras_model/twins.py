@@ -21,6 +21,7 @@ from convfc.keras_model.parts import parts
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.refusals import brief
 from convfc.keras_model.widening import wide_copy
+from convfc.keras_model.workspace import too_much_work
 from convfc.model import Site
 
 Array = NDArray[Any]
@@ -266,6 +267,9 @@ class KerasTwin:
 
     def _call_original(self, layer: Layer, x: Array) -> Array:
         """What the original computes, by a layer that has its channels last."""
+        why = too_much_work(self.site, x.shape[1:-1] if self.channels_last else x.shape[2:])
+        if why is not None:
+            raise UnsupportedModelError(f"it is not run: {why}")
         if self._layer.data_format == "channels_last":
             return self._call(layer, x)
         return np.moveaxis(self._call(layer, np.moveaxis(x, 1, -1)), -1, 1)
