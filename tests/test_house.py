@@ -17,6 +17,7 @@ SOURCE = Path(convfc.__file__).parent
 FLOORS = {
     "_version": 0,
     "visible": 0,
+    "words": 1,
     "errors": 0,
     "jsontext": 0,
     "streams": 0,
@@ -78,7 +79,7 @@ FORMATS_ROOM = "formats"
 """The door to the two formats: the one room that names them."""
 
 LIBRARIES = {
-    "rich": {"explanation", "tables", "terminal", "verdicts"},
+    "rich": {"explanation", "tables", "terminal", "verdicts", "words"},
     "typer": {"cli", "lessons", "options"},
     "matplotlib": {"explanation", "plotting", "reproduction"},
     "onnx": {"onnx_model"},

@@ -195,6 +195,38 @@ def test_small_types_need_more_draws_and_the_same_seed_gives_the_same() -> None:
     assert proof == prove(NumpyTwin(dtype="float16"), None, np.random.default_rng(0))
 
 
+@dataclass(frozen=True)
+class LongTwin(NumpyTwin):
+    """The same, which takes its sums for longer than they are: real ones take minutes."""
+
+    terms: int = 2**24
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        return (self.terms,)
+
+
+@pytest.mark.parametrize("terms", [2**23, 2**24 - 1, 2**24, 2**25, 2**40])
+def test_long_sums_are_drawn_from_integers_that_tell(terms: int) -> None:
+    proof = prove(LongTwin(terms=terms), ACTIVATIONS, np.random.default_rng(0))
+    assert (proof.reason, proof.unchecked) == (None, None)
+    assert proof.chance is not None
+    assert proof.draws >= 2  # a batch of each size
+    assert proof.chance <= 1e-6
+    wrong = replace(CONV, windows=(CONV.windows[0], Window(3, 2, 1, (1, 1))))
+    proof = prove(LongTwin(wrong, terms=terms), None, np.random.default_rng(0))
+    assert "on integers" in str(proof.reason)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_too_long_for_any_type_are_left_unchecked(dtype: str) -> None:
+    for quick in (False, True):
+        twin = LongTwin(dtype=dtype, terms=2**53, structure="it is built otherwise")
+        proof = prove(twin, ACTIVATIONS, np.random.default_rng(0), quick=quick)
+        assert "too long to be exact" in str(proof.unchecked)
+        assert (proof.draws, proof.chance) == (0, None)
+
+
 SCALES = [1e-6, 1.0, 1e6, 1e-38]
 SPECIAL = [np.nan, np.inf, -np.inf, 1e-42, 3e38, 0.0, -0.0]
 

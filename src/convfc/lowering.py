@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from convfc.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.limits import excess_of
@@ -54,18 +55,18 @@ class Lowering:
     method: PatchMethod
     block: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def framed(self) -> tuple[AnyConvolution, Sizes]:
         """What is computed, on which sizes; see `AnyConvolution.framed`."""
         return self.convolution.framed(self.sizes)
 
-    @property
+    @cached_property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
         convolution, sizes = self.framed
         return convolution.inner(sizes)
 
-    @property
+    @cached_property
     def pads(self) -> tuple[Pads, ...] | None:
         """Zeros around the input per axis, or what a transposed convolution crops off.
 
@@ -73,18 +74,18 @@ class Lowering:
         """
         return self.convolution.pads(self.sizes)
 
-    @property
+    @cached_property
     def output(self) -> Sizes:
         """Spatial output sizes."""
         return self.convolution.output(self.sizes)
 
-    @property
+    @cached_property
     def patch_matrix(self) -> tuple[int | None, int]:
         """Rows and columns of P for one sample, all groups together."""
         conv = self.inner
         return conv.positions(self.framed[1]), conv.taps * conv.channels
 
-    @property
+    @cached_property
     def filter_matrix(self) -> tuple[int, int]:
         """Rows and columns of F (of each block, with groups)."""
         conv = self.inner
@@ -108,7 +109,7 @@ class Lowering:
         single = [axis for axis, kernel in taps if kernel == 1]
         return single, [axis for axis, kernel in reversed(taps) if kernel > 1]
 
-    @property
+    @cached_property
     def index_entries(self) -> int:
         """Entries of the index map for one block; 0 without one."""
         size = self.block_bytes(1)
@@ -135,7 +136,7 @@ class Lowering:
                 size = size // output * at_once
         return size
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """Into how many pieces the output is cut; 1 if it is not."""
         outputs = self.inner.output(self.framed[1])

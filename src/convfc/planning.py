@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from convfc.errors import GeometryError, UsageError
@@ -71,19 +72,27 @@ def plan(
     def listed(site: Site, patterns: Sequence[str]) -> bool:
         return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in patterns)
 
+    choose = cache(lower)  # nets repeat their layers
     return tuple(
-        _layer(site, patches, memory)
+        _layer(site, patches, memory, choose)
         if (not only or listed(site, only)) and not listed(site, skip)
         else Layer(site, Fate.SKIPPED)
         for site in sites
     )
 
 
-def _layer(site: Site, patches: PatchMethod, memory: int | None) -> Layer:
+def _layer(
+    site: Site,
+    patches: PatchMethod,
+    memory: int | None,
+    choose: Callable[..., Lowering | Refusal],
+) -> Layer:
     if site.convolution is None or site.reason is not None:
         return Layer(site, Fate.LEFT, reason=site.reason)
     try:
-        lowering = lower(site.convolution, site.sizes, patches, site.methods, site.itemsize, memory)
+        lowering = choose(
+            site.convolution, site.sizes, patches, site.methods, site.itemsize, memory
+        )
     except GeometryError as error:
         return Layer(site, Fate.LEFT, reason=str(error))
     if isinstance(lowering, Refusal):

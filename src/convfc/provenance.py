@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ class Provenance:
 
     def to_json(self) -> str:
         """Compact JSON text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        record = vars(self) | {"layers": [vars(layer) for layer in self.layers]}
+        return json.dumps(record, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes, path: Path) -> Provenance:

@@ -9,33 +9,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
 from convfc.geometry import AnyConvolution, Same
 from convfc.lowering import Lowering
 from convfc.transposed import TransposedWindow
-from convfc.visible import visible
+from convfc.words import Words, words
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.inspection import Look
     from convfc.planning import Layer
     from convfc.reproduction.results import Experiment
-
-
-class Words(Table):
-    """A table of texts as they are: no name in it marks anything up or steers the terminal."""
-
-    def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
-        """Add a row; a cell that is no `words` becomes such."""
-        texts = (cell if isinstance(cell, Text) else words(cell) for cell in cells)
-        super().add_row(*texts, end_section=end_section)
-
-
-def words(text: str, style: str = "") -> Text:
-    """A text as it is, in a colour."""
-    return Text(visible(text), style)
 
 
 _UNITS = ("KiB", "MiB", "GiB")
@@ -49,7 +32,7 @@ _STYLES = {
 
 def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
-    table = titled(f"{conversion.source.name} → {conversion.out.name}")
+    table = Words(f"{conversion.source.name} → {conversion.out.name}")
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
     table.add_column("patch memory", justify="right")
@@ -67,7 +50,7 @@ def conversion_table(conversion: Conversion) -> Words:
 
 def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
     """A row per convolution: sizes, costs, memory."""
-    table = titled(path.name)
+    table = Words(path.name)
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
     for name in ("weights", "multiply-adds", "input", "patch memory"):
@@ -94,7 +77,7 @@ def experiment_table(found: Experiment) -> Words:
     from convfc.reproduction.settings import NETWORKS
 
     settings = found.settings
-    table = titled(f"{settings.epochs} epochs, {settings.filters} filters: distance from the CNN")
+    table = Words(f"{settings.epochs} epochs, {settings.filters} filters: distance from the CNN")
     for name in ("optimizer", "network"):
         table.add_column(name)
     for name in ("training loss", "validation loss", "curves", "‖ΔW‖F", "mean ‖ΔY‖F"):
@@ -143,7 +126,7 @@ def calculator_table(
         built: whether to say how the patch matrix is built.
     """
     conv = lowering.convolution
-    table = titled(_describe(conv))
+    table = Words(_describe(conv))
     for name in ("what", "how", "result"):
         table.add_column(name, justify="right" if name == "result" else "left")
     axes = ["height", "width"] if conv.rank == 2 else [f"axis {i + 1}" for i in range(conv.rank)]
@@ -210,11 +193,6 @@ def look_line(look: Look) -> str:
     if look.share is not None:
         text += f", at most {look.share:.2g} of what rounding may do"
     return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
-
-
-def titled(title: str) -> Words:
-    """An empty table with its title on the left."""
-    return Words(title=words(title, "bold"), title_justify="left")
 
 
 def _geometry_cells(layer: Layer) -> tuple[str, str, str]:

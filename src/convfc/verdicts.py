@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from convfc.tables import Words, sizes_text, titled, words
+from convfc.tables import sizes_text
+from convfc.words import Words, words
 
 if TYPE_CHECKING:
     from convfc.verification import Verification
@@ -21,7 +22,7 @@ def proof_table(verification: Verification) -> Words:
     """A row per converted layer: is it the same function, and is the rounding only rounding?"""
     between = "≡" if verification.equivalent else "and"
     names = f"{verification.original.name} {between} {verification.converted.name}"
-    table = titled(f"{names}: layer by layer")
+    table = Words(f"{names}: layer by layer")
     table.add_column("layer")
     table.add_column("convolution")
     for name in ("parameters", "integer draws", "chance of a miss", "of the rounding bound"):
@@ -84,7 +85,7 @@ def footnotes(verification: Verification) -> list[str]:
 
 def differences_table(verification: Verification) -> Words:
     """A row per output: how far the two models are apart on the samples."""
-    table = titled(f"{verification.original.name} - {verification.converted.name}: on the samples")
+    table = Words(f"{verification.original.name} - {verification.converted.name}: on the samples")
     table.add_column("output")
     table.add_column("shape")
     for name in ("max |a-b|", "mean |a-b|", "max rel", "mean ‖a-b‖F", "top-1"):
