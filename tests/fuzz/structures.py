@@ -177,7 +177,7 @@ def _place(random: Random, folder: Path, data: bytes) -> tuple[str, str]:
     name = "w.data"
     path = folder / name
     if os.path.lexists(path):  # of an earlier mutation: nothing is written through a link or pipe
-        name = f"w{len(os.listdir(folder))}.data"
+        name = f"w{len(list(folder.iterdir()))}.data"
         path = folder / name
     if how in ("file", "short"):
         path.write_bytes(data if how == "file" else data[: len(data) // 2])
