@@ -199,11 +199,16 @@ def _says_what(seen: Seen) -> bool:
     words += [part.lstrip("-") for word in seen.case.arguments[1:] for part in word.split("=")]
     quoted = any(f"'{word}'" in seen.message for word in words)
     said = _core(seen.message)
-    shown = [form for name in (*seen.before, *words) for form in (name, visible(name))]
+    shown = [form for name in (*seen.before, *words) for form in _forms(name)]
     long = [_core(name) for name in shown if len(_core(name)) > 2]
     first = any(seen.message.startswith(f"convfc: {Path(word)}:") for word in words)
     numbers = not seen.before
     return numbers or quoted or first or any(name in said for name in long)
+
+
+def _forms(name: str) -> tuple[str, str, str]:
+    """How a name may be shown."""
+    return name, visible(name), name.encode("ascii", "backslashreplace").decode()
 
 
 def _core(text: str) -> str:
