@@ -243,7 +243,16 @@ def _make(kind: str) -> None:
 def state(folder: Path) -> dict[str, str]:
     """All files of a round, hidden ones and temporary ones too, each with a digest."""
     files = (file for file in sorted(folder.rglob("*")) if not file.is_dir())
-    return {str(file.relative_to(folder)): _digest(file) for file in files if file.name != SAID}
+    return {
+        str(file.relative_to(folder)): _digest(file)
+        for file in files
+        if file.name != SAID and not _is_try_out(file)
+    }
+
+
+def _is_try_out(file: Path) -> bool:
+    """Whether Python itself left a file: by which it finds out if it can write somewhere."""
+    return file.parent.name == TEMPORARY and file.stat().st_size <= 4 and not file.suffix
 
 
 def _digest(file: Path) -> str:

@@ -69,6 +69,35 @@ def _size(path: Path, name: str, location: str) -> int:
         ) from error
 
 
+def find_external(model: ir.Model, path: Path) -> None:
+    """Let what a model has in other files be read from where that really lies.
+
+    The file and its data may be links into one folder, as download caches keep them: onnx_ir takes
+    data outside of the folder that it is told for a theft. That they are no such is seen before.
+
+    Args:
+        model: changed in place.
+        path: its file.
+    """
+    for graph in _graphs(model):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                real = (path.parent / tensor.location).resolve()
+                value.const_value = ir.ExternalTensor(
+                    *(real.name, tensor.offset, tensor.length, tensor.dtype),
+                    shape=tensor.shape,
+                    name=tensor.name or "",
+                    doc_string=tensor.doc_string,
+                    metadata_props=dict(tensor.metadata_props),
+                    base_dir=real.parent,
+                )
+    for _, attribute in _tensor_attributes(model):
+        for tensor in _tensors(attribute):
+            if isinstance(tensor, ir.ExternalTensor):
+                tensor.base_dir = path.parent
+
+
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     """Every tensor of the model whose numbers are in another file."""
     for graph in _graphs(model):

@@ -13,7 +13,7 @@ from onnx import checker
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.ambiguity import ambiguities
-from convfc.onnx_model.external import check_external, external_tensors
+from convfc.onnx_model.external import check_external, find_external
 from convfc.onnx_model.inference import infer
 from convfc.onnx_model.negative import forget_negative, held_negative
 from convfc.onnx_model.operators import DOMAINS
@@ -109,8 +109,7 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         inferred.ir_version = 4  # or weights that are no inputs had no shapes
     for copy in (model, inferred):
         fetched(copy, path)
-        for tensor in external_tensors(copy):
-            tensor.base_dir = path.parent
+        find_external(copy, path)
     infer(inferred)
     return model, inferred
 

@@ -141,7 +141,7 @@ def _entry(key: str, value: str) -> bytes:
 
 def _location(status: os.stat_result) -> str:
     """Of weights in a file as it is now."""
-    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     return ":".join(map(str, (HERE, *state)))
 
 
