@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import json
@@ -759,3 +760,18 @@ def test_pads_that_tensorflow_makes_are_counted_before(tmp_path: Path) -> None:
     found = convfc.verify(path, made.out)
     assert found.verdict is convfc.Verdict.COULD_NOT_CHECK
     assert "at once are more than this machine can hold" in (found.reason or "")
+
+
+def test_a_backend_that_is_not_installed_is_no_damaged_file(whole: dict[str, Path]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "convfc", "shapes", str(whole[".h5"])],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if importlib.util.find_spec("torch") is not None:
+        pytest.skip("torch is installed")
+    assert found.returncode == 2
+    assert "backend 'torch' (No module named 'torch')" in found.stderr
+    assert "damaged" not in found.stderr

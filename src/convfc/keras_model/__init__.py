@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -48,10 +49,17 @@ def import_keras() -> None:
     They take seconds to import, and reading convfc's record from a file does not need them.
 
     Raises:
-        UsageError: eager execution is off in this process.
+        UsageError: eager execution is off in this process, or Keras' backend is not installed.
     """
     with importing():
-        importlib.import_module("keras")
+        try:
+            importlib.import_module("keras")
+        except ImportError as error:
+            backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+            raise UsageError(
+                f"Keras cannot be imported with the backend {backend!r} ({error}); "
+                "install what it needs, or set KERAS_BACKEND=tensorflow"
+            ) from error
         tensorflow = importlib.import_module("tensorflow")
     if not tensorflow.compat.v1.executing_eagerly_outside_functions():
         raise UsageError(
