@@ -28,15 +28,27 @@ def table(rows: list[list[str]]) -> Words:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("width", [20, 40, 58, 59, 60, 61, 1000])
-@pytest.mark.parametrize("kind", [{}, {"force_terminal": True}, {"legacy_windows": True}])
+@pytest.mark.parametrize("width", [20, 40, 61, 62, 63, 1000])
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("windows", [False, True])
 def test_a_table_looks_as_rich_has_it(
-    rows: list[list[str]], width: int, kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+    rows: list[list[str]],
+    width: int,
+    terminal: bool,
+    windows: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def printed() -> str:
-        console = Console(file=io.StringIO(), width=width, color_system="standard", **kind)
+        file = io.StringIO()
+        console = Console(
+            file=file,
+            width=width,
+            color_system="standard",
+            force_terminal=terminal,
+            legacy_windows=windows,
+        )
         console.print(table(rows))
-        return console.file.getvalue()
+        return file.getvalue()
 
     ours = printed()
     monkeypatch.setattr(Words, "__rich_console__", Table.__rich_console__)

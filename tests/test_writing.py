@@ -406,7 +406,7 @@ def test_a_full_disk_is_told_wherever_h5py_does() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--rounds", "4", "--kind", "onnx"],
+        ["--rounds", "3", "--kind", "onnx"],
         pytest.param(["--rounds", "40"], marks=pytest.mark.slow),
     ],
 )
