@@ -775,3 +775,17 @@ def test_a_backend_that_is_not_installed_is_no_damaged_file(whole: dict[str, Pat
     assert found.returncode == 2
     assert "backend 'torch' (No module named 'torch')" in found.stderr
     assert "damaged" not in found.stderr
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional])
+def test_a_sequence_that_takes_hours_is_not_begun(
+    tmp_path: Path, wrap: Callable[[Any], Any]
+) -> None:
+    stack = [keras.Input((10**6, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1))]
+    model = open_keras(save(keras.Sequential(stack), tmp_path / "m.keras"))
+    feed = {model.inputs[0].name: np.zeros((1, 10**6, 1), np.float32)}
+    with pytest.raises(UnsupportedModelError, match="it would take hours"):
+        model.run(feed)
+    free = keras.Sequential([keras.Input((None, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1))])
+    model = open_keras(save(free, tmp_path / "free.keras"))
+    assert model.run({model.inputs[0].name: np.zeros((1, 5, 1), np.float32)})

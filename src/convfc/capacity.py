@@ -53,7 +53,7 @@ def excess(size: int, products: int = 0) -> str | None:
     if size > memory():
         return f"{in_bytes(size)} at once are more than this machine can hold"
     if products > MOST_PRODUCTS:
-        return f"{products:,} multiply-adds would take hours"
+        return f"it would take hours ({products:,} multiply-adds)"
     return None
 
 

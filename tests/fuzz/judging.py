@@ -199,7 +199,8 @@ def _says_what(seen: Seen) -> bool:
     words += [part.lstrip("-") for word in seen.case.arguments[1:] for part in word.split("=")]
     quoted = any(f"'{word}'" in seen.message for word in words)
     said = _core(seen.message)
-    shown = [form for name in (*seen.before, *words) for form in _forms(name)]
+    named = (*seen.before, *seen.case.outputs, *words)
+    shown = [form for name in named for form in _forms(name)]
     long = [_core(name) for name in shown if len(_core(name)) > 2]
     first = any(seen.message.startswith(f"convfc: {Path(word)}:") for word in words)
     numbers = not seen.before

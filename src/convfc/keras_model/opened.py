@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,7 @@ from convfc.keras_model.masks import makes_masks
 from convfc.keras_model.quiet import overheard
 from convfc.keras_model.reading import load
 from convfc.keras_model.record import HDF5, write_provenance
+from convfc.keras_model.recurrence import sequential_work
 from convfc.keras_model.refusals import NO_CONFIG, brief, refusing
 from convfc.keras_model.rewriting import replacement, rewrite
 from convfc.keras_model.sites import Place, find_places, graph_of
@@ -158,7 +160,8 @@ class KerasModel:
     def _demand(self) -> Demand:
         outputs = (keras.tree.flatten(one.output) for one in self._graph.operations)
         steps = ([(tuple(x.shape), tf.as_dtype(x.dtype).size) for x in made] for made in outputs)
-        return Demand.of(chain(steps, map(workspace, self.sites)), self.sites)
+        found = Demand.of(chain(steps, map(workspace, self.sites)), self.sites)
+        return replace(found, products=found.products + sequential_work(self._graph))
 
     def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
         """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
