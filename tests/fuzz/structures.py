@@ -132,7 +132,7 @@ def functions(model: onnx.ModelProto, random: Random) -> str:
 
 def copies(model: onnx.ModelProto, random: Random) -> str:
     """The same nodes many times, one after another, or with the same names."""
-    count = random.choice([2, 30, 300])
+    count = random.choice([2, 10, 60])
     nodes = list(model.graph.node)
     fresh = random.random() < 0.7
     for number in range(count):
