@@ -30,6 +30,11 @@ def claim() -> None:
         os.environ.setdefault(name, value)
 
 
+def is_ours() -> bool:
+    """Whether this process is the program `convfc`, and no other that uses it."""
+    return _claimed
+
+
 @contextmanager
 def importing() -> Iterator[None]:
     """Imports in this block say nothing and drag in nothing, if the process is ours."""

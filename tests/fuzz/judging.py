@@ -195,7 +195,7 @@ def message(seen: Seen) -> Iterator[str]:
 
 def _says_what(seen: Seen) -> bool:
     """Whether an error names a file that there is, or a word of the command line."""
-    words = ["mnist", *(Path(word).name for word in seen.case.arguments[1:])]
+    words = ["mnist", ".", *(Path(word).name for word in seen.case.arguments[1:])]
     words += [part.lstrip("-") for word in seen.case.arguments[1:] for part in word.split("=")]
     quoted = any(f"'{word}'" in seen.message for word in words)
     said = _core(seen.message)

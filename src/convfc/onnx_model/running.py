@@ -112,6 +112,9 @@ def _load(
     """Load a model; with entries, those of `_exact_options`, its convolutions are exact as well."""
     with process.variable("ORT_DISABLE_TELEMETRY", "1"):  # which it asks for when it is imported
         import onnxruntime
+    if process.is_ours():
+        # What has no session to say it, it says in colours on descriptor 2.
+        onnxruntime.set_default_logger_severity(4)
 
     if entries:
         home = Path(source).parent if isinstance(source, str) else folder
