@@ -31,6 +31,7 @@ FLOORS = {
     "limits": 1,
     "lowering": 1,
     "applying": 1,
+    "rehearsal": 1,
     "workfolders": 1,
     "writing": 1,
     "gates": 1,

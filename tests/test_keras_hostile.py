@@ -566,7 +566,7 @@ CHILDREN = {
 def test_how_a_child_may_end(
     whole: dict[str, Path], child: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "_CHILD", child)
+    monkeypatch.setattr(convfc.rehearsal, "_CHILD", child)
     word = CHILDREN[child]
     with pytest.raises(FileError, match=word) if word else contextlib.nullcontext():
         rehearse(whole[".h5"], ".h5")
@@ -575,8 +575,8 @@ def test_how_a_child_may_end(
 def test_a_child_ends_with_its_parent_s_patience(
     whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "_CHILD", "import time; time.sleep(1000)")
-    monkeypatch.setattr(rehearsal, "_BUSY", 0.01)
+    monkeypatch.setattr(convfc.rehearsal, "_CHILD", "import time; time.sleep(1000)")
+    monkeypatch.setattr(convfc.rehearsal, "_BUSY", 0.01)
     with pytest.raises(FileError, match="does not come back"):
         rehearse(whole[".h5"], ".h5")
 
@@ -591,7 +591,7 @@ def test_what_ends_us_ends_the_child(
         "os.kill(os.getppid(), signal.SIGUSR1)\n"
         "time.sleep(1000)"
     )
-    monkeypatch.setattr(rehearsal, "_CHILD", child)
+    monkeypatch.setattr(convfc.rehearsal, "_CHILD", child)
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -606,7 +606,7 @@ def test_what_ends_us_ends_the_child(
 def test_without_a_python_a_file_is_read_all_the_same(
     whole: dict[str, Path], python: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "get_executable", lambda: python)
+    monkeypatch.setattr(convfc.rehearsal, "get_executable", lambda: python)
     rehearse(whole[".h5"], ".h5")
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import Verdict, Window
+from convfc import Verdict, Window, rehearsal
 from convfc.geometry import Convolution
+from convfc.onnx_model.negative import at_risk
 from tests.onnx_models import conv_file, integers, kernel_shape, run, save
 from tests.test_onnx_structure import verified
 
@@ -342,19 +348,65 @@ def behind(maker: onnx.NodeProto, *more: onnx.TensorProto) -> onnx.ModelProto:
     return bare(nodes=nodes, more=[*numbers, *more])
 
 
-def unlike_twice() -> onnx.ModelProto:
-    """A Slice and a window that does not fit, twice: the second is seen when the first is."""
-    nodes = [
-        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[1, 1]),
-        helper.make_node("Slice", ["p", "zero", "two", "two"], ["s"]),
-        helper.make_node("AveragePool", ["s"], ["q"], kernel_shape=[5, 1]),
-        helper.make_node("Slice", ["q", "zero", "two", "two"], ["y"]),
-    ]
+def save_as(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def alternating(times: int) -> onnx.ModelProto:
+    """Windows and Slices in turns; only the last window is larger than what it slides over."""
+    nodes = []
+    for place in range(times):
+        given = f"s{place - 1}" if place else "x"
+        taps = [5 if place == times - 1 else 1, 1]
+        nodes += [
+            helper.make_node("AveragePool", [given], [f"p{place}"], kernel_shape=taps),
+            helper.make_node("Slice", [f"p{place}", "zero", "two", "two"], [f"s{place}"]),
+        ]
+    nodes[-1].output[0] = "y"
     numbers = {"zero": 0, "two": 2}
     return bare(
         nodes=nodes,
         more=[numpy_helper.from_array(np.array([n]), name) for name, n in numbers.items()],
     )
+
+
+def in_a_branch() -> onnx.ModelProto:
+    """Of the size that a Pad in branches makes, onnx tells nothing, and onnxruntime does."""
+    branches = {
+        branch: helper.make_graph(
+            [helper.make_node("Pad", ["x", "pads"], [branch])],
+            branch,
+            [],
+            [helper.make_empty_tensor_value_info(branch)],
+        )
+        for branch in ("then_branch", "else_branch")
+    }
+    model = behind(helper.make_node("If", ["which"], ["c"], **branches), PADS)
+    model.graph.input.append(helper.make_tensor_value_info("which", TensorProto.BOOL, []))
+    return model
+
+
+def fused() -> onnx.ModelProto:
+    """An operator that only onnxruntime knows."""
+    node = helper.make_node(
+        "FusedConv", ["x", "W"], ["c"], domain="com.microsoft", dilations=[9, 1]
+    )
+    model = behind(node)
+    model.opset_import.add(domain="com.microsoft", version=1)
+    return model
+
+
+def computed_pads() -> onnx.ModelProto:
+    """Pads that onnxruntime computes when it makes the graph a faster one."""
+    model = behind(helper.make_node("Pad", ["x", "sums"], ["c"]))
+    rows = np.array([[0, 0, -5, 0, 0, 0, -5, 0]])
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(rows, "rows"), numpy_helper.from_array(np.array([0]), "zero")]
+    )
+    node = helper.make_node("ReduceSum", ["rows", "zero"], ["sums"], keepdims=0)
+    model.graph.node.insert(0, node)
+    return model
 
 
 def sequence() -> onnx.ModelProto:
@@ -382,6 +434,7 @@ def untyped(model: onnx.ModelProto) -> onnx.ModelProto:
 
 PADS = numpy_helper.from_array(np.array([0, 0, -5, 0, 0, 0, -5, 0]), "pads")
 MINUS = numpy_helper.from_array(np.array(-5), "minus")
+_NOT_BACK = "damaged: onnx's shape inference does not come back from it"
 BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     "location with NUL": (lambda: apart("a\0b"), "external data"),
     "location of 5000 letters": (lambda: apart("x" * 5000), "external data"),
@@ -461,20 +514,23 @@ BOMBS: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str | None]] = {
     ),
     "a window that is larger, and a Slice": (
         lambda: behind(helper.make_node("Conv", ["x", "W"], ["c"], dilations=[5, 1])),
-        "'c' has the impossible shape",
+        _NOT_BACK,
     ),
     "pads that cut all away, and a Slice": (
         lambda: behind(helper.make_node("Pad", ["x", "pads"], ["c"]), PADS),
-        "'c' has the impossible shape",
+        _NOT_BACK,
     ),
-    "a Slice and a window that is larger, twice": (unlike_twice, "'q' has the impossible shape"),
+    "a Slice and a window that is larger, four times": (lambda: alternating(4), _NOT_BACK),
+    "pads that cut all away in a branch, and a Slice": (in_a_branch, "onnxruntime does not come"),
+    "a fused window that is larger, and a Slice": (fused, "onnxruntime does not come back"),
+    "pads that are computed, and a Slice": (computed_pads, "onnxruntime does not come back"),
     "pads that cut all away, a Slice and no type": (
         lambda: untyped(behind(helper.make_node("Pad", ["x", "pads"], ["c"]), PADS)),
-        "'c' has the impossible shape",
+        _NOT_BACK,
     ),
     "a frame that is longer, and a Slice": (
-        lambda: behind(helper.make_node("DFT", ["x", "minus"], ["c"]), MINUS),
-        "'c' has the impossible shape",
+        lambda: behind(helper.make_node("DFT", ["x", "minus"], ["c"], axis=2), MINUS),
+        _NOT_BACK,
     ),
     "a sequence of sizes of -5": (sequence, "'q' has an impossible shape"),
     "an optional value of size -5": (optional, "'empty' has an impossible shape"),
@@ -513,6 +569,107 @@ def test_a_damaged_file_is_refused_in_words(
     assert len(said.splitlines()) == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "w"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the library may go on")
+def test_without_a_rehearsal_the_process_would_end(tmp_path: Path) -> None:
+    """The twin of the test above."""
+    path = save_as(tmp_path / "m.onnx", alternating(4))
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from convfc.onnx_model import rehearsal, preparing\n"
+        "rehearsal.excuse(Path(sys.argv[1]))\n"
+        "preparing.prepare(Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True)
+    assert done.returncode == -signal.SIGABRT, done.stderr.decode()
+
+
+ENDS = {
+    (-signal.SIGABRT, ""): "m.onnx: damaged: onnx's shape inference does not come back .* fresh",
+    (-signal.SIGSEGV, "loading"): "m.onnx: damaged: onnxruntime does not come back .* fresh copy",
+    (-signal.SIGKILL, "loading"): None,
+    (0, "loading"): None,
+    (1, ""): None,
+}
+"""How a child may end, and what is said; ``None``: nothing."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_how_a_rehearsal_may_end(
+    tmp_path: Path, end: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: end)
+    path = save_as(tmp_path / "m.onnx", behind(conv_node("x", "c")))
+    words = ENDS[end]
+    with pytest.raises(convfc.FileError, match=words) if words else nullcontext():
+        convfc.shapes(path)
+
+
+def test_a_file_is_rehearsed_once_and_again_if_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def rehearse(_: str, path: Path) -> tuple[int, str]:
+        seen.append(path)
+        return 0, ""
+
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    path = save_as(tmp_path / "m.onnx", behind(conv_node("x", "c")))
+    out = convfc.convert(path).out
+    assert seen == [path]
+    assert convfc.verify(path, out, samples=1).equivalent
+    assert seen == [path], "of what was written, the only window that may be too large is gone"
+    save_as(path, behind(helper.make_node("AveragePool", ["x"], ["c"], kernel_shape=[1, 1])))
+    assert not convfc.shapes(path)
+    assert seen == [path, path]
+
+
+def test_a_model_without_such_a_slice_is_not_rehearsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "rehearse", None)
+    path = save_as(tmp_path / "m.onnx", behind(helper.make_node("Relu", ["x"], ["c"])))
+    assert not convfc.shapes(path)
+
+
+MORE_PADS = numpy_helper.from_array(np.array([0, 0, 5, 0, 0, 0, 0, 0]), "pads")
+RISKS: dict[str, tuple[onnx.NodeProto, bool]] = {
+    "window": (conv_node("x", "c"), True),
+    "activation": (helper.make_node("Relu", ["x"], ["c"]), False),
+    "pads that add": (helper.make_node("Pad", ["x", "pads"], ["c"]), False),
+    "pads that nobody knows": (helper.make_node("Pad", ["x", "x"], ["c"]), True),
+    "operator of others": (helper.make_node("Own", ["x"], ["c"], domain="own"), True),
+    "operator that onnx knows no more": (helper.make_node("Crop", ["x"], ["c"]), True),
+}
+
+
+@pytest.mark.parametrize("name", RISKS)
+def test_which_slices_are_at_risk(name: str) -> None:
+    node, risk = RISKS[name]
+    proto = behind(node, MORE_PADS)
+    assert at_risk(ir.serde.deserialize_model(proto)) is risk
+    # Its shape is one of one number, whatever the numbers say.
+    proto.graph.node.insert(1, helper.make_node("Shape", ["c"], ["s"]))
+    proto.graph.node[2].input[0] = "s"
+    assert not at_risk(ir.serde.deserialize_model(proto))
+
+
+@pytest.mark.parametrize("bodies", ["branch", "function"])
+def test_a_slice_in_a_body_is_at_risk(bodies: str) -> None:
+    nodes = list(behind(helper.make_node("Relu", ["x"], ["c"])).graph.node)
+    if bodies == "branch":
+        branch = helper.make_graph(nodes, "b", [], [helper.make_empty_tensor_value_info("y")])
+        how = {"then_branch": branch, "else_branch": branch}
+        model = bare(nodes=[helper.make_node("If", ["x"], ["y"], **how)])
+    else:
+        imports = [helper.make_opsetid("", 17)]
+        given = ["x", "one", "five", "two"]
+        model = bare(nodes=[helper.make_node("F", ["x"], ["y"], domain="own")])
+        model.functions.append(helper.make_function("own", "F", given, ["y"], nodes, imports))
+    assert at_risk(ir.serde.deserialize_model(model))
 
 
 def test_a_size_of_minus_one_is_an_unknown_one(tmp_path: Path) -> None:

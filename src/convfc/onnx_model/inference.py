@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from convfc.onnx_model.negative import refuse_negative
 from convfc.onnx_model.operators import DOMAINS, known_shape
 
 Shape = tuple[int | None, ...]
@@ -46,13 +45,9 @@ def infer(model: ir.Model) -> None:
 
     What the file states of the sizes of anything but its inputs is forgotten first: no runtime
     insists on that, so it may be wrong for what callers feed, and a layer would be made for it.
-
-    Raises:
-        ValueError: there is a size below zero; see `refuse_negative`.
     """
     for value in _inner_values(model):
         forget_sizes(value)
-    refuse_negative(model, _infer)
     _infer_loops(model)
     waiting = dict(model.functions)
     while waiting:

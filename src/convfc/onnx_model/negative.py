@@ -6,7 +6,7 @@ from a window that is larger than what it slides over, from pads that cut away m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import onnx
 import onnx_ir as ir
@@ -15,18 +15,15 @@ from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.sites import subgraphs
 
 _MAKERS = {
-    *("AffineGrid", "AveragePool", "CenterCropPad", "Col2Im", "Conv", "ConvInteger"),
-    *("ConvTranspose", "DFT", "DeformConv", "LpPool", "MaxPool", "MaxUnpool", "Multinomial"),
-    *("Pad", "QLinearConv", "Resize", "RoiAlign", "STFT", "Split", "TopK", "Upsample"),
+    *("AffineGrid", "AveragePool", "CausalConvWithState", "CenterCropPad", "Col2Im", "Conv"),
+    *("ConvInteger", "ConvTranspose", "DFT", "DeformConv", "LpPool", "MaxPool", "MaxUnpool"),
+    *("Multinomial", "Pad", "QLinearConv", "Resize", "RoiAlign", "STFT", "Split", "TopK"),
+    "Upsample",
 }
 """Operators of which shape inference may find a size below zero; of the others it refuses it."""
 
-_MOST_ROUNDS = 3
-"""Each takes as long as the inference itself. Makers and Slices that alternate more often than so
-are not looked through: nets do, whose windows fit; a file made to end a process can.
-"""
-_HIDDEN = "convfc.hidden"
-"""A domain that nobody knows, so that nothing is inferred."""
+_MEASURES = {"Shape", "Size", "NonZero"}
+"""Operators of which the output has a sane shape whatever they read."""
 
 
 def forget_negative(graphs: Iterable[onnx.GraphProto]) -> None:
@@ -63,69 +60,46 @@ def _has_negative(kind: onnx.TypeProto) -> bool:
     return plain and any(dim.dim_value < 0 for dim in getattr(kind, of).shape.dim)
 
 
-def refuse_negative(model: ir.Model, infer: Callable[[ir.Model], object]) -> None:
-    """Infer a model's shapes such that no Slice is met before its input is seen to be sane.
+def at_risk(model: ir.Model) -> bool:
+    """Whether a Slice may meet a size below zero: behind a maker of such sizes, or in a body."""
+    inner = (node for graph in model.graphs() if graph is not model.graph for node in graph)
+    called = (node for function in model.functions.values() for node in function.all_nodes())
+    if any(map(_is_slice, (*inner, *called))):
+        return True
+    behind: set[ir.Value] = set()
+    for node in model.graph:
+        reads = any(value in behind for value in node.inputs)
+        if reads and _is_slice(node):
+            return True
+        measures = node.domain in DOMAINS and node.op_type in _MEASURES
+        if (reads and not measures) or _may_make(node):
+            behind.update(node.outputs)
+    return False
 
-    A Slice behind a maker of such sizes is hidden; what is found without it shows whether it may
-    be met in the next round, when only those are hidden that stand behind it and another maker.
 
-    Args:
-        model: remains as it is.
-        infer: what is to be called for the rest of the graph.
+def _may_make(node: ir.Node) -> bool:
+    """Whether a size below zero may come from a node that reads none.
 
-    Raises:
-        ValueError: there is a size below zero; it names the value.
+    It may from one that nobody here knows, or that holds graphs: each runtime infers on its own.
     """
-    levels = _levels(model)
-    for hidden in range(1, min(_MOST_ROUNDS, max(levels.values(), default=0)) + 1):
-        trial = model.clone()
-        for body in _bodies(trial):
-            body.opset_imports[_HIDDEN] = 1
-        pairs = zip(_nodes(model), _nodes(trial), strict=True)
-        for node, twin in pairs:
-            if levels.get(node, 0) >= hidden:
-                twin.domain = _HIDDEN
-        infer(trial)
-        for node in _nodes(trial):
-            for value in node.outputs:
-                sizes = () if value.shape is None else value.shape
-                if any(isinstance(size, int) and size < 0 for size in sizes):
-                    raise ValueError(
-                        f"'{value.name}' has the impossible shape {list(sizes)}: "
-                        f"does '{node.name or node.op_type}' fit its input?"
-                    )
+    if node.domain not in DOMAINS or not onnx.defs.has(node.op_type):
+        return True
+    if any(subgraphs(attribute) for attribute in node.attributes.values()):
+        return True
+    return node.op_type in _MAKERS and not (node.op_type == "Pad" and _only_adds(node))
 
 
-def _levels(model: ir.Model) -> Mapping[ir.Node, int]:
-    """Of every Slice behind a maker: how often both alternate up to it, at most."""
-    # Twice the number of alternations, and one more if there is a maker since the last Slice.
-    states: dict[ir.Value, int] = {}
-    levels: dict[ir.Node, int] = {}
-
-    def walk(body: ir.Graph | ir.Function, given: int) -> int:
-        states.update((value, given) for value in body.inputs)
-        most = given
-        for node in body:
-            state = max((states.get(value, 0) for value in node.inputs if value), default=0)
-            inner = [graph for a in node.attributes.values() for graph in subgraphs(a)]
-            if node.op_type == "Slice" and node.domain in DOMAINS:
-                state += state % 2
-                levels[node] = state // 2
-            elif node.op_type in _MAKERS or inner or node.op_identifier() in model.functions:
-                state |= 1
-            state = max([state, *(walk(graph, state) for graph in inner)])
-            states.update((value, state) for value in node.outputs)
-            most = max(most, state)
-        return most
-
-    for body in _bodies(model):
-        walk(body, 0 if body is model.graph else 1)
-    return {node: level for node, level in levels.items() if level}
+def _is_slice(node: ir.Node) -> bool:
+    return node.op_type == "Slice" and node.domain in DOMAINS
 
 
-def _bodies(model: ir.Model) -> list[ir.Graph | ir.Function]:
-    return [model.graph, *model.functions.values()]
-
-
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    return (node for body in _bodies(model) for node in body.all_nodes())
+def _only_adds(node: ir.Node) -> bool:
+    """Whether it is known that a Pad cuts nothing away."""
+    pads = node.attributes.get_ints("pads", node.attributes.get_ints("paddings", []))
+    if len(node.inputs) > 1:
+        given = node.inputs[1]
+        tensor = None if given is None else ir.convenience.get_const_tensor(given)
+        if tensor is None or tensor.dtype != ir.DataType.INT64:
+            return False
+        pads = tensor.numpy().ravel().tolist()
+    return all(pad >= 0 for pad in pads)

@@ -15,8 +15,9 @@ from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.onnx_model.ambiguity import ambiguities
 from convfc.onnx_model.external import check_external, find_external
 from convfc.onnx_model.inference import infer
-from convfc.onnx_model.negative import forget_negative, held_negative
+from convfc.onnx_model.negative import at_risk, forget_negative, held_negative
 from convfc.onnx_model.operators import DOMAINS
+from convfc.onnx_model.rehearsal import rehearse
 from convfc.onnx_model.running import Session
 from convfc.onnx_model.stored import LARGE, fetched, read_skeleton
 from convfc.onnx_model.texts import check_texts
@@ -110,6 +111,8 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
     for copy in (model, inferred):
         fetched(copy, path)
         find_external(copy, path)
+    if at_risk(inferred):
+        rehearse(path)
     infer(inferred)
     return model, inferred
 
