@@ -672,6 +672,24 @@ def test_a_slice_in_a_body_is_at_risk(bodies: str) -> None:
     assert at_risk(ir.serde.deserialize_model(model))
 
 
+@pytest.mark.parametrize(
+    ("at", "number", "risk"),
+    [
+        (1, -(2**31), True),
+        (4, 2**31, True),
+        (1, 2**31 - 1, False),
+        (2, 2**63 - 1, False),
+    ],
+)
+def test_a_slice_that_reaches_beyond_32_bits_is_at_risk(at: int, number: int, risk: bool) -> None:
+    inputs = ["x", "one", "five", "two", "one"]
+    inputs[at] = "far"
+    nodes = [helper.make_node("Slice", inputs, ["y"])]
+    numbers = {"one": 1, "five": 5, "two": 2, "far": number}
+    more = [numpy_helper.from_array(np.array([n]), name) for name, n in numbers.items()]
+    assert at_risk(ir.serde.deserialize_model(bare(nodes=nodes, more=more))) is risk
+
+
 def test_a_size_of_minus_one_is_an_unknown_one(tmp_path: Path) -> None:
     """Old exporters write it."""
     path = tmp_path / "m.onnx"

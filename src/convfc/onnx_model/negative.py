@@ -61,7 +61,10 @@ def _has_negative(kind: onnx.TypeProto) -> bool:
 
 
 def at_risk(model: ir.Model) -> bool:
-    """Whether a Slice may meet a size below zero: behind a maker of such sizes, or in a body."""
+    """Whether a Slice may meet a size below zero: behind a maker of such sizes, or in a body.
+
+    Or whether it reaches further than 32 bits: following such a one, onnx gets lost, too.
+    """
     inner = (node for graph in model.graphs() if graph is not model.graph for node in graph)
     called = (node for function in model.functions.values() for node in function.all_nodes())
     if any(map(_is_slice, (*inner, *called))):
@@ -69,7 +72,7 @@ def at_risk(model: ir.Model) -> bool:
     behind: set[ir.Value] = set()
     for node in model.graph:
         reads = any(value in behind for value in node.inputs)
-        if reads and _is_slice(node):
+        if _is_slice(node) and (reads or _is_far(node)):
             return True
         measures = node.domain in DOMAINS and node.op_type in _MEASURES
         if (reads and not measures) or _may_make(node):
@@ -91,6 +94,14 @@ def _may_make(node: ir.Node) -> bool:
 
 def _is_slice(node: ir.Node) -> bool:
     return node.op_type == "Slice" and node.domain in DOMAINS
+
+
+def _is_far(node: ir.Node) -> bool:
+    """Whether a Slice starts, or steps, beyond 32 bits; to its end, 64 are usual."""
+    given = [value for value in (*node.inputs[1:2], *node.inputs[4:5]) if value is not None]
+    tensors = [tensor for value in given if (tensor := ir.convenience.get_const_tensor(value))]
+    numbers = [int(n) for t in tensors if t.dtype.is_integer() for n in t.numpy().ravel()]
+    return any(not -(2**31) < number < 2**31 for number in numbers)
 
 
 def _only_adds(node: ir.Node) -> bool:
