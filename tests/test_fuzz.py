@@ -44,7 +44,7 @@ REFUSED = Run(2, out=b'{"error": "m.onnx: damaged"}', err=b"convfc: m.onnx: dama
 
 
 def seen(ended: Run, case: Case = CASE, after: Files = AFTER, **more: object) -> Seen:
-    return Seen(case, ended, Path(), BEFORE, after, **more)  # type: ignore[arg-type]
+    return Seen(case, ended, Path("no such folder"), BEFORE, after, **more)  # type: ignore[arg-type]
 
 
 def broken(found: Seen) -> set[str]:
