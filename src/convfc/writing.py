@@ -226,7 +226,7 @@ class Unchanged:
         """
         for path, before in self._seen.items():
             now = _status(path)
-            if now is None or before is None or _stamp(now) != _stamp(before):
+            if now is None or before is None or stamp(now) != stamp(before):
                 raise FileError(
                     f"{path}: has changed while it was {doing}; do that again when it is complete"
                 )
@@ -239,7 +239,8 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
+def stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What tells whether a file is still the same: another in its place, or written to, differs."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

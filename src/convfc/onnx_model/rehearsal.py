@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convfc import rehearsal
 from convfc.errors import FileError
+from convfc.writing import stamp
 
 LOADING = "loading"
 """What the child says before onnxruntime loads the file."""
@@ -22,9 +23,7 @@ _CRASHES = [
 ]
 """Others come from without, as from a system that has no memory left."""
 
-_State = tuple[int, ...]
-
-_passed: set[_State] = set()
+_passed: set[tuple[int, ...]] = set()
 """Files that this process need not rehearse (again)."""
 
 
@@ -35,7 +34,7 @@ def rehearse(path: Path) -> None:
         FileError: it is one.
         OSError: it cannot be read.
     """
-    state = _state_of(path)
+    state = stamp(path.stat())
     if state in _passed:
         return
     code, said = rehearsal.rehearse("convfc.onnx_model.trying", path)
@@ -54,10 +53,4 @@ def excuse(path: Path) -> None:
     Raises:
         OSError: it cannot be read.
     """
-    _passed.add(_state_of(path))
-
-
-def _state_of(path: Path) -> _State:
-    """What tells whether a file is still the same."""
-    found = path.stat()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    _passed.add(stamp(path.stat()))

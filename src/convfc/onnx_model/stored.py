@@ -25,6 +25,7 @@ import onnx_ir as ir
 from convfc.errors import FileError
 from convfc.onnx_model.weights import tensors_of
 from convfc.onnx_model.wire import BYTES, VARINT, Read, UnusualError, field, fields
+from convfc.writing import stamp
 
 LARGE = 2**16
 """Bytes from which on a weight is worth a place of its own."""
@@ -141,8 +142,7 @@ def _entry(key: str, value: str) -> bytes:
 
 def _location(status: os.stat_result) -> str:
     """Of weights in a file as it is now."""
-    state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return ":".join(map(str, (HERE, *state)))
+    return ":".join(map(str, (HERE, *stamp(status))))
 
 
 def is_inside(tensor: onnx.TensorProto) -> bool:
