@@ -11,7 +11,7 @@ from hypothesis import settings
 from convfc import rehearsal
 from tests import figures
 
-REHEARSED = {"test_keras_hostile", "test_onnx_hostile", "test_state"}
+REHEARSED = {"test_keras_hostile", "test_onnx_demand", "test_onnx_hostile", "test_state"}
 """Tests whose files may be hostile, or that look at what a process does to open one."""
 
 # How long one example takes says more about the machine than about the code.

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convfc.differences import Comparison, OutputDifference, array_difference
+from convfc import differences
+from convfc.arrays import array_difference
+from convfc.differences import Comparison, OutputDifference
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(5)
@@ -25,7 +27,11 @@ def compare(
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-def test_the_figures_do_not_depend_on_the_batches(batches: int) -> None:
+@pytest.mark.parametrize("block", [2**22, 30, 12, 5, 1])
+def test_the_figures_do_not_depend_on_batches_and_blocks(
+    batches: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "_BLOCK", block)
     a = RANDOM.normal(size=(10, 4, 3))
     b = a + RANDOM.normal(size=a.shape) * 1e-12
     out = compare(a, b, batches)
@@ -52,7 +58,11 @@ def test_top1_agreement_of_scores() -> None:
 @pytest.mark.parametrize(
     "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.bool_]
 )
-def test_equal_is_equivalent_and_one_wrong_element_is_not(dtype: type) -> None:
+@pytest.mark.parametrize("block", [2**22, 7, 3])
+def test_equal_is_equivalent_and_one_wrong_element_is_not(
+    dtype: type, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "_BLOCK", block)
     a: Array = RANDOM.normal(size=(6, 5)).round(2).astype(dtype)
     assert compare(a, a.copy(), 2).equivalent
     b = a.copy()
@@ -84,6 +94,7 @@ def test_what_is_not_finite_on_one_side_only(bad: float) -> None:
         assert "one side only" in str(out.reason)
         assert out.witness is not None
         assert (out.witness.sample, out.witness.position) == (1, (1,))
+        assert "1 of its elements" in str(out.reason)
     assert compare(b, b.copy()).equivalent
     assert not compare(b, np.where(np.isfinite(b), b, -2 * b)).equivalent or np.isnan(bad)
 

@@ -180,3 +180,12 @@ def test_a_file_that_changes_while_it_is_verified(pair: tuple[Path, Path], numbe
     with pytest.raises(FileError, match=f"{path.name}: has changed while it was verified"):
         convfc.verify(*pair, samples=1, quick=True, progress=touch)
     convfc.verify(*pair, samples=1, quick=True)
+
+
+def test_a_call_that_no_function_takes_is_no_fault_of_the_file() -> None:
+    verify: Any = convfc.verify
+    with pytest.raises(TypeError, match="'shape'"):
+        verify("m.onnx", shape={"x": (1, 2)})
+    shapes: Any = convfc.shapes
+    with pytest.raises(TypeError, match="'model'"):
+        shapes()

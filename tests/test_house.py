@@ -19,6 +19,7 @@ FLOORS = {
     "visible": 0,
     "words": 1,
     "errors": 0,
+    "arrays": 0,
     "jsontext": 0,
     "streams": 0,
     "signals": 0,

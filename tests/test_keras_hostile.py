@@ -777,15 +777,22 @@ def test_a_backend_that_is_not_installed_is_no_damaged_file(whole: dict[str, Pat
     assert "damaged" not in found.stderr
 
 
-@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional])
+def halves(layer: Any) -> Any:
+    """A model that does the same to both halves of a sequence."""
+    return keras.Sequential([layers.Reshape((2, -1, 1)), layers.TimeDistributed(layer)])
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional, halves])
+@pytest.mark.parametrize(("steps", "unroll"), [(10**6, False), (10**4, True)])
 def test_a_sequence_that_takes_hours_is_not_begun(
-    tmp_path: Path, wrap: Callable[[Any], Any]
+    tmp_path: Path, wrap: Callable[[Any], Any], steps: int, unroll: bool
 ) -> None:
-    stack = [keras.Input((10**6, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1))]
+    stack = [keras.Input((steps, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1, unroll=unroll))]
     model = open_keras(save(keras.Sequential(stack), tmp_path / "m.keras"))
-    feed = {model.inputs[0].name: np.zeros((1, 10**6, 1), np.float32)}
+    feed = {model.inputs[0].name: np.zeros((1, steps, 1), np.float32)}
     with pytest.raises(UnsupportedModelError, match="it would take hours"):
         model.run(feed)
-    free = keras.Sequential([keras.Input((None, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1))])
+    length = None if wrap is not halves else 10
+    free = keras.Sequential([keras.Input((length, 1)), layers.Conv1D(1, 1), wrap(layers.LSTM(1))])
     model = open_keras(save(free, tmp_path / "free.keras"))
-    assert model.run({model.inputs[0].name: np.zeros((1, 5, 1), np.float32)})
+    assert model.run({model.inputs[0].name: np.zeros((1, 10, 1), np.float32)})

@@ -600,7 +600,7 @@ ENDS = {
 def test_how_a_rehearsal_may_end(
     tmp_path: Path, end: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: end)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: end)
     path = save_as(tmp_path / "m.onnx", behind(conv_node("x", "c")))
     words = ENDS[end]
     with pytest.raises(convfc.FileError, match=words) if words else nullcontext():
@@ -612,7 +612,7 @@ def test_a_file_is_rehearsed_once_and_again_if_it_is_another(
 ) -> None:
     seen: list[Path] = []
 
-    def rehearse(_: str, path: Path) -> tuple[int, str]:
+    def rehearse(_: str, path: Path, **__: int) -> tuple[int, str]:
         seen.append(path)
         return 0, ""
 
@@ -641,6 +641,7 @@ RISKS: dict[str, tuple[onnx.NodeProto, bool]] = {
     "activation": (helper.make_node("Relu", ["x"], ["c"]), False),
     "pads that add": (helper.make_node("Pad", ["x", "pads"], ["c"]), False),
     "pads that nobody knows": (helper.make_node("Pad", ["x", "x"], ["c"]), True),
+    "sizes that are asked for": (helper.make_node("Expand", ["x", "pads"], ["c"]), True),
     "operator of others": (helper.make_node("Own", ["x"], ["c"], domain="own"), True),
     "operator that onnx knows no more": (helper.make_node("Crop", ["x"], ["c"]), True),
 }

@@ -23,7 +23,8 @@ def table(rows: list[list[str]]) -> Words:
     made.add_column("number", justify="right")
     made.add_column("result")
     for number, (name, figure) in enumerate(rows):
-        made.add_row(name, figure, words(name or "left", "red"), end_section=number != 1)
+        result = () if name == "x" else (words(name or "left", "red"),)
+        made.add_row(name, figure, *result, end_section=number != 1)
     return made
 
 

@@ -103,12 +103,13 @@ def convert(
     """Rewrite the convolutions of MODEL as patches + Dense and save the result.
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
-    with its reason, and nothing was written unless --partial. 2: it could not be done, or one
-    sample, run through both files, shows that they are not the same function.
+    with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
+    or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
     from convfc import arguments, documents
     from convfc.conversion import converting
+    from convfc.judged import Verdict
 
     conversion = converting(
         model,
@@ -130,6 +131,9 @@ def convert(
         else:
             told = terminal.rendered(terminal.conversion_parts(done))
     terminal.show(told)
+    seen = done.verification
+    if seen is not None and seen.verdict is Verdict.COULD_NOT_CHECK:
+        raise typer.Exit(COULD_NOT)
     raise typer.Exit(YES if done.complete else NO)
 
 

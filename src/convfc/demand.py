@@ -51,20 +51,30 @@ class Demand:
             fixed, each = max(fixed, sums[0]), max(each, sums[1])
         return cls(fixed, each, sum(map(products_of, sites)))
 
-    def check(self, feed: Mapping[str, NDArray[Any]], name: str) -> None:
+    def check(self, feed: Mapping[str, NDArray[Any]], name: str, times: int = 1) -> None:
         """See that a run can end.
 
         Args:
             feed: what the model is going to be run on.
             name: of the model, for the message.
+            times: as many bytes a number takes in that run as in the file.
 
         Raises:
             UnsupportedModelError: it takes more memory than there is, or hours.
         """
         rows = max((array.shape[0] for array in feed.values() if array.ndim), default=1)
-        why = excess(self.fixed + self.each * rows, self.products * rows)
+        why = self.excess(rows, times)
         if why is not None:
             raise UnsupportedModelError(f"{name}: it is not run: {why}")
+
+    def excess(self, rows: int = 1, times: int = 1) -> str | None:
+        """Why a run is too much for this machine, in a phrase; ``None``: it is not.
+
+        Args:
+            rows: samples.
+            times: as many bytes a number takes in that run as in the file.
+        """
+        return excess((self.fixed + self.each * rows) * times, self.products * rows)
 
 
 def padded(conv: Convolution, sizes: Sizes) -> tuple[int | None, ...]:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.arrays import place_of
+
 Array = NDArray[Any]
 
 _DEFAULT_RTOL = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-
-
-def place_of(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """Where in an array its element of some number is; for any number of axes, unlike numpy's."""
-    place = []
-    for size in reversed(shape):
-        flat, index = divmod(flat, size)
-        place.append(index)
-    return tuple(reversed(place))
 
 
 @dataclass(frozen=True)
@@ -194,55 +188,59 @@ class Comparison:
 
     def _add(self, original: Array, converted: Array) -> None:
         if not _is_number(original):
-            self._differ_at(original != converted, original, converted, "differs")
+            differs = (original != converted).reshape(-1)
+            self._differ_at(np.flatnonzero(differs), "differs", original, converted)
             return
-        a, b = original.astype(np.float64), converted.astype(np.float64)
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        finite = np.isfinite(a) & np.isfinite(b)
-        one_sided = ~same & ~finite
-        self._endless = self._endless or bool(one_sided.any())
-        self._differ_at(one_sided, a, b, "is NaN or infinite on one side only")
-        gap = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
-        if original.dtype.kind in "iu":  # float64 has no more than 53 bits
-            gap = np.where(original != converted, np.maximum(gap, 1), 0)
-        size = np.abs(np.where(finite, a, 0.0))
-        scale = np.maximum(size, np.abs(np.where(finite, b, 0.0)))
-        relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
-        norms = np.sqrt(np.square(gap).sum(axis=tuple(range(1, gap.ndim))))
+        rows = len(original)
+        a, b = (array.reshape(rows, array.size // max(rows, 1)) for array in (original, converted))
+        squares = np.zeros(rows)
+        apart: list[Array] = []
+        for across, along in _blocks(*a.shape):
+            first = across.start * a.shape[1] + along.start
+            pair = _Pair(a[across, along], b[across, along])
+            squares[across] += np.square(pair.gap).sum(axis=1)
+            apart.append(first + np.flatnonzero(pair.one_sided))
+            self._take(pair, partial(self._at, original, converted, first))
+        one_sided = np.concatenate(apart or [np.array([], int)])
+        self._endless = self._endless or bool(one_sided.size)
+        self._differ_at(one_sided, "is NaN or infinite on one side only", original, converted)
+        self._sum_norm += float(np.sqrt(squares).sum())
+        self._rows += rows
+        self._elements += a.size
+        if self._is_scores:
+            agree = original.argmax(axis=1) == converted.argmax(axis=1)
+            self._agreeing += int(agree.sum())
 
+    def _take(self, pair: _Pair, at: Callable[[int], Witness]) -> None:
+        """Take in a part of a batch; `at` is the witness for an element of it."""
+        gap, size = pair.gap, pair.size
         excess = gap - self._relative_tolerance * size
-        if excess.size and excess.max() > self._excess:
+        if excess.max() > self._excess:
             self._excess = float(excess.max())
-            self._witness = self._at(int(excess.argmax()), a, b)
-        if gap.size and gap.max() > self._max_abs:
-            self._worst = len(self._shapes) - 1, self._at(int(gap.argmax()), a, b)
+            self._witness = at(int(excess.argmax()))
+        if gap.max() > self._max_abs:
+            self._worst = len(self._shapes) - 1, at(int(gap.argmax()))
         exponents, counts = np.unique(np.frexp(gap[gap > 0])[1], return_counts=True)
         self._gaps.update(dict(zip(exponents.tolist(), counts.tolist(), strict=True)))
-        numbers = a[np.isfinite(a)]
+        numbers = pair.original[np.isfinite(pair.original)]
         self._finite += numbers.size
         self._low = min(self._low, float(numbers.min(initial=math.inf)))
         self._high = max(self._high, float(numbers.max(initial=-math.inf)))
-        self._rows += len(a)
-        self._elements += a.size
-        self._largest = max(self._largest, float(size.max(initial=0)))
-        self._max_abs = max(self._max_abs, float(gap.max(initial=0)))
-        self._max_rel = max(self._max_rel, float(relative.max(initial=0)))
+        self._largest = max(self._largest, float(size.max()))
+        self._max_abs = max(self._max_abs, float(gap.max()))
+        self._max_rel = max(self._max_rel, float(pair.relative.max()))
         self._sum_abs += float(gap.sum())
-        self._sum_norm += float(norms.sum())
-        if self._is_scores:
-            self._agreeing += int((a.argmax(axis=1) == b.argmax(axis=1)).sum())
 
-    def _differ_at(self, where: Array, a: Array, b: Array, how: str) -> None:
-        """Note that some elements differ in a way that no tolerance covers."""
-        if self._reason is None and where.any():
-            self._reason = f"{where.sum()} of its elements in one batch: it {how}"
-            self._witness = self._at(int(where.argmax()), a, b)
+    def _differ_at(self, places: Array, how: str, original: Array, converted: Array) -> None:
+        """Note the elements of a batch that differ in a way that no tolerance covers."""
+        if self._reason is None and places.size:
+            self._reason = f"{places.size} of its elements in one batch: it {how}"
+            if _is_number(original):
+                self._witness = self._at(original, converted, 0, int(places[0]))
 
-    def _at(self, flat: int, a: Array, b: Array) -> Witness | None:
-        row, *position = place_of(flat, a.shape)
-        if not _is_number(a):
-            return None
-        values = float(a.reshape(-1)[flat]), float(b.reshape(-1)[flat])
+    def _at(self, original: Array, converted: Array, first: int, at: int) -> Witness:
+        row, *position = place_of(first + at, original.shape)
+        values = (float(array.reshape(-1)[first + at]) for array in (original, converted))
         return Witness(self._rows + row, tuple(position), *values)
 
     @property
@@ -294,10 +292,55 @@ class Comparison:
         )
 
 
+class _Pair:
+    """A part of two arrays, all of it as float64.
+
+    Attributes:
+        original: numbers.
+        one_sided: where one is NaN or infinite and the other is something else.
+        gap: absolute differences; 0 where they are not finite.
+        size: magnitudes of the original; likewise.
+    """
+
+    def __init__(self, original: Array, converted: Array) -> None:
+        a, b = original.astype(np.float64), converted.astype(np.float64)
+        finite = np.isfinite(a) & np.isfinite(b)
+        self.original = a
+        self.one_sided = ~((a == b) | (np.isnan(a) & np.isnan(b))) & ~finite
+        self.gap = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
+        if original.dtype.kind in "iu":  # float64 has no more than 53 bits
+            self.gap = np.where(original != converted, np.maximum(self.gap, 1), 0)
+        self.size = np.abs(np.where(finite, a, 0.0))
+        self._scale = np.maximum(self.size, np.abs(np.where(finite, b, 0.0)))
+
+    @property
+    def relative(self) -> Array:
+        """Differences relative to the larger magnitude of the two."""
+        return np.divide(self.gap, self._scale, out=np.zeros_like(self.gap), where=self._scale > 0)
+
+
+_BLOCK = 2**22
+"""Numbers that are compared at once: what is made of them takes a hundred bytes for each."""
+
+
+def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a matrix into parts of at most `_BLOCK` numbers: rows, or where one is larger, parts.
+
+    With 6 numbers, 3 rows of 2 are one block, and 2 rows of 8 are cut to 6, 2, 6 and 2.
+    """
+    height = max(_BLOCK // max(columns, 1), 1)
+    for row in range(0, rows, height):
+        for column in range(0, columns, _BLOCK):
+            yield slice(row, row + height), slice(column, column + _BLOCK)
+
+
 def distance(exact: Array, computed: Array) -> Distance:
     """How far a computed output is from an exact one of the same shape."""
     comparison = Comparison("", judged=False)
-    comparison.add(exact.astype(np.float64), computed.astype(np.float64))
+    rows = len(np.atleast_1d(exact))
+    a, b = (array.reshape(rows, array.size // max(rows, 1)) for array in (exact, computed))
+    for place in _blocks(*a.shape):
+        comparison.add(a[place].astype(np.float64), b[place].astype(np.float64))
     found = comparison.result()
     return Distance(found.max_abs, found.max_rel)
 
@@ -305,18 +348,3 @@ def distance(exact: Array, computed: Array) -> Distance:
 def _is_number(array: Array) -> bool:
     # bfloat16 and its kin are of kind "V" to numpy, like raw bytes, and yet convert to float.
     return array.dtype.kind in "biufV"
-
-
-def array_difference(a: Array, b: Array) -> str | None:
-    """How two arrays differ in type, shape or bits, in words; ``None`` if they do not."""
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return "has another type or shape"
-    if a.dtype == object:  # text, whose bytes are addresses
-        differs = (a != b).reshape(-1)
-    else:
-        left, right = (np.frombuffer(array.tobytes(), np.uint8) for array in (a, b))
-        differs = (left != right).reshape(a.size, -1).any(axis=1) if a.size else left != right
-    if not differs.any():
-        return None
-    element = int(differs.argmax())
-    return f"differs in element {element}: {a.flat[element]} became {b.flat[element]}"

@@ -210,10 +210,7 @@ def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
         return array.astype(np.str_).astype(object)
     dtype = _dtype(port.dtype)
     # Fields, texts and integers of more than 64 bits are no numbers of any type here.
-    with (
-        np.errstate(invalid="ignore", over="ignore"),
-        suppress(OverflowError, TypeError, ValueError),
-    ):
+    with suppress(OverflowError, TypeError, ValueError):
         result = array.astype(dtype, copy=False)
         if is_float(port) and array.dtype.kind == "f":
             return result

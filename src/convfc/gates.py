@@ -85,11 +85,13 @@ def gate(subject: str | Path) -> Iterator[None]:
 
 def gated(verb: Callable[P, R]) -> Callable[P, R]:
     """Put a function whose first argument is a file behind a gate, see `gate`."""
-    first = next(iter(signature(verb).parameters))
+    parameters = signature(verb)
+    first = next(iter(parameters.parameters))
 
     @wraps(verb)
     def behind(*args: P.args, **kwargs: P.kwargs) -> R:
-        with gate(str(args[0] if args else kwargs.get(first))):
+        given = parameters.bind(*args, **kwargs)  # a TypeError of the call is the caller's
+        with gate(str(given.arguments.get(first))):
             return verb(*args, **kwargs)
 
     return behind

@@ -55,8 +55,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.arrays import place_of
 from convfc.demand import too_much
-from convfc.differences import Witness, place_of
+from convfc.differences import Witness
 from convfc.errors import ConvfcError
 from convfc.model import Twin
 
@@ -298,13 +299,12 @@ def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: s
     """The difference of two sums, number by number, as a share of what rounding may do to it."""
     n, unit = sum(stages) + len(stages), 2.0 ** -_DIGITS[dtype]
     gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
-    with np.errstate(invalid="ignore", over="ignore"):
-        # The magnitude itself was summed with rounding: the true one is this much larger at most.
-        bound = 2 * gamma * magnitude * (1 + 2 * gamma)
-        bound = bound + 2 * n * _TINY.get(dtype, 2.0**-126)
-        # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
-        free = ~np.isfinite(bound) | (a == b)
-        share = np.where(free, 0.0, abs(a - b) / bound)
+    # The magnitude itself was summed with rounding: the true one is this much larger at most.
+    bound = 2 * gamma * magnitude * (1 + 2 * gamma)
+    bound = bound + 2 * n * _TINY.get(dtype, 2.0**-126)
+    # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
+    free = ~np.isfinite(bound) | (a == b)
+    share = np.where(free, 0.0, abs(a - b) / bound)
     return np.where(np.isnan(share), np.inf, share)
 
 

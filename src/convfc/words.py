@@ -27,8 +27,9 @@ class Words(Table):
         super().__init__(title=words(title, "bold"), title_justify="left", box=HEAVY_HEAD)
 
     def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
-        """Add a row; a cell that is no `words` becomes such."""
-        texts = (cell if isinstance(cell, Text) else words(cell) for cell in cells)
+        """Add a row; a cell that is no `words` becomes such, and those that are left out empty."""
+        rest = [""] * (len(self.columns) - len(cells))
+        texts = (cell if isinstance(cell, Text) else words(cell) for cell in (*cells, *rest))
         super().add_row(*texts, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

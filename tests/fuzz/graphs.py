@@ -27,7 +27,8 @@ def convolution(model: onnx.ModelProto, random: Random) -> str:
     rank = next((len(found.ints) for found in kept if found.name == "kernel_shape"), 2)
     if random.random() < 0.8:
         whole = [1] * (2 * rank if name == "pads" else rank)
-        for at in random.sample(range(len(whole)), random.choice([1, len(whole)])):
+        count = min(random.choice([1, len(whole)]), len(whole))
+        for at in random.sample(range(len(whole)), count):
             whole[at] = abs(hostile.integer(random)) % 2**63
     else:
         whole = [hostile.integer(random) for _ in range(random.choice([0, 1, 2, 4, 40]))]

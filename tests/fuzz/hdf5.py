@@ -81,6 +81,7 @@ def _write_text(file: h5py.File, key: str, new: bytes, random: Random) -> None:
 def data(file: h5py.File, random: Random) -> str:
     """One set of data: gone, or of another type, shape or storage."""
     found = [item for item in _items(file) if isinstance(item, h5py.Dataset)]
+    found = [item for item in found if (item.size or 0) < 10**7]  # or it was made huge before
     if not found:
         return link(file, random)
     item = random.choice(found)

@@ -64,9 +64,8 @@ def agreement(
     else:
         bound = _of_sums(magnitude, terms, dtype)
     given = own.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (given == computed) | (np.isnan(given) & np.isnan(computed))
-        difference = np.where(same, 0.0, abs(given - computed))
+    same = (given == computed) | (np.isnan(given) & np.isnan(computed))
+    difference = np.where(same, 0.0, abs(given - computed))
     difference = np.where(np.isnan(difference), np.inf, difference)  # NaN on one side
     bounded = np.isfinite(bound)
     wrong = bounded & (difference > bound)
@@ -100,8 +99,7 @@ def _of_sums(magnitude: Array, terms: int, dtype: str) -> Array:
     bound = 2 * _gamma(terms, dtype) * magnitude + 2 * terms * _SMALLEST.get(dtype, 2.0**-126)
     largest = _LARGEST.get(dtype, float(np.finfo(np.float32).max))
     # Where it might overflow on the way, or is not finite, it may end as anything.
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(magnitude + bound < largest, bound, np.inf)
+    return np.where(magnitude + bound < largest, bound, np.inf)
 
 
 def _gamma(terms: int, dtype: str) -> float:

@@ -16,6 +16,7 @@ from convfc.explanation.wording import (
     rounding_text,
     sum_text,
 )
+from convfc.surroundings import undisturbed
 
 ROWS, COLUMNS = 6, 8
 """How much of a matrix is printed."""
@@ -33,6 +34,7 @@ _SHADES = " ░▒▓█"
 _GAP = 3
 
 
+@undisturbed()
 def explanation_lines(explained: Explanation, colour: bool) -> list[Text | Table]:
     """The parts of an explanation, in the order in which one would tell it.
 

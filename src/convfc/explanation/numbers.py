@@ -127,8 +127,7 @@ class Explanation:
     def products(self, position: int, number: int) -> Array:
         """Tap by tap and channel by channel, what adds up to a number of P F."""
         column = self.filters[:, number]
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(self.patches[position].astype(self.output.dtype) * column)
+        return np.asarray(self.patches[position].astype(self.output.dtype) * column)
 
 
 def explanation(
@@ -223,9 +222,8 @@ def _products(patches: Array, filters: Array, bias: Array | None) -> tuple[Array
     """
     wide, columns = patches.astype(np.float64), filters.astype(np.float64)
     added: Array = np.zeros(filters.shape[1]) if bias is None else bias.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        output = wide @ columns + added
-        magnitude = abs(wide) @ abs(columns) + abs(added)
+    output = wide @ columns + added
+    magnitude = abs(wide) @ abs(columns) + abs(added)
     return output.astype(np.int64) if patches.dtype.kind == "i" else output, magnitude
 
 

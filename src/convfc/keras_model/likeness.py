@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.differences import array_difference
+from convfc.arrays import array_difference
 from convfc.writing import temporary_folder
 
 Operation = Any

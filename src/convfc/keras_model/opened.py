@@ -141,7 +141,8 @@ class KerasModel:
             return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
 
         names = [port.name for port in self.outputs]
-        return dict(zip(names, self._evaluate(call, in_float64(self.inputs, feed)), strict=True))
+        found = self._evaluate(call, in_float64(self.inputs, feed), times=2)
+        return dict(zip(names, found, strict=True))
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
@@ -161,11 +162,16 @@ class KerasModel:
         outputs = (keras.tree.flatten(one.output) for one in self._graph.operations)
         steps = ([(tuple(x.shape), tf.as_dtype(x.dtype).size) for x in made] for made in outputs)
         found = Demand.of(chain(steps, map(workspace, self.sites)), self.sites)
-        return replace(found, products=found.products + sequential_work(self._graph))
+        return replace(found, products=found.products + sequential_work(self._model))
 
-    def _evaluate(self, call: Callable[[list[Any]], Any], feed: Feed) -> list[NDArray[Any]]:
-        """All outputs of a call on the feed's tensors, which it gets in the order of the inputs."""
-        self._demand.check(feed, str(self.path))
+    def _evaluate(
+        self, call: Callable[[list[Any]], Any], feed: Feed, times: int = 1
+    ) -> list[NDArray[Any]]:
+        """All outputs of a call on the feed's tensors, which it gets in the order of the inputs.
+
+        Its numbers take as many `times` the bytes of the file's.
+        """
+        self._demand.check(feed, str(self.path), times)
 
         def outputs() -> list[NDArray[Any]]:
             flat = [

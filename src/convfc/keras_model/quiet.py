@@ -13,8 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from convfc import process
 from convfc.surroundings import Library, Shared
 
@@ -30,7 +28,7 @@ def overheard() -> Iterator[list[str]]:
     Yields:
         A list that fills while the block runs.
     """
-    with _KERAS.overheard() as said, np.errstate(all="ignore"):
+    with _KERAS.overheard() as said:
         yield said
 
 

@@ -39,16 +39,20 @@ def refusing(path: Path, fault: str = "damaged or cut short") -> Iterator[None]:
 NO_CONFIG = "damaged: its configuration is none that Keras writes"
 
 
-_NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{.*?\}\} ?|Exception encountered when calling \S+\.\n")
+_NOISE = re.compile(
+    r"\x1b\[[0-9;]*m|\{\{.{,500}?\}\} ?|Exception encountered when calling \S{,500}\.\n"
+)
 """Colours, places in a graph, and the line that says only that there is another one."""
 
-_PREAMBLE = re.compile(
-    r".*(?:Exception encountered:|<stack traces unavailable>"
-    r"|Error encountered during deserialization:|Example error message for object [^\n]*>:\n"
-    r"|in user code:.*?\n(?=    [\w.]+: ))",
-    re.DOTALL,
+_PREAMBLES = re.compile(
+    r"Exception encountered:|<stack traces unavailable>|Error encountered during deserialization:"
+    r"|Example error message for object [^\n]{,500}>:\n"
+    r"|in user code:(?:[^\n]*\n(?!    [\w.]{1,500}: )){0,500}?[^\n]*\n(?=    [\w.]{1,500}: )"
 )
-"""What Keras and tensorflow put before the cause; of a failure in a graph, where it was called."""
+"""What Keras and tensorflow put before the cause; of a failure in a graph, where it was called.
+
+The files say some of these texts, so what may come in the middle of one is bounded.
+"""
 
 
 def brief(error: BaseException) -> str:
@@ -59,7 +63,8 @@ def brief(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         key = str(error.args[0])
         text = key if " " in key else f"it lacks {text}"
-    text = _PREAMBLE.sub("", _NOISE.sub("", text))
+    text = _NOISE.sub("", text)
+    text = text[max((found.end() for found in _PREAMBLES.finditer(text)), default=0) :]
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     # What ends in a colon is said in the line below.
     line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

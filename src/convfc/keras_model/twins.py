@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.arrays import array_difference
 from convfc.demand import too_much
-from convfc.differences import array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.keras_model.anywhere import compute_anywhere
 from convfc.keras_model.likeness import activation_weights, described, first_unlike, weights_of

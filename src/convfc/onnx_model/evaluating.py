@@ -1,13 +1,15 @@
-"""Operators of which onnx's reference evaluator has not the definition: those of 8-bit integers.
+"""Operators of which onnx's reference evaluator has not the definition, or is not careful.
 
 Its own QLinearConv multiplies the scales in another order, adds the zero point before it rounds,
-and takes the scales of filters for those of another axis unless there are two spatial ones.
+and takes the scales of filters for those of another axis unless there are two spatial ones. Its
+Expand makes a tensor of ones of the size asked for before it sees whether that size can be had.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
@@ -41,4 +43,14 @@ class ConvInteger(_Exact):
     """By its definition, with one zero point per filter too."""
 
 
-OPERATORS: list[type[OpRun]] = [QLinearConv, ConvInteger]
+class Expand(OpRun):
+    """By the rule for sizes, without a tensor of ones."""
+
+    op_domain = ""
+
+    def _run(self, data: NDArray[Any], shape: NDArray[Any]) -> tuple[NDArray[Any]]:
+        sizes = np.broadcast_shapes(data.shape, tuple(shape.tolist()))
+        return (np.broadcast_to(data, sizes).copy(),)
+
+
+OPERATORS: list[type[OpRun]] = [QLinearConv, ConvInteger, Expand]

@@ -15,11 +15,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.alignment import lowered_again, unlike_record
-from convfc.demand import Demand
 from convfc.errors import UnsupportedModelError
 from convfc.lowering import Lowering, PatchMethod, lower
 from convfc.model import Alignment, Feed, Model, Port, Site, coarsest, in_float64
 from convfc.onnx_model.cutting import cut
+from convfc.onnx_model.demand import Demands
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.external import embed_attributes, external_tensors
 from convfc.onnx_model.inference import forget_sizes, unfounded
@@ -41,7 +41,6 @@ from convfc.onnx_model.sites import (
     numpy_name,
     places,
     site_of,
-    steps_of,
 )
 from convfc.onnx_model.stepping import run_stepwise
 from convfc.onnx_model.steps import is_step
@@ -122,7 +121,7 @@ class OnnxModel:
             self._batches[name] = (known_shape(operands(twin).get("x")) or (None,))[0]
             sites.append(site_of(place, twin, name))
         self.sites: Sequence[Site] = sites
-        self._demand = Demand.of(steps_of(prepared.inferred), sites)
+        self._demands = Demands(prepared.inferred, sites)
         text = self._model.metadata_props.get(KEY)
         self.provenance = None if text is None else Provenance.from_json(text, path)
         graph = self._model.graph
@@ -165,7 +164,7 @@ class OnnxModel:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
-        self._demand.check(feed, str(self.path))
+        self._demands.check(feed, str(self.path))
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
 
@@ -173,7 +172,7 @@ class OnnxModel:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
-        self._demand.check(feed, str(self.path))
+        self._demands.check(feed, str(self.path))
         if not default_differs(self.path, [port.name for port in self.outputs], feed):
             return ()
         return (
@@ -184,7 +183,7 @@ class OnnxModel:
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`."""
-        self._demand.check(feed, str(self.path))
+        self._demands.check(feed, str(self.path))
         path = self.path if path is None else path
         names = [port.name for port in self.outputs]
         session = Session(path, str(path), once=True, seconds=self._seconds)
@@ -195,7 +194,7 @@ class OnnxModel:
 
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
-        self._demand.check(feed, str(self.path))
+        self._demands.check(feed, str(self.path), times=2)
         fresh = OnnxModel(self.path)
         rewrite(fresh._model, fresh._lowerings())
         try:
@@ -223,7 +222,7 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        self._demand.check(feed, str(self.path))
+        self._demands.check(feed, str(self.path))
         proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
         visible = {value.name for value in proto.graph.output}
         for name in set(wanted.values()) - visible - feed.keys():

@@ -17,7 +17,7 @@ _numbers = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=Tru
 """The same, and it follows integers that may be the sizes of something."""
 _FOLLOWED = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.UNDEFINED, None)
 """Types of such integers, and of what may be some."""
-_MOST_FOLLOWED = 2**16
+MOST_FOLLOWED = 2**16
 """Numbers of a vector beyond which they are no sizes; each takes a microsecond to follow."""
 
 
@@ -26,7 +26,7 @@ def _infer(model: ir.Model) -> None:
     # Where no node makes integers, there is nothing to follow.
     follows = any(value.dtype in _FOLLOWED for node in _nodes(model) for value in node.outputs)
     seen = (v for node in model.graph.all_nodes() for v in (*node.inputs, *node.outputs) if v)
-    if follows and all(_numbers_of(value) <= _MOST_FOLLOWED for value in seen):
+    if follows and all(_numbers_of(value) <= MOST_FOLLOWED for value in seen):
         _numbers(model)
 
 

@@ -16,9 +16,9 @@ from convfc.onnx_model.sites import subgraphs
 
 _MAKERS = {
     *("AffineGrid", "AveragePool", "CausalConvWithState", "CenterCropPad", "Col2Im", "Conv"),
-    *("ConvInteger", "ConvTranspose", "DFT", "DeformConv", "LpPool", "MaxPool", "MaxUnpool"),
-    *("Multinomial", "Pad", "QLinearConv", "Resize", "RoiAlign", "STFT", "Split", "TopK"),
-    "Upsample",
+    *("ConvInteger", "ConvTranspose", "DFT", "DeformConv", "Expand", "LpPool", "MaxPool"),
+    *("MaxUnpool", "Multinomial", "Pad", "QLinearConv", "Resize", "RoiAlign", "STFT", "Split"),
+    *("TopK", "Upsample"),
 }
 """Operators of which shape inference may find a size below zero; of the others it refuses it."""
 

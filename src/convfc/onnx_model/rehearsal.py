@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from convfc import rehearsal
+from convfc import capacity, rehearsal
 from convfc.errors import FileError
 from convfc.writing import stamp
 
@@ -37,7 +37,7 @@ def rehearse(path: Path) -> None:
     state = stamp(path.stat())
     if state in _passed:
         return
-    code, said = rehearsal.rehearse("convfc.onnx_model.trying", path)
+    code, said = rehearsal.rehearse("convfc.onnx_model.trying", path, memory=capacity.memory())
     if code is not None and -code in _CRASHES:
         who = "onnxruntime" if said == LOADING else "onnx's shape inference"
         raise FileError(

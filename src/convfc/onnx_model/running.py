@@ -122,6 +122,7 @@ def _load(
         source, folder = (source, folder) if steady is source else (steady, home)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # which would keep all that a run took
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder))
@@ -219,8 +220,7 @@ class Reference:
             UnsupportedModelError: it cannot run it.
         """
         try:
-            with np.errstate(all="ignore"):
-                outputs: Any = self._evaluator.run(list(names), dict(feed))
+            outputs: Any = self._evaluator.run(list(names), dict(feed))
         except Exception as error:
             raise self._refusal(error) from error
         return list(outputs)

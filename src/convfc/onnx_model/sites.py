@@ -82,11 +82,19 @@ def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.No
 
 
 def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
-    """Shape and bytes per number of what each node reads and makes, as far as they are known."""
+    """Shape and bytes per number of what each node reads and makes, as far as they are known.
+
+    A transposed convolution makes its products of one sample, of which it adds up its output.
+    """
     for place in places(inferred):
-        values = {value for value in (*place.node.inputs, *place.node.outputs) if value is not None}
-        shapes = ((value, known_shape(value)) for value in values)
-        yield [(shape, _itemsize(value.dtype)) for value, shape in shapes if shape is not None]
+        node = place.node
+        values = {value for value in (*node.inputs, *node.outputs) if value is not None}
+        shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
+        yield [(shape, _itemsize(value.dtype)) for value, shape in shapes.items()]
+        if node.op_type == "ConvTranspose":
+            x, kernel = operands(node).get("x"), operands(node).get("kernel")
+            if x in shapes and kernel in shapes:
+                yield [((1, *shapes[kernel][1:], *shapes[x][2:]), _itemsize(x.dtype))]
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:

@@ -15,7 +15,7 @@ from itertools import zip_longest
 import onnx
 import onnx_ir as ir
 
-from convfc.differences import array_difference
+from convfc.arrays import array_difference
 from convfc.onnx_model.emitting import constant_of
 from convfc.onnx_model.operators import DOMAINS
 from convfc.onnx_model.sites import label

@@ -6,20 +6,23 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from convfc.demand import Demand
 from convfc.onnx_model.preparing import prepare
 from convfc.onnx_model.rehearsal import LOADING, excuse
 from convfc.onnx_model.running import Session
+from convfc.onnx_model.sites import steps_of
 
 
 def main(path: str) -> None:
     """Prepare a model for a conversion, and load it.
 
-    What is wrong with it without ending the process is said where that happens for good.
+    What is wrong with it without ending the process is said where that happens for good. Of a model
+    that is too much to be run, nothing is computed beforehand: that may be too much as well.
     """
     file = Path(path)
     with suppress(Exception):
         excuse(file)
-        prepare(file)
+        steps = steps_of(prepare(file).inferred)
         os.write(1, LOADING.encode())
-        Session(file, path)
+        Session(file, path, once=Demand.of(steps, ()).excess() is not None)
     os._exit(0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from convfc.lowering import Lowering
 from convfc.model import Site
 from convfc.onnx_model.cutting import Cut
+from convfc.onnx_model.demand import demand_of
 from convfc.onnx_model.operators import is_integer, known_shape, operands
 from convfc.onnx_model.polynomial import why_not_polynomial
 from convfc.onnx_model.running import Reference, run_anywhere
@@ -218,13 +219,24 @@ class OnnxTwin:
         return a, b
 
     def _run(self, model: ir.Model, x: Array) -> Array:
-        y, feed = self._ends(model, x)
+        y, feed = self._fed(model, x)
         return run_anywhere(ir.to_proto(model), [y], feed, self.site.name)[0]
 
-    def _ends(self, model: ir.Model, x: Array) -> tuple[str, dict[str, Array]]:
-        """The name of what comes out, and what goes in; a wrong layer may read nothing at all."""
+    def _fed(self, model: ir.Model, x: Array) -> tuple[str, dict[str, Array]]:
+        """The name of what comes out, and what goes in; a wrong layer may read nothing at all.
+
+        What convfc emits takes what is known, but others' nodes anything.
+        """
         names = [value.name or "" for value in model.graph.inputs]
-        return model.graph.outputs[0].name or "", dict.fromkeys(names[:1], x)
+        feed = dict.fromkeys(names[:1], x)
+        if self.structure is not None:
+            # A copy through its message, as what branches read by name is of the whole model.
+            copy = ir.serde.deserialize_model(ir.to_proto(model))
+            copy.graph.sort()
+            found = demand_of(copy, feed)
+            if found is not None:
+                found.check(feed, self.site.name)
+        return model.graph.outputs[0].name or "", feed
 
     def _run_widely(self, model: ir.Model, x: Array) -> Array:
         """In float64, by an evaluator of which we know that it takes no short cuts.
@@ -238,7 +250,7 @@ class OnnxTwin:
         if x.dtype.kind not in "iu":
             widen(model)
             x = x.astype(np.float64)
-        y, feed = self._ends(model, x)
+        y, feed = self._fed(model, x)
         return Reference(ir.to_proto(model), self.site.name).run([y], feed)[0]
 
 

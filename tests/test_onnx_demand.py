@@ -1,0 +1,184 @@
+"""What an ONNX model takes on what it is fed, seen before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper
+
+import convfc
+from convfc import capacity, rehearsal
+from convfc.errors import UnsupportedModelError
+from convfc.onnx_model import inference, trying
+from convfc.onnx_model.demand import Demands
+from convfc.onnx_model.negative import at_risk
+from convfc.onnx_model.running import Reference, Session
+from convfc.onnx_model.sites import steps_of
+from tests.onnx_models import integers, save
+
+ENDS = helper.make_node("Slice", ["t", "zero", "most", "two"], ["y"])
+
+
+def bomb(path: Path, *last: onnx.NodeProto, times: int = 10**5) -> Path:
+    """A convolution of images of any size, tiled; the file says nothing of how large that is."""
+    tile = helper.make_node("Tile", ["c", "times"], ["t" if last else "y"])
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], name="conv"), tile, *last]
+    weights = {"w": integers([2, 2, 3, 2])}
+    save(path, nodes, {"x": ["n", 2, "h", "w"]}, ["y"], weights)
+    model = onnx.load(path)
+    numbers = {"times": [1, 1, times, times], "zero": [0], "most": [2**62], "two": [2]}
+    found = [numpy_helper.from_array(np.array(n), name) for name, n in numbers.items()]
+    model.graph.initializer.extend(found)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("last", [(), (ENDS,)], ids=["plain", "sliced"])
+def test_sizes_that_the_file_leaves_open_are_those_of_the_feed(
+    tmp_path: Path, last: Sequence[onnx.NodeProto]
+) -> None:
+    path = bomb(tmp_path / "m.onnx", *last)
+    made = convfc.convert(path)
+    assert made.look is not None
+    assert "this machine can hold" in (made.look.reason or "")
+    found = convfc.verify(path, made.out)
+    assert not found.samples
+    assert any("this machine can hold" in note for note in found.notes)
+    few = bomb(tmp_path / "few.onnx", *last, times=3)
+    assert convfc.verify(few, convfc.convert(few).out).equivalent
+
+
+def test_where_onnx_may_abort_a_child_follows_the_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ir.load(bomb(tmp_path / "m.onnx", ENDS))
+    inference.infer(model)
+    assert at_risk(model)
+    feed = {"x": np.zeros((1, 2, 5, 7), np.float32)}
+    with pytest.raises(UnsupportedModelError, match=r"m: it is not run: .* GiB at once"):
+        Demands(model).check(feed, "m")
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: (-6, ""))
+    Demands(model).check(feed, "m")  # what the file says is all that is known
+
+
+def test_large_weights_are_not_handed_to_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def rehearse(_: str, path: Path, **__: int) -> tuple[int, str]:
+        sizes.append(path.stat().st_size)
+        return 0, "[7, 5]"
+
+    model = ir.load(bomb(tmp_path / "m.onnx", ENDS))
+    kernel = model.graph.initializers["w"]
+    kernel.const_value = ir.tensor(np.zeros((2, 2, 300, 300), np.float32))
+    kernel.shape = ir.Shape((2, 2, 300, 300))
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    Demands(model).check({"x": np.zeros((1, 2, 400, 400), np.float32)}, "m")
+    assert sizes
+    assert sizes[0] < 10_000
+
+
+def test_nodes_of_others_in_the_place_of_a_layer_are_counted(tmp_path: Path) -> None:
+    """What is put into a converted layer is as free as what is around it."""
+    path = save(
+        tmp_path / "m.onnx",
+        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+        {"x": ["n", 2, 5, 7]},
+        ["y"],
+        {"w": integers([3, 2, 3, 2])},
+    )
+    out = convfc.convert(path).out
+    model = onnx.load(out)
+    at, product = next((i, n) for i, n in enumerate(model.graph.node) if n.op_type == "MatMul")
+    nodes = [
+        helper.make_node("Tile", [product.input[0], "times"], ["tiled"]),
+        helper.make_node("MatMul", ["tiled", product.input[1]], [product.output[0]]),
+    ]
+    model.graph.node.remove(product)
+    for node in reversed(nodes):
+        model.graph.node.insert(at, node)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([10**12, 1]), "times"))
+    out.write_bytes(model.SerializeToString())
+    found = convfc.verify(path, out)
+    assert not found.equivalent
+    assert not found.layers[0].draws
+    assert "this machine can hold" in (found.layers[0].unchecked or "")
+
+
+def test_the_products_of_a_transposed_convolution_are_counted() -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
+    x = helper.make_tensor_value_info("x", 1, [5, 2, 100, 80])
+    w = helper.make_tensor_value_info("w", 1, [2, 3, 7, 9])
+    y = helper.make_tensor_value_info("y", 1, None)
+    model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x, w], [y])))
+    inference.infer(model)
+    assert ((1, 3, 7, 9, 100, 80), 4) in [tensor for step in steps_of(model) for tensor in step]
+
+
+def test_a_run_in_float64_takes_twice_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bomb(tmp_path / "m.onnx", times=30)
+    found = convfc.verify(path, convfc.convert(path).out, samples=1, shapes={"x": (1, 2, 30, 30)})
+    assert found.float64_samples
+    monkeypatch.setattr(capacity, "memory", lambda: 9 * 10**6)
+    found = convfc.verify(path, samples=1, shapes={"x": (1, 2, 30, 30)})
+    assert found.samples
+    assert "this machine can hold" in (found.float64_missing or "")
+
+
+@pytest.mark.parametrize(("shape", "sizes"), [((3, 1), (2, 1, 4)), ((2, 5), (1, 1)), ((), (3,))])
+def test_expand_is_as_onnxruntime_has_it(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    model = expand(shape, sizes)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    ours, theirs = (
+        made.run(["y"], {"x": x})[0]
+        for made in (Reference(model, "m"), Session(model.SerializeToString(), "m"))
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_no_ones_are_made_of_sizes_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx.reference.ops.op_expand.np.ones", None)
+    reference = Reference(expand((2, 3), (10**9,)), "m")
+    with pytest.raises(UnsupportedModelError, match=r"m: onnx's reference .* shape mismatch"):
+        reference.run(["y"], {"x": np.zeros((2, 3), np.float32)})
+
+
+def expand(shape: Sequence[int], sizes: Sequence[int]) -> onnx.ModelProto:
+    node = helper.make_node("Expand", ["x", "sizes"], ["y"])
+    x = helper.make_tensor_value_info("x", 1, shape)
+    y = helper.make_empty_tensor_value_info("y")
+    numbers = numpy_helper.from_array(np.array(sizes), "sizes")
+    graph = helper.make_graph([node], "g", [x], [y], [numbers])
+    imports = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+@pytest.mark.parametrize(("times", "once"), [(3, False), (10**7, True)])
+def test_of_what_is_too_much_nothing_is_computed_beforehand(
+    tmp_path: Path,
+    times: int,
+    once: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tile = helper.make_node("Tile", ["x", "times"], ["y"])
+    numbers = {"times": np.array([1, 1, times, times])}
+    path = save(tmp_path / "m.onnx", [tile], {"x": ["n", 2, 5, 7]}, ["y"], {})
+    model = onnx.load(path)
+    model.graph.initializer.extend(numpy_helper.from_array(n, name) for name, n in numbers.items())
+    path.write_bytes(model.SerializeToString())
+    asked = []
+    monkeypatch.setattr(trying, "Session", lambda *_, once: asked.append(once))
+    monkeypatch.setattr("os._exit", lambda _: None)
+    trying.main(str(path))
+    assert asked == [once]
+    assert capfd.readouterr().out == "loading"
