@@ -165,7 +165,7 @@ class Lowering:
 
 _LARGEST_INDEX_MAP = 2**22
 """Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
-MOST_OPERATIONS = 2**14
+MOST_OPERATIONS = 2**12
 """Operations that one layer may become: so many are still loaded and compared in seconds."""
 _AROUND = 8
 """Operations of a block that are not about taps: about as many as there are."""
