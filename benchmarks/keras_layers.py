@@ -14,7 +14,7 @@ from benchmarks.keras_nets import graph, load
 from benchmarks.tables import Row
 from benchmarks.timing import in_turns
 from convfc import convert
-from convfc.keras_model.quiet import importing
+from convfc.formats.keras.quiet import importing
 
 with importing():
     import keras

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.tables import Row
 from benchmarks.timing import in_turns, peaks
 from convfc import PatchMethod, convert
-from convfc.keras_model.quiet import importing
+from convfc.formats.keras.quiet import importing
 
 with importing():
     import keras

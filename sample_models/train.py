@@ -20,7 +20,7 @@ import onnx
 import tensorflow as tf
 from to_onnx import to_onnx
 
-from convfc.datafiles import read_arrays
+from convfc.samples.files import read_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

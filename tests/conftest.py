@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from convfc import rehearsal
+from convfc.system import rehearsal
 from tests import figures
 
 REHEARSED = {"test_keras_hostile", "test_onnx_demand", "test_onnx_hostile", "test_state"}

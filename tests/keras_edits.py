@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convfc.formats import open_model
-from convfc.model import Alignment
+from convfc.formats.protocols import Alignment
+from convfc.formats.registry import open_model
 
 Config = dict[str, Any]
 Change = Callable[[dict[str, Config]], None]

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.keras_model import open_keras
-from convfc.keras_model.quiet import importing, overheard
-from convfc.lowering import Lowering, PatchMethod, Refusal, lower
-from convfc.model import Model, Site
-from convfc.provenance import LayerRecord, Provenance
+from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.formats.keras import open_keras
+from convfc.formats.keras.quiet import importing, overheard
+from convfc.formats.protocols import Model, Site
+from convfc.formats.provenance import LayerRecord, Provenance
 
 with importing():
     import keras
     from keras import layers
 
-    from convfc.keras_model.reading import load
+    from convfc.formats.keras.loader import load
 
 FORMATS = (".h5", ".keras")
 FIRST = "channels_first"

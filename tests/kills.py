@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from convfc import __main__ as program
-from convfc.formats import import_keras
+from convfc.formats.registry import import_keras
 
 REAL = 8
 """One in so many runs is a process of its own."""
@@ -189,10 +189,11 @@ def _show(counts: Counter[tuple[str, str, str]], console: Console) -> None:
 def _import(kinds: Sequence[str]) -> None:
     """Import all that runs need; no threads may run when they are forked."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    names = ["cli", "conversion", "verification", "documents", "tables", "onnx_model.file"]
+    names = ["conversion", "verification.verify", "cli.main", "cli.documents", "cli.tables"]
+    names.append("formats.onnx.model")
     if {"h5", "keras"} & set(kinds):
         import_keras()
-        names.append("keras_model.opened")
+        names.append("formats.keras.model")
     for name in names:
         importlib.import_module(f"convfc.{name}")
 
@@ -223,7 +224,7 @@ def _make(kind: str) -> None:
     if kind in ("onnx", "external"):
         import onnx
 
-        from convfc.named import convolution
+        from convfc.core.builders import convolution
         from tests.onnx_models import conv_file
 
         path = Path("net.onnx")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from convfc.geometry import Convolution, Same, Sizes
+from convfc.core.geometry import Convolution, Same, Sizes
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT

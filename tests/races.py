@@ -19,8 +19,8 @@ from pathlib import Path
 import onnx
 
 import convfc
-from convfc.formats import data_names
-from convfc.onnx_model import OnnxModel
+from convfc.formats.onnx import OnnxModel
+from convfc.formats.registry import data_names
 from tests.onnx_models import conv_file
 
 WAYS = ("gather", "slice", "rows", "gather")

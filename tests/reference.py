@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.geometry import Convolution
-from convfc.transposed import TransposedConvolution
+from convfc.core.geometry import Convolution
+from convfc.core.transposed import TransposedConvolution
 
 Array = NDArray[Any]
 

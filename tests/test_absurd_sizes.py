@@ -20,19 +20,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import capacity, datafiles
-from convfc.datafiles import load_samples
-from convfc.demand import Demand
+from convfc.core.builders import convolution
+from convfc.core.geometry import Convolution, Same, Window
+from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, Refusal, lower
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import DataError, GeometryError, UnsupportedModelError
-from convfc.filling import Slot
-from convfc.geometry import Convolution, Same, Window
-from convfc.lowering import MOST_OPERATIONS, Lowering, PatchMethod, Refusal, lower
-from convfc.model import Port
-from convfc.named import convolution
-from convfc.onnx_model.emitting import Names
-from convfc.onnx_model.unfolding import unfolds
-from convfc.samples import make_feeds
-from convfc.transposed import TransposedConvolution, TransposedWindow
+from convfc.formats.demand import Demand
+from convfc.formats.onnx.emitter import Names
+from convfc.formats.onnx.unfolding import unfolds
+from convfc.formats.protocols import Port
+from convfc.samples import files
+from convfc.samples.feeds import make_feeds
+from convfc.samples.files import load_samples
+from convfc.samples.slots import Slot
+from convfc.system import capacity
 
 HUGE = 2**62
 
@@ -215,7 +216,7 @@ def test_a_kernel_that_unfolds_is_neither_run_nor_drawn(tmp_path: Path) -> None:
 
 
 def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convfc.onnx_model.file._LOOP_SECONDS", 1.0)
+    monkeypatch.setattr("convfc.formats.onnx.model._LOOP_SECONDS", 1.0)
     none: list[int] = []
     body = helper.make_graph(
         [
@@ -401,7 +402,7 @@ def test_what_unfolds_to_too_much_is_not_unfolded(
     if limit == "memory":
         monkeypatch.setattr(capacity, "memory", lambda: 2**20)
     else:
-        monkeypatch.setattr(datafiles, "_FREE", 2**10)
+        monkeypatch.setattr(files, "_FREE", 2**10)
     with pytest.raises(DataError, match=r"it would unfold to .* bytes: .*than"):
         load_samples(tmp_path / "data.npz")
 

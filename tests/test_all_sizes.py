@@ -2,7 +2,7 @@
 
 **What is proved.** For each geometry of the enumeration below, and every size n >= 1 of each axis
 whose size is unknown (up to 2**60), every batch, every image and every kernel and bias:
-`convfc.applying.apply`, run on tensors whose lengths and indices are unknown integers
+`convfc.core.im2col.apply`, run on tensors whose lengths and indices are unknown integers
 (`tests.symbolic`), makes as many outputs as the definition has (`tests.symbolic.laws`), and output
 o of each filter is the definition's: every tap meets pixel o * stride + dilation * tap - before, or
 a zero where that is no pixel; a transposed layer's phases are interleaved and cut as they must be.
@@ -33,10 +33,10 @@ import pytest
 import z3
 from numpy.typing import NDArray
 
-from convfc.applying import apply
-from convfc.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
-from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.transposed import TransposedConvolution, TransposedWindow
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
+from convfc.core.im2col import apply
+from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from tests.symbolic.laws import Axis, Layer, sized
 from tests.symbolic.numbers import Facts
 from tests.symbolic.ops import SymbolicOps

@@ -1,7 +1,7 @@
 """What is written into Keras files, proved for every size, by the solver z3.
 
 **What is proved.** The theorem of `tests.test_all_sizes`, of the models that stand for layers: each
-layer and operation of what `convfc.keras_model.rewriting.replacement` makes is evaluated as Keras
+layer and operation of what `convfc.formats.keras.rewriting.replacement` makes is evaluated as Keras
 defines it (`tests.symbolic.keras_graphs`), on an input whose batch and sizes are unknown. So it
 holds of the pads that are rotated or chosen by masks, of the grids that reshapes with two unknown
 sizes take their rows by, and of the masks that phases are interleaved by.
@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convfc.geometry import AnyConvolution, Pads, Sizes, Window
-from convfc.keras_model.quiet import importing
-from convfc.lowering import Lowering, PatchMethod, lower
+from convfc.core.geometry import AnyConvolution, Pads, Sizes, Window
+from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.formats.keras.quiet import importing
 from tests.symbolic.laws import Layer, sized
 from tests.test_all_sizes import cases
 
 with importing():
     from keras import layers
 
-    from convfc.keras_model.parts import parts
-    from convfc.keras_model.record import HDF5, ZIP
-    from convfc.keras_model.rewriting import replacement
+    from convfc.formats.keras.archive import HDF5, ZIP
+    from convfc.formats.keras.convolutions import parts
+    from convfc.formats.keras.rewriting import replacement
     from tests.symbolic.keras_graphs import evaluate
 
 FORMATS = [HDF5, ZIP]

@@ -1,7 +1,7 @@
 """What is written into ONNX files, proved for every size, by the solver z3.
 
 **What is proved.** The theorem of `tests.test_all_sizes`, of the nodes themselves: the graph that
-`convfc.onnx_model.rewriting.rewrite` makes of a Conv or ConvTranspose node, with every node of it
+`convfc.formats.onnx.rewriting.rewrite` makes of a Conv or ConvTranspose node, with every node of it
 evaluated as the ONNX standard defines it (`tests.symbolic.onnx_graphs`), on an input whose batch
 and sizes are unknown. So it holds of the tables that pads are taken from (Shape, Mod, Gather), of
 slices that count from the end, of crops that are computed in the graph (Shape, Mul, Add, Abs, Div,
@@ -26,11 +26,11 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from convfc.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
-from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.onnx_model.rewriting import rewrite
-from convfc.onnx_model.sites import places
-from convfc.transposed import TransposedConvolution, TransposedWindow
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
+from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
+from convfc.formats.onnx.rewriting import rewrite
+from convfc.formats.onnx.sites import places
 from tests.symbolic.forms import Form
 from tests.symbolic.forms import plus as plus_weight
 from tests.symbolic.laws import Layer, sized

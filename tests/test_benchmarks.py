@@ -17,7 +17,7 @@ from benchmarks.tables import Table
 from benchmarks.timing import in_process, in_turns
 
 from convfc import convert
-from convfc.keras_model.quiet import importing
+from convfc.formats.keras.quiet import importing
 
 
 def test_from_the_command_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

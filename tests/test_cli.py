@@ -15,9 +15,9 @@ import pytest
 from onnx import helper
 
 from convfc import Look, convolution
-from convfc.cli import main
-from convfc.onnx_model import kernels
-from convfc.tables import look_line
+from convfc.cli.main import main
+from convfc.cli.tables import look_line
+from convfc.formats.onnx import filter_matrix
 from tests.onnx_models import conv_file, integers, save
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
@@ -196,8 +196,8 @@ def test_numbers_that_json_lacks_become_text(tmp_path: Path) -> None:
 def test_a_wrong_file_is_exit_code_2_and_is_not_there(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = kernels._laid_out
-    monkeypatch.setattr(kernels, "_laid_out", lambda *given: right(*given)[::-1].copy())
+    right = filter_matrix._laid_out
+    monkeypatch.setattr(filter_matrix, "_laid_out", lambda *given: right(*given)[::-1].copy())
     monkeypatch.chdir(model.parent)
 
     def run(*arguments: str) -> tuple[int, str, str]:

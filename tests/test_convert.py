@@ -15,9 +15,9 @@ from onnx import helper
 import convfc
 from convfc import Fate, FileError, UsageError, Verdict, convolution
 from convfc.conversion import converting
-from convfc.formats import open_model, provenance_of
-from convfc.onnx_model import kernels
-from convfc.writing import sha256_of, staged
+from convfc.formats.onnx import filter_matrix
+from convfc.formats.registry import open_model, provenance_of
+from convfc.system.atomic import sha256_of, staged
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
 
 CONV = convolution([3, 2], channels=2, filters=3, strides=[1, 2])
@@ -158,8 +158,8 @@ def test_verify_keeps_a_wrong_file_from_appearing(
     assert convfc.convert(model, verify=True).complete
     right = model.with_name("net_fc.onnx").read_bytes()
     # A lowering that forgets the kernel's order of axes: a wrong program for a right plan.
-    right_way = kernels._laid_out
-    monkeypatch.setattr(kernels, "_laid_out", lambda *given: right_way(*given)[::-1].copy())
+    right_way = filter_matrix._laid_out
+    monkeypatch.setattr(filter_matrix, "_laid_out", lambda *given: right_way(*given)[::-1].copy())
     done = convfc.convert(model, verify=True)
     assert done.verification is not None
     assert done.verification.verdict is Verdict.NOT_EQUIVALENT
@@ -233,7 +233,7 @@ def test_a_killed_run_leaves_the_old_file(model: Path) -> None:
     before = out.read_bytes()
     script = (
         "import os, sys, convfc\n"
-        "from convfc.onnx_model.onepiece import OnePiece\n"
+        "from convfc.formats.onnx.one_piece import OnePiece\n"
         "write = OnePiece.write\n"
         "def die(*args, **kwargs):\n    write(*args, **kwargs)\n    os._exit(9)\n"
         "OnePiece.write = die\n"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convfc.datafiles import load_samples, read_arrays, read_image
 from convfc.errors import DataError
+from convfc.samples.files import load_samples, read_arrays, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,7 +240,7 @@ def test_a_folder_where_an_array_file_is_meant(tmp_path: Path) -> None:
 
 def test_reading_arrays_needs_no_pillow() -> None:
     code = (
-        "import sys, convfc.samples as s; s.load_samples();"
+        "import sys, convfc.samples.feeds as s; s.load_samples();"
         "sys.exit('PIL' in sys.modules or 'ml_dtypes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

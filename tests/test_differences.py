@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convfc import differences
-from convfc.arrays import array_difference
-from convfc.differences import Comparison, OutputDifference
+from convfc.core.arrays import array_difference
+from convfc.verification import differences
+from convfc.verification.differences import Comparison, OutputDifference
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(5)

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import Verification, convolution
-from convfc.formats import open_model
-from convfc.keras_model.quiet import importing, overheard
+from convfc.formats.keras.quiet import importing, overheard
+from convfc.formats.registry import open_model
 from tests.onnx_models import attributes, save
 from tests.reference import convolve
 
@@ -157,9 +157,9 @@ def test_why_there_is_no_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
     path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 5, 6]}, ["y"], {"W": weights["W"]})
     assert verified(path, samples=2).float64_missing is None
-    monkeypatch.setattr("convfc.onnx_model.stepping._SLOW_NUMBERS", 50)
+    monkeypatch.setattr("convfc.formats.onnx.stepwise._SLOW_NUMBERS", 50)
     assert "AveragePool ('slow') would take" in str(verified(path, samples=2).float64_missing)
-    monkeypatch.setattr("convfc.endtoend._COSTLY", 100)
+    monkeypatch.setattr("convfc.verification.end_to_end._COSTLY", 100)
     assert "multiply-adds would take" in str(verified(path, samples=2).float64_missing)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import convfc
-from convfc.datafiles import packed_mnist
-from convfc.formats import import_keras
+from convfc.formats.registry import import_keras
 from convfc.reproduction import figures
 from convfc.reproduction.results import compare
 from convfc.reproduction.settings import NETWORKS, Settings, load_images
+from convfc.samples.files import packed_mnist
 from tests.test_cli import cli
 
 import_keras()

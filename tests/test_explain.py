@@ -20,9 +20,9 @@ from onnx import helper
 from rich.console import Console
 
 import convfc
-from convfc.datafiles import packed_mnist
 from convfc.explanation import page, picture
 from convfc.explanation.lines import explanation_lines
+from convfc.samples.files import packed_mnist
 from tests.onnx_models import conv_file, integers, save
 from tests.test_cli import SAMPLES, cli, golden
 

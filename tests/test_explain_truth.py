@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 import convfc
-from convfc.cli import main
+from convfc.cli.main import main
+from convfc.core.quantization import Scaling
 from convfc.explanation import page, sources, wording
 from convfc.explanation.agreement import DisagreementError, agreement
 from convfc.explanation.lines import explanation_lines
 from convfc.explanation.numbers import explanation
-from convfc.keras_model.quiet import importing
-from convfc.quantization import Scaling
+from convfc.formats.keras.quiet import importing
 from tests.keras_models import save as save_keras
 from tests.onnx_models import attributes, kernel_shape, save
 from tests.reference import convolve

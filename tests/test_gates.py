@@ -11,10 +11,10 @@ import pytest
 
 import convfc
 from convfc import FileError
-from convfc.cli import main
+from convfc.cli.main import main
+from convfc.formats.onnx import model
+from convfc.formats.onnx.layer_pair import OnnxTwin
 from convfc.gates import gate, gated
-from convfc.onnx_model import file
-from convfc.onnx_model.twins import OnnxTwin
 from tests.onnx_models import conv_file
 
 CONV = convfc.convolution([3, 3], channels=2, filters=2)
@@ -48,15 +48,15 @@ def verify(path: Path) -> object:
 @pytest.mark.parametrize(
     ("verb", "owner", "name"),
     [
-        (shapes, file, "prepare"),
-        (convert, file.OnnxModel, "save_converted"),
-        (convert, file.OnnxModel, "run_once"),
-        (verify, file, "read_proto"),
-        (verify, file.OnnxModel, "align"),
-        (verify, file.OnnxModel, "activations"),
-        (verify, file.OnnxModel, "run"),
-        (verify, file.OnnxModel, "run_in_float64"),
-        (verify, file.OnnxModel, "cautions"),
+        (shapes, model, "prepare"),
+        (convert, model.OnnxModel, "save_converted"),
+        (convert, model.OnnxModel, "run_once"),
+        (verify, model, "read_proto"),
+        (verify, model.OnnxModel, "align"),
+        (verify, model.OnnxModel, "activations"),
+        (verify, model.OnnxModel, "run"),
+        (verify, model.OnnxModel, "run_in_float64"),
+        (verify, model.OnnxModel, "cautions"),
     ],
 )
 def test_an_error_that_nobody_foresaw_names_the_file_and_keeps_its_cause(
@@ -139,7 +139,7 @@ def test_a_function_behind_a_gate(as_keyword: bool) -> None:
 def test_a_fault_of_convfc_is_seen_with_debug(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(file, "prepare", failing(ZeroDivisionError("here")))
+    monkeypatch.setattr(model, "prepare", failing(ZeroDivisionError("here")))
     monkeypatch.setattr(sys, "argv", ["convfc", "shapes", str(pair[0])])
     with pytest.raises(SystemExit) as end:
         main()
@@ -156,14 +156,14 @@ def test_one_bad_file_does_not_keep_a_folder_from_being_verified(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = convfc.convert(pair[0], pair[0].with_name("other.onnx")).out
-    real = file.OnnxModel.align
+    real = model.OnnxModel.align
 
-    def align(self: file.OnnxModel, converted: file.OnnxModel) -> object:
+    def align(self: model.OnnxModel, converted: model.OnnxModel) -> object:
         if converted.path == other:
             raise IndexError("list index")
         return real(self, converted)
 
-    monkeypatch.setattr(file.OnnxModel, "align", align)
+    monkeypatch.setattr(model.OnnxModel, "align", align)
     results = convfc.verify_folder(pair[0].parent, samples=1, quick=True)
     assert [result.verdict.name for result in results] == ["EQUIVALENT", "COULD_NOT_CHECK"]
     assert "IndexError" in str(results[1].reason)

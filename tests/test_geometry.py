@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convfc.errors import GeometryError
-from convfc.geometry import (
+from convfc.core.builders import convolution, named_padding
+from convfc.core.geometry import (
     Convolution,
     Pads,
     Same,
     Window,
 )
-from convfc.named import convolution, named_padding
+from convfc.errors import GeometryError
 
 small = st.integers(1, 5)
 paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 4), st.integers(0, 4)))

@@ -14,11 +14,12 @@ from keras import layers
 from onnx import TensorProto, helper
 
 import convfc
-from convfc import Conversion, ConversionError, Look, Site, convolution, inspection
-from convfc.formats import open_model
-from convfc.keras_model import opened
-from convfc.keras_model.rewriting import replacement
-from convfc.onnx_model import kernels, ops
+from convfc import Conversion, ConversionError, Look, Site, convolution
+from convfc.formats.keras import model
+from convfc.formats.keras.rewriting import replacement
+from convfc.formats.onnx import filter_matrix, graph_ops
+from convfc.formats.registry import open_model
+from convfc.verification import inspection
 from tests.keras_models import FORMATS
 from tests.keras_models import save as save_keras
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
@@ -50,24 +51,24 @@ def seen(done: Conversion) -> Look:
 
 def wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emitter that forgets the order of the axes, in the file and when it is called again."""
-    right = kernels._laid_out
-    monkeypatch.setattr(kernels, "_laid_out", lambda *given: right(*given)[::-1].copy())
+    right = filter_matrix._laid_out
+    monkeypatch.setattr(filter_matrix, "_laid_out", lambda *given: right(*given)[::-1].copy())
 
     def wrong(*given: Any, **options: Any) -> Any:
         made, remarks = replacement(*given, **options)
         made.weights[0].assign(np.asarray(made.weights[0])[::-1])
         return made, remarks
 
-    monkeypatch.setattr(opened, "replacement", wrong)
+    monkeypatch.setattr(model, "replacement", wrong)
 
 
 def wrong_pads(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = ops.OnnxOps.pad
+    right = graph_ops.OnnxOps.pad
 
-    def exchanged(self: ops.OnnxOps, x: Any, pads: Any) -> Any:
+    def exchanged(self: graph_ops.OnnxOps, x: Any, pads: Any) -> Any:
         return right(self, x, [[side[::-1] for side in axis] for axis in pads])
 
-    monkeypatch.setattr(ops.OnnxOps, "pad", exchanged)
+    monkeypatch.setattr(graph_ops.OnnxOps, "pad", exchanged)
 
 
 def refused(path: Path, words: str) -> None:
@@ -104,7 +105,7 @@ def test_a_wrong_kernel_in_keras_is_not_published(
     assert seen(convfc.convert(path)).reason is None
     wrong_kernels(monkeypatch)
     refused(path, r"layer 'first': .* became .* at \(")
-    monkeypatch.setattr(opened.KerasModel, "run_once", cannot)
+    monkeypatch.setattr(model.KerasModel, "run_once", cannot)
     refused(path, r"layer 'first': .* became .* at \(")
 
 
@@ -210,14 +211,14 @@ def test_what_only_the_original_can_run_is_not_published(
     def once(self: Any, feed: Any, other: Path | None = None) -> Any:
         return run(self, feed) if other is None else cannot()
 
-    monkeypatch.setattr("convfc.onnx_model.file.OnnxModel.run_once", once)
+    monkeypatch.setattr("convfc.formats.onnx.model.OnnxModel.run_once", once)
     refused(path, "only the original can be run")
 
 
 def test_nothing_can_be_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = onnx_file(tmp_path / "m.onnx")
-    monkeypatch.setattr("convfc.onnx_model.file.OnnxModel.run_once", cannot)
-    monkeypatch.setattr("convfc.onnx_model.twins.OnnxTwin.run", cannot)
+    monkeypatch.setattr("convfc.formats.onnx.model.OnnxModel.run_once", cannot)
+    monkeypatch.setattr("convfc.formats.onnx.layer_pair.OnnxTwin.run", cannot)
     look = seen(convfc.convert(path))
     assert (look.reason, look.layers, look.unseen) == ("it cannot be run here", 0, 1)
 

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from convfc import Verdict
-from convfc.differences import Comparison, Distance, OutputDifference
-from convfc.judged import Contradiction, conclude, contradiction
-from convfc.model import Alignment
-from convfc.proof import LayerProof
+from convfc.formats.protocols import Alignment
+from convfc.verification.differences import Comparison, Distance, OutputDifference
+from convfc.verification.proof import LayerProof
+from convfc.verification.verdict import Contradiction, conclude, contradiction
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(3)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+from convfc.core.transposed import TransposedConvolution
 from convfc.errors import UnsupportedModelError
-from convfc.keras_model import open_keras
-from convfc.keras_model.anywhere import compute_anywhere
-from convfc.keras_model.parts import parts
-from convfc.transposed import TransposedConvolution
+from convfc.formats.keras import open_keras
+from convfc.formats.keras.any_processor import compute_anywhere
+from convfc.formats.keras.convolutions import parts
 from tests.keras_models import FIRST, integer_feed, integer_weights, save
 from tests.reference import convolve_transposed
 

@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from convfc.keras_model.rewriting import replacement
-from convfc.keras_model.sites import Place
-from convfc.lowering import Lowering
+from convfc.core.lowering import Lowering
+from convfc.formats.keras.rewriting import replacement
+from convfc.formats.keras.sites import Place
 from tests.keras_models import FIRST, FORMATS, converted, integer_weights, lowering
 
 ALL = 4

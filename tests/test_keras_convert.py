@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convfc.keras_model import open_keras
-from convfc.lowering import Lowering, PatchMethod, Refusal
+from convfc.core.lowering import Lowering, PatchMethod, Refusal
+from convfc.formats.keras import open_keras
 from tests.keras_models import (
     FORMATS,
     branches,

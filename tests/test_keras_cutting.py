@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.keras_model.quiet import overheard
-from convfc.model import Alignment
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.protocols import Alignment
 from tests.keras_edits import (
     Change,
     Config,

@@ -13,8 +13,8 @@ import pytest
 from keras import layers
 
 from convfc.errors import FileError
-from convfc.formats import open_model, provenance_of
-from convfc.keras_model.quiet import overheard
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.registry import open_model, provenance_of
 from tests.keras_edits import Change, aligned, layers_of, members, relayered, sets, write
 from tests.keras_models import FORMATS, convert, save
 

@@ -28,15 +28,15 @@ import pytest
 from keras import layers
 
 import convfc
+from convfc.core.builders import convolution
+from convfc.core.geometry import Convolution, Same, Window
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
-from convfc.geometry import Convolution, Same, Window
-from convfc.keras_model import bounds, open_keras, read_provenance, rehearsal
-from convfc.keras_model.record import read_through
-from convfc.keras_model.refusals import brief, refusing
-from convfc.keras_model.rehearsal import rehearse
-from convfc.keras_model.workspace import workspace
-from convfc.model import Site
-from convfc.named import convolution
+from convfc.formats.keras import bounds, open_keras, read_provenance, rehearsal
+from convfc.formats.keras.archive import read_through
+from convfc.formats.keras.refusals import brief, refusing
+from convfc.formats.keras.rehearsal import rehearse
+from convfc.formats.keras.workspace import workspace
+from convfc.formats.protocols import Site
 from tests.keras_models import FORMATS, save
 
 Members = dict[str, bytes]
@@ -566,7 +566,7 @@ CHILDREN = {
 def test_how_a_child_may_end(
     whole: dict[str, Path], child: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convfc.rehearsal, "_CHILD", child)
+    monkeypatch.setattr(convfc.system.rehearsal, "_CHILD", child)
     word = CHILDREN[child]
     with pytest.raises(FileError, match=word) if word else contextlib.nullcontext():
         rehearse(whole[".h5"], ".h5")
@@ -575,8 +575,8 @@ def test_how_a_child_may_end(
 def test_a_child_ends_with_its_parent_s_patience(
     whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convfc.rehearsal, "_CHILD", "import time; time.sleep(1000)")
-    monkeypatch.setattr(convfc.rehearsal, "_BUSY", 0.01)
+    monkeypatch.setattr(convfc.system.rehearsal, "_CHILD", "import time; time.sleep(1000)")
+    monkeypatch.setattr(convfc.system.rehearsal, "_BUSY", 0.01)
     with pytest.raises(FileError, match="does not come back"):
         rehearse(whole[".h5"], ".h5")
 
@@ -591,7 +591,7 @@ def test_what_ends_us_ends_the_child(
         "os.kill(os.getppid(), signal.SIGUSR1)\n"
         "time.sleep(1000)"
     )
-    monkeypatch.setattr(convfc.rehearsal, "_CHILD", child)
+    monkeypatch.setattr(convfc.system.rehearsal, "_CHILD", child)
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -606,7 +606,7 @@ def test_what_ends_us_ends_the_child(
 def test_without_a_python_a_file_is_read_all_the_same(
     whole: dict[str, Path], python: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convfc.rehearsal, "get_executable", lambda: python)
+    monkeypatch.setattr(convfc.system.rehearsal, "get_executable", lambda: python)
     rehearse(whole[".h5"], ".h5")
 
 
@@ -632,9 +632,9 @@ PROBE = """
 import resource, sys
 from pathlib import Path
 from convfc.errors import ConvfcError
-from convfc.keras_model import import_keras, open_keras
+from convfc.formats.keras import import_keras, open_keras
 import_keras()
-import convfc.keras_model.opened
+import convfc.formats.keras.model
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.argv[1:]:
     try:
@@ -742,7 +742,7 @@ def test_a_window_for_which_tensorflow_would_abort_is_not_run(tmp_path: Path, si
 def test_what_tensorflow_takes_for_a_layer_is_counted(
     conv: Convolution, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convfc.keras_model.workspace._threads", lambda: 1)
+    monkeypatch.setattr("convfc.formats.keras.workspace._threads", lambda: 1)
     site = Site("conv", "Conv", conv, (40, 50)[: conv.rank])
     found = sum(math.prod(size or 1 for size in shape) * one for shape, one in workspace(site))
     assert found == taken

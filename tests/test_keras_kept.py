@@ -12,14 +12,14 @@ import pytest
 from keras import layers
 
 import convfc
+from convfc.core.geometry import Convolution, Window
+from convfc.core.lowering import Lowering, lower
 from convfc.errors import FileError, UnsupportedModelError
-from convfc.geometry import Convolution, Window
-from convfc.keras_model import open_keras, read_provenance
-from convfc.keras_model.parameters import reshaped_axes
-from convfc.keras_model.quiet import overheard
-from convfc.keras_model.staging import make_loadable
-from convfc.lowering import Lowering, lower
-from convfc.provenance import LayerRecord, Provenance
+from convfc.formats.keras import open_keras, read_provenance
+from convfc.formats.keras.carried_settings import reshaped_axes
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.upgraded_copy import make_loadable
+from convfc.formats.provenance import LayerRecord, Provenance
 from tests.keras_models import FORMATS, convert, converted, integer_weights, save, stock
 
 RNG = np.random.default_rng(3)

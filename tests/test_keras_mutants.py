@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import convfc
 from convfc import Verdict
-from convfc.formats import open_model
-from convfc.keras_model.quiet import importing, overheard
+from convfc.formats.keras.quiet import importing, overheard
+from convfc.formats.registry import open_model
 
 with importing():
     import keras

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.keras_model import open_keras
+from convfc.formats.keras import open_keras
 from tests.keras_models import FORMATS, Branch, convert, many, read_without_convfc, save
 
 

@@ -20,8 +20,8 @@ import pytest
 from keras import layers
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
-from convfc.keras_model import open_keras
-from convfc.keras_model.quiet import overheard
+from convfc.formats.keras import open_keras
+from convfc.formats.keras.quiet import overheard
 from tests.keras_models import FORMATS, save
 
 
@@ -207,7 +207,7 @@ def test_a_module_with_the_classes_is_imported(
     save(_model(layers.Conv2D(1, 2), twice), tmp_path / "a.h5")
     script = """
 import sys
-from convfc.cli import main
+from convfc.cli.main import main
 
 for arguments in (["shapes", "a.h5"], ["convert", "a.h5", "--verify", "--import", "own_layers"]):
     sys.argv[1:] = arguments
@@ -290,9 +290,9 @@ def test_nothing_but_our_text_reaches_the_terminal(tmp_path: Path) -> None:
 from pathlib import Path
 import sys
 import numpy as np
-from convfc import process
-from convfc.keras_model import open_keras, read_provenance
-from convfc.provenance import Provenance
+from convfc.system import process
+from convfc.formats.keras import open_keras, read_provenance
+from convfc.formats.provenance import Provenance
 process.claim()
 assert read_provenance(Path({str(path)!r})) is None and "keras" not in sys.modules
 model = open_keras(Path({str(path)!r}))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.keras_model import open_keras
-from convfc.model import Port, Site
+from convfc.formats.keras import open_keras
+from convfc.formats.protocols import Port, Site
 from tests.keras_models import convert, save
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convfc.keras_model.linear import unshown
-from convfc.keras_model.quiet import overheard
-from convfc.keras_model.twins import KerasTwin
-from convfc.lowering import PatchMethod
-from convfc.model import Twin
+from convfc.core.lowering import PatchMethod
+from convfc.formats.keras.layer_pair import KerasTwin
+from convfc.formats.keras.linear import unshown
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.protocols import Twin
 from tests.keras_edits import Change, Config, aligned, edited, members, sets
 from tests.keras_models import FORMATS, branches, convert, many, save
 

@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 
 from convfc.errors import FileError
-from convfc.formats import open_model
-from convfc.keras_model import open_keras
-from convfc.keras_model.quiet import overheard
+from convfc.formats.keras import open_keras
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.registry import open_model
 from tests.keras_models import FORMATS, convert, loaded, save, stock
 
 RNG = np.random.default_rng(4)

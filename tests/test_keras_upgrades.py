@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from convfc.errors import UnsupportedModelError
-from convfc.keras_model import open_keras
-from convfc.keras_model.upgrades import (
+from convfc.formats.keras import open_keras
+from convfc.formats.keras.upgrades import (
     MODEL_STEPS,
     TRAINING_STEPS,
     classes,
@@ -26,7 +26,7 @@ from convfc.keras_model.upgrades import (
     operations,
     training,
     upgrade,
-    weights,
+    weight_paths,
 )
 from tests.keras_models import convert, stock
 
@@ -463,8 +463,8 @@ def test_renumber(tmp_path: Path) -> None:
         for name in ("conv2d", "conv2d_2", "conv2d_10", "dense_4"):
             file[f"{old}/{name}/vars/0"] = len(name)
         file[f"{old}/functional_2/{old}/conv2d_4/vars/0"] = 1
-        assert weights.renumber(file)
-        assert not weights.renumber(file)
+        assert weight_paths.renumber(file)
+        assert not weight_paths.renumber(file)
         found = {
             name: int(group["vars/0"][()])
             for name, group in file["layers"].items()

@@ -14,10 +14,10 @@ import pytest
 from keras import layers
 
 from convfc.errors import UnsupportedModelError
-from convfc.keras_model import weights
-from convfc.keras_model.quiet import overheard
-from convfc.keras_model.reading import load
-from convfc.keras_model.weights import LARGE, held_once
+from convfc.formats.keras import memory
+from convfc.formats.keras.loader import load
+from convfc.formats.keras.memory import LARGE, held_once
+from convfc.formats.keras.quiet import overheard
 from tests.keras_models import FORMATS, convert, save, stock
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -123,7 +123,7 @@ def test_other_threads_see_no_difference() -> None:
 
 
 def test_keras_is_left_as_it_was() -> None:
-    names = [(keras.Layer, "add_weight"), (weights._HDF5, "load_subset_weights_from_hdf5_group")]
+    names = [(keras.Layer, "add_weight"), (memory._HDF5, "load_subset_weights_from_hdf5_group")]
     before = [getattr(*each) for each in names]
     with pytest.raises(ZeroDivisionError), held_once(), held_once():
         _ = 1 / [getattr(*each) for each in names].count(before[0])
@@ -131,8 +131,8 @@ def test_keras_is_left_as_it_was() -> None:
 
 
 def test_a_keras_without_its_private_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_HDF5", None)
-    monkeypatch.setattr(weights, "find_module", lambda _: None)
+    monkeypatch.setattr(memory, "_HDF5", None)
+    monkeypatch.setattr(memory, "find_module", lambda _: None)
     model = _model()
     assert _bytes(load(save(model, tmp_path / "a.h5")).model) == _bytes(model)
 

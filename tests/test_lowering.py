@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convfc.applying import NumpyOps, apply, filter_matrices, patch_tensor
-from convfc.geometry import Convolution, Same, Window
-from convfc.lowering import Lowering, PatchMethod, Refusal, default_memory, lower
-from convfc.named import convolution
+from convfc.core.builders import convolution
+from convfc.core.geometry import Convolution, Same, Window
+from convfc.core.im2col import NumpyOps, apply, filter_matrices, patch_tensor
+from convfc.core.lowering import Lowering, PatchMethod, Refusal, default_memory, lower
 from tests.reference import convolve
 
 paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 2), st.integers(0, 2)))

@@ -15,11 +15,11 @@ import pytest
 from onnx import helper
 
 import convfc
-from convfc import terminal
-from convfc.cli import main
+from convfc.cli import terminal
+from convfc.cli.main import main
 from convfc.errors import ConvfcError, FileError
-from convfc.jsontext import json_text
-from convfc.visible import visible
+from convfc.text.jsontext import json_text
+from convfc.text.visible import visible
 from tests.onnx_models import integers, save
 
 NAME = "[/]\x1b[31m\nEQUIVALENT: a $x_{$ <b>&amp; --> \u202e\x85:cat:\ufffe\x07\r\t日"
@@ -194,7 +194,7 @@ def test_nothing_is_written_if_it_cannot_be_told(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model(tmp_path / "m.onnx")
-    monkeypatch.setattr("convfc.tables.conversion_table", lambda _: 1 / 0)
+    monkeypatch.setattr("convfc.cli.tables.conversion_table", lambda _: 1 / 0)
     code, output, error = program("convert", "m.onnx")
     assert (code, output) == (2, "")
     assert "ZeroDivisionError" in error

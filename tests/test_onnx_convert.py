@@ -14,7 +14,7 @@ from onnx import helper
 
 import convfc
 from convfc import Convolution, PatchMethod, Same, Window, convolution
-from convfc.geometry import Sizes
+from convfc.core.geometry import Sizes
 from tests.onnx_models import (
     attributes,
     conv_file,

@@ -12,13 +12,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 import convfc
-from convfc import capacity, rehearsal
 from convfc.errors import UnsupportedModelError
-from convfc.onnx_model import inference, trying
-from convfc.onnx_model.demand import Demands
-from convfc.onnx_model.negative import at_risk
-from convfc.onnx_model.running import Reference, Session
-from convfc.onnx_model.sites import steps_of
+from convfc.formats.onnx import rehearsal_child, shape_inference
+from convfc.formats.onnx.demand import Demands
+from convfc.formats.onnx.negative_sizes import at_risk
+from convfc.formats.onnx.runtimes import Reference, Session
+from convfc.formats.onnx.sites import steps_of
+from convfc.system import capacity, rehearsal
 from tests.onnx_models import integers, save
 
 ENDS = helper.make_node("Slice", ["t", "zero", "most", "two"], ["y"])
@@ -57,7 +57,7 @@ def test_where_onnx_may_abort_a_child_follows_the_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ir.load(bomb(tmp_path / "m.onnx", ENDS))
-    inference.infer(model)
+    shape_inference.infer(model)
     assert at_risk(model)
     feed = {"x": np.zeros((1, 2, 5, 7), np.float32)}
     with pytest.raises(UnsupportedModelError, match=r"m: it is not run: .* GiB at once"):
@@ -118,7 +118,7 @@ def test_the_products_of_a_transposed_convolution_are_counted() -> None:
     w = helper.make_tensor_value_info("w", 1, [2, 3, 7, 9])
     y = helper.make_tensor_value_info("y", 1, None)
     model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x, w], [y])))
-    inference.infer(model)
+    shape_inference.infer(model)
     assert ((1, 3, 7, 9, 100, 80), 4) in [tensor for step in steps_of(model) for tensor in step]
 
 
@@ -177,8 +177,8 @@ def test_of_what_is_too_much_nothing_is_computed_beforehand(
     model.graph.initializer.extend(numpy_helper.from_array(n, name) for name, n in numbers.items())
     path.write_bytes(model.SerializeToString())
     asked = []
-    monkeypatch.setattr(trying, "Session", lambda *_, once: asked.append(once))
+    monkeypatch.setattr(rehearsal_child, "Session", lambda *_, once: asked.append(once))
     monkeypatch.setattr("os._exit", lambda _: None)
-    trying.main(str(path))
+    rehearsal_child.main(str(path))
     assert asked == [once]
     assert capfd.readouterr().out == "loading"

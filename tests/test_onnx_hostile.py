@@ -18,9 +18,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from convfc import Verdict, Window, rehearsal
-from convfc.geometry import Convolution
-from convfc.onnx_model.negative import at_risk
+from convfc import Verdict, Window
+from convfc.core.geometry import Convolution
+from convfc.formats.onnx.negative_sizes import at_risk
+from convfc.system import rehearsal
 from tests.onnx_models import conv_file, integers, kernel_shape, run, save
 from tests.test_onnx_structure import verified
 
@@ -578,7 +579,7 @@ def test_without_a_rehearsal_the_process_would_end(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from convfc.onnx_model import rehearsal, preparing\n"
+        "from convfc.formats.onnx import rehearsal, preparing\n"
         "rehearsal.excuse(Path(sys.argv[1]))\n"
         "preparing.prepare(Path(sys.argv[1]))\n"
     )

@@ -16,12 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import FileError, Verdict, Window
-from convfc.geometry import Convolution
-from convfc.onnx_model import stored
-from convfc.onnx_model.file import OnnxModel
-from convfc.onnx_model.onepiece import OnePiece
-from convfc.onnx_model.reading import read_proto
-from convfc.onnx_model.wire import field, varint
+from convfc.core.geometry import Convolution
+from convfc.formats.onnx import stored_weights
+from convfc.formats.onnx.model import OnnxModel
+from convfc.formats.onnx.one_piece import OnePiece
+from convfc.formats.onnx.reader import read_proto
+from convfc.formats.onnx.wire import field, varint
 from tests.onnx_models import conv_file, integers, save
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
@@ -30,7 +30,7 @@ CONV = Convolution((Window(3, 1, 1, (1, 1)), Window(3, 2, 1, (0, 0))), 2, 4)
 
 def set_large(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     for module in ("stored", "onepiece", "reading"):
-        monkeypatch.setattr(f"convfc.onnx_model.{module}.LARGE", size)
+        monkeypatch.setattr(f"convfc.formats.onnx.{module}.LARGE", size)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def expanded(model: onnx.ModelProto, data: bytes) -> tuple[onnx.ModelProto, int]
     count = 0
     for tensor in model.graph.initializer:
         told = {entry.key: entry.value for entry in tensor.external_data}
-        if told.get("location", "").startswith(stored.HERE):
+        if told.get("location", "").startswith(stored_weights.HERE):
             start = int(told["offset"])
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
@@ -68,9 +68,9 @@ def check(path: Path, data: bytes) -> int:
         plain = onnx.ModelProto.FromString(data)
     except DecodeError:
         with pytest.raises(DecodeError):
-            stored.read_skeleton(path)
+            stored_weights.read_skeleton(path)
         return 0
-    model, count = expanded(stored.read_skeleton(path), data)
+    model, count = expanded(stored_weights.read_skeleton(path), data)
     assert bits(model) == bits(plain)
     return count
 
@@ -150,7 +150,7 @@ def test_a_reader_that_takes_the_first_of_two_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: a reader that is less careful fails `check`."""
-    monkeypatch.setitem(stored._EXPECTED, 4, (2,))
+    monkeypatch.setitem(stored_weights._EXPECTED, 4, (2,))
     with pytest.raises(AssertionError):
         # Read as a weight of bytes alone, which then is one in another file.
         assert check(tmp_path / "m.onnx", model_of(ODD["floats beside"])) == 0

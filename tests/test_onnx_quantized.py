@@ -26,11 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import convolution
-from convfc.geometry import Convolution
-from convfc.onnx_model import file
-from convfc.onnx_model.quantized import exact_output
-from convfc.onnx_model.running import Reference, Session, default_differs, saturates
-from convfc.onnx_model.steadying import steadied
+from convfc.core.geometry import Convolution
+from convfc.formats.onnx import model
+from convfc.formats.onnx.integer_reference import exact_output
+from convfc.formats.onnx.runtimes import Reference, Session, default_differs, saturates
+from convfc.formats.onnx.unsaturated import steadied
 from tests.onnx_models import Array, attributes, conv_file, kernel_shape, operators, run
 from tests.reference import convolve
 
@@ -269,7 +269,7 @@ DequantizeLinear and QuantizeLinear."""
 
 
 def original(folder: Path, name: str) -> tuple[Path, dict[str, Array], Array]:
-    """A quantized file, what to feed it, and what it must make of that, up to a step."""
+    """A quantized model, what to feed it, and what it must make of that, up to a step."""
     x_type, kernel_type, constant, _ = ORIGINALS[name]
     conv, op = CONVOLUTIONS["grouped"], name.split()[0]
     types, zeros = (x_type, kernel_type), "one" if op == "ConvInteger" else "each"
@@ -340,10 +340,10 @@ def test_a_caution_where_the_default_differs(
     path, feed, _ = original(tmp_path, "QLinearConv")
     real = conv_file(tmp_path / "real.onnx", CONVOLUTIONS["grouped"], SIZES[:2])
     for differs in (False, True):
-        monkeypatch.setattr(file, "default_differs", lambda *_, found=differs: found)
-        cautions = file.open_onnx(path).cautions(feed)
+        monkeypatch.setattr(model, "default_differs", lambda *_, found=differs: found)
+        cautions = model.open_onnx(path).cautions(feed)
         assert ["x64quantprecision" in caution for caution in cautions] == [True] * differs
-        assert not file.open_onnx(real).cautions({})
+        assert not model.open_onnx(real).cautions({})
 
 
 def test_the_same_on_a_processor_that_saturates(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ EMULATED = """
 import json, pathlib, sys
 import numpy as np
 import onnxruntime
-from convfc.onnx_model.running import Session, default_differs, saturates
+from convfc.formats.onnx.runtimes import Session, default_differs, saturates
 found = {"saturates": saturates()}
 for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
     feed, model = dict(np.load(path)), path.with_suffix(".onnx")

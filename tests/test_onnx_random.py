@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import GeometryError, PatchMethod
-from convfc.onnx_model.running import Session
+from convfc.formats.onnx.runtimes import Session
 from tests.figures import count
 from tests.onnx_models import Array, operators, run_anywhere
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import Same, Verdict, Window, convolution
-from convfc.geometry import Convolution
-from convfc.onnx_model.ambiguity import ambiguities
+from convfc.core.geometry import Convolution
+from convfc.formats.onnx.ambiguity import ambiguities
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
 
 UNEQUAL = Convolution((Window(3, 2, 1, (1, 0)), Window(2, 1, 2, (0, 2))), 3, 4)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import FileError, convolution
-from convfc.onnx_model.weights import unfit
+from convfc.formats.onnx.tensor_sizes import unfit
 from tests.onnx_models import conv_file, integers
 
 TYPES = sorted(set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED})

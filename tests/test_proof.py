@@ -19,9 +19,9 @@ from onnx import numpy_helper
 
 import convfc
 from convfc import Convolution, NumpyOps, Site, Verdict, Window, apply, convolution, lower
-from convfc.geometry import Sizes
-from convfc.lowering import Lowering
-from convfc.proof import prove
+from convfc.core.geometry import Sizes
+from convfc.core.lowering import Lowering
+from convfc.verification.proof import prove
 from tests.onnx_models import conv_file
 from tests.reference import convolve
 from tests.test_onnx_convert import layers

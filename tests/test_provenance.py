@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from convfc import FileError, Same, Window
-from convfc.alignment import lowered_again
-from convfc.geometry import Convolution
-from convfc.lowering import Lowering, PatchMethod, lower
-from convfc.model import Site
-from convfc.provenance import LayerRecord, Provenance
-from convfc.transposed import TransposedConvolution, TransposedWindow
+from convfc.core.geometry import Convolution
+from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
+from convfc.formats.alignment import lowered_again
+from convfc.formats.protocols import Site
+from convfc.formats.provenance import LayerRecord, Provenance
 
 PATH = Path("m_fc.onnx")
 CONV = Convolution((Window(3, 2, 1, Same.UPPER), Window(2, 1, 1, (0, 1))), 2, 4)

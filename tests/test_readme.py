@@ -16,9 +16,9 @@ from rich.console import Console
 
 import convfc
 from convfc import Fate
-from convfc.keras_model.quiet import importing, overheard
+from convfc.cli.tables import experiment_table
+from convfc.formats.keras.quiet import importing, overheard
 from convfc.planning import Layer
-from convfc.tables import experiment_table
 
 README = Path(__file__).parents[1] / "README.md"
 

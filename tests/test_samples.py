@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from convfc.errors import DataError
-from convfc.model import Port
-from convfc.samples import Feeds, load_samples, make_feeds
+from convfc.formats.protocols import Port
+from convfc.samples.feeds import Feeds, load_samples, make_feeds
 
 if TYPE_CHECKING:
     from pathlib import Path

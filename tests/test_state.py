@@ -30,11 +30,11 @@ import pytest
 from PIL import Image
 
 import convfc
-from convfc import process
-from convfc.keras_model import import_keras
-from convfc.keras_model.quiet import overheard as keras_overheard
-from convfc.keras_model.quiet import own_state
-from convfc.surroundings import Library, Shared, undisturbed, until_the_end
+from convfc.formats.keras import import_keras
+from convfc.formats.keras.quiet import overheard as keras_overheard
+from convfc.formats.keras.quiet import own_state
+from convfc.system import process
+from convfc.system.surroundings import Library, Shared, undisturbed, until_the_end
 from tests.onnx_models import conv_file
 
 import_keras()

@@ -14,7 +14,8 @@ from typing import IO
 import pytest
 
 import convfc
-from convfc import convolution, signals
+from convfc import convolution
+from convfc.system import signals
 from tests.onnx_models import conv_file
 
 PROGRAM = [sys.executable, "-m", "convfc"]
@@ -147,7 +148,8 @@ def test_debug_changes_no_exit_code() -> None:
 
 BEGIN = """
 import hashlib, os, sys, time
-from convfc import program, signals
+from convfc.cli import program
+from convfc.system import signals
 signals.PATIENCE = 0.5
 
 def begun():

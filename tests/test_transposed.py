@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from convfc.applying import NumpyOps, apply
-from convfc.documents import layer_json
-from convfc.errors import GeometryError
-from convfc.geometry import Same, Sizes
-from convfc.lowering import Lowering, PatchMethod, Refusal, lower
-from convfc.model import Site
-from convfc.named import named_transposed_window
-from convfc.planning import plan
-from convfc.provenance import LayerRecord
-from convfc.tables import shapes_table
-from convfc.transposed import (
+from convfc.cli.documents import layer_json
+from convfc.cli.tables import shapes_table
+from convfc.core.builders import named_transposed_window
+from convfc.core.geometry import Same, Sizes
+from convfc.core.im2col import NumpyOps, apply
+from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.transposed import (
     TransposedConvolution,
     TransposedWindow,
 )
+from convfc.errors import GeometryError
+from convfc.formats.protocols import Site
+from convfc.formats.provenance import LayerRecord
+from convfc.planning import plan
 from tests.reference import convolve_transposed
 
 small = st.integers(1, 4)

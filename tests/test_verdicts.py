@@ -16,7 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import convfc
-from convfc.keras_model.quiet import importing, overheard
+from convfc.formats.keras.quiet import importing, overheard
 from tests.onnx_models import save
 from tests.test_onnx_structure import as_gemm, branch, node_of
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import FileError, UnsupportedModelError, UsageError, Verdict, convolution
-from convfc.onnx_model.running import run_anywhere
-from convfc.verdicts import verification_summary
+from convfc.cli.verification_tables import verification_summary
+from convfc.formats.onnx.runtimes import run_anywhere
 from tests.onnx_models import FLOAT, conv_file, integers, save
 
 Array = NDArray[Any]
@@ -213,7 +213,7 @@ def winograd(monkeypatch: pytest.MonkeyPatch) -> None:
             found[0].flat[::5] *= np.float32(1.001)
         return found
 
-    monkeypatch.setattr("convfc.onnx_model.twins.run_anywhere", run)
+    monkeypatch.setattr("convfc.formats.onnx.layer_pair.run_anywhere", run)
 
 
 @pytest.mark.usefixtures("winograd")

@@ -25,13 +25,13 @@ from convfc import (
     convolution,
     lower,
 )
-from convfc.endtoend import affordable
-from convfc.formats import open_model
-from convfc.keras_model.quiet import importing, overheard
-from convfc.model import Alignment, Model, Site
-from convfc.onnx_model.file import OnnxModel
-from convfc.samples import make_feeds
-from convfc.verdicts import verification_summary
+from convfc.cli.verification_tables import verification_summary
+from convfc.formats.keras.quiet import importing, overheard
+from convfc.formats.onnx.model import OnnxModel
+from convfc.formats.protocols import Alignment, Model, Site
+from convfc.formats.registry import open_model
+from convfc.samples.feeds import make_feeds
+from convfc.verification.end_to_end import affordable
 from tests.onnx_models import conv_file, integers, save
 
 with importing():
@@ -176,7 +176,7 @@ def test_a_tolerance_of_nothing(model: Path) -> None:
 
 
 def test_fewer_samples_of_what_takes_long(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convfc.endtoend._AFFORDABLE", 9 * 8 * 2000 * 5)
+    monkeypatch.setattr("convfc.verification.end_to_end._AFFORDABLE", 9 * 8 * 2000 * 5)
     result = convfc.verify(model)
     assert result.samples == 5
     assert "Fewer than 100 samples" in result.notes[0]
@@ -276,7 +276,7 @@ def test_where_float64_is_costly_it_is_had_for_the_worst_sample(
         found = np.isclose(y, ninth, rtol=1e-3).all(axis=(1, 2, 3))
         return np.where(found[:, None, None, None], y * np.float32(1.001), y)
 
-    monkeypatch.setattr("convfc.endtoend._COSTLY", 4 * 7 * 4 * 18)
+    monkeypatch.setattr("convfc.verification.end_to_end._COSTLY", 4 * 7 * 4 * 18)
     runtime(monkeypatch, "net_fc.onnx", off_in_sample_nine)
     result = convfc.verify(model, samples=20)
     assert result.float64_samples == 4

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from convfc.words import Words, words
+from convfc.text.words import Words, words
 
 ROWS = [
     [],

@@ -1,4 +1,4 @@
-"""`convfc.writing` and `convfc.workfolders`: what is there after all that may come in between."""
+"""`system.atomic` and `system.workfolders`: what is there after all that may come in between."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ import pytest
 from onnx import helper
 
 import convfc
-from convfc import FileError, conversion, inspection, workfolders
+from convfc import FileError, conversion
 from convfc.conversion import converting
-from convfc.formats import data_names
-from convfc.workfolders import alone_in, work_folder
-from convfc.writing import Unchanged, data_name, staged, staging, temporary_folder
+from convfc.formats.registry import data_names
+from convfc.system import workfolders
+from convfc.system.atomic import Unchanged, data_name, staged, staging, temporary_folder
+from convfc.system.workfolders import alone_in, work_folder
+from convfc.verification import inspection
 from tests.onnx_models import attributes, integers, kernel_shape, save
 
 CONV = convfc.convolution([3, 3], channels=4, filters=5)
@@ -393,7 +395,7 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_full_disk_is_told_wherever_h5py_does() -> None:
     """It says so in a RuntimeError about another one, where it fails to close a file."""
-    from convfc.keras_model.opened import _write_error
+    from convfc.formats.keras.model import _write_error
 
     first = RuntimeError("Unable to flush file (file write failed: errno = 28, error message = ..)")
     second = RuntimeError("Can't destroy cache (slist already enabled?)")

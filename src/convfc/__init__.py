@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from convfc._version import __version__
 
 if TYPE_CHECKING:
-    from convfc.applying import NumpyOps, apply
     from convfc.conversion import Conversion, convert
-    from convfc.differences import OutputDifference, Witness
+    from convfc.core.builders import convolution, named_padding, named_transposed_window
+    from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
+    from convfc.core.im2col import NumpyOps, apply
+    from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+    from convfc.core.transposed import TransposedConvolution, TransposedWindow
     from convfc.errors import (
         ConversionError,
         ConvfcError,
@@ -31,19 +34,16 @@ if TYPE_CHECKING:
     from convfc.explanation.drawing import draw
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.sources import explain_convolution, explain_model
-    from convfc.geometry import AnyConvolution, Convolution, Same, Window
-    from convfc.inspection import Look
-    from convfc.judged import Verdict
-    from convfc.lowering import Lowering, PatchMethod, Refusal, lower
-    from convfc.model import Port, Site
-    from convfc.named import convolution, named_padding, named_transposed_window
+    from convfc.formats.protocols import Port, Site
+    from convfc.formats.provenance import LayerRecord, Provenance
     from convfc.planning import Fate, Layer, shapes
-    from convfc.provenance import LayerRecord, Provenance
     from convfc.reproduction.results import Comparison, Experiment, Trained
     from convfc.reproduction.running import experiment
     from convfc.reproduction.settings import Settings
-    from convfc.transposed import TransposedConvolution, TransposedWindow
-    from convfc.verification import Verification, verify, verify_folder
+    from convfc.verification.differences import OutputDifference, Witness
+    from convfc.verification.inspection import Look
+    from convfc.verification.verdict import Verdict
+    from convfc.verification.verify import Verification, verify, verify_folder
 
 __all__ = [
     "AnyConvolution",
@@ -97,26 +97,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "applying": ["NumpyOps", "apply"],
     "conversion": ["Conversion", "convert"],
-    "differences": ["OutputDifference", "Witness"],
+    "core.builders": ["convolution", "named_padding", "named_transposed_window"],
+    "core.geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
+    "core.im2col": ["NumpyOps", "apply"],
+    "core.lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
+    "core.transposed": ["TransposedConvolution", "TransposedWindow"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.drawing": ["draw"],
     "explanation.numbers": ["Explanation"],
     "explanation.sources": ["explain_convolution", "explain_model"],
-    "geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
-    "inspection": ["Look"],
-    "lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
-    "model": ["Port", "Site"],
-    "named": ["convolution", "named_padding", "named_transposed_window"],
+    "formats.protocols": ["Port", "Site"],
+    "formats.provenance": ["LayerRecord", "Provenance"],
     "planning": ["Fate", "Layer", "shapes"],
-    "provenance": ["LayerRecord", "Provenance"],
     "reproduction.results": ["Comparison", "Experiment", "Trained"],
     "reproduction.running": ["experiment"],
     "reproduction.settings": ["Settings"],
-    "transposed": ["TransposedConvolution", "TransposedWindow"],
-    "judged": ["Verdict"],
-    "verification": ["Verification", "verify", "verify_folder"],
+    "verification.differences": ["OutputDifference", "Witness"],
+    "verification.inspection": ["Look"],
+    "verification.verdict": ["Verdict"],
+    "verification.verify": ["Verification", "verify", "verify_folder"],
 }
 
 

@@ -14,15 +14,15 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Before and behind what `program.run` looks after, Ctrl-C just ends it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from convfc import program
+    from convfc.cli import program
 
     program.run(_command)
 
 
 def _command() -> int:
-    from convfc import cli
+    from convfc.cli import main
 
-    return cli.command()
+    return main.command()
 
 
 if __name__ == "__main__":

@@ -8,17 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convfc._version import __version__
+from convfc.core.lowering import PatchMethod
 from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
-from convfc.formats import converted_format, data_names, default_out, open_model, provenance_of
+from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.formats.registry import (
+    converted_format,
+    data_names,
+    default_out,
+    open_model,
+    provenance_of,
+)
 from convfc.gates import gate
-from convfc.inspection import Look, look
-from convfc.lowering import PatchMethod
 from convfc.planning import Fate, Layer, plan
-from convfc.provenance import LayerRecord, Provenance
-from convfc.surroundings import undisturbed
-from convfc.verification import Verification
-from convfc.verification import verify as verify_files
-from convfc.writing import Unchanged, sha256_of, staging, writing
+from convfc.system.atomic import Unchanged, sha256_of, staging, writing
+from convfc.system.surroundings import undisturbed
+from convfc.verification.inspection import Look, look
+from convfc.verification.verify import Verification
+from convfc.verification.verify import verify as verify_files
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def convert(
         partial: write the file even if some convolutions must be left.
         force: replace `out` even if convfc did not make it.
         check: run one sample through both files before the new one appears, layer by layer where
-            that cannot be; see `convfc.inspection`.
+            that cannot be; see `convfc.verification.inspection`.
         verify: prove the result instead and run MNIST samples through both files; write nothing if
             they differ.
         imports: modules that register custom Keras classes; looked for in the current folder, too.

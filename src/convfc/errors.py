@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convfc.visible import visible
+from convfc.text.visible import visible
 
 
 class ConvfcError(Exception):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from convfc.errors import ConvfcError, DataError, FileError, GeometryError
-from convfc.visible import visible
+from convfc.text.visible import visible
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,12 +9,12 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.errors import GeometryError, UsageError
-from convfc.formats import open_model
+from convfc.formats.protocols import Site
+from convfc.formats.registry import open_model
 from convfc.gates import gated
-from convfc.lowering import Lowering, PatchMethod, Refusal, lower
-from convfc.model import Site
-from convfc.surroundings import undisturbed
+from convfc.system.surroundings import undisturbed
 
 
 class Fate(StrEnum):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convfc.errors import UsageError
-from convfc.writing import staged
+from convfc.system.atomic import staged
 
 if TYPE_CHECKING:  # who only asks whether it is there need not wait for matplotlib
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.keras_model.quiet import importing, overheard
+from convfc.formats.keras.quiet import importing, overheard
 
 with importing():
     import keras

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import convfc
-from convfc.keras_model.quiet import overheard
+from convfc.formats.keras.quiet import overheard
 from tests.campaign.cases import Mutant
 from tests.campaign.judging import Judgement, judge
 from tests.campaign.keras_families import FAMILIES, settings, weights

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convfc.keras_model.quiet import importing
+from convfc.formats.keras.quiet import importing
 
 with importing():
     import keras

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from convfc.visible import visible
+from convfc.text.visible import visible
 from tests.fuzz.cases import Case, Fault, Run
 
 MEMORY = 2 << 30

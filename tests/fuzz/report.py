@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from convfc.visible import visible
+from convfc.text.visible import visible
 from tests.fuzz.cases import Fault, Outcome
 
 MOST = 30

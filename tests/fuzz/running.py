@@ -60,14 +60,14 @@ def command_line(arguments: tuple[str, ...]) -> None:
 
     A model that takes gigabytes or goes on for a minute is no fault on a large one.
     """
-    from convfc import capacity
-    from convfc.cli import main
-    from convfc.onnx_model import file
+    from convfc.cli.main import main
+    from convfc.formats.onnx import model
+    from convfc.system import capacity
 
     sys.argv = ["convfc", *arguments]
     with (
         patch.object(capacity, "memory", lambda: 1 << 30),
-        patch.object(file, "_LOOP_SECONDS", 5.0),
+        patch.object(model, "_LOOP_SECONDS", 5.0),
     ):
         main()
 

@@ -92,7 +92,7 @@ def _build_onnx(name: str, path: Path) -> None:
 
 
 def _build_keras(name: str, path: Path) -> None:
-    from convfc.keras_model.quiet import overheard
+    from convfc.formats.keras.quiet import overheard
     from tests.campaign.keras_seeds import seed
 
     with overheard():

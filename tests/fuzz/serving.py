@@ -224,22 +224,22 @@ def _warm(formats: Sequence[str]) -> None:
         "TF_NUM_INTEROP_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "-1",
     }
-    import convfc.cli
+    import convfc.cli.documents
+    import convfc.cli.main
+    import convfc.cli.tables
+    import convfc.cli.verification_tables
     import convfc.conversion
-    import convfc.documents
     import convfc.explanation.drawing
     import convfc.explanation.lines
-    import convfc.tables
-    import convfc.verdicts
-    import convfc.verification
+    import convfc.verification.verify
     from tests.campaign.working import one_thread
 
     if "keras" in formats:
-        import convfc.keras_model
-        from convfc.formats import import_keras
+        import convfc.formats.keras
+        from convfc.formats.registry import import_keras
 
         import_keras()
     if set(formats) - {"keras", "numbers"}:
-        import convfc.onnx_model  # noqa: F401 - so that each fork has it
+        import convfc.formats.onnx  # noqa: F401 - so that each fork has it
 
         one_thread()

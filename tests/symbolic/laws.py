@@ -18,8 +18,8 @@ import numpy as np
 import z3
 from numpy.typing import NDArray
 
-from convfc.geometry import AnyConvolution, Same, Sizes, Window
-from convfc.transposed import TransposedConvolution, TransposedWindow
+from convfc.core.geometry import AnyConvolution, Same, Sizes, Window
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from tests.symbolic.forms import Form
 from tests.symbolic.numbers import Claim, Facts, Number, both, choose, divide, simple
 from tests.symbolic.tensors import Tensor

@@ -1,4 +1,4 @@
-"""`convfc.applying.Ops` on tensors whose sizes are unknown."""
+"""`convfc.core.im2col.Ops` on tensors whose sizes are unknown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.applying import Ops, filter_matrices
-from convfc.geometry import Convolution, Pads, Sizes
+from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.core.im2col import Ops, filter_matrices
 from tests.symbolic.forms import plus
 from tests.symbolic.laws import Layer
 from tests.symbolic.numbers import Number, choose, divide

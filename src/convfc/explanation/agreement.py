@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.quantization import Scaling
 from convfc.errors import ConvfcError
-from convfc.quantization import Scaling
 
 Array = NDArray[Any]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from convfc import replacing
 from convfc.errors import UsageError
 from convfc.explanation import page, picture
 from convfc.explanation.numbers import Explanation
 from convfc.plotting import require_matplotlib
-from convfc.replacing import Kind, xml
-from convfc.surroundings import undisturbed
+from convfc.system import replacing
+from convfc.system.replacing import Kind, xml
+from convfc.system.surroundings import undisturbed
 
 _KINDS = {
     ".png": Kind("PNG picture", re.compile(rb"\x89PNG\r\n")),

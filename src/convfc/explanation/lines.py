@@ -16,7 +16,7 @@ from convfc.explanation.wording import (
     rounding_text,
     sum_text,
 )
-from convfc.surroundings import undisturbed
+from convfc.system.surroundings import undisturbed
 
 ROWS, COLUMNS = 6, 8
 """How much of a matrix is printed."""

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.applying import NumpyOps, filter_matrices, patch_tensor
-from convfc.capacity import excess
+from convfc.core.geometry import Convolution, Window
+from convfc.core.im2col import NumpyOps, filter_matrices, patch_tensor
+from convfc.core.lowering import Lowering, Refusal, lower
+from convfc.core.quantization import Quantization, Scaling
 from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
-from convfc.geometry import Convolution, Window
-from convfc.lowering import Lowering, Refusal, lower
-from convfc.quantization import Quantization, Scaling
-from convfc.visible import visible
+from convfc.system.capacity import excess
+from convfc.text.visible import visible
 
 Array = NDArray[Any]
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from convfc.conversion import convert
-from convfc.datafiles import load_samples
+from convfc.core.geometry import Convolution
+from convfc.core.quantization import Quantization
 from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Array, Explanation, explanation
-from convfc.formats import Format, format_of, open_model
+from convfc.formats.protocols import Model, Port, Site, Twin
+from convfc.formats.registry import Format, format_of, open_model
 from convfc.gates import gated
-from convfc.geometry import Convolution
-from convfc.model import Model, Port, Site, Twin
-from convfc.quantization import Quantization
-from convfc.samples import Feeds, make_feeds
-from convfc.surroundings import undisturbed
-from convfc.writing import temporary_folder
+from convfc.samples.feeds import Feeds, make_feeds
+from convfc.samples.files import load_samples
+from convfc.system.atomic import temporary_folder
+from convfc.system.surroundings import undisturbed
 
 
 @undisturbed()

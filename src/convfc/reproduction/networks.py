@@ -10,12 +10,12 @@ import keras
 import numpy as np
 from tensorflow.python.framework import config  # what is public can only be switched on
 
-from convfc.applying import NumpyOps, patch_tensor
 from convfc.conversion import convert
-from convfc.lowering import Lowering, lower
+from convfc.core.im2col import NumpyOps, patch_tensor
+from convfc.core.lowering import Lowering, lower
 from convfc.reproduction.settings import KERNEL, STRIDE, Array, Settings
-from convfc.surroundings import Library
-from convfc.writing import temporary_folder
+from convfc.system.atomic import temporary_folder
+from convfc.system.surroundings import Library
 
 _TENSORFLOW = Library("tensorflow")
 """It warns of every new network as of a retracing."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from convfc.jsontext import json_text
 from convfc.reproduction.settings import Array, Settings
-from convfc.writing import staged
+from convfc.system.atomic import staged
+from convfc.text.jsontext import json_text
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import numpy as np
 
 from convfc._version import __version__
 from convfc.errors import FileError, UsageError
-from convfc.formats import import_keras
+from convfc.formats.registry import import_keras
 from convfc.plotting import require_matplotlib
 from convfc.reproduction import figures
 from convfc.reproduction.results import Comparison, Experiment, Trained, compare, write_numbers
 from convfc.reproduction.settings import NETWORKS, OPTIMIZERS, Images, Settings, load_images
-from convfc.surroundings import undisturbed
-from convfc.writing import staged
+from convfc.system.atomic import staged
+from convfc.system.surroundings import undisturbed
 
 SETTINGS_FILE = "settings.json"
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.datafiles import load_samples, packed_mnist, read_arrays
+from convfc.core.builders import convolution
+from convfc.core.geometry import Convolution
 from convfc.errors import DataError, UsageError
-from convfc.geometry import Convolution
-from convfc.named import convolution
+from convfc.samples.files import load_samples, packed_mnist, read_arrays
 
 Array = NDArray[Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from convfc.datafiles import read_arrays
 from convfc.errors import DataError, FileError
 from convfc.reproduction.networks import first_kernel, network, prepared
 from convfc.reproduction.settings import Array, Images, Settings
-from convfc.writing import staged
+from convfc.samples.files import read_arrays
+from convfc.system.atomic import staged
 
 SAVE_EVERY = 60.0
 """Seconds of training that an interruption may cost."""

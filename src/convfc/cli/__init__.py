@@ -1,0 +1,1 @@
+"""The program: arguments in, tables or JSON out, an exit code."""

@@ -1,0 +1,140 @@
+"""Results as JSON types, for programs: every figure of the tables, and more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from convfc.core.lowering import Lowering
+from convfc.formats.provenance import LayerRecord
+
+if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
+    from convfc.conversion import Conversion
+    from convfc.planning import Layer
+    from convfc.verification.differences import Distance, OutputDifference, Witness
+    from convfc.verification.proof import LayerProof
+    from convfc.verification.verify import Verification
+
+
+def conversion_json(conversion: Conversion) -> dict[str, Any]:
+    """Everything in `conversion_table`, and more, as JSON types."""
+    checked = conversion.verification
+    return {
+        "source": str(conversion.source),
+        "out": str(conversion.out),
+        "written": conversion.written,
+        "complete": conversion.complete,
+        "layers": [layer_json(layer) for layer in conversion.layers],
+        "notes": list(conversion.notes),
+        "verification": None if checked is None else verification_json(checked),
+        "look": None if conversion.look is None else asdict(conversion.look),
+    }
+
+
+def layer_json(layer: Layer) -> dict[str, Any]:
+    """One convolution as JSON types."""
+    site = layer.site
+    return {
+        "name": site.name,
+        "kind": site.kind,
+        "fate": layer.fate.value,
+        "reason": layer.reason,
+        "dtype": site.dtype,
+        "bias": site.bias,
+        "lowering": None
+        if layer.lowering is None
+        else lowering_json(layer.lowering, site.itemsize),
+    }
+
+
+def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
+    """Geometry, sizes and costs as JSON types."""
+    conv = lowering.convolution
+    return {
+        **LayerRecord.of("", lowering).geometry,
+        "pads": None if lowering.pads is None else [list(pads) for pads in lowering.pads],
+        "output": list(lowering.output),
+        "patches": lowering.method.value,
+        "patch_matrix": list(lowering.patch_matrix),
+        "filter_matrix": list(lowering.filter_matrix),
+        "weights": conv.weights,
+        "multiply_adds": conv.multiply_adds(lowering.sizes),
+        "input_bytes": lowering.input_bytes(itemsize),
+        "patch_bytes": lowering.patch_bytes(itemsize),
+        "blocks": lowering.blocks,
+        "block_bytes": lowering.block_bytes(itemsize),
+    }
+
+
+def verification_json(verification: Verification) -> dict[str, Any]:
+    """Everything in `verification_table`, and more, as JSON types."""
+    return {
+        "original": str(verification.original),
+        "converted": str(verification.converted),
+        "verdict": verification.verdict.value,
+        "reason": verification.reason,
+        "proved": verification.proved,
+        "quick": verification.quick,
+        "layers": [_proof_json(proof) for proof in verification.layers],
+        "samples": verification.samples,
+        "float64_samples": verification.float64_samples,
+        "float64_missing": verification.float64_missing,
+        "fed": list(verification.fed),
+        "notes": list(verification.notes),
+        "outputs": [_difference_json(out) for out in verification.outputs],
+    }
+
+
+def _proof_json(proof: LayerProof) -> dict[str, Any]:
+    return {
+        "name": proof.name,
+        "kind": proof.kind,
+        "equivalent": proof.reason is None and proof.unchecked is None,
+        "reason": proof.reason,
+        "unchecked": proof.unchecked,
+        "parameters_equal": proof.parameters_equal,
+        "structure": proof.structure,
+        "draws": proof.draws,
+        "chance": proof.chance,
+        "inexact": list(proof.inexact),
+        "share_of_bound": proof.share,
+        "on_random": proof.on_random,
+        "witness": _witness_json(proof.witness),
+    }
+
+
+def _difference_json(out: OutputDifference) -> dict[str, Any]:
+    return {
+        "name": out.name,
+        "shape": list(out.shape),
+        "dtype": out.dtype,
+        "equivalent": out.equivalent,
+        "reason": out.reason,
+        "max_abs": out.max_abs,
+        "mean_abs": out.mean_abs,
+        "max_rel": out.max_rel,
+        "mean_frobenius": out.mean_frobenius,
+        "top1_agreement": out.top1_agreement,
+        "rtol": out.rtol,
+        "atol": out.atol,
+        "witness": _witness_json(out.witness),
+        "original_error": _distance_json(out.original_error),
+        "converted_error": _distance_json(out.converted_error),
+    }
+
+
+def _distance_json(distance: Distance | None) -> dict[str, float] | None:
+    if distance is None:
+        return None
+    return {"max_abs": distance.max_abs, "max_rel": distance.max_rel}
+
+
+def _witness_json(witness: Witness | None) -> dict[str, Any] | None:
+    if witness is None:
+        return None
+    return {
+        "sample": witness.sample,
+        "position": list(witness.position),
+        "original": witness.original,
+        "converted": witness.converted,
+    }

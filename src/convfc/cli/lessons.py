@@ -1,0 +1,171 @@
+"""The commands that teach: the paper's experiment, and one layer explained."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convfc.cli import terminal
+from convfc.cli.options import Debug, Imports, Json
+from convfc.system.signals import Stopped
+from convfc.text.jsontext import json_text
+
+PAPER_EPOCHS, PAPER_FILTERS = 400, 128
+SHORT_EPOCHS, SHORT_FILTERS = 100, 16
+
+
+class Optimizer(StrEnum):
+    """The values of --optimizer."""
+
+    sgd = "sgd"
+    adam = "adam"
+    both = "both"
+
+
+def experiment(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for figures, numbers and states.")
+    ] = Path("convfc_experiment"),
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help=f"As the paper: {PAPER_EPOCHS} epochs and {PAPER_FILTERS} filters. "
+            "Takes about an hour on 2 cores.",
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the experiment in OUT, same options.")
+    ] = False,
+    optimizer: Annotated[Optimizer, typer.Option(help="What to train with.")] = Optimizer.both,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help=f"Passes over the images; {SHORT_EPOCHS}.")
+    ] = None,
+    filters: Annotated[
+        int | None, typer.Option(min=1, help=f"Filters of the convolution; {SHORT_FILTERS}.")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=1, help="How many to train on; as many others to validate on.")
+    ] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the optimizers; Keras' own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the images' order.")] = 0,
+    data: Annotated[
+        str, typer.Option(help="mnist, or images: .npz, IDX (.gz too), a folder of images.")
+    ] = "mnist",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a CNN and its fully connected twins side by side, as Ma & Lu did, and draw it.
+
+    Writes the paper's figures (7 to 10) as PNG and SVG and the numbers as CSV and JSON into OUT.
+    Interrupted, it goes on where it was with --resume.
+
+    Exit code 0: done. 2: it could not be done.
+    """
+    del debug  # `program` looks at it
+    import convfc
+
+    options: dict[str, Any] = {
+        "optimizers": ("sgd", "adam") if optimizer is Optimizer.both else (optimizer.value,),
+        "epochs": epochs or (PAPER_EPOCHS if full else SHORT_EPOCHS),
+        "filters": filters or (PAPER_FILTERS if full else SHORT_FILTERS),
+        "images": images,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "data": data,
+        "resume": resume,
+    }
+    try:
+        with terminal.working("experiment") as progress:
+            found = convfc.experiment(out, progress=progress, **options)
+    except Stopped as stopped:
+        stopped.said += f"; the same command with --resume goes on in {out}"
+        raise
+    if as_json:
+        from convfc.reproduction.results import experiment_json
+
+        terminal.show(json_text(experiment_json(found)))
+    else:
+        from convfc.cli import tables
+
+        lines = tables.experiment_lines(found)
+        terminal.show(terminal.rendered([tables.experiment_table(found), *lines]))
+
+
+def explain(
+    model: Annotated[
+        Path | None, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Name of a convolution in MODEL; the first by default.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="HxWxC", help="Without MODEL: input size, like 28x28x1."),
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")] = None,
+    stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
+    dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
+    padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
+    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 4,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Which sample of the data; 0 by default.")
+    ] = None,
+    digit: Annotated[
+        int | None, typer.Option(min=0, help="Instead: the first sample with this label.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
+    ] = "mnist",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Write a .png, .svg or an interactive .html instead."),
+    ] = None,
+    imports: Imports = None,
+    debug: Debug = False,
+) -> None:
+    """Show how one convolution is patches + Dense: on a sample, with every number filled in.
+
+    From the paper: convfc explain --input 28x28x1 --kernel 14 --stride 14 --digit 7
+
+    Exit code 0: shown. 2: it could not be done.
+    """
+    del debug  # `program` looks at it
+    import convfc
+    from convfc.cli import parsing
+    from convfc.errors import UsageError
+
+    which: dict[str, Any] = {"sample": sample, "digit": digit, "data": data}
+    if out is not None:
+        from convfc.explanation import drawing
+
+        drawing.check(out)
+    with terminal.working("explaining"):
+        if model is not None and size is None and kernel is None:
+            explained = convfc.explain_model(model, layer, imports=imports or (), **which)
+        elif model is None and layer is None and size is not None and kernel is not None:
+            conv, sizes = parsing.single(size, kernel, stride, dilation, padding, filters)
+            explained = convfc.explain_convolution(conv, sizes, **which)
+        else:
+            raise UsageError(
+                "give a model and perhaps --layer, or --input and --kernel "
+                "(such as --input 28x28x1 --kernel 14)"
+            )
+    if out is not None:
+        drawing.draw(explained, out)
+        terminal.show(terminal.rendered([f"wrote {out}"]))
+        return
+    from convfc.cli import tables
+    from convfc.explanation.lines import explanation_lines
+
+    lowering, colours = explained.lowering, terminal.console().color_system is not None
+    sizes_ = tables.calculator_table(lowering, explained.dtype, explained.itemsize, built=False)
+    told = explanation_lines(explained, colours)
+    terminal.show(terminal.rendered([*filter(None, [explained.title]), sizes_, *told]))

@@ -1,0 +1,127 @@
+"""Reading what people type: sizes, pads, NAME=VALUE."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from convfc.core.builders import convolution
+from convfc.core.geometry import Convolution
+from convfc.errors import UsageError
+
+
+def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """NAME=VALUE, cut at the first `=`.
+
+    Raises:
+        UsageError: there is no name or no value.
+    """
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise UsageError(f"{option} {text}: write it as NAME=VALUE")
+        yield name, value
+
+
+LARGEST = 2**63 - 1
+"""What the runtimes count with: no size is larger."""
+
+AXES = 32
+"""Of an array, at most: as many as older versions of numpy know."""
+
+
+def dims(text: str) -> list[int]:
+    """`28x28x1` or `28,28,1` as integers.
+
+    Raises:
+        UsageError: something else, a size below 1, or more than anything computes with.
+    """
+    try:
+        numbers = [int(part) for part in text.lower().replace(",", "x").split("x")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
+    if max(numbers) > LARGEST or len(numbers) > AXES:
+        raise UsageError(f"{text}: write at most {AXES} sizes, each below 2^63")
+    return numbers
+
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def memory(text: str | None) -> int | None:
+    """`8MiB`, `512 KiB` or a number of bytes; ``None`` stays.
+
+    Raises:
+        UsageError: something else, less than a byte, or more than anything computes with.
+    """
+    if text is None:
+        return None
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower(), re.ASCII)
+    size = 0 if parts is None else Decimal(parts[1]) * _UNITS.get(parts[2], 0)
+    if not 1 <= size <= LARGEST:
+        raise UsageError(f"--patch-memory {text}: write it as 8MiB, 512KiB or a number of bytes")
+    return int(size)
+
+
+def per_axis(option: str, text: str, rank: int) -> list[int]:
+    """One number for all axes, or one for each.
+
+    Raises:
+        UsageError: another count of numbers.
+    """
+    numbers = dims(text)
+    if len(numbers) == 1:
+        return numbers * rank
+    if len(numbers) != rank:
+        raise UsageError(f"{option} {text}: the input has {rank} spatial axes")
+    return numbers
+
+
+def padding(text: str, rank: int) -> str | list[tuple[int, int]]:
+    """A name, one number for all sides, or before and after of each axis (T,B,L,R).
+
+    Raises:
+        UsageError: another count of numbers.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        return text
+    if len(numbers) == 1:
+        numbers *= 2 * rank
+    if len(numbers) != 2 * rank:
+        raise UsageError(
+            f"--padding {text}: give a name, one number, or two for each axis (T,B,L,R)"
+        )
+    if max(numbers) > LARGEST:
+        raise UsageError(f"--padding {text}: write numbers below 2^63")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def single(
+    size: str, kernel: str, stride: str, dilation: str, pads: str, filters: int
+) -> tuple[Convolution, tuple[int, ...]]:
+    """The convolution that the options of `convfc shapes` describe, and its input's sizes.
+
+    Raises:
+        UsageError: texts that are no sizes, or of different lengths.
+        GeometryError: they describe no convolution.
+    """
+    if filters > LARGEST:
+        raise UsageError(f"--filters {filters}: write a number below 2^63")
+    *sizes, channels = dims(size)
+    if not sizes:
+        raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
+    rank = len(sizes)
+    conv = convolution(
+        per_axis("--kernel", kernel, rank),
+        channels=channels,
+        filters=filters,
+        strides=per_axis("--stride", stride, rank),
+        dilations=per_axis("--dilation", dilation, rank),
+        padding=padding(pads, rank),
+    )
+    return conv, tuple(sizes)

@@ -1,0 +1,104 @@
+"""The program around its commands: streams, signals, errors, the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from convfc.errors import ConvfcError, UsageError
+from convfc.system import process, signals, streams
+from convfc.text.jsontext import json_text
+from convfc.text.visible import visible, visible_lines
+
+YES, NO, COULD_NOT = 0, 1, 2
+
+READER_GONE = 128 + 13
+"""What a shell gives for a program that SIGPIPE ended: quiet, and neither yes nor no."""
+
+
+class CommandLineError(UsageError):
+    """A command line that is none.
+
+    Attributes:
+        shown: what a person gets to see of it, instead of the message alone.
+    """
+
+    def __init__(self, message: str, shown: str) -> None:
+        super().__init__(message)
+        self.shown = shown
+
+
+def run(command: Callable[[], int]) -> NoReturn:
+    """Run a command that prints, and end with its exit code.
+
+    What it prints is written when it has ended well; of an error, one or two lines go to stderr
+    (and with --json, a document to stdout).
+
+    Args:
+        command: gives the exit code.
+
+    Raises:
+        SystemExit: always.
+    """
+    streams.occupy()
+    process.claim()
+    try:
+        with signals.raised():
+            code = _deliver(*_outcome(command))
+    except signals.Stopped as stopped:
+        streams.say(f"convfc: {visible(stopped.said)}")
+        raise SystemExit(stopped.code) from None
+    raise SystemExit(code)
+
+
+def _outcome(command: Callable[[], int]) -> tuple[int, str]:
+    """The exit code and what goes to stdout."""
+    results = streams.Results(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(results):
+            code = command()
+    except Exception as error:
+        return COULD_NOT, _refused(error)
+    return code, results.getvalue()
+
+
+def _refused(error: Exception) -> str:
+    """Say what went wrong; give what goes to stdout."""
+    options = sys.argv[1:]
+    kind, message, shown = _words(error)
+    if "--debug" in options:
+        shown = "".join(traceback.format_exception(error)).rstrip()
+    streams.say(visible_lines(shown))
+    if "--json" not in options:
+        return ""
+    return json_text({"error": {"kind": kind, "message": message}})
+
+
+def _words(error: Exception) -> tuple[str, str, str]:
+    """The kind of an error, its message, and what is shown of it."""
+    kind, message = type(error).__name__, str(error)
+    if isinstance(error, CommandLineError):
+        return UsageError.__name__, message, error.shown
+    if isinstance(error, OSError) and error.filename is not None:
+        kind, message = "FileError", visible(f"{error.filename}: {error.strerror}")
+    elif isinstance(error, MemoryError):
+        message = visible(f"not enough memory {message}".strip())
+    elif not isinstance(error, ConvfcError):
+        words = visible(" ".join(message.split())[:300])
+        return kind, words, f"convfc: unforeseen {kind}: {words}\n(--debug shows where)"
+    return kind, message, f"convfc: {message}"
+
+
+def _deliver(code: int, text: str) -> int:
+    """Write the results; what cannot be delivered is no yes and no no."""
+    try:
+        streams.deliver(text)
+    except BrokenPipeError:
+        return READER_GONE
+    except OSError as error:
+        streams.say(f"convfc: standard output: cannot be written: {error.strerror or error}")
+        return COULD_NOT
+    return code

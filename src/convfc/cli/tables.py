@@ -1,0 +1,265 @@
+"""Results as rich tables and lines of text, for people."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convfc.core.geometry import AnyConvolution, Same
+from convfc.core.lowering import Lowering
+from convfc.core.transposed import TransposedWindow
+from convfc.text.words import Words, words
+
+if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
+    from convfc.conversion import Conversion
+    from convfc.planning import Layer
+    from convfc.reproduction.results import Experiment
+    from convfc.verification.inspection import Look
+
+
+_UNITS = ("KiB", "MiB", "GiB")
+
+_STYLES = {
+    "converted": "green",
+    "left": "red",
+    "skipped": "dim",
+}
+
+
+def conversion_table(conversion: Conversion) -> Words:
+    """A row per convolution: what it is, what it became."""
+    table = Words(f"{conversion.source.name} → {conversion.out.name}")
+    for name in ("layer", "convolution", "input → output", "patches", "P · F"):
+        table.add_column(name)
+    table.add_column("patch memory", justify="right")
+    table.add_column("result")
+    for layer in conversion.layers:
+        reason = "" if layer.reason is None else f": {layer.reason}"
+        result = words(f"{layer.fate.value}{reason}", _STYLES[layer.fate.value])
+        cells = ["", "", ""]
+        if layer.lowering is not None:
+            memory = _patch_memory(layer.lowering, layer.site.itemsize)
+            cells = [layer.lowering.method.value, _matrices(layer.lowering), memory]
+        table.add_row(*_geometry_cells(layer), *cells, result)
+    return table
+
+
+def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
+    """A row per convolution: sizes, costs, memory."""
+    table = Words(path.name)
+    for name in ("layer", "convolution", "input → output", "patches", "P · F"):
+        table.add_column(name)
+    for name in ("weights", "multiply-adds", "input", "patch memory"):
+        table.add_column(name, justify="right")
+    for layer in layers:
+        conv, lowering = layer.site.convolution, layer.lowering
+        if conv is None or lowering is None:
+            table.add_row(*_geometry_cells(layer), words(f"left: {layer.reason}", "red"))
+            continue
+        table.add_row(
+            *_geometry_cells(layer),
+            lowering.method.value,
+            _matrices(lowering),
+            f"{conv.weights:,}",
+            _count(conv.multiply_adds(lowering.sizes)),
+            _bytes(lowering.input_bytes(layer.site.itemsize)),
+            _patch_memory(lowering, layer.site.itemsize),
+        )
+    return table
+
+
+def experiment_table(found: Experiment) -> Words:
+    """A row per optimizer and network: losses, and distances from the CNN."""
+    from convfc.reproduction.settings import NETWORKS
+
+    settings = found.settings
+    table = Words(f"{settings.epochs} epochs, {settings.filters} filters: distance from the CNN")
+    for name in ("optimizer", "network"):
+        table.add_column(name)
+    for name in ("training loss", "validation loss", "curves", "‖ΔW‖F", "mean ‖ΔY‖F"):
+        table.add_column(name, justify="right")
+    for one in found.comparisons:
+        distances = (one.curve_distance, one.weight_distance, one.output_distance)
+        table.add_row(
+            one.optimizer,
+            NETWORKS[one.network],
+            f"{one.training_loss:.6f}",
+            f"{one.validation_loss:.6f}",
+            *("" if one.network == "cnn" else f"{distance:.2e}" for distance in distances),
+            end_section=one.network == "again",
+        )
+    return table
+
+
+def experiment_lines(found: Experiment) -> list[str]:
+    """What the table's columns mean, what the networks saw, and where the figures are."""
+    folder = found.files[0].parent
+    scale = "; ".join(
+        f"{one.optimizer} ‖W‖F {one.weight_norm:.4g}, mean ‖Y‖F {one.output_norm:.4g}"
+        for one in found.comparisons
+        if one.network == "cnn"
+    )
+    return [
+        "curves: largest |difference| of a training or validation loss at any epoch",
+        "‖ΔW‖F: Frobenius norm of the difference of the first layers' weights",
+        "mean ‖ΔY‖F: the same of the first layers' outputs, mean over the new images",
+        f"the CNN's own, for scale: {scale}",
+        "batches backwards: the CNN again, sums over a batch in reverse: what rounding alone does",
+        f"images: {found.images}",
+        f"wrote {len(found.files)} files into {folder}",
+    ]
+
+
+def calculator_table(
+    lowering: Lowering, dtype: str = "float32", itemsize: int = 4, *, built: bool = True
+) -> Words:
+    """One convolution, with every formula filled in (equations 5 to 7 of Ma & Lu, 2017).
+
+    Args:
+        lowering: the convolution on its sizes.
+        dtype: the element type of input and patches.
+        itemsize: bytes of such a number.
+        built: whether to say how the patch matrix is built.
+    """
+    conv = lowering.convolution
+    table = Words(_describe(conv))
+    for name in ("what", "how", "result"):
+        table.add_column(name, justify="right" if name == "result" else "left")
+    axes = ["height", "width"] if conv.rank == 2 else [f"axis {i + 1}" for i in range(conv.rank)]
+    pads = lowering.pads or ()
+    rows = zip(axes, conv.windows, lowering.sizes, pads, lowering.output, strict=True)
+    for axis, window, size, (before, after), output in rows:
+        extent = str(window.kernel)
+        if window.dilation > 1:
+            extent = f"({window.dilation}·({window.kernel} - 1) + 1)"
+        formula = f"⌊({size} + {before} + {after} - {extent}) / {window.stride}⌋ + 1"
+        table.add_row(f"output {axis}", formula, str(output))
+    table.add_row("output channels", "filters", str(conv.filters))
+    rows_ = lowering.patch_matrix[0]
+    length, width = lowering.filter_matrix
+    outputs = " · ".join(map(str, lowering.output))
+    kernel = " · ".join(map(str, (*conv.kernel, conv.channels // conv.groups)))
+    each, times = ("", "") if conv.groups == 1 else (" of a block", f"{conv.groups} · ")
+    table.add_row(f"patch matrix P{each}", f"({outputs}) × ({kernel})", f"{rows_} × {length}")
+    table.add_row(f"filter matrix F{each}", f"({kernel}) × {width}", f"{length} × {width}")
+    table.add_row("weights", f"{times}{length} · {width}", f"{conv.weights:,}")
+    table.add_row(
+        "multiply-adds",
+        f"{times}{rows_} · {length} · {width}",
+        _count(conv.multiply_adds(lowering.sizes)),
+    )
+    if built:
+        table.add_row("built by", "--patches auto", lowering.method.value)
+    table.add_row("input memory", dtype, _bytes(lowering.input_bytes(itemsize)))
+    if built:
+        table.add_row("patch matrix memory", dtype, _patch_memory(lowering, itemsize))
+    return table
+
+
+def conversion_summary(conversion: Conversion) -> str:
+    """One line that says what was done."""
+    layers = conversion.layers
+    count = Counter(layer.fate.value for layer in layers)
+    what = "converted" if conversion.written else "can be converted"
+    text = f"{count['converted']} of {len(layers)} convolutions {what}"
+    if not layers:
+        text = "no convolution in the model: the copy is the same network"
+    if count["left"]:
+        text += f", {count['left']} left"
+    if count["skipped"]:
+        text += f", {count['skipped']} not asked for"
+    if conversion.written:
+        return f"{text}; wrote {conversion.out}"
+    if conversion.verification is not None:
+        return f"{text}, but the result is not equivalent; nothing written"
+    hint = " (--partial converts the others)" if count["converted"] else ""
+    return f"{text}; nothing written{hint}"
+
+
+def look_line(look: Look) -> str:
+    """One line that says what was seen of a converted file before it was published."""
+    if look.reason is None:
+        samples = "one sample" if look.samples == 1 else f"{look.samples} samples"
+        return f"looked at on {samples}: largest difference {look.difference:.1e}"
+    if not look.layers:
+        return f"not looked at: {look.reason}"
+    text = (
+        f"looked at layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
+    )
+    if look.share is not None:
+        text += f", at most {look.share:.2g} of what rounding may do"
+    return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
+
+
+def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
+    site, conv = layer.site, layer.site.convolution
+    if conv is None:
+        return site.name, site.kind, ""
+    flow = sizes_text((*site.sizes, conv.channels))
+    if layer.lowering is not None:
+        flow += f" → {sizes_text((*layer.lowering.output, conv.filters))}"
+    return site.name, f"{site.kind} {_describe(conv)}", flow
+
+
+def _describe(conv: AnyConvolution) -> str:
+    """Kernel, and whatever is not the default: `3x5, stride 2x1, dilation 2, same`."""
+    parts = [sizes_text(conv.kernel)]
+    for name, values in (
+        ("stride", [window.stride for window in conv.windows]),
+        ("dilation", [window.dilation for window in conv.windows]),
+    ):
+        if set(values) != {1}:
+            parts.append(f"{name} {values[0] if len(set(values)) == 1 else sizes_text(values)}")
+    paddings = [window.padding for window in conv.windows]
+    rule = next((padding for padding in paddings if isinstance(padding, Same)), None)
+    explicit = [padding for padding in paddings if not isinstance(padding, Same)]
+    if rule is not None:
+        parts.append(rule.value)
+    elif any(map(any, explicit)):
+        ends = list(itertools.chain(*explicit))  # as --padding takes them: T,B,L,R
+        same = len(set(ends)) == 1
+        parts.append(f"pad {ends[0] if same else ','.join(map(str, ends))}")
+    added = [w.output_padding for w in conv.windows if isinstance(w, TransposedWindow)]
+    if any(added):
+        parts.append(f"output padding {sizes_text(added)}")
+    if conv.groups > 1:
+        parts.append("depthwise" if conv.groups == conv.channels else f"{conv.groups} groups")
+    return ", ".join(parts)
+
+
+def _matrices(lowering: Lowering) -> str:
+    rows, columns = lowering.patch_matrix
+    groups = lowering.convolution.groups
+    blocks = f"{groups} blocks of " if groups > 1 else ""
+    left = f"{_count(rows)}×{columns // groups}"
+    return f"{blocks}{left} · {lowering.filter_matrix[0]}×{lowering.filter_matrix[1]}"
+
+
+def sizes_text(sizes: Sequence[int | None]) -> str:
+    """Sizes with an x between, ? where unknown."""
+    return "x".join("?" if size is None else str(size) for size in sizes)
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _patch_memory(lowering: Lowering, itemsize: int) -> str:
+    whole = _bytes(lowering.patch_bytes(itemsize))
+    blocks = lowering.blocks
+    if blocks == 1:
+        return whole
+    return f"{whole} in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
+
+
+def _bytes(number: int | None) -> str:
+    if number is None:
+        return "?"
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"

@@ -1,0 +1,1 @@
+"""Convolutions, matrices, and the way from one to the other: numbers and numpy only."""

@@ -1,0 +1,304 @@
+"""What a lowering computes: patches + Dense, for tensors of any kind.
+
+With channels last, the patch matrix P has a row per output position and in it the column
+(i1, .., ir, c), in that order (Algorithm 1 of Ma & Lu, 2017). The filter matrix F is the kernel
+reshaped to (K, filters). The convolution is **y = P F + b**; with groups, one such product per
+block of channels.
+
+A transposed convolution is an ordinary one with a filter for each of its phases, whose output is
+interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase.
+
+`apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
+version of them, `NumpyOps`, is the executable meaning; the format packages bring their own and
+build graphs of nodes or layers with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
+from convfc.core.lowering import Lowering, PatchMethod, regroups
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+_WHOLE = slice(0, None, 1)
+
+
+class Ops(Protocol[T]):
+    """The operations that `apply` is made of, on tensors (batch, spatial axes.., channels).
+
+    `T` is whatever stands for a tensor: an array, a node's output, a symbolic layer output.
+
+    Attributes:
+        reshapable: how many unknown sizes `reshape` stands.
+    """
+
+    reshapable: float = math.inf
+
+    def pad(self, x: T, pads: Sequence[Sequence[Pads]]) -> T:
+        """Zeros (or what stands for zero) before and after each spatial axis.
+
+        An axis of n gets pads[n % len(pads)]; where there is more than one entry, n is not known
+        before run time.
+        """
+
+    def slice(self, x: T, slices: Sequence[slice]) -> T:
+        """One slice per spatial axis; a stop may count from the end, steps may exceed 1.
+
+        Another one, without a step, may cut the channels of `x`.
+        """
+
+    def take(self, x: T, index: NDArray[np.int64]) -> T:
+        """Rows of axis 1 by a flat constant index."""
+
+    def concatenate(self, xs: Sequence[T], axis: int) -> T:
+        """Join along a spatial axis, from 1 on, or -1, the channels."""
+
+    def reshape(self, x: T, shape: Sequence[int | None]) -> T:
+        """Reshape all but the batch axis.
+
+        A size is ``None`` where the axis in that place stays as it is, whatever its size; one may
+        be -1: what is left.
+        """
+
+    def transpose(self, x: T, order: Sequence[int]) -> T:
+        """Permute axes; axis 0, the batch, stays."""
+
+    def product(self, patches: T, convolution: Convolution, positions: Sizes) -> T:
+        """P F + b: (batch, positions.., taps * channels) to (batch, positions.., filters).
+
+        Called once per block of positions, always with the same kernel.
+        """
+
+    def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
+        """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
+
+        All axes at once; axis by axis where more than one size is unknown. The axes that are done
+        go behind the others, so those that are yet to be done keep their places, and in the end
+        all are in order again.
+        """
+        rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
+        depth //= groups
+        at_once = rank if sizes.count(None) <= 1 else 1
+        todo = list(zip(sizes, convolution.phases, strict=True))
+        axes = list(sizes)
+        while todo:
+            now, todo = todo[:at_once], todo[at_once:]
+            phases = [phase for _, phase in now]
+            rest = math.prod(phase for _, phase in todo) * depth
+            y = self.reshape(y, [*axes, groups, *phases, rest])
+            pairs = itertools.chain(*((1 + i, rank + 2 + i) for i in range(at_once)))
+            order = [0, *range(1 + at_once, rank + 1), *pairs, rank + 1, rank + 2 + at_once]
+            merged = [None if size is None else size * phase for size, phase in now]
+            axes = axes[at_once:] + merged
+            shape = [*axes[:-at_once], *one_open(merged), groups * rest]
+            y = self.reshape(self.transpose(y, order), shape)
+        return y
+
+
+def one_open(sizes: Sequence[int | None]) -> list[int]:
+    """Sizes to reshape to, of which at most one is unknown: -1, what is left."""
+    return [-1 if size is None else size for size in sizes]
+
+
+def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """The whole layer: (batch, sizes.., channels) to (batch, outputs.., filters).
+
+    `ops` holds the kernel and the bias of `lowering.inner`. Where `lowering.framed` is not the
+    convolution itself, `x` and what is returned are as `transposed.Frame` says.
+    """
+    convolution, known = lowering.framed
+    inner = lowering.inner
+    padded, sizes = _padded(ops, x, lowering)
+    y = _in_blocks(ops, padded, sizes, lowering, 0)
+    if max(convolution.phases) > 1:
+        y = ops.interleave(y, convolution, inner.output(known))
+    cuts = convolution.cuts(known)
+    return y if all(cut == _WHOLE for cut in cuts) else ops.slice(y, cuts)
+
+
+def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -> T:
+    """The product, over one block of positions after another from `axis` on.
+
+    `x` has its pads and, along the axes before, what one block sees.
+    """
+    inner = lowering.inner
+    edges = lowering.block_edges(axis)
+    if not edges:
+        block = Lowering(inner.unpadded, sizes, lowering.method)
+        return ops.product(_patches(ops, x, block), inner, block.output)
+    pieces = []
+    for start, stop in edges:
+        seen = inner.windows[axis].span(start, stop)
+        part = [seen if place == axis else _WHOLE for place in range(inner.rank)]
+        piece_sizes = (*sizes[:axis], seen.stop - seen.start, *sizes[axis + 1 :])
+        piece = x if piece_sizes == sizes else ops.slice(x, part)
+        pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
+    return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
+
+
+def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
+    padded, sizes = _padded(ops, x, lowering)
+    return _patches(ops, padded, Lowering(lowering.inner.unpadded, sizes, lowering.method))
+
+
+def _padded(ops: Ops[T], x: T, lowering: Lowering) -> tuple[T, Sizes]:
+    """The input with its pads, and its spatial sizes then."""
+    known = lowering.framed[1]
+    axes = list(zip(lowering.inner.windows, known, strict=True))
+    padding = [window.pads_by_remainder(size) for window, size in axes]
+    if any(pads != ((0, 0),) for pads in padding):
+        x = ops.pad(x, padding)
+    return x, tuple(
+        None if size is None else size + sum(pads[0])
+        for size, pads in zip(known, padding, strict=True)
+    )
+
+
+def _patches(ops: Ops[T], x: T, lowering: Lowering) -> T:
+    """See `patch_tensor`; of a convolution that pads no more."""
+    convolution, sizes = lowering.inner, lowering.sizes
+    if lowering.method is PatchMethod.NONE:
+        return x
+    if lowering.method is PatchMethod.RESHAPE:
+        return _tiles(ops, x, convolution, sizes)
+    single, several = lowering.sliced_axes
+    cuts = [w.tap(0) if axis in single else _WHOLE for axis, w in enumerate(convolution.windows)]
+    if any(cut != _WHOLE for cut in cuts):
+        x = ops.slice(x, cuts)
+    for axis in single:
+        convolution, sizes = convolution.folded(axis, sizes)
+    for axis in several:
+        x = _fold(ops, x, convolution, sizes, axis)
+        convolution, sizes = convolution.folded(axis, sizes)
+    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+
+
+def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) -> T:
+    """Put the taps of one axis into the channels: a slice for each, joined.
+
+    Along the last axis, `stride` neighbours and their channels lie side by side in memory, and
+    are taken as so many more channels of one position: fewer slices, longer copies, no steps.
+    """
+    window, channels = convolution.windows[axis], convolution.channels
+    size, output, stride = sizes[axis], window.output(sizes[axis]), window.stride
+    before = [_WHOLE] * axis
+    cuts = [[*before, window.tap(tap)] for tap in range(window.kernel)]
+    fits = sizes.count(None) <= ops.reshapable and regroups(convolution, axis)
+    if fits and size is not None and output is not None:
+        strides = output - 1 + window.strides_spanned
+        short = strides * stride - size
+        if short > 0:
+            x = ops.pad(x, [*[((0, 0),)] * axis, ((0, short),)])
+        elif short < 0:
+            x = ops.slice(x, [*before, slice(0, strides * stride, 1)])
+        x = ops.reshape(x, [*sizes[:axis], strides, stride * channels])
+        cuts = [
+            [*before, slice(first, first + output, 1), slice(0, min(taps, stride) * channels, 1)]
+            for first, taps in enumerate(range(window.kernel, 0, -stride))
+        ]
+        cuts = [cut if cut[-1].stop < stride * channels else cut[:-1] for cut in cuts]
+    after = [_WHOLE] * (convolution.rank - axis - 1)
+    return ops.concatenate([ops.slice(x, [*cut, *after]) for cut in cuts], -1)
+
+
+def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    known, outputs = _known(sizes), _known(convolution.output(sizes))
+    pixels = ops.reshape(x, [math.prod(known), convolution.channels])
+    rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
+    return ops.reshape(rows, [*outputs, convolution.taps * convolution.channels])
+
+
+def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    """Cut up what windows tile; taps of the last axis lie beside the channels already."""
+    known, outputs = _known(sizes), _known(convolution.output(sizes))
+    tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
+    if tiled != known:
+        x = ops.slice(x, [slice(0, size, 1) for size in tiled])
+    *pairs, last_output, last_taps = itertools.chain(*zip(outputs, convolution.kernel, strict=True))
+    x = ops.reshape(x, [*pairs, last_output, last_taps * convolution.channels])
+    last = 2 * convolution.rank
+    order = [0, *range(1, last, 2), *range(2, last + 1, 2)]
+    if convolution.rank > 1:
+        x = ops.transpose(x, order)
+    return ops.reshape(x, [*outputs, convolution.taps * convolution.channels])
+
+
+def _known(sizes: Sizes) -> list[int]:
+    """Sizes of a method that `lower` chooses for known ones only."""
+    return [size for size in sizes if size is not None]
+
+
+def filter_matrices(kernel: Array, groups: int = 1) -> Array:
+    """The filter matrix of every block of channels.
+
+    Args:
+        kernel: (k1, .., kr, channels / groups, filters), channels last.
+        groups: number of blocks G.
+
+    Returns:
+        (G, K, filters / G). For one block, F = [0] is the kernel's own bytes.
+    """
+    patch_length = int(np.prod(kernel.shape[:-1]))
+    blocks = kernel.reshape(patch_length, groups, kernel.shape[-1] // groups)
+    return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
+
+
+class NumpyOps(Ops[Array]):
+    """`Ops` on numpy arrays: what a lowering means.
+
+    Args:
+        kernel: of `Lowering.inner`: (k1, .., kr, channels / groups, filters); see `inner_kernel`.
+        bias: of the same: (filters,), or ``None``; see `inner_bias`.
+    """
+
+    def __init__(self, kernel: Array, bias: Array | None = None) -> None:
+        self.kernel = kernel
+        self.bias = bias
+
+    def pad(self, x: Array, pads: Sequence[Sequence[Pads]]) -> Array:
+        """See `Ops.pad`."""
+        axes = zip(x.shape[1:-1], pads, strict=True)
+        return np.pad(x, [(0, 0), *(by[size % len(by)] for size, by in axes), (0, 0)])
+
+    def slice(self, x: Array, slices: Sequence[slice]) -> Array:
+        """See `Ops.slice`."""
+        cuts = (slice(None), *slices)
+        cut: Array = x[cuts]
+        return cut
+
+    def take(self, x: Array, index: NDArray[np.int64]) -> Array:
+        """See `Ops.take`."""
+        return np.take(x, index, axis=1)
+
+    def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
+        """See `Ops.concatenate`."""
+        return np.concatenate(xs, axis)
+
+    def reshape(self, x: Array, shape: Sequence[int | None]) -> Array:
+        """See `Ops.reshape`."""
+        sizes = [x.shape[i] if size is None else size for i, size in enumerate(shape, 1)]
+        return x.reshape(x.shape[0], *sizes)
+
+    def transpose(self, x: Array, order: Sequence[int]) -> Array:
+        """See `Ops.transpose`."""
+        return np.transpose(x, order)
+
+    def product(self, patches: Array, convolution: Convolution, positions: Sizes) -> Array:  # noqa: ARG002 - patches tell
+        """See `Ops.product`."""
+        groups = convolution.groups
+        lead = patches.shape[:-1]
+        blocks = patches.reshape(*lead, convolution.taps, groups, -1)
+        blocks = np.moveaxis(blocks, -2, 0).reshape(groups, -1, convolution.patch_length)
+        products = blocks @ filter_matrices(self.kernel, groups)
+        y: Array = np.moveaxis(products, 0, 1).reshape(*lead, convolution.filters)
+        return y if self.bias is None else y + self.bias

@@ -1,0 +1,60 @@
+"""Which convolutions no file or runtime could hold, whatever they are rewritten to."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from convfc.core.geometry import AnyConvolution, Sizes
+
+_MOST_REMAINDERS = 2**16
+"""Rows of a table of pads: 1 MB in the file."""
+_MOST_PHASES = 2**14
+"""Filters that a transposed convolution may take for each of its own."""
+_LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
+"""Numbers of a filter matrix that has a column per phase: more only if the kernel has many."""
+_LARGEST_TENSOR = 2**63 - 1
+"""Bytes."""
+_LARGEST_BLOCK = 2**28
+"""Numbers of patches that are made at once at most, where nobody says; see `lowering`."""
+
+
+def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | None:
+    """Which of its tensors no file or runtime holds, whatever the method; ``None``: none.
+
+    Args:
+        convolution: the geometry.
+        sizes: spatial input sizes, ``None`` where unknown.
+        itemsize: bytes of a number, times the samples if it is known how many there are.
+
+    Raises:
+        GeometryError: the window does not fit the sizes.
+    """
+    framed, known = convolution.framed(sizes)
+    inner = framed.inner(known)
+    phases = math.prod(convolution.phases)
+    grown = inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights)
+    if grown or phases > _MOST_PHASES:
+        return (
+            f"its strides make {phases:,} filters of each, and its filter matrix would hold "
+            f"{inner.weights:,} numbers"
+        )
+    axes = list(zip(inner.windows, known, strict=True))
+    rows = sum(w.stride for w, size in axes if w.pads(size) is None)
+    if rows > _MOST_REMAINDERS:
+        return f"its padding, of an unknown size, would need a table of {rows:,} rows"
+    pads = inner.pads(known) or ()
+    padded = [size + sum(pad) for size, pad in zip(known, pads, strict=False) if size is not None]
+    made = [size for size in convolution.output(sizes) if size is not None]
+    rows = math.prod(size for size in inner.output(known) if size is not None)
+    numbers = max(
+        math.prod(padded) * inner.channels,
+        math.prod(made) * convolution.filters,
+        rows * inner.filters,
+        min(rows * inner.taps * inner.channels, _LARGEST_BLOCK),
+        *(inner.weights, sum(map(abs, itertools.chain(*pads)))),
+        *(window.extent + window.stride for window in convolution.windows),
+    )
+    if numbers * itemsize > _LARGEST_TENSOR:
+        return "it has tensors of more bytes than 64 bits can count"
+    return None

@@ -1,0 +1,345 @@
+"""From a convolution to patches + Dense: which patch method, on which sizes, at what cost.
+
+What a lowering computes is in `convfc.core.im2col`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
+from convfc.core.limits import excess_of
+
+
+class PatchMethod(StrEnum):
+    """How the patch matrix is built."""
+
+    AUTO = "auto"
+    """The cheapest of the others that fit; see `cost`."""
+    NONE = "none"
+    """A 1x1 kernel with stride 1: the input is its own patch matrix."""
+    RESHAPE = "reshape"
+    """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
+    GATHER = "gather"
+    """The index map as a constant: one gather over all pixels. Needs known, moderate sizes."""
+    ROWS = "rows"
+    """Taps of the last axis by slices, then one gather of whole rows of taps. As `GATHER`."""
+    SLICE = "slice"
+    """Slices for the taps of one axis after another. Works with unknown sizes."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something cannot be lowered, in words for the person who asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A convolution on an input of given sizes, and the method that builds its patch matrix.
+
+    Attributes:
+        convolution: the geometry.
+        sizes: spatial input sizes, ``None`` where unknown.
+        method: never AUTO: the method that was chosen.
+        block: positions of the output that are computed at once, along the first axes; all along
+            those that are not mentioned. Patches of so many exist at the same time.
+    """
+
+    convolution: AnyConvolution
+    sizes: Sizes
+    method: PatchMethod
+    block: tuple[int, ...] = ()
+
+    @cached_property
+    def framed(self) -> tuple[AnyConvolution, Sizes]:
+        """What is computed, on which sizes; see `AnyConvolution.framed`."""
+        return self.convolution.framed(self.sizes)
+
+    @cached_property
+    def inner(self) -> Convolution:
+        """The ordinary convolution that computes it; patches and product are those of it."""
+        convolution, sizes = self.framed
+        return convolution.inner(sizes)
+
+    @cached_property
+    def pads(self) -> tuple[Pads, ...] | None:
+        """Zeros around the input per axis, or what a transposed convolution crops off.
+
+        ``None`` if they depend on an unknown size and are found at run time.
+        """
+        return self.convolution.pads(self.sizes)
+
+    @cached_property
+    def output(self) -> Sizes:
+        """Spatial output sizes."""
+        return self.convolution.output(self.sizes)
+
+    @cached_property
+    def patch_matrix(self) -> tuple[int | None, int]:
+        """Rows and columns of P for one sample, all groups together."""
+        conv = self.inner
+        return conv.positions(self.framed[1]), conv.taps * conv.channels
+
+    @cached_property
+    def filter_matrix(self) -> tuple[int, int]:
+        """Rows and columns of F (of each block, with groups)."""
+        conv = self.inner
+        return conv.patch_length, conv.filters // conv.groups
+
+    @property
+    def gathered_axes(self) -> int:
+        """How many axes, from the first on, an index map reaches over."""
+        rank = self.convolution.rank
+        return {PatchMethod.GATHER: rank, PatchMethod.ROWS: rank - 1}.get(self.method, 0)
+
+    @property
+    def sliced_axes(self) -> tuple[list[int], list[int]]:
+        """Axes whose taps are slices: those with one tap, and the others, the last one first.
+
+        The taps of the last one then vary fastest along the columns of P.
+        """
+        taps = list(enumerate(self.inner.kernel))[self.gathered_axes :]
+        if self.method in (PatchMethod.NONE, PatchMethod.RESHAPE):
+            taps = []
+        single = [axis for axis, kernel in taps if kernel == 1]
+        return single, [axis for axis, kernel in reversed(taps) if kernel > 1]
+
+    @cached_property
+    def index_entries(self) -> int:
+        """Entries of the index map for one block; 0 without one."""
+        size = self.block_bytes(1)
+        folded = math.prod(self.inner.kernel[self.gathered_axes :]) * self.inner.channels
+        return size // folded if size is not None and self.gathered_axes else 0
+
+    def input_bytes(self, itemsize: int) -> int | None:
+        """Bytes of the unpadded input for one sample, ``None`` if unknown."""
+        pixels = product(self.sizes)
+        return None if pixels is None else pixels * self.convolution.channels * itemsize
+
+    def patch_bytes(self, itemsize: int) -> int | None:
+        """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown."""
+        if self.method is PatchMethod.NONE:
+            return 0
+        rows, columns = self.patch_matrix
+        return None if rows is None else rows * columns * itemsize
+
+    def block_bytes(self, itemsize: int) -> int | None:
+        """Bytes of P that exist at the same time, for one sample; ``None`` if unknown."""
+        size = self.patch_bytes(itemsize)
+        for output, at_once in zip(self.inner.output(self.framed[1]), self.block, strict=False):
+            if size is not None and output is not None:
+                size = size // output * at_once
+        return size
+
+    @cached_property
+    def blocks(self) -> int:
+        """Into how many pieces the output is cut; 1 if it is not."""
+        outputs = self.inner.output(self.framed[1])
+        pairs = zip(outputs, self.block, strict=False)
+        return math.prod(-(-output // at_once) for output, at_once in pairs if output is not None)
+
+    @property
+    def operations(self) -> int:
+        """About how many operations a graph of it has: what takes and joins taps, in each block."""
+        conv, (_, several) = self.inner, self.sliced_axes
+        known = None not in self.framed[1]
+        taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
+        return self.blocks * (taps + len(several) + _AROUND)
+
+    def block_edges(self, axis: int) -> list[tuple[int, int]]:
+        """First position along an axis and the one behind its last, for each block.
+
+        Empty behind the last axis that `block` mentions.
+        """
+        output = self.inner.output(self.framed[1])[axis] if axis < len(self.block) else None
+        if output is None:
+            return []
+        at_once = self.block[axis]
+        return [(start, min(start + at_once, output)) for start in range(0, output, at_once)]
+
+
+_LARGEST_INDEX_MAP = 2**22
+"""Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
+MOST_OPERATIONS = 2**12
+"""Operations that one layer may become: so many are still loaded and compared in seconds."""
+_AROUND = 8
+"""Operations of a block that are not about taps: about as many as there are."""
+
+
+def lower(
+    convolution: AnyConvolution,
+    sizes: Sizes,
+    patches: PatchMethod = PatchMethod.AUTO,
+    available: frozenset[PatchMethod] = frozenset(PatchMethod),
+    itemsize: int = 4,
+    memory: int | None = None,
+) -> Lowering | Refusal:
+    """Choose how a convolution's patches are built.
+
+    A 1x1 kernel with stride 1 needs no patches, whatever was asked for. Otherwise AUTO takes
+    reshape where it fits (the input itself is rearranged), else what `cost` finds cheapest.
+
+    Args:
+        convolution: the geometry.
+        sizes: spatial input sizes, ``None`` where unknown.
+        patches: the method that the user asked for.
+        available: the methods that the model's format can hold.
+        itemsize: bytes of a number in the patches.
+        memory: bytes that the patches of one sample may take; output is computed in blocks of
+            positions where they would take more. Without it see `default_memory`. One position's
+            patches are made at once, whatever they take, and all where a size is unknown.
+
+    Returns:
+        A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
+
+    Raises:
+        GeometryError: the window does not fit the sizes.
+    """
+    convolution.output(sizes)
+    excess = excess_of(convolution, sizes, itemsize)
+    if excess is not None:
+        return Refusal(excess)
+    methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
+    if patches is not PatchMethod.AUTO:
+        methods = [PatchMethod.NONE, patches]
+    found, refusals = [], []
+    for method in methods:
+        lowering = Lowering(convolution, sizes, method)
+        lowering = replace(lowering, block=_block(lowering, itemsize, memory))
+        misfit = _misfit(lowering)
+        if misfit is None and method not in available:
+            misfit = "is not to be had here, in this format or opset"
+        if misfit is None:
+            found.append(lowering)
+        else:
+            refusals.append(f"{method.value} {misfit}")
+    if found:
+        return min(found, key=lambda lowering: cost(lowering, itemsize))
+    remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
+    return Refusal("; ".join(refusals[1:]) + remedy)
+
+
+_BLOCK = 2**22
+"""Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
+_LARGEST_BLOCK = 2**28
+"""The same for what would be cut into too many pieces."""
+_MANY_BLOCKS = 64
+
+
+def default_memory(patch_bytes: int) -> int:
+    """Bytes that patches may take at once, where nobody says.
+
+    4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
+    make more than 64 blocks, each some nodes in the graph, may take more, up to 256 MiB.
+    """
+    if patch_bytes <= 2 * _BLOCK:
+        return 2 * _BLOCK
+    return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _LARGEST_BLOCK)
+
+
+def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:
+    """Positions whose patches may exist at once, see `Lowering.block`."""
+    size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.framed[1])
+    if size is None:
+        return ()
+    memory = default_memory(size) if memory is None else memory
+    block: list[int] = []
+    for output in outputs:
+        if size <= memory or output is None:
+            break
+        size //= output
+        pieces = -(-output // max(memory // size, 1))
+        block.append(-(-output // pieces))  # all alike, not one small piece at the end
+    return tuple(block)
+
+
+_COPY = 16
+"""Bytes that could be moved in the time that it takes to begin a copy, in a slice or a join."""
+_LOOK_UP = 64
+"""The same for an entry of an index map."""
+_NODE = 2**15
+"""The same for a node of the graph; also what a simpler graph is worth."""
+
+
+def cost(lowering: Lowering, itemsize: int) -> float:
+    """What it takes to build P for one sample, in bytes moved or what takes as long.
+
+    Measured on processors, with onnxruntime and TensorFlow: slicing and joining moves everything
+    three times (two writes, one read of what no cache holds any more), a gather once, but each of
+    its entries has to be looked up. So few channels, hence short copies, are for slices, many for
+    the gather. Between methods that fit; 0 for those that are never worse than the others.
+    """
+    conv, sizes = lowering.inner.unpadded, lowering.framed[1]
+    padding = lowering.inner.pads(sizes)
+    if lowering.method in (PatchMethod.NONE, PatchMethod.RESHAPE) or None in sizes or not padding:
+        return 0.0
+    sizes = tuple((size or 0) + sum(pads) for size, pads in zip(sizes, padding, strict=True))
+    single, several = lowering.sliced_axes
+    for axis in single:
+        conv, sizes = conv.folded(axis, sizes)
+    pixels = product(sizes) or 0
+    total = pixels * (conv.channels * itemsize + _COPY) + _NODE if single else 0
+    for axis in several:
+        slices = _slices(conv, axis)
+        conv, sizes = conv.folded(axis, sizes)
+        pixels = product(sizes) or 0
+        total += pixels * (3 * conv.channels * itemsize + slices * _COPY) + (slices + 1) * _NODE
+    if lowering.gathered_axes:
+        entries = (conv.positions(sizes) or 0) * conv.taps
+        total += entries * (conv.channels * itemsize + _LOOK_UP) + 3 * _NODE
+    return float(total)
+
+
+def regroups(convolution: Convolution, axis: int) -> bool:
+    """Whether the taps of an axis are sliced in groups of `stride` neighbours.
+
+    They and their channels lie side by side in memory, on the last axis.
+    """
+    window = convolution.windows[axis]
+    last = axis == convolution.rank - 1
+    return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
+
+
+def _slices(convolution: Convolution, axis: int) -> int:
+    """How many slices it takes to put the taps of an axis into the channels."""
+    window = convolution.windows[axis]
+    return window.strides_spanned if regroups(convolution, axis) else window.kernel
+
+
+def _misfit(lowering: Lowering) -> str | None:
+    """Why a method does not fit a convolution, or ``None``."""
+    method, (_, sizes) = lowering.method, lowering.framed
+    inner = lowering.inner
+    windows = inner.windows
+    if method is PatchMethod.NONE:
+        pointwise = all(w.kernel == w.stride == 1 for w in windows)
+        return None if pointwise else "fits a 1x1 kernel with stride 1 only"
+    if method is PatchMethod.RESHAPE and any(not w.kernel == w.extent == w.stride for w in windows):
+        return "needs kernel == stride and no dilation"
+    if method is not PatchMethod.SLICE and None in sizes:
+        return "needs sizes that are known before run time"
+    if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
+        return "needs several taps along the last of several axes"
+    entries = lowering.index_entries
+    if entries > _LARGEST_INDEX_MAP:
+        return f"would need an index map of {entries:,} entries in the file"
+    if lowering.operations > MOST_OPERATIONS:
+        return _of_many(lowering)
+    return None
+
+
+def _of_many(lowering: Lowering) -> str:
+    """That a graph would be too long, and what there is to be done about it."""
+    most = f"at most {MOST_OPERATIONS:,} are made of a layer"
+    whole = replace(lowering, block=())
+    if whole.operations > MOST_OPERATIONS:
+        return f"would take {whole.operations:,} operations; {most}"
+    return (
+        f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
+        f"{most}: give --patch-memory more"
+    )

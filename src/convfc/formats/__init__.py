@@ -1,0 +1,1 @@
+"""What a model is, whatever its format; and the two formats."""

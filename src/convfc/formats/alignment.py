@@ -1,0 +1,77 @@
+"""How the layers of a converted model were lowered, found again from the record in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from convfc.core.geometry import AnyConvolution, Sizes
+from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
+from convfc.errors import GeometryError
+from convfc.formats.protocols import Site
+from convfc.formats.provenance import LayerRecord, Provenance
+
+
+def lowered_again(
+    sites: Sequence[Site], made: Mapping[str, int], provenance: Provenance | None
+) -> dict[str, Lowering]:
+    """How the converted sites were lowered, by what their file says; those that cannot be lack.
+
+    Args:
+        sites: of the original.
+        made: by the name of a site, how many operations the converted model has in its place.
+        provenance: of the converted model.
+    """
+    told = () if provenance is None else reversed(provenance.layers)  # the first of a name counts
+    records = {one.name: one for one in told if isinstance(one.name, str)}
+    found = {
+        site.name: _lowered_again(site, records.get(site.name), made[site.name])
+        for site in sites
+        if site.name in made
+    }
+    return {name: lowering for name, lowering in found.items() if lowering is not None}
+
+
+def unlike_record(names: Iterable[str]) -> tuple[str, ...]:
+    """What to say of layers that something stands for, in a way that a record cannot explain."""
+    return tuple(f"{name}: cannot be converted as the file has it" for name in sorted(names))
+
+
+def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> Lowering | None:
+    """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
+    if site.convolution is None:
+        return None
+    # A record may be wrong and the layer right all the same: what it is shows in its structure.
+    for method, block in _told(record, site.convolution.rank):
+        # As much memory as was given then, which may be what it takes to have few blocks.
+        memory = _memory(site.convolution, site.sizes, method, block)
+        found = lower(site.convolution, site.sizes, method, site.methods, memory=memory)
+        if isinstance(found, Lowering):
+            made = replace(found, block=block) if block is not None else found
+            # Each block takes an operation at least: what is not there need not be emitted.
+            if block is None or (made.blocks <= operations and made.operations <= MOST_OPERATIONS):
+                return made
+    return None
+
+
+def _told(
+    record: LayerRecord | None, rank: int
+) -> Iterator[tuple[PatchMethod, tuple[int, ...] | None]]:
+    """The method and the block (``None``: whichever) of a record, and then what may be instead."""
+    if record is not None and record.patches in [method.value for method in PatchMethod]:
+        if len(record.block) <= rank:
+            yield PatchMethod(record.patches), tuple(record.block)
+        yield PatchMethod(record.patches), None
+    yield PatchMethod.AUTO, None
+
+
+def _memory(
+    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...] | None
+) -> int | None:
+    """Bytes of a block's patches; ``None`` where nothing is cut, or there are no such patches."""
+    if not block:
+        return None
+    try:
+        return Lowering(convolution, sizes, method, block).block_bytes(4) or None
+    except GeometryError:  # which `lower` tells
+        return None

@@ -1,0 +1,111 @@
+"""What the stock convolution layers compute: one convolution each, or a chain of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from convfc.core.builders import convolution, named_transposed_window
+from convfc.core.geometry import AnyConvolution
+from convfc.core.transposed import TransposedConvolution
+
+Layer = Any
+"""A `keras.Layer`; keras has no types."""
+
+PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+CONVOLUTIONS = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One convolution of a layer, with its weights.
+
+    Attributes:
+        convolution: the geometry.
+        word: the layer's own word for the kernel: "kernel", "depthwise" or "pointwise".
+        kernel: the variable.
+        bias: the variable, or ``None``.
+    """
+
+    convolution: AnyConvolution
+    word: str
+    kernel: Any
+    bias: Any
+
+    @property
+    def keeps_layout(self) -> bool:
+        """Whether its filter matrix is the kernel's own bytes."""
+        return not isinstance(self.convolution, TransposedConvolution)
+
+    @property
+    def weights(self) -> list[Any]:
+        """Kernel and bias, if any, as the product takes them: those of the inner convolution.
+
+        A kernel that keeps its layout is the variable itself: tensorflow copies none that is
+        assigned in another shape until one of the two changes.
+        """
+        kernel = self.kernel
+        if not self.keeps_layout:
+            kernel = self.convolution.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
+        if self.bias is None:
+            return [kernel]
+        return [kernel, self.convolution.inner_bias(np.asarray(self.bias))]
+
+
+def parts(layer: Layer) -> Sequence[Part]:
+    """The convolutions that a built stock layer consists of, in their order.
+
+    The first one has the layer's window; what follows is pointwise.
+    """
+    bias = layer.bias if layer.use_bias else None
+    if isinstance(layer, TRANSPOSED):
+        return [Part(_transposed(layer), "kernel", layer.kernel, bias)]
+    if isinstance(layer, PLAIN):
+        *kernel, channels, filters = layer.kernel.shape
+        conv = convolution(
+            kernel,
+            channels=channels * layer.groups,
+            filters=filters,
+            strides=layer.strides,
+            dilations=layer.dilation_rate,
+            padding=layer.padding,
+            groups=layer.groups,
+        )
+        return [Part(conv, "kernel", layer.kernel, bias)]
+    separable = isinstance(layer, SEPARABLE)
+    depthwise = layer.depthwise_kernel if separable else layer.kernel
+    *kernel, channels, multiplier = depthwise.shape
+    conv = convolution(
+        kernel,
+        channels=channels,
+        filters=channels * multiplier,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        padding=layer.padding,
+        groups=channels,
+    )
+    if not separable:
+        return [Part(conv, "depthwise", depthwise, bias)]
+    point = convolution([1] * conv.rank, channels=conv.filters, filters=layer.filters)
+    return [
+        Part(conv, "depthwise", depthwise, None),
+        Part(point, "pointwise", layer.pointwise_kernel, bias),
+    ]
+
+
+def _transposed(layer: Layer) -> TransposedConvolution:
+    *kernel, filters, channels = layer.kernel.shape
+    added = layer.output_padding
+    added = [added] * len(kernel) if added is None or isinstance(added, int) else added
+    windows = [
+        named_transposed_window(layer.padding, *axis)
+        for axis in zip(kernel, layer.strides, layer.dilation_rate, added, strict=True)
+    ]
+    return TransposedConvolution(tuple(windows), channels, filters)

@@ -1,0 +1,232 @@
+"""From a file to a loaded Keras model, or to a sentence that says why not."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.formats.keras.archive import (
+    HDF5,
+    OPTIMIZER_WEIGHTS,
+    Envelope,
+    check_weights,
+    read_envelope,
+)
+from convfc.formats.keras.bounds import check_size, count_data, limit
+from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.upgraded_copy import Staged, format_named, staged
+from convfc.formats.keras.upgrades.classes import arguments
+from convfc.formats.keras.upgrades.hdf5 import operations_in
+from convfc.system.atomic import OTHER_PLACE
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file holds.
+
+    Attributes:
+        model: as Keras loads it, compiled if the file says so.
+        envelope: what the file says beside it.
+        notes: what loading had to change or give up, a sentence each.
+    """
+
+    model: Any
+    envelope: Envelope
+    notes: tuple[str, ...]
+
+
+_MOST_THRESHOLDS = 2**16
+
+
+def load(path: Path) -> Loaded:
+    """Load a model, with Keras's safe mode on.
+
+    Raises:
+        FileError: the file is missing, damaged, or holds no Keras model.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+    with refusing(path, NO_CONFIG):
+        return _load(path)
+
+
+def _load(path: Path) -> Loaded:
+    envelope = read_envelope(path)
+    for name in _layers_with_code(envelope.config):
+        raise UnsupportedModelError(
+            f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
+            "replace it by a stock layer and save the model again"
+        )
+    for kind, given in arguments(envelope.training):
+        if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
+            raise UnsupportedModelError(
+                f"{path}: its metric {kind!r} asks for {number} thresholds, which Keras lists one "
+                "by one; compile the model with fewer and save it again"
+            )
+    notes = _other_name(path, envelope)
+    check_weights(path, envelope.file_format)
+    with overheard() as said, _staged(path, envelope) as stage:
+        if stage.done:
+            by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
+            notes.append(f"Brought a file of {by} up to date: {'; '.join(stage.done)}.")
+        notes += stage.cautions
+        try:
+            model = _keras_load(path, stage, compile=True)
+        except ConvfcError:
+            raise
+        except Exception as uncompilable:
+            try:
+                model = _keras_load(path, stage, compile=False)
+            except ConvfcError:
+                raise
+            except Exception as error:
+                raise _refusal(path, error, envelope) from error
+            notes.append(
+                f"Its training setup could not be read ({brief(uncompilable)}); "
+                "the converted file will not be compiled."
+            )
+    _untrack(model)
+    if model.compiled and envelope.file_format == HDF5:
+        # Keras builds the optimizer for the variables that the model holds itself, which are none.
+        with overheard():
+            model.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
+        if _was_trained(path):
+            notes.append("Keras restores no optimizer from HDF5; training would start it afresh.")
+    elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
+        notes.append("Keras could not restore the optimizer's state; training would start afresh.")
+    return Loaded(model, envelope, tuple(notes))
+
+
+def _keras_load(path: Path, stage: Staged, **how: bool) -> Any:
+    """The model as Keras loads it, if its layers are not far larger than the file.
+
+    Raises:
+        FileError: they are.
+    """
+    most = limit(path.stat().st_size)
+    with held_once(most) as built:
+        try:
+            model = keras.saving.load_model(stage.path, safe_mode=True, **how)
+        except Exception:
+            # Keras wraps what is raised in a layer.
+            check_size(path, built.size, "the weights of its layers")
+            raise
+    check_size(path, built.size, "the weights of its layers")
+    return model
+
+
+def _other_name(path: Path, envelope: Envelope) -> list[str]:
+    """What to say of a file that is named like the other format."""
+    if format_named(path) in (None, envelope.file_format):
+        return []
+    if envelope.file_format == HDF5:
+        return ["It is an HDF5 file by another name; a converted file is what its name says."]
+    for name in operations_in(envelope.config):
+        raise UnsupportedModelError(
+            f"{path}: is a .keras zip with the operation {name!r}, which HDF5 cannot hold; "
+            "rename it to end in .keras"
+        )
+    return ["It is a .keras zip by another name; a converted file is what its name says."]
+
+
+def _untrack(model: Any) -> None:
+    """Let go of lists of numbers: Keras tracks any list, and cannot save one inside a Sequential.
+
+    It copies the configuration there, with the list, and so what the list is tracked by.
+    """
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            tracked = isinstance(value, list) and type(value) is not list
+            if tracked and all(isinstance(item, int | float) for item in value):
+                vars(layer)[name] = list(value)
+
+
+_UNTRAINED = re.compile("saved optimizer has [012] variables")
+"""Keras warns, too, where all there is to restore is a step and a learning rate."""
+
+
+def _was_trained(path: Path) -> bool:
+    """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
+    with h5py.File(path) as file:
+        return OPTIMIZER_WEIGHTS in file and count_data(file[OPTIMIZER_WEIGHTS], path) > 2
+
+
+@contextmanager
+def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
+    try:
+        with staged(path, envelope) as found:
+            yield found
+    except OSError as error:
+        if error.errno is None:  # h5py's, of a damaged file
+            raise
+        what = error.strerror or error
+        raise FileError(f"{path}: cannot be brought up to date: {what}; {OTHER_PLACE}") from error
+
+
+def _layers_with_code(config: Any) -> Iterator[str]:
+    """Names of the Lambda layers whose function is code, not a name."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if (
+            config.get("class_name") == "Lambda"
+            and isinstance(inner, dict)
+            and not isinstance(inner.get("function"), str)
+        ):
+            yield inner.get("name", "lambda")
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            yield from _layers_with_code(value)
+
+
+_UNKNOWN_NAME = re.compile(
+    r"(?:Unknown (?P<old>\w+): |Could not locate (?P<new>\w+) |(?P<gone>Could not deserialize ))"
+    r"['\"](?:keras\.layers\.)?(?P<name>[^'\"]+)['\"]"
+)
+
+_GONE = (
+    *("LocallyConnected1D", "LocallyConnected2D", "CuDNNLSTM", "CuDNNGRU"),
+    *("RandomHeight", "RandomWidth", "DenseFeatures"),
+)
+"""Layers of Keras 2 that Keras 3 lacks."""
+
+
+def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
+    """What a failure of Keras's loader means to a person."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FileError(f"{path}: Keras cannot unpack it: {error.strerror}; {OTHER_PLACE}")
+    unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
+    of_today = envelope.file_format == HDF5 and not envelope.is_old
+    unheld = operations_in(envelope.config) if of_today else set()
+    if unheld and (unknown is None or unknown["name"] in unheld):
+        return UnsupportedModelError(
+            f"{path}: holds the operation {min(unheld)!r}, which Keras writes to HDF5 but "
+            "does not load; build the model again and save it again as .keras"
+        )
+    if unknown and unknown["name"] in _GONE:
+        return UnsupportedModelError(
+            f"{path}: uses the layer {unknown['name']!r}, which Keras 3 no longer has",
+            "Build the model without it; or register a class of yours by that name, and name its "
+            "module with --import MODULE",
+        )
+    if unknown and not unknown["gone"]:
+        kind = unknown["old"] or unknown["new"]
+        return UnsupportedModelError(
+            f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know",
+            "Register it with @keras.saving.register_keras_serializable() in a module of yours, "
+            "and name that with --import MODULE",
+        )
+    return UnsupportedModelError(
+        f"{path}: written by Keras {version or '?'}; "
+        f"Keras {keras.__version__} cannot load it: {brief(error)}"
+    )

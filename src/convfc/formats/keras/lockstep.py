@@ -1,0 +1,170 @@
+"""Two graphs of Keras side by side, walked from their outputs backwards, call by call.
+
+What stands for what is found by wiring alone: a layer's calls are told apart by what they are fed,
+and neither the order in which Keras lists layers and calls nor the names of them matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from convfc.formats.keras.likeness import Operation, spread
+from convfc.formats.keras.sites import graph_of
+
+Tensor = Any
+"""A `keras.KerasTensor`; keras has no types."""
+Call = Any
+"""A node of Keras: one call of an operation."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is different.
+
+    Attributes:
+        old: the operation of the original that it is about; ``None``: the graph as a whole.
+        new: what stands in its place.
+        words: what is different.
+        certain: whether these two are known to be different in what they compute.
+    """
+
+    old: Operation | None
+    new: Operation | None
+    words: str
+    certain: bool = True
+
+
+@dataclass
+class Pairing:
+    """What a walk found.
+
+    Attributes:
+        pairs: the operations that stand for each other, in the order of the walk; a shared one
+            stands for another once.
+        faults: what is different.
+    """
+
+    pairs: list[tuple[Operation, Operation]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def lockstep(
+    left: Operation,
+    right: Operation,
+    unlike: Callable[[Operation, Operation], Sequence[Fault]],
+    deaf: Callable[[Operation], bool] = lambda _: False,
+) -> Pairing:
+    """Walk through two graphs at once.
+
+    Args:
+        left: a stock Sequential or Functional model.
+        right: another.
+        unlike: what is different about two operations that stand for each other; asked once for
+            each pair. Where anything is, what feeds them is not looked at.
+        deaf: whether an operation of the left graph heeds no mask, while what stands for it is
+            given the one on its input.
+    """
+    left, right = graph_of(left), graph_of(right)
+    found = Pairing()
+    known: dict[tuple[int, int], bool] = {}
+    seen: set[tuple[int, int]] = set()
+    doors = [{_source(x): place for place, x in enumerate(g.inputs)} for g in (left, right)]
+    todo: list[tuple[Operation, Operation, Tensor, Tensor]] = []
+    for what, old, new in (
+        ("outputs", left.output, right.output),
+        ("inputs", left.input, right.input),
+    ):
+        ours, theirs = _unwrapped(old), _unwrapped(new)
+        if [path for path, _ in ours] != [path for path, _ in theirs]:
+            found.faults.append(
+                Fault(None, None, f"has {what} that are nested or called otherwise")
+            )
+        todo += [(None, None, a, b) for (_, a), (_, b) in zip(ours, theirs, strict=False)]
+    todo.reverse()
+
+    def alike(old: Operation, new: Operation) -> bool:
+        key = id(old), id(new)
+        if key not in known:
+            found.pairs.append((old, new))
+            faults = unlike(old, new)
+            found.faults.extend(faults)
+            known[key] = not faults
+        return known[key]
+
+    while todo:
+        reader, other, a, b = todo.pop()
+        (old, old_call, old_output), (new, new_call, new_output) = map(history, (a, b))
+        if doors[0].get(_source(a)) != doors[1].get(_source(b)):
+            words = f"reads '{new.name}' where it read '{old.name}'"
+            found.faults.append(Fault(reader, other, words, reader is not None))
+            continue
+        if old_output != new_output:
+            words = f"reads output {new_output} of '{new.name}' where it read output {old_output}"
+            found.faults.append(Fault(reader, other, words, reader is not None))
+            continue
+        if (id(old_call), id(new_call)) in seen:
+            continue
+        seen.add((id(old_call), id(new_call)))
+        if not alike(old, new):
+            continue
+        given = [_given(call) for call in (old_call, new_call)]
+        if deaf(old):
+            _mask_alike(*given)
+        fed = [dict(spread(arguments)) for arguments in given]
+        for place in sorted(fed[0].keys() | fed[1].keys()):
+            x, y = (leaves.get(place) for leaves in fed)
+            tensors = isinstance(x, keras.KerasTensor) + isinstance(y, keras.KerasTensor)
+            if tensors == 2:
+                todo.append((old, new, x, y))
+            elif tensors == 1 or x != y:
+                found.faults.append(Fault(old, new, f"is given another {place.lstrip('.')}"))
+    return found
+
+
+def history(tensor: Tensor) -> tuple[Operation, Call, int]:
+    """The operation, the call of it and the output of that, which a tensor comes from."""
+    operation, call, output = tensor._keras_history
+    return operation, operation._inbound_nodes[call], output
+
+
+def calls_of(graph: Operation) -> list[Call]:
+    """All calls that make up a Functional model."""
+    return [call for calls in graph._nodes_by_depth.values() for call in calls]
+
+
+def _source(tensor: Tensor) -> tuple[int, int, int]:
+    operation, call, output = tensor._keras_history
+    return id(operation), call, output
+
+
+def _unwrapped(structure: Any) -> list[tuple[Any, Tensor]]:
+    """Tensors by their place; Keras takes a list of one for the one."""
+    if isinstance(structure, list | tuple) and len(structure) == 1:
+        return _unwrapped(structure[0])
+    return [(path, x) for path, x in keras.tree.flatten_with_path(structure)]
+
+
+def _given(call: Call) -> dict[str, Any]:
+    """What a call is given; a ``None`` is what a layer takes for nothing given."""
+    by_name = {
+        name: value
+        for name, value in call.arguments.kwargs.items()
+        if any(item is not None for item in keras.tree.flatten(value))
+    }
+    return {**{f"#{i}": value for i, value in enumerate(call.arguments.args)}, **by_name}
+
+
+def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Leave a mask to compare only where one is given that is not on the tensor anyway.
+
+    A layer that heeds no mask is not given the one on its input; Keras gives it to the model that
+    stands for it, and that ends it. A mask from elsewhere might go on from there.
+    """
+    old.pop("mask", None)
+    mask = getattr(old.get("#0"), "_keras_mask", None)
+    if mask is not None and "mask" in new:
+        old["mask"] = mask

@@ -1,0 +1,295 @@
+"""A Keras file as the rest of convfc sees it: `convfc.formats.protocols.Model`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from convfc.core.lowering import Lowering
+from convfc.errors import UnsupportedModelError
+from convfc.formats.alignment import lowered_again, unlike_record
+from convfc.formats.demand import Demand
+from convfc.formats.keras.alignment import calls_in, cut
+from convfc.formats.keras.any_processor import compute_anywhere
+from convfc.formats.keras.archive import HDF5, write_provenance
+from convfc.formats.keras.discontinuities import has_steps
+from convfc.formats.keras.float64 import wide_copy
+from convfc.formats.keras.layer_pair import KerasTwin
+from convfc.formats.keras.loader import load
+from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.recurrence import sequential_work
+from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.rewriting import replacement, rewrite
+from convfc.formats.keras.sites import Place, find_places, graph_of
+from convfc.formats.keras.upgraded_copy import format_named, make_loadable, with_suffix
+from convfc.formats.keras.upgrades.hdf5 import makes_masks
+from convfc.formats.keras.workspace import workspace
+from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, Twin, coarsest, in_float64
+from convfc.formats.provenance import Provenance
+
+
+class KerasModel:
+    """A loaded Keras model; see `convfc.formats.protocols.Model`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileError: the file is missing, damaged, or holds no Keras model.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: Sequence[Path] = (path,)
+        with refusing(path, NO_CONFIG):
+            loaded = load(path)
+            self._model = loaded.model
+            self._graph = graph_of(loaded.model)
+            if self._graph is None:
+                raise UnsupportedModelError(
+                    f"{path}: its class {type(loaded.model).__name__} does not say what its "
+                    "inputs are; build it as a Functional model and save it again"
+                )
+            self._masks = makes_masks(loaded.model)
+            places = find_places(loaded.model)
+        self._places: dict[str, Place] = {place.name: place for place in places}
+        self.notes: Sequence[str] = loaded.notes
+        self.provenance = loaded.envelope.provenance
+        self._format = loaded.envelope.file_format
+        self._converted_format = format_named(path) or self._format
+
+    @cached_property
+    def inputs(self) -> Sequence[Port]:
+        """See `Model.inputs`."""
+        return self._ports([tensor.name for tensor in self._graph.inputs], self._graph.inputs)
+
+    @cached_property
+    def outputs(self) -> Sequence[Port]:
+        """See `Model.outputs`."""
+        seen: Counter[str] = Counter()
+        names = []
+        for name in self._graph.output_names:
+            # A layer with several outputs gives its name to each of them.
+            names.append(f"{name}:{seen[name]}" if seen[name] else name)
+            seen[name] += 1
+        return self._ports(names, self._graph.outputs)
+
+    @cached_property
+    def sites(self) -> Sequence[Site]:
+        """See `Model.sites`."""
+        return [place.site(self._converted_format) for place in self._places.values()]
+
+    @cached_property
+    def has_steps(self) -> bool:
+        """See `Model.has_steps`."""
+        return has_steps(self._model)
+
+    @cached_property
+    def precision(self) -> str:
+        """See `Model.precision`."""
+        layers = self._model._flatten_layers()
+        return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
+
+    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run`."""
+
+        def call(flat: Sequence[Any]) -> Any:
+            return self._call(keras.tree.pack_sequence_as(self._graph.input, flat))
+
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._evaluate(call, feed), strict=True))
+
+    def cautions(self, feed: Feed) -> Sequence[str]:  # noqa: ARG002 - see `Model.cautions`
+        """See `Model.cautions`: there are none."""
+        return ()
+
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """See `Model.run_once`; not traced, which takes longer than to run once."""
+        model = self if path is None else KerasModel(path)
+
+        def call(flat: Sequence[Any]) -> Any:
+            packed = keras.tree.pack_sequence_as(model._graph.input, flat)
+            return model._model(packed, training=False)
+
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, model._evaluate(call, feed), strict=True))
+
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run_in_float64`."""
+        try:
+            wide = wide_copy(self._model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from error
+        compute_anywhere(wide)
+
+        def call(flat: Sequence[Any]) -> Any:
+            return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
+
+        names = [port.name for port in self.outputs]
+        found = self._evaluate(call, in_float64(self.inputs, feed), times=2)
+        return dict(zip(names, found, strict=True))
+
+    def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
+        called = {
+            name: calls[0].input_tensors[0]
+            for name in sites
+            if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
+        }
+        if not called:
+            return {}
+        probe = keras.Model(self._graph.inputs, list(called.values()))
+        call = partial(probe, training=False)
+        return dict(zip(called, self._evaluate(call, feed), strict=True))
+
+    @cached_property
+    def _demand(self) -> Demand:
+        outputs = (keras.tree.flatten(one.output) for one in self._graph.operations)
+        steps = ([(tuple(x.shape), tf.as_dtype(x.dtype).size) for x in made] for made in outputs)
+        found = Demand.of(chain(steps, map(workspace, self.sites)), self.sites)
+        return replace(found, products=found.products + sequential_work(self._model))
+
+    def _evaluate(
+        self, call: Callable[[list[Any]], Any], feed: Feed, times: int = 1
+    ) -> list[NDArray[Any]]:
+        """All outputs of a call on the feed's tensors, which it gets in the order of the inputs.
+
+        Its numbers take as many `times` the bytes of the file's.
+        """
+        self._demand.check(feed, str(self.path), times)
+
+        def outputs() -> list[NDArray[Any]]:
+            flat = [
+                keras.ops.convert_to_tensor(feed[port.name], dtype=feed[port.name].dtype.name)
+                for port in self.inputs
+            ]
+            with overheard():
+                found = keras.tree.flatten(call(flat))
+                return [np.asarray(keras.ops.convert_to_numpy(output)) for output in found]
+
+        try:
+            try:
+                return outputs()
+            except Exception:
+                if not compute_anywhere(self._model):
+                    raise
+                vars(self).pop("_call", None)  # which was traced with the layers as they were
+                return outputs()
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"{self.path}: Keras cannot run it: {brief(error)}"
+            ) from error
+
+    def align(self, converted: Model) -> Alignment:
+        """See `Model.align`."""
+        if not isinstance(converted, KerasModel):
+            return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
+        layers = {name: place.layer for name, place in self._places.items()}
+        cuts = cut(self._model, converted._model, set(map(id, layers.values())))
+
+        def twin(site: Site, made: Any, lowering: Lowering) -> Twin:
+            layer = layers[site.name]
+            with overheard(), held_once():
+                expected, _ = replacement(
+                    layer, lowering, converted._format, ends_masks=self._masks
+                )
+                pair = KerasTwin(site, layer, made, expected, ends_masks=self._masks)
+                cuts.training += [] if pair.training is None else [pair.training]
+            return pair
+
+        made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
+        counts = {name: len(graph_of(model).operations) for name, model in made.items()}
+        lowerings = lowered_again(self.sites, counts, converted.provenance)
+        twins = [
+            twin(site, made[site.name], lowerings[site.name])
+            for site in self.sites
+            if site.name in lowerings
+        ]
+        lost = unlike_record(made.keys() - lowerings)
+        return Alignment(
+            tuple(twins), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
+        )
+
+    def save_converted(
+        self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
+    ) -> Sequence[str]:
+        """See `Model.save_converted`."""
+        remarks: list[str] = []
+        replaced = {}
+        model = self._model
+        with overheard(), held_once():
+            for name, lowering in lowerings.items():
+                layer = self._places[name].layer
+                replaced[id(layer)], left = replacement(
+                    layer, lowering, self._converted_format, ends_masks=self._masks
+                )
+                remarks += left
+            if replaced:
+                model, left = rewrite(model, replaced)
+                remarks += left
+            named = with_suffix(path, self._converted_format)
+            try:
+                keras.saving.save_model(model, named)
+                if self._converted_format == HDF5:
+                    make_loadable(named)
+                write_provenance(named, self._converted_format, provenance)
+            except (OSError, RuntimeError) as error:
+                raise _write_error(error) from error
+            except Exception as error:
+                raise UnsupportedModelError(
+                    f"{self.path}: Keras cannot save it again: {brief(error)}"
+                ) from error
+        named.replace(path)
+        return remarks
+
+    @cached_property
+    def _call(self) -> Any:
+        """The model in inference mode, traced where that is possible."""
+        call = partial(self._model, training=False)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        # Without autograph, as Keras itself: that writes code into temporary files.
+        traced = partial(tf.function, autograph=False, reduce_retracing=True)
+        return traced(call) if on_tensorflow else call
+
+    def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
+        return [
+            Port(name, tuple(tensor.shape), tensor.dtype, self._channels_last)
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
+
+    @property
+    def _channels_last(self) -> bool | None:
+        formats = [getattr(place.layer, "data_format", None) for place in self._places.values()]
+        known = [data_format for data_format in formats if data_format is not None]
+        return known[0] == "channels_last" if known else None
+
+
+def _write_error(error: BaseException) -> OSError:
+    """What kept a file from being written, in the system's words.
+
+    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
+    file: only the paragraph has the number then.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        told = re.search(r"errno = (\d+)", str(cause))
+        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
+        if number is not None:
+            return OSError(number, os.strerror(number))
+        cause = cause.__cause__ or cause.__context__
+    return OSError(errno.EIO, os.strerror(errno.EIO))

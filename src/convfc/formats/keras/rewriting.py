@@ -1,0 +1,195 @@
+"""A convolution layer becomes a small model of patches + Dense, and a model gets them in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from convfc.core.im2col import apply
+from convfc.core.lowering import Lowering, PatchMethod
+from convfc.formats.keras.archive import ZIP
+from convfc.formats.keras.carried_settings import taken_over
+from convfc.formats.keras.convolutions import TRANSPOSED, Part, parts
+from convfc.formats.keras.keras_ops import KerasOps
+from convfc.formats.keras.layer_ops import Parameters, StockOps
+from convfc.formats.keras.sites import bias_goes_astray, is_graph, shows_calls
+
+Layer = Any
+"""A `keras.Layer` or a `keras.Model`; keras has no types."""
+
+
+def replacement(
+    layer: Layer, lowering: Lowering, file_format: str, *, ends_masks: bool
+) -> tuple[Layer, list[str]]:
+    """The model that computes what one convolution layer computes, with its weights.
+
+    Args:
+        layer: a convolution layer.
+        lowering: how it is to be computed.
+        file_format: where it will be saved.
+        ends_masks: whether a mask may come in; a convolution does not hand it on.
+
+    Returns:
+        The model, named like the layer, and what it could not keep of the layer, in words.
+    """
+    chain = list(zip(parts(layer), _chain(layer, lowering), strict=True))
+    rank = lowering.convolution.rank
+    channels_last = layer.data_format == "channels_last"
+    last = chain[-1][1]
+    # A Dense carries the activation where its rows are the convolution's own positions and the
+    # activation looks at one of them at a time. It would divide a penalty on its output by the
+    # rows of its matrix instead of the samples.
+    fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
+    fused = fused and _sees_one_position(layer.activation) and layer.activity_regularizer is None
+    output = {
+        "activation": layer.activation,
+        "activity_regularizer": layer.activity_regularizer,
+    }
+    remarks: list[str] = []
+    kind = KerasOps if file_format == ZIP else StockOps
+    ops = kind(layer.name, layer.dtype_policy, rank)
+
+    shape = [*lowering.sizes, lowering.convolution.channels]
+    inputs = x = keras.Input(
+        shape if channels_last else [shape[-1], *shape[:-1]],
+        dtype=layer.compute_dtype,
+        name=f"{layer.name}_input",
+    )
+    if ends_masks and lowering.method is PatchMethod.NONE:
+        # A Dense alone would hand the mask on; a layer that changes nothing does not.
+        x = ops.transpose(x, range(rank + 2))
+    if not channels_last:
+        x = ops.transpose(x, [0, *range(2, rank + 2), 1])
+    for part, its in chain:
+        ends = output if fused and its is last else {}
+        ops.weigh(_parameters(layer, part, ends, remarks))
+        x = apply(ops, x, its)
+    if not channels_last:
+        x = ops.transpose(x, [0, rank + 1, *range(1, rank + 1)])
+    linear = layer.activation is keras.activations.linear
+    if not fused and not (linear and layer.activity_regularizer is None):
+        x = ops.layer(layers.Activation, **output)(x)
+    if bias_goes_astray(layer, lowering.sizes) is None:
+        remarks.append(
+            f"{layer.name}: where its last axis is as long as its filters are many, Keras on "
+            "TensorFlow adds its bias along that; the converted layer adds it to the filters."
+        )
+    made = keras.Model(inputs, x, name=layer.name)
+    values = [value for part, _ in chain for value in part.weights]
+    # An activation with weights of its own comes last, and is the layer's own.
+    for value, weight in zip(values, made.weights[: len(values)], strict=True):
+        weight.assign(keras.ops.reshape(value, weight.shape))
+    made.trainable = layer.trainable
+    return made, remarks
+
+
+def _sees_one_position(activation: Any) -> bool:
+    """Whether it makes of the filters of one position as many numbers, and looks no further.
+
+    All functions of Keras do, but for the gate that halves the filters. A layer may look along
+    any axis and have weights for some of them, and nobody knows what a person's own one does.
+    """
+    stock = any(activation is function for function in vars(keras.activations).values())
+    return stock and activation is not keras.activations.glu
+
+
+def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
+    """The lowering of every part of a layer, of which the first is given."""
+    rest = [
+        Lowering(part.convolution, lowering.output, PatchMethod.NONE) for part in parts(layer)[1:]
+    ]
+    return [lowering, *rest]
+
+
+def _parameters(
+    layer: Layer, part: Part, output: Mapping[str, Any], remarks: list[str]
+) -> Parameters:
+    """What the layer with the weights of a part takes over; remarks are added to the list."""
+
+    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
+        kept, left = taken_over(layer, part, kernel, bias)
+        remarks.extend(left)
+        return {**kept, "use_bias": part.bias is not None, **output}
+
+    return parameters
+
+
+def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
+    """A model with some of its layers, at any depth, replaced by others.
+
+    All other layers are the model's own: it is used up.
+
+    Args:
+        model: a stock Sequential or Functional model.
+        replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
+            at least one.
+
+    Returns:
+        The new model, compiled as the old one, and what could not be kept, in words.
+    """
+    taken: dict[int, Layer] = dict(replaced)
+    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    weights = model.trainable_variables
+    compiled = model.get_compile_config() if model.compiled else None
+    # Compiled below, when everything that it looks at is in its place.
+    model.compiled = False
+
+    def copied(layer: Layer) -> Layer:
+        if id(layer) not in taken:
+            taken[id(layer)] = cloned(layer) if touched(layer) else layer
+        return taken[id(layer)]
+
+    def touched(layer: Layer) -> bool:
+        return shows_calls(layer) and any(
+            id(inner) in replaced for inner in layer._flatten_layers()
+        )
+
+    def cloned(outer: Layer) -> Layer:
+        if is_graph(outer):
+            return keras.models.clone_model(outer, clone_function=copied)
+        config = {"name": outer.name, "dtype": outer.dtype_policy}
+        return layers.TimeDistributed(copied(outer.layer), **config)
+
+    made = copied(model)
+    # Outer flags are set before inner ones, which they overwrite.
+    for layer, flag in flags:
+        taken.get(id(layer), layer).trainable = flag
+    if compiled is None:
+        return made, []
+    if model.optimizer.built:
+        made.compile_from_config(compiled)
+    else:
+        # That would build an optimizer: for Adam twice the weights, of which nothing is known.
+        made.compile(**keras.saving.deserialize_keras_object(compiled))
+    pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
+    phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
+    new_weights = {
+        id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
+    }
+    expected = [id(new_weights.get(id(weight), weight)) for weight in weights]
+    same = not phased and expected == [id(weight) for weight in made.trainable_variables]
+    carried = same and _carry(model.optimizer, made.optimizer)
+    remarks = [f"{name}: each phase of its stride trains on by itself." for name in phased]
+    return made, remarks if carried else [*remarks, _FRESH]
+
+
+_FRESH = "The optimizer's state depends on the shapes of the weights; it starts afresh."
+
+
+def _carry(old: Any, new: Any) -> bool:
+    """Give an optimizer the state of another one; false if it does not fit, by size."""
+    if not old.built:
+        return True
+    if [_size(v) for v in old.variables] != [_size(v) for v in new.variables]:
+        return False
+    for before, after in zip(old.variables, new.variables, strict=True):
+        after.assign(keras.ops.reshape(before, after.shape))
+    return True
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.shape)

@@ -1,0 +1,70 @@
+"""Brings what an older Keras wrote into a file up to date, before today's Keras sees it.
+
+A list of small steps, each for one documented difference between Keras 2 and Keras 3, on the
+configuration as JSON has it. None of them builds or runs anything that the file holds.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from convfc.formats.keras.upgrades import classes, graphs, operations, training, weight_paths
+
+Config = dict[str, Any]
+
+
+class Step(NamedTuple):
+    """One difference: what is done about it, in words, and how (false where nothing was due)."""
+
+    says: str
+    change: Callable[[Any], bool]
+
+
+MODEL_STEPS: Sequence[Step] = (
+    Step("gave the list of a Sequential a name", classes.name_lists),
+    Step("named the modules of classes as Keras 3 does", classes.name_modules),
+    Step("replaced classes that Keras 3 no longer has", classes.replace_classes),
+    Step("turned input shapes on layers into input layers", graphs.make_inputs),
+    Step("left out arguments that Keras 3 no longer has", classes.drop_arguments),
+    Step("renamed arguments and values", classes.rename_arguments),
+    Step("replaced '/' in layer names by '_'", graphs.rename_layers),
+    Step("replaced TensorFlow operations by stock layers", operations.replace_operations),
+    Step("replaced TensorFlow slices by Keras's own", operations.replace_slices),
+    Step("named the tensors among the arguments of calls", graphs.name_tensors),
+    Step("counted the calls of nested models from 0", graphs.count_calls),
+    Step("unwrapped lists of one input or output", graphs.unwrap_singles),
+)
+"""On a model's configuration, in this order."""
+
+HDF5_STEPS: Sequence[Step] = (
+    Step("replaced classes that Keras 3 no longer has", classes.replace_classes),
+    Step("left out what Keras writes into HDF5 but does not read", classes.leave_score),
+)
+"""On a model's configuration in an HDF5 file of Keras 3."""
+
+TRAINING_STEPS: Sequence[Step] = (
+    Step("renamed what the optimizer is given", training.rename_optimizer),
+    Step("spelled out the names of losses", training.spell_out_losses),
+    Step("named the metrics by their classes", training.name_metrics),
+    Step("unwrapped the metrics of one output", training.unwrap_metrics),
+)
+"""On a training configuration."""
+
+WEIGHTS_STEPS: Sequence[Step] = (Step("renumbered the weights of layers", weight_paths.renumber),)
+"""On the HDF5 file with the weights in a zip."""
+
+
+def upgrade(config: Config, steps: Sequence[Step]) -> tuple[Config, tuple[str, ...]]:
+    """A configuration brought up to date.
+
+    Args:
+        config: as the file has it; it stays as it is.
+        steps: what to try.
+
+    Returns:
+        The new configuration, and what was done, a phrase for each step that was due.
+    """
+    config = copy.deepcopy(config)
+    return config, tuple(step.says for step in steps if step.change(config))

@@ -1,0 +1,309 @@
+"""`convfc.core.im2col.Ops` on ONNX values: each call adds nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.core.im2col import Ops, one_open
+from convfc.core.lowering import Lowering, PatchMethod
+from convfc.formats.onnx.emitter import Emitter, constant_of
+from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
+
+_END = np.iinfo(np.int64).max
+
+
+def _kept(positions: Sizes) -> list[int]:
+    """Batch and positions in the shape of a Reshape: as they are, in numbers where possible."""
+    return [0, *(size or 0 for size in positions)]
+
+
+class OnnxOps(Ops[ir.Value]):
+    """Operations around a product of floating-point numbers.
+
+    Args:
+        emitter: where the nodes go.
+        lowering: the layer.
+        given: its inputs by their roles.
+    """
+
+    def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
+        self.emit = emitter
+        self._lowering = lowering
+        self.given = given
+        self._rank = lowering.convolution.rank
+
+    @property
+    def has_channels_first(self) -> bool:
+        """Whether `channels_first_product` is the whole layer: a pointwise one.
+
+        ONNX's own layout is the transposed patch matrix of such a layer, group by group.
+        """
+        lowering = self._lowering
+        padded = any(map(any, lowering.pads or ()))
+        return (
+            lowering.method is PatchMethod.NONE
+            and isinstance(lowering.convolution, Convolution)
+            and not (padded or lowering.inner.depthwise)
+            and self._adds
+            and lowering.sizes.count(None) <= 1
+        )
+
+    @property
+    def prefers_channels_first(self) -> bool:
+        """Whether it is so whatever is around it: groups would be moved, there and back."""
+        return self.has_channels_first and self._lowering.convolution.groups > 1
+
+    def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """F^T P^T + b for each group, and the shape that makes it the layer's output."""
+        emit, inner = self.emit, self._lowering.inner
+        groups = [inner.groups] if inner.groups > 1 else []
+        matrix = filter_matrix(emit, self.given["kernel"], self._lowering, Layout.TRANSPOSED)
+        columns = emit.reshape(x, [0, *groups, inner.patch_length, -1])
+        y = emit.node("MatMul", matrix, columns)
+        if self._bias is not None:
+            y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
+        shape = [0, inner.filters, *one_open(self._lowering.sizes)]
+        return y, emit.integers(shape, "shape")
+
+    def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
+        """See `Ops.pad`; sizes that are not known before run time need opset 11.
+
+        The pads of all axes and remainders form one table, of which each axis takes a row.
+        """
+        emit = self.emit
+        table = [((0, 0),), *pads, ((0, 0),)]
+        counts = [len(rows) for rows in table]
+        flat = [row for rows in table for row in rows]
+        if len(flat) == len(table):
+            return emit.pad(x, [*(row[0] for row in flat), *(row[1] for row in flat)], self._zero)
+        firsts = np.cumsum([0, *counts[:-1]])
+        remainders = emit.node("Mod", emit.node("Shape", x), emit.integers(counts, "strides"))
+        rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
+        chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
+        padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
+        # Shape inference gives up all axes of such a Pad; most of them are known.
+        axes = zip(self._lowering.sizes, pads, strict=True)
+        sizes = [0 if size is None else size + sum(rows[0]) for size, rows in axes]
+        return emit.reshape(padded, [0, *sizes, self._lowering.convolution.channels])
+
+    def slice(self, x: ir.Value, slices: Sequence[slice]) -> ir.Value:
+        """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""
+        emit = self.emit
+        old = emit.place.opset < 10
+        steps = [cut.step for cut in slices]
+        # An axis that is taken whole needs no mention.
+        whole = [slice(0, None, 1), *([slice(0, None, step) for step in steps] if old else [])]
+        cuts = {axis: cut for axis, cut in enumerate(slices, 1) if cut not in whole}
+        starts = [cut.start for cut in cuts.values()]
+        ends = [_END if cut.stop is None else cut.stop for cut in cuts.values()]
+        if not old:
+            if not cuts:
+                return x
+            lists = {"starts": starts, "ends": ends, "axes": list(cuts)}
+            lists["steps"] = [cut.step for cut in cuts.values()]
+            return emit.node("Slice", x, *(emit.integers(v, role) for role, v in lists.items()))
+        if cuts:
+            x = emit.node("Slice", x, starts=starts, ends=ends, axes=list(cuts))
+        if max(steps) == 1:
+            return x
+        last = self._rank + 1
+        first = emit.transpose(x, [0, last, *range(1, last)])
+        ones = [1] * self._rank
+        kept = emit.node("AveragePool", first, kernel_shape=ones, strides=steps)
+        return emit.transpose(kept, [0, *range(2, last + 1), 1])
+
+    def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
+        """See `Ops.take`."""
+        narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
+        return self.emit.node("Gather", x, self.emit.integers(narrow, "index_map"), axis=1)
+
+    def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
+        """See `Ops.concatenate`."""
+        return self.emit.node("Concat", *xs, axis=axis % (self._rank + 2))
+
+    def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
+        """See `Ops.reshape`."""
+        return self.emit.reshape(x, [0, *(size or 0 for size in shape)])
+
+    def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
+        """See `Ops.transpose`."""
+        return self.emit.transpose(x, order)
+
+    def product(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
+        """See `Ops.product`.
+
+        With groups, each has a product of its own, all in one batch; groups of one channel are
+        multiplied and summed, for as matrices they would be a single column.
+        """
+        groups, rank = convolution.groups, convolution.rank
+        if groups == 1:
+            return self._dense(patches, convolution, positions)
+        if self._sums:
+            return self._finish(self._multiply_and_sum(patches, convolution, positions))
+        emit, keep = self.emit, _kept(positions)
+        split = [*keep, convolution.taps, groups, convolution.channels // groups]
+        blocks = emit.reshape(patches, split)
+        if positions.count(None) > 1:
+            # There is no way back from one axis: a product for each line of positions.
+            blocks = emit.transpose(blocks, [*range(rank), rank + 2, rank, rank + 1, rank + 3])
+            flat = emit.reshape(blocks, [0] * (rank + 2) + [convolution.patch_length])
+            y = emit.transpose(
+                self._multiply(flat, rank + 3), [*range(rank), rank + 1, rank, rank + 2]
+            )
+        else:
+            space = range(1, rank + 1)
+            blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
+            flat = emit.reshape(blocks, [0, 0, -1, convolution.patch_length])
+            y = self._multiply(flat, 4)
+            y = emit.reshape(y, [0, 0, *one_open(positions), convolution.filters // groups])
+            y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
+        return self._finish(emit.reshape(y, [*keep, convolution.filters]))
+
+    def _dense(self, patches: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:
+        """The product as that of two matrices, wherever there is a way back.
+
+        Onnxruntime folds a bias or a BatchNormalization that follows into it in this form only.
+        """
+        emit, sizes = self.emit, [size for size in positions if size is not None]
+        if len(sizes) < len(positions):
+            return self._finish(self._multiply(patches, self._rank + 2))
+        y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
+        return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
+
+    def _multiply_and_sum(
+        self, patches: ir.Value, convolution: Convolution, positions: Sizes
+    ) -> ir.Value:
+        """Each tap times its weight, over all channels at once, then the sum of the taps."""
+        emit, groups = self.emit, convolution.groups
+        keep, each = _kept(positions), convolution.filters // groups
+        shape = [*keep, convolution.taps, groups]
+        # Several filters for one channel: it meets each of them.
+        taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
+        y = emit.sum(emit.node("Mul", taps, self._matrix), len(keep))
+        return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    @property
+    def _sums(self) -> bool:
+        """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
+        return self._lowering.inner.depthwise and self.emit.place.opset >= 7
+
+    @cached_property
+    def _matrix(self) -> ir.Value:
+        layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
+        matrix = filter_matrix(self.emit, self._kernel, self._lowering, layout)
+        if self._bias is None or self._adds:
+            return matrix
+        groups = self._lowering.convolution.groups
+        shape = [1, -1] if groups == 1 else [groups, 1, -1]
+        row = self.emit.reshape(self._bias, shape)
+        return self.emit.node("Concat", matrix, row, axis=len(shape) - 2)
+
+    @property
+    def _kernel(self) -> ir.Value:
+        return self.given["kernel"]
+
+    @property
+    def _zero(self) -> ir.Value | None:
+        """What pads are filled with; ``None`` for the number zero."""
+        return None
+
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:
+        """The product of patches, a tensor of `rank` axes, with the filter matrix."""
+        if self._bias is not None and not self._adds:
+            patches = self.emit.ones_column(patches, rank)
+        return self.emit.node("MatMul", patches, self._matrix)
+
+    def _finish(self, y: ir.Value) -> ir.Value:
+        """Whatever follows the product."""
+        return self.emit.node("Add", y, self._bias) if self._bias and self._adds else y
+
+    @cached_property
+    def _bias(self) -> ir.Value | None:
+        bias = self.given.get("bias")
+        return None if bias is None else phase_bias(self.emit, bias, self._lowering)
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the bias is added, else it is a row of the filter matrix.
+
+        Before opset 7, the vector of an Add was not found by the shapes, and onnxruntime never
+        learned that form.
+        """
+        return self.emit.place.opset >= 7
+
+
+class IntegerOps(OnnxOps):
+    """Operations around an exact product of 8-bit integers (ConvInteger, QLinearConv)."""
+
+    @property
+    def _zero(self) -> ir.Value | None:
+        return self.given.get("x_zero")
+
+    @property
+    def has_channels_first(self) -> bool:
+        """See `OnnxOps`: zero points stand for columns of the product, not for rows."""
+        return False
+
+    @property
+    def _sums(self) -> bool:
+        return False
+
+    def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
+        zeros = [self.given.get("x_zero"), self._kernel_zero]
+        return self.emit.node("MatMulInteger", patches, self._matrix, *zeros)
+
+    @property
+    def _kernel(self) -> ir.Value:
+        return self._moved[0]
+
+    @cached_property
+    def _moved(self) -> tuple[ir.Value, ir.Value | None]:
+        """The kernel and its zero points, in a type whose product with the input is exact."""
+        kernel, zero = self.given["kernel"], self.given.get("kernel_zero")
+        known = None if self._zero is None else constant_of(self._zero)
+        if known is not None and known.dtype is ir.DataType.INT8:
+            return kernel, zero
+        return unsigned(self.emit, kernel, zero)
+
+    @cached_property
+    def _kernel_zero(self) -> ir.Value | None:
+        """The kernel's zero points; with groups, those of a block are a row."""
+        emit, zero = self.emit, self._moved[1]
+        conv = self._lowering.convolution
+        if zero is None or conv.groups == 1:
+            return zero
+        tensor = constant_of(zero)
+        if tensor is None:  # for all filters or for each, which shows at run time
+            zero = emit.node("Expand", zero, emit.integers([conv.filters], "filters"))
+        elif tensor.size == 1:
+            return zero
+        return emit.reshape(zero, [conv.groups, 1, conv.filters // conv.groups])
+
+    def _finish(self, y: ir.Value) -> ir.Value:
+        """Add the bias, as integers; then scale and round as QLinearConv does, if it is one."""
+        emit, given = self.emit, self.given
+        y = super()._finish(y)
+        if "y_scale" not in given:
+            return y
+        scaled = emit.node("Mul", emit.cast(y, ir.DataType.FLOAT), self._multiplier)
+        one = emit.numbers(np.array(1, np.float32), "one")
+        return emit.node("QuantizeLinear", scaled, one, given["y_zero"])
+
+    @property
+    def _multiplier(self) -> ir.Value:
+        """(x_scale * kernel_scale) / y_scale in float32, in this order, as onnxruntime does."""
+        scales = [self.given[role] for role in ("x_scale", "kernel_scale", "y_scale")]
+        tensors = [constant_of(scale) for scale in scales]
+        x, kernel, y = (None if tensor is None else tensor.numpy() for tensor in tensors)
+        if x is None or kernel is None or y is None:
+            both = self.emit.node("Mul", scales[0], scales[1])
+            return self.emit.node("Div", both, scales[2])
+        multiplier: NDArray[Any] = x * kernel / y
+        return self.emit.numbers(np.asarray(multiplier, np.float32), "multiplier")

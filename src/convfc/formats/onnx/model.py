@@ -1,0 +1,346 @@
+"""An ONNX file as a `convfc.formats.protocols.Model`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.errors import UnsupportedModelError
+from convfc.formats.alignment import lowered_again, unlike_record
+from convfc.formats.onnx.alignment import cut
+from convfc.formats.onnx.demand import Demands
+from convfc.formats.onnx.discontinuities import is_step
+from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.external import embed_attributes, external_tensors
+from convfc.formats.onnx.float64 import widen
+from convfc.formats.onnx.layer_pair import OnnxTwin
+from convfc.formats.onnx.one_piece import OnePiece
+from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.preparing import prepare
+from convfc.formats.onnx.reader import (
+    graphs_of,
+    read_proto,
+    relist,
+    undescribe,
+)
+from convfc.formats.onnx.rewriting import rewrite
+from convfc.formats.onnx.runtimes import Session, default_differs
+from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
+from convfc.formats.onnx.sites import (
+    Place,
+    convolutions,
+    label,
+    numpy_name,
+    places,
+    site_of,
+)
+from convfc.formats.onnx.stepwise import run_stepwise
+from convfc.formats.onnx.stored_weights import MOST, is_inside, runnable
+from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, coarsest, in_float64
+from convfc.formats.provenance import KEY, Provenance
+from convfc.system.atomic import data_name
+from convfc.system.surroundings import Library, until_the_end
+
+_INLINE_LIMIT = 2**31 - 2**24
+"""A protobuf message ends at 2 GiB; the rest is room for the graph itself."""
+
+_ONNX_IR = Library("onnx_ir")
+"""It tells its log when shape inference falls short; to us that is a value without a shape."""
+
+
+_LOOP_SECONDS = 60.0
+"""What a run of a model with loops may take; those of exporters take a tenth of a second."""
+
+
+def open_onnx(path: Path) -> OnnxModel:
+    """Open an ONNX file.
+
+    Raises:
+        FileError: the file or its external data cannot be read.
+        UnsupportedModelError: it holds something that would be lost on the way back.
+    """
+    until_the_end(_ONNX_IR.overheard)
+    return OnnxModel(path)
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """The record that convfc stored in an ONNX file; ``None`` if it did not make the file.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    for entry in read_proto(path).metadata_props:
+        if entry.key == KEY:
+            return Provenance.from_json(entry.value, path)
+    return None
+
+
+def read_data_names(path: Path) -> frozenset[str]:
+    """Names of the files beside an ONNX file that hold weights of it.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    tensors = (x for graph in graphs_of(read_proto(path).graph) for x in graph.initializer)
+    entries = (e for tensor in tensors if not is_inside(tensor) for e in tensor.external_data)
+    return frozenset(entry.value for entry in entries if entry.key == "location")
+
+
+class OnnxModel:
+    """An ONNX file that was opened; see `convfc.formats.protocols.Model` for the members."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        prepared = prepare(path)
+        self._model = prepared.model
+        apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
+        self.files: Sequence[Path] = (path, *sorted(apart))
+        self._altered = prepared.altered
+        self._remarks = prepared.remarks
+        self._ambiguous = prepared.ambiguous
+        self._unfounded = unfounded(prepared.model, prepared.inferred)
+        self._places: dict[str, Place] = {}
+        self._same_names: Counter[str] = Counter()
+        sites = []
+        self._batches: dict[str, int | None] = {}
+        for place, twin in convolutions(self._model, prepared.inferred):
+            name = self._unique("/".join((*place.within, label(place.node))))
+            self._places[name] = place
+            self._batches[name] = (known_shape(operands(twin).get("x")) or (None,))[0]
+            sites.append(site_of(place, twin, name))
+        self.sites: Sequence[Site] = sites
+        self._demands = Demands(prepared.inferred, sites)
+        text = self._model.metadata_props.get(KEY)
+        self.provenance = None if text is None else Provenance.from_json(text, path)
+        graph = self._model.graph
+        self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
+        self.outputs = [_port(value) for value in graph.outputs]
+
+    @cached_property
+    def has_steps(self) -> bool:
+        """See `Model.has_steps`."""
+        return any(map(is_step, (place.node for place in places(self._model))))
+
+    @cached_property
+    def precision(self) -> str:
+        """See `Model.precision`."""
+        model = self._model
+        weights = (value.dtype for graph in model.graphs() for value in graph.initializers.values())
+        ports = (value.dtype for value in (*model.graph.inputs, *model.graph.outputs))
+        nodes = [place.node for place in places(model)]
+        casts = (ir.DataType(node.attributes.get_int("to", 1)) for node in nodes)
+        constants = (constant_of(value) for node in nodes for value in node.outputs)
+        made = (tensor.dtype for tensor in constants if tensor is not None)
+        return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))
+
+    @cached_property
+    def _seconds(self) -> float | None:
+        """What one run may take: a model without loops comes to its end by itself."""
+        loops = (place.node.op_type in ("Loop", "Scan") for place in places(self._model))
+        return _LOOP_SECONDS if any(loops) else None
+
+    def _unique(self, name: str) -> str:
+        unique = name
+        while unique in self._places:
+            self._same_names[name] += 1
+            unique = f"{name}#{self._same_names[name] + 1}"
+        return unique
+
+    @cached_property
+    def _session(self) -> Session:
+        return Session(self.path, str(self.path), seconds=self._seconds)
+
+    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run`."""
+        self._demands.check(feed, str(self.path))
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def cautions(self, feed: Feed) -> Sequence[str]:
+        """See `Model.cautions`."""
+        if not any(is_quantized(place.node) for place in places(self._model)):
+            return ()
+        self._demands.check(feed, str(self.path))
+        if not default_differs(self.path, [port.name for port in self.outputs], feed):
+            return ()
+        return (
+            f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
+            "its sums of 8-bit products saturate. Here they are exact; in your own program, the "
+            "session option session.x64quantprecision = 1 makes those of constant int8 weights so.",
+        )
+
+    def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
+        """See `Model.run_once`."""
+        self._demands.check(feed, str(self.path))
+        path = self.path if path is None else path
+        names = [port.name for port in self.outputs]
+        session = Session(path, str(path), once=True, seconds=self._seconds)
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run_in_float64`; convolutions as matrix products.
+
+        onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
+        """
+        self._demands.check(feed, str(self.path), times=2)
+        fresh = OnnxModel(self.path)
+        rewrite(fresh._model, fresh._lowerings())
+        try:
+            widen(fresh._model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path}: {error}") from error
+        found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
+        return {port.name: found[port.name] for port in self.outputs}
+
+    def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
+        """Every convolution that can be lowered, by `gather` where that fits: a single node."""
+        found = {}
+        for site in self.sites:
+            for methods in (site.methods - {PatchMethod.SLICE}, site.methods):
+                if site.convolution is not None and site.name not in found:
+                    lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
+                    if isinstance(lowering, Lowering):
+                        found[site.name] = (self._places[site.name], lowering)
+        return found
+
+    def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Model.activations`; those inside branches, loops and functions cannot be seen."""
+        seen = [name for name in sites if self._places[name].body is self._model.graph]
+        inputs = {name: self._places[name].node.inputs[0] for name in seen}
+        wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
+        if not wanted:
+            return {}
+        self._demands.check(feed, str(self.path))
+        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
+        visible = {value.name for value in proto.graph.output}
+        for name in set(wanted.values()) - visible - feed.keys():
+            proto.graph.output.add(name=name)
+        names = sorted(set(wanted.values()) - feed.keys())
+        found = dict(feed)
+        if names:  # onnxruntime takes no names for all names
+            content, folder = runnable(proto, self.path)
+            session = Session(content, str(self.path), folder, seconds=self._seconds)
+            found.update(zip(names, session.run(names, feed), strict=True))
+        return {site: found[name] for site, name in wanted.items()}
+
+    def align(self, converted: Model) -> Alignment:
+        """See `Model.align`."""
+        if not isinstance(converted, OnnxModel):
+            return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
+        cuts = cut(self._model, converted._model)
+        nodes = {name: place.node for name, place in self._places.items()}
+        made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
+        counts = {name: len(layer.nodes) for name, layer in made.items()}
+        lowerings = lowered_again(self.sites, counts, converted.provenance)
+
+        def twin(site: Site, lowering: Lowering) -> OnnxTwin:
+            end, batch = expected[site.name], self._batches[site.name]
+            version = self._model.ir_version or 4
+            return OnnxTwin(site, made[site.name], end, lowering, version, batch)
+
+        expected = self._emitted(lowerings)
+        twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
+        lost = unlike_record(made.keys() - lowerings)
+        unclear = [
+            f"'{model.path.name}' is ambiguous: {what}"
+            for model in (self, converted)
+            for what in model._ambiguous
+        ]
+        unclear += [
+            f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
+            for value in converted._unfounded
+            if not value.is_graph_output()
+        ]
+        return Alignment(
+            tuple(twins),
+            tuple(cuts.differences),
+            (*unclear, *lost, *cuts.unknown),
+            tuple(cuts.remarks),
+        )
+
+    def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
+        """What the emitter makes of some sites in a copy of the whole model: their outputs."""
+        copy = self._model.clone()
+        own = {place.node: name for name, place in self._places.items()}
+        pairs = zip(places(self._model), places(copy), strict=True)
+        found = {own[here.node]: there for here, there in pairs if here.node in own}
+        rewrite(copy, {name: (found[name], lowering) for name, lowering in lowerings.items()})
+        return {name: found[name].node.outputs[0] for name in lowerings}
+
+    def save_converted(
+        self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
+    ) -> Sequence[str]:
+        """See `Model.save_converted`.
+
+        Weights go into a file beside it if the original kept them so or if they would not fit into
+        one file. Its name changes with what is in it, so that a file which is about to be replaced
+        keeps its own weights until then.
+        """
+        model = self._model
+        apart = len(self.files) > 1
+        apart = apart or self._weight_bytes > _INLINE_LIMIT
+        rewrite(
+            model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
+        )
+        for value in self._unfounded:
+            if not value.is_graph_output():
+                forget_sizes(value)
+        record = provenance.to_json()
+        model.metadata_props[KEY] = record
+        relist(model)
+        undescribe(model)
+        embed_attributes(model)
+        whole = None if apart else OnePiece(model)
+        if whole is not None and whole.size <= MOST:
+            whole.write(path)
+        else:
+            data = data_name(path.name, self._digest(record))
+            ir.save(model, path, "protobuf", external_data=data)
+        return (
+            *self._remarks,
+            *(
+                f"The file is ambiguous, and runtimes may read it otherwise: {what}."
+                for what in self._ambiguous
+            ),
+        )
+
+    def _digest(self, record: str) -> str:
+        """Of the record and all weights, in hexadecimal."""
+        digest = hashlib.blake2b(record.encode())
+        sink = SimpleNamespace(write=digest.update)
+        for graph in self._model.graphs():
+            for value in graph.initializers.values():
+                tensor: Any = value.const_value
+                if tensor is not None and tensor.dtype is not ir.DataType.STRING:
+                    tensor.tofile(sink)
+        return digest.hexdigest()
+
+    @property
+    def _weight_bytes(self) -> int:
+        return sum(
+            value.const_value.nbytes
+            for graph in self._model.graphs()
+            for value in graph.initializers.values()
+            if value.const_value is not None
+        )
+
+
+def _port(value: ir.Value) -> Port:
+    if not isinstance(value.type, ir.TensorType):
+        return Port(value.name or "", None, "string" if value.type is None else str(value.type))
+    dims = () if value.shape is None else value.shape
+    symbols = tuple(dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in dims)
+    dtype = numpy_name(value.dtype)
+    return Port(value.name or "", known_shape(value), dtype, channels_last=False, symbols=symbols)

@@ -1,0 +1,170 @@
+"""The convolution operators of ONNX: what their inputs are, and the geometry of a node."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
+from convfc.errors import GeometryError
+
+DOMAINS = ("", "ai.onnx")
+
+_OPTIMIZED = "onnxruntime's optimizer made it; convert the model as it was before"
+_LEFT = {
+    ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
+    ("", "CausalConvWithState"): "it carries a state along; expand it into its function first",
+    ("com.microsoft", "FusedConv"): _OPTIMIZED,
+    ("com.microsoft", "NhwcConv"): _OPTIMIZED,
+    ("com.microsoft", "NhwcFusedConv"): _OPTIMIZED,
+    ("com.microsoft", "QLinearConv"): _OPTIMIZED,
+    ("com.microsoft.nchwc", "Conv"): _OPTIMIZED,
+    ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
+}
+
+_FLOAT = ("x", "kernel", "bias")
+_OPERANDS = {
+    "Conv": _FLOAT,
+    "ConvTranspose": _FLOAT,
+    "ConvInteger": ("x", "kernel", "x_zero", "kernel_zero"),
+    "QLinearConv": (
+        *("x", "x_scale", "x_zero"),
+        *("kernel", "kernel_scale", "kernel_zero"),
+        *("y_scale", "y_zero"),
+        "bias",
+    ),
+}
+_PADDINGS: dict[str, Pads | Same] = {
+    "VALID": (0, 0),
+    "SAME_UPPER": Same.UPPER,
+    "SAME_LOWER": Same.LOWER,
+}
+
+
+def is_convolution(node: ir.Node) -> bool:
+    """Whether a node is a convolution that convfc knows of."""
+    ours = node.domain in DOMAINS and node.op_type in _OPERANDS
+    return ours or why_left(node) is not None
+
+
+def why_left(node: ir.Node) -> str | None:
+    """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
+    domain = "" if node.domain in DOMAINS else node.domain
+    return _LEFT.get((domain, node.op_type))
+
+
+def is_integer(node: ir.Node) -> bool:
+    """Whether a node computes with integers and zero points."""
+    return node.op_type in ("ConvInteger", "QLinearConv")
+
+
+def is_quantized(node: ir.Node) -> bool:
+    """Whether a runtime may compute a node, or what is around it, with 8-bit integers."""
+    return any(word in node.op_type for word in ("Quant", "QLinear", "Integer", "QGemm", "QAttent"))
+
+
+def operands(node: ir.Node) -> dict[str, ir.Value]:
+    """A node's inputs by their roles; those that are left out are not in it."""
+    pairs = zip(_OPERANDS.get(node.op_type, ()), node.inputs, strict=False)
+    return {role: value for role, value in pairs if value is not None}
+
+
+def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
+    """Geometry of a node (of all versions of its operator) and its spatial input sizes.
+
+    Raises:
+        GeometryError: attributes and shapes do not say, or contradict each other.
+    """
+    attributes, given = node.attributes, operands(node)
+    if any(attribute.is_ref() for attribute in attributes.values()):
+        raise GeometryError("its attributes come from the caller of its function")
+    if not given.keys() >= {"x", "kernel"}:
+        raise GeometryError("it has no input or no kernel")
+    dtype = given["kernel"].dtype
+    if dtype in (ir.DataType.STRING, ir.DataType.BOOL):
+        raise GeometryError(f"its kernel holds no numbers but {dtype.name.lower()}s")
+    told = {given["x"].dtype, dtype} - {None, ir.DataType.UNDEFINED}
+    if len(told) > 1 and not is_integer(node):
+        raise GeometryError("its input and its kernel have different types")
+    transposed = node.op_type == "ConvTranspose"
+    groups = attributes.get_int("group", 1)
+    channels, filters, taps = _kernel(node, given, groups, transposed)
+    rank = len(taps)
+    strides = attributes.get_ints("strides", [1] * rank)
+    dilations = attributes.get_ints("dilations", [1] * rank)
+    pads = attributes.get_ints("pads", [0] * 2 * rank)
+    if not len(strides) == len(dilations) == len(pads) / 2 == rank:
+        raise GeometryError("its strides, dilations or pads do not fit its kernel")
+    auto_pad = attributes.get_string("auto_pad", "NOTSET")
+    explicit: list[Pads | Same] = list(zip(pads[:rank], pads[rank:], strict=True))
+    paddings = [_PADDINGS[auto_pad]] * rank if auto_pad in _PADDINGS else explicit
+    shape = known_shape(given["x"])
+    sizes: Sizes = (None,) * rank
+    if shape is not None:
+        if len(shape) != rank + 2:
+            raise GeometryError(f"its input has {len(shape)} axes, but its kernel {rank + 2}")
+        sizes = shape[2:]
+    if not transposed:
+        windows = map(Window, taps, strides, dilations, paddings)
+        return Convolution(tuple(windows), channels, filters, groups), sizes
+    added = attributes.get_ints("output_padding", [0] * rank)
+    # Old files have the batch and the channels in it, too.
+    prescribed = attributes.get_ints("output_shape", [])[-rank:]
+    lengths: list[int | None] = [*prescribed] or [None] * rank
+    if not len(added) == len(lengths) == rank:
+        raise GeometryError("its output_padding or output_shape does not fit its kernel")
+    if lengths[0] is not None and auto_pad != "SAME_UPPER":
+        paddings = [Same.LOWER] * rank
+    axes = map(TransposedWindow, taps, strides, dilations, paddings, added, lengths)
+    return TransposedConvolution(tuple(axes), channels, filters, groups), sizes
+
+
+def _kernel(
+    node: ir.Node, given: dict[str, ir.Value], groups: int, transposed: bool
+) -> tuple[int, int, list[int]]:
+    """Channels, filters and taps, from the kernel or from what stands around it.
+
+    Raises:
+        GeometryError: they are unknown or contradict each other.
+    """
+    stated: list[int | None] = [*node.attributes.get_ints("kernel_shape", [])]
+    kernel = known_shape(given["kernel"]) or (None,) * (2 + len(stated))
+    if len(kernel) < 3:
+        raise GeometryError("the shape of its kernel is unknown before run time")
+    first, second, *taps = kernel
+    fits = len(stated) in (0, len(taps)) and all(map(_may_be, taps, stated or taps))
+    if not fits:
+        raise GeometryError(f"its kernel_shape {stated} is not its kernel's shape {taps}")
+    taps = [tap or stated_tap for tap, stated_tap in zip(taps, stated or taps, strict=True)]
+    if transposed:
+        channels, filters = first, None if second is None else second * groups
+    else:
+        channels, filters = None if second is None else second * groups, first
+    channels = channels or _axis(given["x"], 1)
+    filters = filters or _axis(given.get("bias"), 0) or _axis(node.outputs[0], 1)
+    known = [tap for tap in taps if tap is not None]
+    if channels is None or filters is None or len(known) < len(taps):
+        raise GeometryError("the shape of its kernel is unknown before run time")
+    return channels, filters, known
+
+
+def _may_be(size: int | None, stated: int | None) -> bool:
+    return size in (None, stated)
+
+
+def _axis(value: ir.Value | None, axis: int) -> int | None:
+    shape = known_shape(value)
+    return None if shape is None or len(shape) <= axis else shape[axis]
+
+
+def known_shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    """A value's shape with ``None`` for what is symbolic; ``None`` if it has no shape."""
+    if value is None:
+        return None
+    shape = value.shape
+    if shape is None:
+        # Inside a function nothing is inferred, but a constant knows its own shape.
+        tensor = ir.convenience.get_const_tensor(value)
+        return None if tensor is None else tuple(tensor.shape.numpy())
+    # Some exporters write -1 or 0 for a size that they do not know.
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in shape)

@@ -1,0 +1,125 @@
+"""Bringing a model into a form in which its convolutions can be replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx import checker, helper, version_converter
+
+from convfc.formats.onnx.inlining import inlined, readiness, undetermined
+from convfc.formats.onnx.reader import copies_of, read, read_proto
+from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model to be converted.
+
+    Attributes:
+        model: the model.
+        inferred: the same with every shape that can be inferred; see `reader.read`.
+        altered: it as a message, if it is no longer what the file holds.
+        remarks: what was done to it and what it takes for granted, a sentence each.
+        ambiguous: what may be read in two ways in the file, a phrase each.
+    """
+
+    model: ir.Model
+    inferred: ir.Model
+    altered: onnx.ModelProto | None
+    remarks: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+
+
+def prepare(path: Path) -> Prepared:
+    """Read a model file, open up functions and raise the opset where a convolution needs that.
+
+    Raises:
+        FileError, UnsupportedModelError: see `reader.read`.
+    """
+    model, inferred, ambiguous = read(path)
+    altered: onnx.ModelProto | None = None
+    remarks = []
+    if undetermined(inferred):
+        opened = _opened_up(path, read_proto(path))
+        if opened is not None:
+            before = len(model.functions)
+            altered, model, inferred = opened
+            remarks.append(
+                f"{before - len(model.functions)} of {before} functions hold convolutions that "
+                "each caller determines; they stand in the places of their calls now."
+            )
+    needed = max((lowest_opset(node) for _, node in convolutions(model, inferred)), default=1)
+    before = opset_of(model.graph)
+    if needed > before:
+        newer = _raised(path, read_proto(path) if altered is None else altered, needed)
+        if newer is not None:
+            altered, model, inferred = newer
+            remarks.append(
+                f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
+            )
+    if model.ir_version < 4 and convolutions(model, inferred):
+        remarks.append(
+            f"Its IR version {model.ir_version} lists all weights as inputs; they are "
+            "constants here, as they are to onnxruntime."
+        )
+    return Prepared(model, inferred, altered, tuple(remarks), ambiguous)
+
+
+_Altered = tuple[onnx.ModelProto, ir.Model, ir.Model]
+
+
+def _opened_up(path: Path, proto: onnx.ModelProto) -> _Altered | None:
+    """Put functions in the places of their calls until their convolutions are determined.
+
+    Returns:
+        ``None`` if that helps none of them.
+    """
+    model, inferred = copies_of(path, proto)
+    first = readiness(inferred)
+    while functions := undetermined(inferred):
+        try:
+            proto = inlined(proto, functions)
+        except Exception:  # onnx_ir has many kinds, for functions that take graphs for example
+            return None
+        model, inferred = copies_of(path, proto)
+    return (proto, model, inferred) if readiness(inferred) > first else None
+
+
+def _raised(path: Path, proto: onnx.ModelProto, opset: int) -> _Altered | None:
+    """The model with a newer version of the standard operators, without functions.
+
+    Returns:
+        ``None`` if the official converter cannot do that.
+    """
+    try:
+        functions = {(f.domain, f.name, f.overload) for f in proto.functions}
+        old = inlined(proto, functions) if functions else proto
+        newer = _converted(old, opset)
+        return newer, *copies_of(path, newer)
+    except Exception:  # it raises many kinds, RuntimeError among them
+        return None
+
+
+def _converted(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """`proto` converted; weights in other files, which that would lose, are inputs meanwhile."""
+    graph = proto.graph
+    apart = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
+    listed = {value.name for value in graph.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in apart]
+    without = onnx.ModelProto()
+    without.CopyFrom(proto)
+    del without.graph.initializer[:]
+    without.graph.initializer.extend(kept)
+    for name in apart.keys() - listed:
+        value = helper.make_tensor_value_info(name, apart[name].data_type, apart[name].dims)
+        without.graph.input.append(value)
+    newer = version_converter.convert_version(without, opset)
+    checker.check_model(newer)
+    inputs = [value for value in newer.graph.input if value.name in listed]
+    del newer.graph.input[:]
+    newer.graph.input.extend(inputs)
+    newer.graph.initializer.extend(apart.values())
+    return newer

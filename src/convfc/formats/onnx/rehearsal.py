@@ -1,0 +1,58 @@
+"""A file with Slices that may meet a size below zero: there onnx and onnxruntime abort the process.
+
+Which sizes they find, only they know. So a child does first what this process is about to do; see
+`convfc.system.rehearsal`. Most models have no such Slice, and pay nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from convfc.errors import FileError
+from convfc.system import capacity, rehearsal
+from convfc.system.atomic import stamp
+
+LOADING = "loading"
+"""What the child says before onnxruntime loads the file."""
+
+_CRASHES = [
+    getattr(signal, name)
+    for name in ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
+    if hasattr(signal, name)
+]
+"""Others come from without, as from a system that has no memory left."""
+
+_passed: set[tuple[int, ...]] = set()
+"""Files that this process need not rehearse (again)."""
+
+
+def rehearse(path: Path) -> None:
+    """Refuse a file from which shape inference or onnxruntime does not come back.
+
+    Raises:
+        FileError: it is one.
+        OSError: it cannot be read.
+    """
+    state = stamp(path.stat())
+    if state in _passed:
+        return
+    code, said = rehearsal.rehearse(
+        "convfc.formats.onnx.rehearsal_child", path, memory=capacity.memory()
+    )
+    if code is not None and -code in _CRASHES:
+        who = "onnxruntime" if said == LOADING else "onnx's shape inference"
+        raise FileError(
+            f"{path}: damaged: {who} does not come back from it, as where a Slice reads what a "
+            "window makes that is larger than its input; get a fresh copy of it"
+        )
+    _passed.add(state)
+
+
+def excuse(path: Path) -> None:
+    """Let a file be read in this process without a rehearsal: this one is it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    _passed.add(stamp(path.stat()))

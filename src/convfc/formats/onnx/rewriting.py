@@ -1,0 +1,85 @@
+"""Turning a convolution node into patches + MatMul, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from convfc.core.im2col import apply
+from convfc.core.lowering import Lowering
+from convfc.formats.onnx.channels_first import staying
+from convfc.formats.onnx.dynamic_crop import framed
+from convfc.formats.onnx.emitter import Emitter, Names
+from convfc.formats.onnx.graph_ops import IntegerOps, OnnxOps
+from convfc.formats.onnx.operators import is_integer, operands
+from convfc.formats.onnx.sites import Place
+
+
+def rewrite(
+    model: ir.Model,
+    lowerings: Mapping[str, tuple[Place, Lowering]],
+    channels_first: bool | None = None,
+) -> None:
+    """Lower the given nodes; nothing else in the model changes.
+
+    Args:
+        model: changed in place.
+        lowerings: by site name, the node's place and its lowering.
+        channels_first: whether layers that can have their channels first do; what is around each
+            decides if ``None``.
+    """
+    names = Names(model)
+    constants: dict[Any, ir.Value] = {}
+    layers = {
+        place.node: _ops(Emitter(place, names, constants), lowering)
+        for place, lowering in lowerings.values()
+    }
+    first = staying(layers)
+    if channels_first is not None:
+        first = {node for node, ops in layers.items() if channels_first and ops.has_channels_first}
+    for place, lowering in lowerings.values():
+        node, ops = place.node, layers[place.node]
+        _rewrite_node(node, ops, lowering, node in first)
+        for value in ops.given.values():
+            _drop_if_unused(value)
+    for value in constants.values():
+        _drop_if_unused(value)
+
+
+def _ops(emit: Emitter, lowering: Lowering) -> OnnxOps:
+    node = emit.place.node
+    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node))
+
+
+def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_first: bool) -> None:
+    """Put the chain before the node and make the node its end.
+
+    The node keeps its name, its output and its metadata: whoever refers to them still finds them.
+    """
+    x, rank = ops.given["x"], lowering.convolution.rank
+    end: tuple[ir.Value, ...]
+    node.attributes.clear()
+    if channels_first:
+        node.op_type = "Reshape"
+        end = ops.channels_first_product(x)
+    else:
+        node.op_type = "Transpose"
+        last = ops.transpose(x, [0, *range(2, rank + 2), 1])
+        end = (framed(ops.emit, last, lowering, lambda piece: apply(ops, piece, lowering)),)
+        node.attributes.add(ir.AttrInt64s("perm", [0, rank + 1, *range(1, rank + 1)]))
+    node.resize_inputs(len(end))
+    for place, value in enumerate(end):
+        node.replace_input_with(place, value)
+
+
+def _drop_if_unused(value: ir.Value) -> None:
+    """Remove a constant that no node reads any more, unless callers see it."""
+    if value.uses() or value.is_graph_input() or value.is_graph_output():
+        return
+    producer, graph = value.producer(), value.graph
+    if producer is not None and producer.op_type == "Constant" and producer.graph is not None:
+        producer.graph.remove(producer, safe=True)
+    elif value.is_initializer() and graph is not None and value.name is not None:
+        graph.initializers.pop(value.name)

@@ -1,0 +1,215 @@
+"""Finding the convolutions of an ONNX model and reading their geometry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import onnx_ir as ir
+
+from convfc.core.geometry import AnyConvolution, Convolution, Sizes
+from convfc.core.limits import excess_of
+from convfc.core.lowering import PatchMethod
+from convfc.errors import GeometryError
+from convfc.formats.onnx.operators import (
+    DOMAINS,
+    geometry,
+    is_convolution,
+    is_integer,
+    known_shape,
+    operands,
+    why_left,
+)
+from convfc.formats.protocols import Site
+
+Body: TypeAlias = "ir.Graph | ir.Function"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node stands.
+
+    Attributes:
+        node: the node.
+        within: names of the enclosing functions, nodes and subgraphs, outermost first.
+        body: the graph or function whose node list it is in.
+        opset: version of the standard operators there.
+        initializers: whether constants can be initializers there. A function has none; nor has a
+            subgraph before IR version 4, when each was an input as well.
+    """
+
+    node: ir.Node
+    within: tuple[str, ...]
+    body: Body
+    opset: int
+    initializers: bool
+
+
+def places(model: ir.Model) -> Iterator[Place]:
+    """Every node, in subgraphs and functions too, in the order of the file."""
+    yield from _places(model.graph, (), opset_of(model.graph), True, model.ir_version >= 4)
+    for function in model.functions.values():
+        yield from _places(function, (function.name,), opset_of(function), False, False)
+
+
+def _places(
+    body: Body, within: tuple[str, ...], opset: int, initializers: bool, deeper: bool
+) -> Iterator[Place]:
+    for node in body:
+        yield Place(node, within, body, opset, initializers)
+        for attribute in node.attributes.values():
+            several = attribute.type is ir.AttributeType.GRAPHS
+            for number, graph in enumerate(subgraphs(attribute)):
+                inner = (*within, label(node), f"{attribute.name}{number if several else ''}")
+                yield from _places(graph, inner, opset, deeper, deeper)
+
+
+def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    """The graphs that an attribute holds, mostly none."""
+    if attribute.is_ref():
+        return ()
+    if attribute.type is ir.AttributeType.GRAPH:
+        return (attribute.as_graph(),)
+    return attribute.as_graphs() if attribute.type is ir.AttributeType.GRAPHS else ()
+
+
+def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
+    """Every convolution, each with its twin that has shapes."""
+    pairs = zip(places(model), places(inferred), strict=True)
+    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
+
+
+def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
+    """Shape and bytes per number of what each node reads and makes, as far as they are known.
+
+    A transposed convolution makes its products of one sample, of which it adds up its output.
+    """
+    for place in places(inferred):
+        node = place.node
+        values = {value for value in (*node.inputs, *node.outputs) if value is not None}
+        shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
+        yield [(shape, _itemsize(value.dtype)) for value, shape in shapes.items()]
+        if node.op_type == "ConvTranspose":
+            x, kernel = operands(node).get("x"), operands(node).get("kernel")
+            if x in shapes and kernel in shapes:
+                yield [((1, *shapes[kernel][1:], *shapes[x][2:]), _itemsize(x.dtype))]
+
+
+def _itemsize(dtype: ir.DataType | None) -> int:
+    """Bytes of a number; of what is none, as many as it takes to point to it."""
+    known = dtype not in (None, ir.DataType.UNDEFINED, ir.DataType.STRING)
+    return math.ceil(dtype.itemsize) if known and dtype is not None else 8
+
+
+def opset_of(body: Body) -> int:
+    """Version of the standard operators in a graph or function."""
+    imports = body.opset_imports
+    return next((imports[domain] for domain in DOMAINS if domain in imports), 1)
+
+
+def label(node: ir.Node) -> str:
+    """A node's name, or its first output's where it has none."""
+    return node.name or next((value.name for value in node.outputs if value.name), node.op_type)
+
+
+def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
+    """Describe one convolution.
+
+    Args:
+        place: the node.
+        inferred: the same node in the copy whose shapes are inferred.
+        name: the site's name.
+    """
+    kind = place.node.op_type
+    dtype = _input_type(inferred)
+    reason = "its input is text" if dtype == "string" else why_left(inferred)
+    if reason is not None:
+        return Site(name, kind, None, dtype=dtype, reason=reason)
+    try:
+        convolution, sizes = geometry(inferred)
+        moves = _moves_with_size(convolution, sizes)
+        shape = known_shape(operands(inferred).get("x")) or (None,)
+        excess = excess_of(convolution, sizes, 8 * (shape[0] or 1))
+    except GeometryError as error:
+        return Site(name, kind, None, dtype=dtype, reason=str(error))
+    if excess is not None:
+        return Site(name, kind, convolution, sizes, dtype, reason=excess)
+    if moves > place.opset:
+        reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
+        return Site(name, kind, None, dtype=dtype, reason=reason)
+    if _pads_integers(inferred) > place.opset:
+        reason = f"it has no zero point to pad with, which opset {place.opset} needs"
+        return Site(name, kind, None, dtype=dtype, reason=reason)
+    methods = set(PatchMethod)
+    if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
+        methods.remove(PatchMethod.SLICE)
+    bias = "bias" in operands(inferred)
+    return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
+
+
+def lowest_opset(inferred: ir.Node) -> int:
+    """The version of the standard operators from which on patches + MatMul can be run.
+
+    Args:
+        inferred: a convolution, with its shapes.
+    """
+    if why_left(inferred) is not None:
+        return 1
+    try:
+        convolution, sizes = geometry(inferred)
+        moves = _moves_with_size(convolution, sizes)
+    except GeometryError:
+        return 1
+    if max(moves, _pads_integers(inferred)) > 1:
+        return max(moves, _pads_integers(inferred))
+    if None in sizes and _strided(convolution):
+        return 7 if _pools(convolution, _input_type(inferred)) else 10  # Slice with steps
+    return 5  # no runtime knows the Reshape before
+
+
+def _moves_with_size(convolution: AnyConvolution, sizes: Sizes) -> int:
+    """The opset that pads or crops need if they depend on an unknown size, else 1."""
+    framed, known = convolution.framed(sizes)
+    if framed.inner(known).pads(known) is None:
+        return 11  # Pad with computed amounts
+    return 1 if known == sizes else 10  # Slice with computed starts
+
+
+def _pads_integers(node: ir.Node) -> int:
+    """The opset that pads of integers need if no zero point says which type they have, else 1."""
+    return 11 if is_integer(node) and "x_zero" not in operands(node) else 1
+
+
+def _strided(convolution: AnyConvolution) -> bool:
+    """Whether slices of its input need steps; those of a transposed one do not."""
+    return isinstance(convolution, Convolution) and any(w.stride > 1 for w in convolution.windows)
+
+
+def _pools(convolution: AnyConvolution, dtype: str) -> bool:
+    """Whether pooling of single numbers can make the steps of slices."""
+    return dtype == "float32" and convolution.rank <= 3
+
+
+def _input_type(node: ir.Node) -> str:
+    """Numpy's name of the type of a convolution's input.
+
+    Behind a custom operator nothing is inferred; then a zero point tells what it is the zero of.
+    """
+    given = operands(node)
+    for value in (given.get("x"), given.get("x_zero")):
+        tensor = None if value is None else ir.convenience.get_const_tensor(value)
+        dtype = None if value is None else value.dtype
+        if tensor is not None:
+            dtype = tensor.dtype
+        if dtype is not None and dtype is not ir.DataType.UNDEFINED:
+            return numpy_name(dtype)
+    return "uint8" if is_integer(node) else "float32"
+
+
+def numpy_name(dtype: ir.DataType | None) -> str:
+    """Numpy's name of an element type; float32 where the model does not say."""
+    if dtype is None or dtype is ir.DataType.UNDEFINED:
+        return "float32"
+    return "string" if dtype is ir.DataType.STRING else str(dtype.numpy().name)

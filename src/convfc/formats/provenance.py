@@ -1,0 +1,202 @@
+"""Where a converted file came from: the record that convfc stores in every file it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convfc.core.geometry import Same
+from convfc.core.lowering import Lowering
+from convfc.core.transposed import TransposedConvolution
+from convfc.errors import FileError
+from convfc.text.visible import visible
+
+KEY = "convfc"
+"""Name of the record: an ONNX metadata property, an HDF5 root attribute, a .keras zip member."""
+
+_LONGEST = 2**24
+"""Letters of a record: of tens of thousands of layers. Reading one takes some twenty times that."""
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One converted layer.
+
+    Attributes:
+        name: the site's name.
+        patches: the patch method.
+        geometry: kernel, strides, dilations, pads, channels, filters, groups and input sizes;
+            of a transposed convolution also what is added to the output.
+        block: see `Lowering.block`.
+    """
+
+    name: str
+    patches: str
+    geometry: Mapping[str, Any]
+    block: Sequence[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, lowering: Lowering) -> LayerRecord:
+        """The record of one lowering."""
+        conv = lowering.convolution
+        geometry: dict[str, Any] = {
+            "kernel": list(conv.kernel),
+            "strides": [w.stride for w in conv.windows],
+            "dilations": [w.dilation for w in conv.windows],
+            "padding": [
+                w.padding.value if isinstance(w.padding, Same) else list(w.padding)
+                for w in conv.windows
+            ],
+            "channels": conv.channels,
+            "filters": conv.filters,
+            "groups": conv.groups,
+            "sizes": list(lowering.sizes),
+        }
+        if isinstance(conv, TransposedConvolution):
+            geometry["transposed"] = True
+            geometry["output_padding"] = [w.output_padding for w in conv.windows]
+        return cls(name, lowering.method.value, geometry, list(lowering.block))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a converted file says about itself.
+
+    Attributes:
+        source: name of the original file, without its folder.
+        sha256: of the original file's bytes, in hexadecimal.
+        version: of the convfc that made it.
+        layers: what was converted, in the order of execution.
+    """
+
+    source: str
+    sha256: str
+    version: str
+    layers: tuple[LayerRecord, ...]
+
+    def layer(self, name: str) -> LayerRecord | None:
+        """What is recorded of a layer, if anything is."""
+        return next((record for record in self.layers if record.name == name), None)
+
+    def to_json(self) -> str:
+        """Compact JSON text."""
+        record = vars(self) | {"layers": [vars(layer) for layer in self.layers]}
+        return json.dumps(record, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, path: Path) -> Provenance:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the record.
+            path: the file it was found in, for the message.
+
+        Raises:
+            FileError: the text is not such a record.
+        """
+        try:
+            if len(text) > _LONGEST:
+                raise ValueError(f"it is longer than {_LONGEST:,} letters")
+            record = json.loads(text)
+            _require(record, _FILE, "the record")
+            for number, layer in enumerate(record["layers"]):
+                _require({"block": []} | layer, _LAYER, f"layer {number}")
+        except (ValueError, TypeError, RecursionError) as error:
+            what = visible(str(error))[:200]
+            raise FileError(
+                f"{path}: its convfc record is damaged: {what}; convert the original again"
+            ) from error
+        layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
+        return cls(layers=layers, **record)
+
+
+_Check = Callable[[Any], bool]
+
+
+def _word(value: object) -> bool:
+    """A short text that somebody may read."""
+    return isinstance(value, str) and len(value) <= 100
+
+
+def _file_name(value: object) -> bool:
+    """The name of a file in some folder; with a folder in it, it could lead anywhere."""
+    if not isinstance(value, str) or value in ("", "..") or Path(value).name != value:
+        return False
+    try:
+        fits = len(os.fsencode(value)) <= 255
+    except UnicodeEncodeError:  # half a pair of UTF-16
+        return False
+    return fits and not {"\\", "\0"}.intersection(value)
+
+
+def _number(least: int) -> _Check:
+    """A whole number that fits into 64 bits, as all sizes do."""
+    return lambda value: type(value) is int and least <= value < 2**63
+
+
+def _list_of(check: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _padding(value: object) -> bool:
+    """How one axis is padded: by a rule, or before and after."""
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_number(0), value))
+    return pair or value in [rule.value for rule in Same]
+
+
+_FILE: Mapping[str, _Check] = {
+    "source": _file_name,
+    "sha256": _word,
+    "version": _word,
+    "layers": _list_of(lambda layer: isinstance(layer, dict)),
+}
+_LAYER: Mapping[str, _Check] = {
+    "name": lambda value: isinstance(value, str),
+    "patches": _word,
+    "geometry": lambda value: isinstance(value, dict) and _is_geometry(value),
+    "block": _list_of(_number(1)),
+}
+_GEOMETRY: Mapping[str, _Check] = {
+    "kernel": _list_of(_number(1)),
+    "strides": _list_of(_number(1)),
+    "dilations": _list_of(_number(1)),
+    "padding": _list_of(_padding),
+    "channels": _number(1),
+    "filters": _number(1),
+    "groups": _number(1),
+    "sizes": _list_of(lambda size: size is None or _number(0)(size)),
+}
+_TRANSPOSED: Mapping[str, _Check] = {
+    **_GEOMETRY,
+    "transposed": lambda value: value is True,
+    "output_padding": _list_of(_number(0)),
+}
+"""Every field of a record, and what it takes."""
+
+
+def _is_geometry(given: Mapping[str, Any]) -> bool:
+    """Whether every field is there and right, and all lists tell of the same axes."""
+    fields = _TRANSPOSED if "transposed" in given else _GEOMETRY
+    sane = given.keys() == fields.keys() and all(fits(given[name]) for name, fits in fields.items())
+    return sane and len({len(value) for value in given.values() if isinstance(value, list)}) == 1
+
+
+def _require(given: object, fields: Mapping[str, _Check], where: str) -> None:
+    """Refuse what has other fields, or something in them that is not of their kind.
+
+    Raises:
+        ValueError: it says which field it is.
+    """
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} is no set of fields")
+    for name in [*fields, *(given.keys() - fields.keys())]:
+        if name not in fields:
+            raise ValueError(f"{where} has a field '{name}', which this convfc does not know")
+        if name not in given:
+            raise ValueError(f"{where} has no '{name}'")
+        if not fields[name](given[name]):
+            raise ValueError(f"{where} has a '{name}' that is none")

@@ -1,5 +1,0 @@
-"""All that knows ONNX: reading, sites, rewriting, running."""
-
-from convfc.onnx_model.file import OnnxModel, open_onnx, read_data_names, read_provenance
-
-__all__ = ["OnnxModel", "open_onnx", "read_data_names", "read_provenance"]

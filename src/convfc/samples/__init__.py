@@ -1,0 +1,1 @@
+"""What a model is fed: files of samples, what fills an input, batches."""

@@ -1,0 +1,1 @@
+"""What files say, made fit for people and programs to read."""

@@ -1,0 +1,1 @@
+"""Whether a converted model is the same function: proof, comparison, verdict."""

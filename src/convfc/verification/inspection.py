@@ -1,0 +1,274 @@
+"""A look at a converted file before it is published: one sample through it and the original.
+
+It proves nothing, that is what `verification.verify` is for; but a fault of the conversion, of a
+runtime or of a processor shows on almost any numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.errors import ConvfcError, DataError, GeometryError, UnsupportedModelError
+from convfc.formats.demand import too_much
+from convfc.formats.protocols import Feed, Model, Port, Site, Twin
+from convfc.formats.registry import open_model
+from convfc.samples.feeds import make_feeds
+from convfc.samples.slots import is_float
+from convfc.verification.differences import Comparison, Witness
+from convfc.verification.proof import prove
+
+_ROUNDING = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-2}
+"""Differences, relative to the largest number of an output, that no net needs a reason for."""
+
+_SECONDS = 10.0
+"""What a look may take, both files together, by what is known of its convolutions."""
+_PRODUCTS = 1e10
+"""Multiply-adds in a second, in both files together: two slow cores do more."""
+_COPIES = 1e8
+"""Numbers of patches that are put together in a second, likewise."""
+_OPEN = 16
+"""An unknown size of a layer: the sample is wider, but what is behind strides is not."""
+_ROWS, _QUICK = 2, 0.1
+"""Samples of random numbers for a layer which takes up to so many seconds; else one.
+
+One cannot tell whether a batch is baked in.
+"""
+_NUMBERS = 2**26
+"""How many numbers may be fed at most."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a converted model next to its original.
+
+    Attributes:
+        samples: how many samples went through both as a whole.
+        difference: the largest difference of an output on them.
+        differs: whether that is more than rounding usually does.
+        reason: why there was more to look at, or nothing at all; ``None``: the outputs agree.
+        layers: how many converted layers were then looked at one by one.
+        share: the largest difference in them, as a share of what rounding may do at most; ``None``
+            if there were none of real numbers.
+        unseen: how many converted layers could not be looked at either.
+        problem: what is wrong with the converted model, or ``None``.
+    """
+
+    samples: int = 0
+    difference: float | None = None
+    differs: bool = False
+    reason: str | None = None
+    layers: int = 0
+    share: float | None = None
+    unseen: int = 0
+    problem: str | None = None
+
+
+def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
+    """Run one sample through a model and the file that it was converted to.
+
+    Where that cannot be, would take more than about ten seconds, or ends in numbers that differ
+    by more than rounding usually does, every converted layer is looked at by itself: there it is
+    known what rounding may do. A net that makes much of little is none the worse for it.
+
+    Args:
+        original: the model; it may have been used to write the file.
+        path: the file.
+        imports: modules that register custom Keras classes.
+    """
+    random = np.random.default_rng(0)
+    feed: Feed = {}
+    try:
+        feed, rows = _sample(original.inputs, random)
+        found = _whole(original, path, feed, rows)
+    except DataError as error:
+        found = Look(reason=str(error).split(":", maxsplit=1)[0])
+    if found.reason is None or found.problem is not None:
+        return found
+    # Writing the file may have changed what is in memory.
+    first, second = open_model(original.path, imports), open_model(path, imports)
+    return _by_layers(found, first, second, feed, random)
+
+
+def _whole(original: Model, path: Path, feed: Feed, rows: int) -> Look:
+    """Compare the outputs on one sample."""
+    if rows * sum(map(_seconds, original.sites)) > _SECONDS:
+        return Look(reason="as a whole it would take more than ten seconds")
+    try:
+        expected = original.run_once(feed)
+    except UnsupportedModelError as error:
+        return Look(reason=_first_line(error, original.path))
+    try:
+        got = original.run_once(feed, path)
+    except UnsupportedModelError as error:
+        return Look(problem=f"only the original can be run: {_first_line(error, path)}")
+    return _compared(expected, got, rows)
+
+
+def _sample(ports: Sequence[Port], random: np.random.Generator) -> tuple[Feed, int]:
+    """A feed of one sample, or of as many as the model insists on; and how many there are in it.
+
+    Real numbers are random, so that no two channels are alike; so are 8-bit images. What may be
+    an index or a size is zero.
+
+    Raises:
+        DataError: an input that cannot be made up.
+    """
+    if sum(_least_numbers(port) for port in ports) > _NUMBERS:
+        raise DataError("its inputs are too large for a look")
+    fixed = {port.name: 0.5 for port in ports if is_float(port)}
+    made, rows = make_feeds(ports, samples=1, inputs=fixed).few(1)
+    images = {port.name for port in ports if port.dtype in ("uint8", "int8")}
+
+    def drawn(name: str, array: NDArray[Any]) -> NDArray[Any]:
+        if name in images and array.ndim >= 3:
+            limits = np.iinfo(array.dtype)
+            return random.integers(limits.min, limits.max + 1, array.shape, array.dtype)
+        if name in fixed and array.ndim >= 2:
+            return random.random(array.shape).astype(array.dtype)
+        return array
+
+    return {name: drawn(name, array) for name, array in made.items()}, rows
+
+
+def _least_numbers(port: Port) -> int:
+    return math.prod(size or 1 for size in port.shape or ())
+
+
+def _seconds(site: Site) -> float:
+    """About how long one sample takes in a convolution and in what it was converted to."""
+    convolution = site.convolution
+    if convolution is None:
+        return 0.0
+    sizes = zip(site.sizes, convolution.windows, strict=True)
+    try:
+        products = convolution.multiply_adds(
+            tuple(size or max(window.ample, _OPEN) for size, window in sizes)
+        )
+    except GeometryError:  # a window that does not fit, in a layer that was left
+        return 0.0
+    assert products is not None, "all sizes are known"  # noqa: S101 - `multiply_adds` says so
+    copies = products * convolution.groups / convolution.filters
+    return products / _PRODUCTS + copies / _COPIES
+
+
+def _compared(expected: Feed, got: Feed, rows: int) -> Look:
+    """What two runs on the same samples tell."""
+    if not all(isinstance(array, np.ndarray | np.generic) for array in expected.values()):
+        return Look(reason="it returns sequences, which are not compared here")
+    largest, wrong, told = 0.0, None, False
+    for name, array in expected.items():
+        comparison = Comparison(name, rtol=_ROUNDING.get(array.dtype.name, 0.0))
+        comparison.add(array, got[name])
+        result = comparison.result()
+        largest = max(largest, result.max_abs)
+        told = told or bool((array == array).any())
+        if result.reason is not None and wrong is None:
+            how = (
+                result.reason
+                if result.max_abs in (0, math.inf)
+                else f"it differs by {result.max_abs:.2g}"
+            )
+            wrong = f"output '{name}' on a sample: {how}"
+    if wrong is None and not told:
+        return Look(rows, largest, reason="on a sample its outputs are empty or not a number")
+    return Look(rows, largest, wrong is not None, wrong)
+
+
+def _by_layers(
+    found: Look, first: Model, second: Model, feed: Feed, random: np.random.Generator
+) -> Look:
+    """Compare the converted layers with their convolutions, the quickest first.
+
+    Where the outputs differ, on what the original feeds them.
+    """
+    alignment = first.align(second)
+    if alignment.differences:
+        wrong = f"outside of the converted layers: {alignment.differences[0]}"
+        return replace(found, problem=wrong)
+    twins = sorted(alignment.twins, key=lambda twin: _seconds(twin.site))
+    lost = _recorded(second) - {twin.site.name for twin in twins}
+    why = next(iter(alignment.unknown), None)
+    if lost:
+        why = f"layer '{min(lost)}': nothing in the converted model can be told to be its own"
+    found = replace(found, unseen=len(lost))
+    fed: Feed = {}
+    if found.differs:
+        with suppress(UnsupportedModelError):
+            fed = first.activations(feed, [twin.site.name for twin in twins])
+    seconds = 0.0
+    shares: list[float] = []
+    for number, twin in enumerate(twins):
+        alone = _seconds(twin.site)
+        rows = _ROWS if alone < _QUICK else 1
+        seconds += 1.5 * rows * alone  # the original is run twice
+        if seconds > _SECONDS and not found.differs:
+            unseen = found.unseen + len(twins) - number
+            return replace(found, unseen=unseen, share=max(shares, default=None))
+        x = fed.get(twin.site.name)
+        excess = _excess(twin, rows) if x is None else None
+        if excess is not None:
+            why = why or f"layer '{twin.site.name}': {excess}"
+            found = replace(found, unseen=found.unseen + 1)
+            continue
+        x = _numbers(twin, rows, random) if x is None else x
+        proof = prove(twin, x, random, quick=True)
+        if proof.reason is not None:
+            at = "" if proof.witness is None else f": {_at(proof.witness)}"
+            return replace(found, problem=f"layer '{proof.name}': {proof.reason}{at}")
+        if proof.unchecked is not None:
+            why = why or f"layer '{proof.name}': {proof.unchecked}"
+            found = replace(found, unseen=found.unseen + 1)
+        else:
+            found = replace(found, layers=found.layers + 1)
+            shares += [] if proof.share is None else [proof.share]
+    if found.differs and why is not None:
+        return replace(found, problem=f"{found.reason}; and {why}")
+    return replace(found, share=max(shares, default=None))
+
+
+def _recorded(converted: Model) -> set[str]:
+    """The names of the layers that were converted, by the file itself."""
+    record = converted.provenance
+    return set() if record is None else {layer.name for layer in record.layers}
+
+
+def _small(twin: Twin, rows: int) -> tuple[int, ...]:
+    """A shape of a layer's input as small as its sizes allow."""
+    sizes = zip(twin.input_shape[1:], twin.smallest_shape[1:], strict=True)
+    return (rows, *(size or least for size, least in sizes))
+
+
+def _excess(twin: Twin, rows: int) -> str | None:
+    """Why a layer is too large to be looked at, or ``None``."""
+    try:
+        return too_much(twin, _small(twin, rows))
+    except GeometryError as error:
+        return str(error)
+
+
+def _numbers(twin: Twin, rows: int, random: np.random.Generator) -> NDArray[Any]:
+    """Random numbers for a layer, as small as its sizes allow."""
+    shape = _small(twin, rows)
+    if "float" in twin.site.dtype:
+        return random.normal(size=shape)
+    limits = np.iinfo(twin.site.dtype)
+    return random.integers(limits.min, limits.max + 1, shape)
+
+
+def _at(witness: Witness) -> str:
+    place = (witness.sample, *witness.position)
+    return f"{witness.original:.6g} became {witness.converted:.6g} at {place}"
+
+
+def _first_line(error: ConvfcError, path: Path) -> str:
+    """What went wrong, without the file, which the reader knows."""
+    words = str(error).splitlines()[0].removeprefix(f"{path}: ")
+    return words if len(words) <= 160 else f"{words[:160]}.."

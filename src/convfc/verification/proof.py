@@ -1,0 +1,359 @@
+"""The proof that a converted layer is its convolution, without a tolerance that somebody guessed.
+
+**Theorem.** If `prove` finds neither a `reason` nor anything `unchecked`, then the converted layer
+and the convolution are the same function of input, kernel and bias, rounding apart: for every size
+and batch where `structure` is ``None``, else for the sizes that the file fixes.
+
+*By construction.* `Twin.structure` asks the emitter again and compares operator by operator,
+attribute by attribute, wire by wire, and constant by constant, bit for bit. Where nothing differs,
+the layer is what the method says. That the method is right for every size is arithmetic, proved
+with the sizes as symbols (tests/test_all_sizes.py).
+
+*By draws.* With small random integers as input, kernel and bias, for which no sum of products
+rounds in any order, both runtimes must agree bit for bit (`_draw`), with batches of 1 and 3. For
+the structure above that checks the emitter and the runtime. For another one, of an older version or
+a simplifier, it is the proof, if every operation is on a written list of those that are linear or
+move elements (`Twin.unshown` is ``None``): then both sides are polynomials of degree 2 in those
+numbers (3 for two products in a row), and if they differ, they agree on a draw from n numbers each
+with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does not
+hold for quantized layers that round the sums to 8 bits, which hides some.
+
+*Only rounding.* On real activations the two may differ by the rounding of a sum in another order
+(`_measure`). Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u)
+times the sum of their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+section 3.1), on each side; what is denormal may be flushed to zero.
+
+**Assumed**: the runtime computes each operator as its definition says; integers that both runtimes
+get wrong in the same way are not seen. Some runtimes compute with integers, but not exactly:
+Winograd's products, TF32, 8-bit sums that saturate. Where the two sides differ on integers, both
+are computed again without short cuts (`Twin.exact`), and a difference counts only if it is still
+there. In half precision, sums of many products are exact for too few integers: there, both sides
+are computed in a wider type from the start.
+
+What is checked where:
+
+- operators, attributes, wires, constants of a layer: `Twin.structure`, which is
+  `formats.onnx.structure.first_difference` and `formats.keras.lockstep.lockstep`
+- the numbers of kernel and bias: `Twin.problem`, from the same walk
+- whether draws prove anything of another structure: `Twin.unshown`, which is
+  `formats.onnx.polynomial.why_not_polynomial` and `formats.keras.linear.unshown`
+- that both sides agree on integers: `_draw`; that only rounding is between them: `_measure`
+- everything outside of the layers: `Model.align`, which is `formats.onnx.alignment.cut` of either format
+- what a file says twice, or says of sizes without a ground: `formats.onnx.ambiguity.ambiguities`,
+  `formats.onnx.shape_inference.unfounded`
+- that the samples do not contradict all this: `verdict.contradiction`
+- the verdict, of all that: `verdict.conclude`; docs/verdicts.md has a line per kind of change
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.core.arrays import place_of
+from convfc.errors import ConvfcError
+from convfc.formats.demand import too_much
+from convfc.formats.protocols import Twin
+from convfc.verification.differences import Witness
+
+Array = NDArray[Any]
+
+_DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+_WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
+"""What `Twin.exact` computes in."""
+_TINY = {"float64": 2.0**-1022, "float16": 2.0**-14}
+_LARGEST_INTEGER = 31
+_CHANCE = 1e-6
+"""How likely a wrong layer may pass; draws are added until it is below."""
+_MOST = 0.5
+"""How likely it may pass one draw, or there would be too many draws: a wider type has more."""
+_BATCHES = (1, 3)
+"""Of the draws, where the batch is open: a layer must not mix its samples."""
+_MOST_REMAINDERS = 64
+"""Sizes tried where they are open: they check the emitter, and are no proof by themselves."""
+_ROUNDED_DRAWS = 8
+"""Draws where it cannot be told how likely that is."""
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """What is known about one converted layer.
+
+    Attributes:
+        name: the site's name.
+        kind: the format's word for it.
+        parameters_equal: whether its numbers are the kernel's and the bias's, bit for bit.
+        draws: random integer inputs on which both sides agreed bit for bit.
+        chance: that a wrong layer passes all of them; ``None`` where that cannot be told, because
+            the layer rounds its sums to 8 bits, or because they may wrap around.
+        inexact: "original" or "converted" or both: whose runtime does not compute exactly with
+            integers. What is said here was found by computing these in float64 instead.
+        share: largest difference on activations, as a share of what rounding may do at most;
+            ``None`` for a layer that computes with integers, whose outputs must be equal.
+        on_random: whether the activations were random, as the real ones cannot be seen.
+        structure: the first thing that is not as convfc emits it; ``None`` if all of it is.
+        reason: why it is not the same function, else ``None``.
+        unchecked: why it could not be checked, else ``None``.
+        witness: where the two sides differ, if they do.
+    """
+
+    name: str
+    kind: str
+    parameters_equal: bool = False
+    draws: int = 0
+    chance: float | None = None
+    inexact: tuple[str, ...] = ()
+    share: float | None = None
+    on_random: bool = False
+    structure: str | None = None
+    reason: str | None = None
+    unchecked: str | None = None
+    witness: Witness | None = None
+
+
+def prove(
+    twin: Twin, activations: Array | None, random: np.random.Generator, *, quick: bool = False
+) -> LayerProof:
+    """Check one layer.
+
+    Args:
+        twin: the layer, twice.
+        activations: what the original model feeds it on some samples, samples along axis 0;
+            ``None`` if that cannot be seen: then normally distributed numbers stand for it.
+        random: where the draws come from.
+        quick: leave out the draws of layers that are built as convfc builds them, unless the
+            rounding is suspicious.
+    """
+    site = twin.site
+    proof = LayerProof(site.name, site.kind)
+    try:
+        if twin.problem is not None:
+            return replace(proof, reason=twin.problem)
+        structure = twin.structure
+        unshown = None if structure is None else twin.unshown
+        proof = replace(proof, structure=structure, parameters_equal=unshown is None)
+        shape = _shape(twin, activations)
+        drawn = [] if quick and structure is None else _other_shapes(twin, shape)
+        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn))):
+            return replace(proof, unchecked=f"it is not run: {why}")
+        if not quick or structure is not None:  # another structure has no proof but the draws
+            proof = _draw(twin, activations, random, proof)
+        if proof.reason is None:
+            measured = _measure(twin, activations, random, proof)
+            if quick and measured.reason is not None:
+                # Perhaps the runtime rounds more than it should; integers tell.
+                proof = _draw(twin, activations, random, proof)
+                measured = _measure(twin, activations, random, proof) if proof.inexact else measured
+            proof = measured
+    except ConvfcError as error:
+        return replace(proof, unchecked=str(error))
+    if unshown is not None and proof.reason is None and proof.unchecked is None:
+        agrees = "what was tried agrees"
+        return replace(proof, unchecked=f"it is built otherwise: {structure}; {unshown}; {agrees}")
+    return proof
+
+
+def _draw(
+    twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
+) -> LayerProof:
+    """Compare both sides on random integers.
+
+    Where they differ, they are computed again without short cuts: only if the difference is still
+    there, it is one of the function; and so it is where nothing else can run the layer.
+    """
+    site = twin.site
+    shape = _shape(twin, activations)
+    chance_once, range_of = _distribution(twin, site.dtype)
+    narrow = chance_once is not None and chance_once >= _MOST
+    if narrow:
+        chance_once, range_of = _distribution(twin, _WIDER.get(site.dtype, site.dtype))
+    if chance_once is not None and chance_once >= _MOST:
+        return replace(proof, unchecked="its sums are too long to be exact in any type")
+    draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
+
+    def integers(shape: Sequence[int], dtype: str) -> Array:
+        low, high = range_of(dtype)
+        return random.integers(low, high + 1, tuple(shape)).astype(_dtype(dtype))
+
+    def parameter(name: str) -> Array:
+        own = twin.parameters[name]
+        if own is None or not twin.rounds_to_integers:
+            return integers(twin.parameter_shape(name), twin.parameter_dtype(name))
+        # Its scales are made for numbers like its own: others would end in the type's limits.
+        return random.permutation(own.reshape(-1)).reshape(own.shape)
+
+    inexact: set[str] = set()
+    shapes = [shape] * draws + _other_shapes(twin, shape)
+    for draw, drawn in enumerate(shapes):
+        parameters = {name: parameter(name) for name in twin.parameters}
+        x = integers((twin.input_shape[0] or _BATCHES[draw % 2], *drawn[1:]), site.dtype)
+        a, b = twin.exact(x, parameters) if narrow else twin.run(x, parameters)
+        witness = _unequal(a, b)
+        if witness is None:
+            continue
+        exact = _exact(twin, x, parameters) if a.shape == b.shape else None
+        if exact is not None:
+            exact_a, exact_b = exact
+            witness = _unequal(exact_a, exact_b)
+            inexact |= {"original"} if _unequal(a, exact_a) else set()
+            inexact |= {"converted"} if _unequal(b, exact_b) else set()
+        if witness is not None:
+            reason = "it differs from the convolution on integers, where nothing rounds"
+            return replace(proof, draws=draw, reason=reason, witness=witness)
+    chance = None if chance_once is None else chance_once**draws
+    sides = tuple(sorted(inexact, reverse=True))
+    return replace(proof, draws=len(shapes), chance=chance, inexact=sides)
+
+
+def _exact(twin: Twin, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array] | None:
+    """Both outputs as integers, or ``None`` where only the runtime itself can run the layer."""
+    try:
+        a, b = twin.exact(x, parameters)
+    except ConvfcError:
+        return None
+    return np.rint(a), np.rint(b)
+
+
+def _distribution(twin: Twin, dtype: str) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
+    """How likely a wrong layer passes one draw, if that can be told, and the integers of a type.
+
+    Args:
+        twin: the layer.
+        dtype: that its sums are made in.
+    """
+    degree = len(twin.stages) + 1
+    if dtype in _DIGITS:
+        largest = _largest_exact(twin.stages, dtype)
+        return degree / (2 * largest + 1), lambda _: (-largest, largest)
+
+    def whole(name: str) -> tuple[int, int]:
+        limits = np.iinfo(name)
+        # A bias as large as its type allows would hide the sums behind the limits of 8 bits.
+        most = 255 * max(twin.stages)
+        return max(int(limits.min), -most), min(int(limits.max), most)
+
+    low, high = whole(dtype)
+    wraps = math.prod(twin.stages) * (high - low) ** degree >= 2**31
+    return None if twin.rounds_to_integers or wraps else degree / (high - low + 1), whole
+
+
+def _measure(
+    twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
+) -> LayerProof:
+    """Compare both sides on real activations: numbers with what rounding may do, integers as such.
+
+    A side whose runtime is not exact on integers is computed in float64 instead.
+    """
+    site = twin.site
+    real = site.dtype in _DIGITS
+    if activations is None and not real:
+        return proof
+    seen = activations is not None
+    x = random.normal(size=_shape(twin, None)) if activations is None else activations
+    x = x.astype(_dtype(site.dtype), copy=False)
+    drawn = {
+        name: random.normal(size=twin.parameter_shape(name)).astype(
+            _dtype(twin.parameter_dtype(name))
+        )
+        for name, value in twin.parameters.items()
+        if value is None
+    }
+    a, b = (np.asarray(y, np.float64) for y in twin.run(x, drawn))
+    if proof.inexact:
+        exact_a, exact_b = twin.exact(x, drawn)
+        a = exact_a if "original" in proof.inexact else a
+        b = exact_b if "converted" in proof.inexact else b
+    if a.shape != b.shape:
+        shaped = "it makes another shape of its activations than the convolution"
+        return replace(proof, reason=shaped, witness=_unequal(a, b))
+    if not real:
+        witness = _unequal(a, b)
+        reason = None if witness is None else "it differs from the convolution on its activations"
+        return replace(proof, reason=reason, witness=witness)
+    if len(proof.inexact) == 2:
+        return proof  # nothing is left whose rounding could be measured
+    parameters = {
+        name: abs(drawn[name] if value is None else value)
+        for name, value in twin.parameters.items()
+    }
+    rigorous = "original" not in proof.inexact
+    largest = twin.original(abs(x), parameters) if rigorous else twin.exact(abs(x), parameters)[0]
+    share = _share(a, b, np.asarray(largest, np.float64), twin.stages, site.dtype)
+    worst = float(share.max(initial=0.0))
+    proof = replace(proof, share=worst, on_random=not seen)
+    if worst <= 1:
+        return proof
+    return replace(
+        proof,
+        reason="it differs from the convolution by more than rounding can explain",
+        witness=_witness(a, b, int(share.argmax())),
+    )
+
+
+def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: str) -> Array:
+    """The difference of two sums, number by number, as a share of what rounding may do to it."""
+    n, unit = sum(stages) + len(stages), 2.0 ** -_DIGITS[dtype]
+    gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
+    # The magnitude itself was summed with rounding: the true one is this much larger at most.
+    bound = 2 * gamma * magnitude * (1 + 2 * gamma)
+    bound = bound + 2 * n * _TINY.get(dtype, 2.0**-126)
+    # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
+    free = ~np.isfinite(bound) | (a == b)
+    share = np.where(free, 0.0, abs(a - b) / bound)
+    return np.where(np.isnan(share), np.inf, share)
+
+
+def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
+    """One sample of the layer's own sizes; where they are unknown, those of the activations."""
+    smallest = twin.smallest_shape
+    seen = smallest if activations is None else activations.shape
+    sizes = zip(twin.input_shape[1:], seen[1:], smallest[1:], strict=True)
+    return (twin.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
+
+
+def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """More shapes for an input of unknown sizes: pads and crops depend on what strides leave over.
+
+    A wrong one shows on almost any numbers, so one draw of each will do.
+    """
+    if None not in twin.input_shape[1:] or twin.site.convolution is None:
+        return []
+    strides = [window.stride for window in twin.site.convolution.windows]
+    sizes = list(zip(twin.input_shape, shape, twin.smallest_shape, strict=True))[1:]
+    return [
+        (1, *(found if size is not None else least + step for size, found, least in sizes))
+        for step in range(min(max(*strides, 2), _MOST_REMAINDERS))
+    ]
+
+
+def _largest_exact(stages: Sequence[int], dtype: str) -> int:
+    """The largest integer from which sums of products, bias included, are exact in any order."""
+    sums = math.prod(terms + 1 for terms in stages)
+    limit = 2 ** _DIGITS[dtype]
+    fits = (r for r in range(_LARGEST_INTEGER, 0, -1) if sums * r ** (len(stages) + 1) <= limit)
+    return next(fits, 0)
+
+
+def _unequal(a: Array, b: Array) -> Witness | None:
+    """The first place where two arrays differ."""
+    if a.shape != b.shape:
+        return Witness(0, (), float(a.size), float(b.size))
+    differs = a != b
+    return _witness(a, b, int(differs.argmax())) if differs.any() else None
+
+
+def _witness(a: Array, b: Array, flat: int) -> Witness:
+    row, *position = place_of(flat, a.shape)
+    values = float(a.reshape(-1)[flat]), float(b.reshape(-1)[flat])
+    return Witness(row, tuple(position), *values)
+
+
+def _dtype(name: str) -> Any:  # noqa: ANN401 - numpy's name for a type of any kind
+    import ml_dtypes
+
+    return ml_dtypes.bfloat16 if name == "bfloat16" else np.dtype(name)

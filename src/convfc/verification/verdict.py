@@ -1,0 +1,174 @@
+"""The verdict: what proof and samples say together. Nothing is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from convfc.formats.protocols import Alignment
+from convfc.verification.differences import OutputDifference, Witness
+from convfc.verification.proof import LayerProof
+
+FAR = {"float64": 1e-6, "float32": 1e-2, "float16": 5e-2, "bfloat16": 0.25}
+"""Share of an output's magnitude that rounding never makes of itself in a well-behaved net."""
+_FLOOR = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""Share of it that is rounding whatever the yardstick says: some networks happen to be exact."""
+_TIMES, _ANY_TIMES = 100, 3
+"""How far one side may be from float64, in distances of the other: while it is near, and ever."""
+_QUANTIZED = ("int8", "uint8")
+_STEPS = 0.05
+"""Share of the magnitude that a few steps of 8 bits make, where there is no yardstick."""
+_FEW, _FEW_INTEGERS = 1e-3, 1e-2
+"""Share of the elements that ties may move, in a model that has steps."""
+_MEAN = 2e-3
+"""Mean difference that ties may make, as a share of the magnitude: half a step of 8 bits."""
+
+
+class Verdict(StrEnum):
+    """What a verification found."""
+
+    EQUIVALENT = "equivalent"
+    NOT_EQUIVALENT = "not equivalent"
+    COULD_NOT_CHECK = "could not check"
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """What speaks against two models being the same function.
+
+    Attributes:
+        output: the output's name.
+        what: how it differs, in words.
+        certain: whether it is the converted model that is wrong; else it may be either runtime.
+        witness: where.
+    """
+
+    output: str
+    what: str
+    certain: bool
+    witness: Witness | None
+
+
+def _coarser(table: Mapping[str, float], *dtypes: str) -> float:
+    """The share of the coarsest of some types; none for integers."""
+    return max(table.get(dtype, 0.0) for dtype in dtypes)
+
+
+def limit(out: OutputDifference, precision: str = "float64") -> float:
+    """The difference up to which one may take it for rounding.
+
+    Two distances from float64 are alike where nothing but rounding is behind them: the larger may
+    be 100 times the smaller as long as it is no considerable share of the output, 3 times it in
+    networks that blow up any rounding.
+
+    Args:
+        out: the difference.
+        precision: the coarsest type that the model computes in, whatever that of the output is.
+    """
+    types = (out.dtype, precision) if out.dtype in FAR else (out.dtype,)
+    far = _coarser(FAR, *types) * out.evidence.largest
+    if out.original_error is None or out.converted_error is None:
+        return far
+    smaller = min(out.original_error.max_abs, out.converted_error.max_abs)
+    floor = _coarser(_FLOOR, *types) * out.evidence.largest
+    return max(_ANY_TIMES * smaller, min(_TIMES * smaller, far)) + floor
+
+
+def contradiction(
+    out: OutputDifference, *, steps: bool, precision: str = "float64"
+) -> Contradiction | None:
+    """Why an output cannot be that of the same function up to rounding; ``None`` if it can.
+
+    - Another shape or type, another text, NaN or an infinity on one side only: certain; but where
+      the data decide how long an output is, rounding may, too.
+    - Integers: any difference. In a model that has steps a tie may go either way: there, 1% of
+      them may differ.
+    - Real numbers: any difference beyond `limit`. It is certain if the original is near its own
+      float64 run and the converted model is not. In a model that has steps 0.1% of the numbers
+      may be beyond, and the mean must be less than half a step of 8 bits; or both are no more
+      than what the original makes of input that moves by a fraction of such a step.
+
+    Args:
+        out: the difference; its errors, if there are any, are those of the batch with the largest.
+        steps: whether something in the model moves in steps: quantizers, comparisons, choices.
+        precision: see `limit`.
+    """
+    if out.reason is not None:
+        return Contradiction(out.name, out.reason, not out.evidence.data_sized, out.witness)
+    evidence, bound = out.evidence, limit(out, precision)
+    if not steps:
+        differs = out.max_abs > bound
+    elif "float" in out.dtype or out.dtype in _QUANTIZED:
+        if out.original_error is None:
+            bound = max(bound, _STEPS * evidence.largest)
+        mean = max(bound * _FEW, _MEAN * evidence.largest)
+        differs = evidence.beyond(bound) > _FEW or out.mean_abs > mean
+        if evidence.sway is not None:
+            largest, mean = evidence.sway
+            differs = differs and (out.max_abs > largest or out.mean_abs > mean)
+    else:
+        differs = evidence.beyond(bound) > _FEW_INTEGERS
+    if not differs:
+        return None
+    what = f"it differs by up to {out.max_abs:.3g}, and rounding explains {bound:.2g}"
+    return Contradiction(out.name, what, not steps and _converted_is_off(out), evidence.worst)
+
+
+def _converted_is_off(out: OutputDifference) -> bool:
+    """Whether the original is near float64 and the converted model is not."""
+    if out.original_error is None or out.converted_error is None:
+        return False
+    near = out.original_error.max_abs
+    return near < out.converted_error.max_abs and near <= FAR[out.dtype] * out.evidence.largest
+
+
+def conclude(
+    alignment: Alignment,
+    layers: Sequence[LayerProof],
+    seen: Sequence[Contradiction],
+    agreement: str,
+    refused: str | None,
+) -> tuple[Verdict, str | None]:
+    """The verdict on two models, and why it is not "equivalent".
+
+    What was seen to differ decides; then what nobody can tell; what is proved comes last.
+
+    Args:
+        alignment: what is different outside of the converted layers.
+        layers: what is known about each of those.
+        seen: what the samples contradict.
+        agreement: how well they agree otherwise, in words.
+        refused: what the runtime says if it runs the original, and not the converted model.
+    """
+    for layer in layers:
+        if layer.reason is not None:
+            return Verdict.NOT_EQUIVALENT, f"layer '{layer.name}': {layer.reason}"
+    if alignment.differences:
+        return (
+            Verdict.NOT_EQUIVALENT,
+            f"outside the converted layers: {_all(alignment.differences)}",
+        )
+    unchecked = next((layer for layer in layers if layer.unchecked is not None), None)
+    shown = unchecked is None and not alignment.unknown
+    for one in sorted(seen, key=lambda one: not one.certain):
+        if one.certain or not shown:
+            built = f"; {_all(alignment.unknown)}" if alignment.unknown else ""
+            return Verdict.NOT_EQUIVALENT, f"output '{one.output}': {one.what}{built}"
+        return Verdict.COULD_NOT_CHECK, (
+            f"the files say the same, but not the samples: output '{one.output}': {one.what}; "
+            "one of the two runtimes computes something else"
+        )
+    if alignment.unknown:
+        why = f"its structure is not known: {_all(alignment.unknown)}; {agreement}"
+        return Verdict.COULD_NOT_CHECK, why
+    if unchecked is not None:
+        return Verdict.COULD_NOT_CHECK, f"layer '{unchecked.name}': {unchecked.unchecked}"
+    if refused is not None:
+        return Verdict.COULD_NOT_CHECK, f"only the original runs: {refused}"
+    return Verdict.EQUIVALENT, None
+
+
+def _all(sentences: Sequence[str]) -> str:
+    more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+    return f"{sentences[0]}{more}"

@@ -1,0 +1,340 @@
+"""The verification: is the converted model the same function, and what does a user see of it?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
+from convfc.formats.protocols import Alignment, Model, Twin
+from convfc.formats.registry import Format, open_model, provenance_of
+from convfc.gates import gate, gated
+from convfc.planning import Layer, plan
+from convfc.samples.batches import BATCH_BYTES, Feeds
+from convfc.samples.feeds import make_feeds
+from convfc.system.atomic import Unchanged
+from convfc.system.surroundings import undisturbed
+from convfc.text.visible import visible
+from convfc.verification.differences import OutputDifference
+from convfc.verification.end_to_end import (
+    FEW,
+    MANY,
+    RefusedError,
+    Seen,
+    affordable,
+    against_float64,
+    compare,
+    looked_closer,
+    runnable,
+)
+from convfc.verification.pairing import changed_port, is_made_from, partner, staleness
+from convfc.verification.proof import LayerProof, prove
+from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        original: the file that was converted.
+        converted: the file made from it.
+        verdict: the answer.
+        reason: why it is not "equivalent", or ``None``.
+        proved: whether the verdict is about all inputs; otherwise samples were compared within a
+            tolerance, which proves nothing.
+        layers: what is known about each converted layer; empty if nothing was to be proved.
+        outputs: the differences, output by output.
+        samples: how many samples went through both.
+        float64_samples: how many of them went through the original in float64 as well.
+        float64_missing: why none did, or ``None``.
+        fed: what the samples were, a line per input.
+        notes: remarks, a sentence each.
+        quick: whether the proof was left out.
+    """
+
+    original: Path
+    converted: Path
+    verdict: Verdict
+    reason: str | None = None
+    proved: bool = False
+    layers: tuple[LayerProof, ...] = ()
+    outputs: tuple[OutputDifference, ...] = ()
+    samples: int = 0
+    float64_samples: int = 0
+    float64_missing: str | None = None
+    fed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    quick: bool = False
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the verdict is EQUIVALENT."""
+        return self.verdict is Verdict.EQUIVALENT
+
+
+@undisturbed()
+@gated
+def verify(
+    original: str | Path,
+    converted: str | Path | None = None,
+    *,
+    data: str | Path = "mnist",
+    samples: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    imports: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Show that two model files are the same function, and run the same samples through both.
+
+    A file that convfc made is proved layer by layer (see `verification.proof`), and everything
+    else in it is compared with the original. With a tolerance, or for two files of which convfc
+    made neither, the outputs are compared on the samples instead.
+
+    Args:
+        original: the file that was converted; or, alone, either of the two.
+        converted: the file made from it; found from its record or its default name if left out.
+        data: "mnist" for the test images that come with convfc, or a file or folder of samples.
+        samples: how many of them, at most; 100 if left out, and fewer where that would take long.
+        shapes: the whole shape of an input, by its name, where the model leaves sizes open.
+        inputs: what to feed an input, by its name: a file, a number or an array.
+        rtol: tolerated difference relative to the original's value; by element type if left out.
+        atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
+        quick: leave out the draws of random integers, and with them the proof.
+        seed: of the draws.
+        imports: modules that register custom Keras classes; looked for in the current folder, too.
+        progress: called with a few words whenever something new begins.
+
+    Returns:
+        The verdict and all figures; nothing is printed.
+
+    Raises:
+        FileError: one of the files cannot be read or changes meanwhile, or there is no second one.
+        UnsupportedModelError: one of the models cannot be loaded or run.
+        DataError: the samples cannot be read or do not fit.
+        UsageError: no sample is wanted, or a tolerance is no finite number of at least 0.
+    """
+    if samples is not None and samples < 1:
+        raise UsageError(f"{samples} samples prove nothing; give at least 1")
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+            raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
+    first = Path(original)
+    unchanged = Unchanged(first)
+    a = open_model(first, imports)
+    second = partner(first, a.provenance) if converted is None else Path(converted)
+    unchanged.watch(second)
+    b = open_model(second, imports)
+    unchanged.watch(*a.files, *b.files)
+    if is_made_from(a.provenance, second, b.provenance):
+        (first, a), (second, b) = (second, b), (first, a)  # named the other way round
+    notes = [*a.notes, *staleness(first, b.provenance)]
+    if first.samefile(second):
+        notes.append(f"'{first.name}' was compared with itself")
+
+    def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
+        unchanged.check("verified")  # or its parts may be of one file and of another
+        return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
+
+    changed = changed_port("input", a.inputs, b.inputs)
+    changed = changed or changed_port("output", a.outputs, b.outputs)
+    if changed is not None:
+        return result(Verdict.NOT_EQUIVALENT, changed)
+    planned = plan(a.sites)
+    feeds = make_feeds(
+        a.inputs,
+        data=data,
+        samples=MANY if samples is None else samples,
+        shapes=shapes,
+        inputs=inputs,
+        row_bytes=_row_bytes(planned),
+    )
+    enough = affordable(planned, feeds.row_numbers)
+    if samples is None and enough < feeds.rows:
+        feeds = feeds.limited(enough)
+        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
+    feeds, one_by_one = runnable(a, feeds)
+    notes += [] if one_by_one is None else [one_by_one]
+    if b.provenance is None or rtol is not None or atol is not None:
+        try:
+            seen = compare(a, b, feeds, progress, rtol, atol)
+        except RefusedError as error:
+            raise UnsupportedModelError(_with_remedy(str(error), feeds)) from error
+        notes += _telling_nothing(seen.outputs)
+        verdict, reason = _within_tolerance(seen.outputs)
+        seen = against_float64(a, b, feeds, seen, progress)
+        return result(verdict, reason, **vars(seen))
+
+    alignment, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
+    seen, refused = Seen(feeds.said), None
+    try:
+        seen = compare(a, b, feeds, progress, judged=False)
+        seen = against_float64(a, b, feeds, seen, progress)
+        notes += [caution for model in (a, b) for caution in model.cautions(feeds.few(1)[0])]
+    except RefusedError as error:
+        # The layers of a converted model may be right, and yet nobody can use it.
+        refused = None if error.original else str(error)
+        said = _with_remedy(str(error), feeds) if error.original else str(error)
+        notes.append(f"The samples could not be run through both: {said}")
+    closer = looked_closer(a, b, feeds, seen, progress)
+    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in closer.outputs]
+    against = {one.output: one for one in found if one is not None}
+    verdict, reason = conclude(alignment, layers, list(against.values()), _agreement(seen), refused)
+    if quick and verdict is Verdict.EQUIVALENT and not seen.samples:
+        verdict, reason = Verdict.COULD_NOT_CHECK, "a quick look proves nothing without a sample"
+    names = {out.name for out in closer.outputs}
+    notes += [
+        f"output '{out.name}' was not judged: the original draws other numbers for it each time"
+        for out in seen.outputs
+        if out.name not in names
+    ]
+    notes += _telling_nothing(seen.outputs)
+    seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
+    proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
+    return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
+
+
+def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:
+    """An output with what it contradicts, if it does."""
+    found = against.get(out.name)
+    return out if found is None else replace(out, reason=found.what, witness=found.witness)
+
+
+def _with_remedy(error: str, feeds: Feeds) -> str:
+    """What a runtime says, and the options that may help."""
+    return f"{error}; other inputs may do: {feeds.remedies}" if feeds.remedies else error
+
+
+def _agreement(seen: Seen) -> str:
+    if not seen.samples:
+        return "no sample could be run through both"
+    largest = max((out.max_abs for out in seen.outputs), default=0.0)
+    return f"{seen.samples} samples agree within {largest:.3g}"
+
+
+def _within_tolerance(outputs: Sequence[OutputDifference]) -> tuple[Verdict, str | None]:
+    """The verdict of a comparison, and why it is not "equivalent"."""
+    wrong = next((out for out in outputs if out.reason is not None), None)
+    if wrong is not None:
+        return Verdict.NOT_EQUIVALENT, f"output '{wrong.name}': {wrong.reason}"
+    if not any(out.evidence.finite for out in outputs):
+        return Verdict.COULD_NOT_CHECK, "no output of the original has a number on these samples"
+    return Verdict.EQUIVALENT, None
+
+
+def _telling_nothing(outputs: Sequence[OutputDifference]) -> Sequence[str]:
+    """A remark on each output that is the same everywhere."""
+    return [
+        f"output '{out.name}' is the same everywhere, which tells little: --data and --input "
+        "feed other samples"
+        for out in outputs
+        if out.evidence.elements > 1 and not out.evidence.varies
+    ]
+
+
+def _prove(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    random: np.random.Generator,
+    quick: bool,
+    notes: list[str],
+    progress: Callable[[str], None],
+) -> tuple[Alignment, tuple[LayerProof, ...]]:
+    """What is outside the converted layers, without these, and what is known about each of them."""
+    progress("comparing what was not converted")
+    alignment = a.align(b)
+    twins = list(alignment.twins)
+    alignment = replace(alignment, twins=())  # those that are proved may go, weights and all
+    notes += alignment.remarks
+    few, rows = feeds.few(FEW)
+    count = len(twins)
+    layers: list[LayerProof] = []
+    runs = True
+    while twins:
+        group = [twins.pop(0) for _ in range(_fitting(twins, rows))]
+        activations: Mapping[str, NDArray[Any]] = {}
+        try:
+            if runs:
+                activations = a.activations(few, [twin.site.name for twin in group])
+        except UnsupportedModelError as error:
+            runs = False
+            notes.append(f"The original cannot run as a whole, so it fed no layers: {error}")
+        while group:
+            twin = group.pop(0)
+            name = twin.site.name
+            progress(f"layer {len(layers) + 1} of {count}: {name}")
+            with gate(f"{b.path}: layer '{visible(name)}'"):
+                layers.append(prove(twin, activations.get(name), random, quick=quick))
+    return alignment, tuple(layers)
+
+
+def _fitting(twins: Sequence[Twin], rows: int) -> int:
+    """How many of the layers, one at least, may have their activations in memory at once."""
+    total = 0
+    for number, twin in enumerate(twins):
+        # Sizes that are not known are not counted.
+        total += math.prod(size or 1 for size in twin.input_shape) * rows * twin.site.itemsize
+        if total > BATCH_BYTES:
+            return max(number, 1)
+    return len(twins)
+
+
+@undisturbed()
+def verify_folder(
+    folder: str | Path = ".",
+    **options: Any,  # noqa: ANN401 - handed on to `verify` as they are
+) -> list[Verification]:
+    """Verify every file that convfc made in a folder.
+
+    Args:
+        folder: where to look; folders in it are not searched.
+        options: those of `verify`.
+
+    Returns:
+        One result per file, by name; what could not be read or checked is a result too.
+
+    Raises:
+        FileError: there is no such file in the folder, or no such folder.
+    """
+    suffixes = {suffix for kind in Format for suffix in kind.value}
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be read: {error.strerror}") from error
+    results = []
+    for path in files:
+        original = path
+        try:
+            record = provenance_of(path)
+            if record is None:
+                continue
+            original = path.with_name(record.source)
+            results.append(verify(original, path, **options))
+        except ConvfcError as error:
+            # A file that cannot be read may be one that convfc made: it is not passed over.
+            results.append(Verification(original, path, Verdict.COULD_NOT_CHECK, str(error)))
+    if not results:
+        raise FileError(f"{folder}: no model that convfc made; name the files to compare")
+    return results
+
+
+def _row_bytes(layers: Sequence[Layer]) -> int:
+    """The most bytes that one sample's patches can take in the converted model."""
+    sizes = [
+        layer.lowering.block_bytes(layer.site.itemsize)
+        for layer in layers
+        if layer.lowering is not None
+    ]
+    return max((size for size in sizes if size is not None), default=0)
