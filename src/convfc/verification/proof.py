@@ -38,7 +38,7 @@ What is checked where:
 - whether draws prove anything of another structure: `Twin.unshown`, which is
   `formats.onnx.polynomial.why_not_polynomial` and `formats.keras.linear.unshown`
 - that both sides agree on integers: `_draw`; that only rounding is between them: `_measure`
-- everything outside of the layers: `Model.align`, which is `formats.onnx.alignment.cut` of either format
+- everything outside of the layers: `Model.align`, which is `alignment.cut` of either format
 - what a file says twice, or says of sizes without a ground: `formats.onnx.ambiguity.ambiguities`,
   `formats.onnx.shape_inference.unfounded`
 - that the samples do not contradict all this: `verdict.contradiction`
