@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.formats.onnx.runtimes import Reference, Session
 from convfc.formats.onnx.sites import steps_of
 from convfc.system import capacity, rehearsal
+from convfc.verification import proof
 from tests.onnx_models import integers, save
 
 ENDS = helper.make_node("Slice", ["t", "zero", "most", "two"], ["y"])
@@ -182,3 +184,52 @@ def test_of_what_is_too_much_nothing_is_computed_beforehand(
     rehearsal_child.main(str(path))
     assert asked == [once]
     assert capfd.readouterr().out == "loading"
+
+
+def test_as_many_activations_as_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer may be fed far more samples than the model is."""
+    nodes = [
+        helper.make_node("Concat", ["x"] * 100, ["c"], axis=0),
+        helper.make_node("Conv", ["c", "w"], ["y"], name="conv"),
+    ]
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": ["n", 2, 8, 7]}, ["y"], {"w": integers([3, 2, 3, 2])}
+    )
+    out = convfc.convert(path).out
+    rows = []
+    measured = proof._measure
+
+    def measure(twin: Any, activations: Any, *more: Any) -> Any:
+        rows.append(len(activations))
+        return measured(twin, activations, *more)
+
+    monkeypatch.setattr(proof, "_measure", measure)
+    fed = {"x": np.random.default_rng(0).normal(size=(1, 2, 8, 7)).astype(np.float32)}
+    assert convfc.verify(path, out, inputs=fed).equivalent
+    monkeypatch.setattr(capacity, "memory", lambda: 500_000)
+    assert convfc.verify(path, out, inputs=fed).equivalent
+    assert rows == [100, 50]
+
+
+def test_what_has_no_sizes_is_not_given_to_the_reference_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(
+        tmp_path / "m.onnx",
+        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+        {"x": ["n", 2, 5, 7]},
+        ["y"],
+        {"w": integers([3, 2, 3, 2])},
+    )
+    out = convfc.convert(path).out
+    model = onnx.load(out)
+    product = next(node for node in model.graph.node if node.op_type == "MatMul")
+    model.graph.node.insert(0, helper.make_node("Resize", ["x", "", "", "sizes"], ["large"]))
+    product.input[0] = "large"
+    sizes = numpy_helper.from_array(np.array([1, 1, 10**9]), "sizes")
+    model.graph.initializer.append(sizes)
+    out.write_bytes(model.SerializeToString())
+    monkeypatch.setattr("convfc.formats.onnx.runtimes.Reference.run", None)
+    found = convfc.verify(path, out)
+    assert not found.equivalent
+    assert "onnxruntime cannot run it" in (found.layers[0].unchecked or "")

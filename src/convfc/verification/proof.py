@@ -137,9 +137,11 @@ def prove(
         structure = twin.structure
         unshown = None if structure is None else twin.unshown
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
+        activations = _fitting(twin, activations)
         shape = _shape(twin, activations)
         drawn = [] if quick and structure is None else _other_shapes(twin, shape)
-        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn))):
+        seen = [] if activations is None else [activations.shape]
+        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn, *seen))):
             return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(twin, activations, random, proof)
@@ -306,6 +308,15 @@ def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: s
     free = ~np.isfinite(bound) | (a == b)
     share = np.where(free, 0.0, abs(a - b) / bound)
     return np.where(np.isnan(share), np.inf, share)
+
+
+def _fitting(twin: Twin, activations: Array | None) -> Array | None:
+    """As many samples of the activations as can be run; a batch of a fixed size is taken whole."""
+    if activations is None or twin.input_shape[0] is not None:
+        return activations
+    while len(activations) > 1 and too_much(twin, activations.shape):
+        activations = activations[: len(activations) // 2]
+    return activations
 
 
 def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:

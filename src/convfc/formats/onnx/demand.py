@@ -61,11 +61,11 @@ class Demands:
 
     def _fed(self, feed: Feed) -> Demand:
         # Where onnx may abort, a child would tell little more of a batch.
-        found = demand_of(self._inferred.clone(), feed, in_child=not self._only_batch)
+        found = demand_of(self._inferred.clone(), feed, in_child=not self._only_batch)[0]
         return self._stated if found is None else replace(found, products=self._stated.products)
 
 
-def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> Demand | None:
+def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> tuple[Demand | None, bool]:
     """What a model takes on a feed, convolutions apart.
 
     Args:
@@ -74,25 +74,30 @@ def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> Demand |
         in_child: whether to follow its sizes in a child where onnx may abort the process.
 
     Returns:
-        ``None`` if that could not be found out.
+        ``None`` if that could not be found out; and whether all sizes could.
     """
     for value in model.graph.inputs:
         if value.name is not None and value.name in feed:
             value.shape = ir.Shape(feed[value.name].shape)
     if not at_risk(model):
-        infer(model)
-        return Demand.of(steps_of(model), ())
+        return _followed(model)
     if not in_child:
-        return None
+        return None, False
     _let_go_of_weights(model)
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         path.write_bytes(ir.to_proto(model).SerializeToString())
         _, said = rehearsal.rehearse(__name__, path, memory=capacity.memory())
     with suppress(ValueError):
-        fixed, each = json.loads(said)
-        return Demand(fixed, each)
-    return None
+        fixed, each, whole = json.loads(said)
+        return Demand(fixed, each), whole
+    return None, False
+
+
+def _followed(model: ir.Model) -> tuple[Demand, bool]:
+    infer(model)
+    made = (known_shape(value) for place in places(model) for value in place.node.outputs)
+    return Demand.of(steps_of(model), ()), all(s is not None and None not in s for s in made)
 
 
 def _let_go_of_weights(model: ir.Model) -> None:
@@ -111,7 +116,6 @@ def main(path: str) -> None:
     """Follow the sizes of a model in a process that onnx may abort, and say what it takes."""
     with suppress(Exception):
         model = ir.serde.deserialize_model(onnx.load_model(path))
-        infer(model)
-        found = Demand.of(steps_of(model), ())
-        os.write(1, json.dumps([found.fixed, found.each]).encode())
+        found, whole = _followed(model)
+        os.write(1, json.dumps([found.fixed, found.each, whole]).encode())
     os._exit(0)

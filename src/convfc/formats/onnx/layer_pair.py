@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from convfc.core.lowering import Lowering
 from convfc.core.quantization import Quantization
+from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.alignment import Cut
 from convfc.formats.onnx.demand import demand_of
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.operators import is_integer, known_shape, operands
 from convfc.formats.onnx.polynomial import why_not_polynomial
-from convfc.formats.onnx.runtimes import Reference, run_anywhere
+from convfc.formats.onnx.runtimes import Reference, Session, run_anywhere
 from convfc.formats.onnx.sites import numpy_name
 from convfc.formats.onnx.standalone import Standalone, tensor_of
 from convfc.formats.onnx.structure import Difference, first_difference, tensor_difference
@@ -219,24 +220,28 @@ class OnnxTwin:
         return a, b
 
     def _run(self, model: ir.Model, x: Array) -> Array:
-        y, feed = self._fed(model, x)
-        return run_anywhere(ir.to_proto(model), [y], feed, self.site.name)[0]
+        y, feed, whole = self._fed(model, x)
+        proto = ir.to_proto(model)
+        if not whole:  # onnx's evaluator makes what it is asked for before it sees what is wrong
+            return Session(proto.SerializeToString(), self.site.name).run([y], feed)[0]
+        return run_anywhere(proto, [y], feed, self.site.name)[0]
 
-    def _fed(self, model: ir.Model, x: Array) -> tuple[str, dict[str, Array]]:
-        """The name of what comes out, and what goes in; a wrong layer may read nothing at all.
+    def _fed(self, model: ir.Model, x: Array) -> tuple[str, dict[str, Array], bool]:
+        """The name of what comes out, what goes in, and whether all sizes follow from that.
 
-        What convfc emits takes what is known, but others' nodes anything.
+        A wrong layer may read nothing at all. What convfc emits takes what is known, but others'
+        nodes anything.
         """
         names = [value.name or "" for value in model.graph.inputs]
-        feed = dict.fromkeys(names[:1], x)
+        feed, whole = dict.fromkeys(names[:1], x), True
         if self.structure is not None:
             # A copy through its message, as what branches read by name is of the whole model.
             copy = ir.serde.deserialize_model(ir.to_proto(model))
             copy.graph.sort()
-            found = demand_of(copy, feed)
+            found, whole = demand_of(copy, feed)
             if found is not None:
                 found.check(feed, self.site.name)
-        return model.graph.outputs[0].name or "", feed
+        return model.graph.outputs[0].name or "", feed, whole
 
     def _run_widely(self, model: ir.Model, x: Array) -> Array:
         """In float64, by an evaluator of which we know that it takes no short cuts.
@@ -250,7 +255,9 @@ class OnnxTwin:
         if x.dtype.kind not in "iu":
             widen(model)
             x = x.astype(np.float64)
-        y, feed = self._fed(model, x)
+        y, feed, whole = self._fed(model, x)
+        if not whole:
+            raise UnsupportedModelError(f"{self.site.name}: its sizes do not follow from its input")
         return Reference(ir.to_proto(model), self.site.name).run([y], feed)[0]
 
 

@@ -167,7 +167,7 @@ def _named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
-    """Parse an ONNX file without its external data, and without its large weights: see `stored_weights`.
+    """Parse an ONNX file without its external data and large weights; see `stored_weights`.
 
     Raises:
         FileError: the file is no protobuf message of the kind.
