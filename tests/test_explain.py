@@ -172,7 +172,7 @@ def test_the_picture_is_drawn_the_same_every_time(tmp_path: Path, suffix: str) -
 
 def test_the_picture_holds_the_numbers_and_says_what_is_left_out() -> None:
     explained = convfc.explain_model(SAMPLES / "mnist_cnn.onnx", "conv_same", digit=0)
-    position, number = explained.telling
+    position, number = explained.most_telling
     figure = picture.picture(explained)
     titles = [axes.get_title() for axes in figure.axes]
     assert "patch matrix P, 784×9\nrows" in titles[1]

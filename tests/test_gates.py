@@ -13,7 +13,7 @@ import convfc
 from convfc import FileError
 from convfc.cli.main import main
 from convfc.formats.onnx import model
-from convfc.formats.onnx.layer_pair import OnnxTwin
+from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.gates import gate, gated
 from tests.onnx_models import conv_file
 
@@ -80,7 +80,7 @@ def test_an_error_that_nobody_foresaw_names_the_file_and_keeps_its_cause(
 
 
 def test_a_layer_is_named(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OnnxTwin, "run", failing(ZeroDivisionError("none")))
+    monkeypatch.setattr(OnnxLayerPair, "run", failing(ZeroDivisionError("none")))
     with pytest.raises(FileError, match=r"m_fc\.onnx: layer 'conv': damaged.*ZeroDivisionError"):
         verify(pair[0])
 

@@ -218,7 +218,7 @@ def test_what_only_the_original_can_run_is_not_published(
 def test_nothing_can_be_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = onnx_file(tmp_path / "m.onnx")
     monkeypatch.setattr("convfc.formats.onnx.model.OnnxModel.run_once", cannot)
-    monkeypatch.setattr("convfc.formats.onnx.layer_pair.OnnxTwin.run", cannot)
+    monkeypatch.setattr("convfc.formats.onnx.layer_pair.OnnxLayerPair.run", cannot)
     look = seen(convfc.convert(path))
     assert (look.reason, look.layers, look.unseen) == ("it cannot be run here", 0, 1)
 

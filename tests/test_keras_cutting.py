@@ -38,7 +38,7 @@ def both(model: Any, folder: Path, suffix: str = ".keras") -> tuple[Path, Path]:
 
 def assert_same(alignment: Alignment) -> None:
     assert (alignment.differences, alignment.unknown, alignment.remarks) == ((), (), ())
-    assert [twin.structure for twin in alignment.twins] == [None] * len(alignment.twins)
+    assert [pair.structure for pair in alignment.pairs] == [None] * len(alignment.pairs)
 
 
 def siamese() -> Any:

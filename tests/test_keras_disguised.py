@@ -55,9 +55,9 @@ def test_a_function_of_the_same_name_is_not_the_activation(tmp_path: Path) -> No
         [inner] = [x for x in found["conv"]["config"]["layers"] if x["class_name"] == "Dense"]
         inner["config"]["activation"] = OTHER_GELU
 
-    [twin] = aligned(source, relayered(out, change)).twins
-    assert twin.structure is not None
-    assert twin.unshown == "its activation is not the layer's, applied last of all"
+    [pair] = aligned(source, relayered(out, change)).pairs
+    assert pair.structure is not None
+    assert pair.unshown == "its activation is not the layer's, applied last of all"
 
 
 def test_a_version_does_not_change_how_a_converted_file_is_read(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_a_mask_is_not_handed_on(tmp_path: Path) -> None:
     with overheard():  # Keras warns
         y = layers.Conv1D(2, 1, name="conv")(x)
     source, out = both(keras.Model(x._keras_history.operation.input, layers.GRU(2)(y)), tmp_path)
-    [twin] = aligned(source, out).twins
-    assert (twin.structure, twin.unshown) == (None, None)
+    [pair] = aligned(source, out).pairs
+    assert (pair.structure, pair.unshown) == (None, None)
 
     def change(found: dict[str, Any]) -> None:
         stack = found["conv"]["config"]["layers"]
@@ -126,8 +126,8 @@ def test_a_mask_is_not_handed_on(tmp_path: Path) -> None:
         found["conv"]["config"]["layers"] = [stack[0], kept]
         found["conv"]["config"]["output_layers"] = [kept["name"], 0, 0]
 
-    [twin] = aligned(source, relayered(out, change)).twins
-    assert twin.unshown == "it hands on the mask on its input"
+    [pair] = aligned(source, relayered(out, change)).pairs
+    assert pair.unshown == "it hands on the mask on its input"
 
 
 @pytest.mark.parametrize("block", [None, 5, "2", [0], [1.5], {}])

@@ -215,7 +215,7 @@ def test_a_mask_ends_where_it_ended(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(got, expected[name], atol=1e-6)
         np.testing.assert_allclose(got, output, atol=1e-6)
     alignment = original.align(new)
-    assert (len(alignment.twins), alignment.differences) == (2, ())
+    assert (len(alignment.pairs), alignment.differences) == (2, ())
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -13,10 +13,10 @@ import pytest
 from keras import layers
 
 from convfc.core.lowering import PatchMethod
-from convfc.formats.keras.layer_pair import KerasTwin
+from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.quiet import overheard
-from convfc.formats.protocols import Twin
+from convfc.formats.protocols import LayerPair
 from tests.keras_edits import Change, Config, aligned, edited, members, sets
 from tests.keras_models import FORMATS, branches, convert, many, save
 
@@ -29,14 +29,14 @@ def test_of_every_kind_of_layer_it_is_the_emitters(tmp_path: Path, suffix: str) 
     out = tmp_path / f"net_fc{suffix}"
     convert(source, out)
     alignment = aligned(source, out)
-    assert len(alignment.twins) == len(branches())
-    found = [(twin.problem, twin.structure) for twin in alignment.twins]
+    assert len(alignment.pairs) == len(branches())
+    found = [(pair.problem, pair.structure) for pair in alignment.pairs]
     assert found == [(None, None)] * len(branches())
 
 
-def only_twin(source: Path, out: Path) -> Twin:
-    [twin] = aligned(source, out).twins
-    return twin
+def only_pair(source: Path, out: Path) -> LayerPair:
+    [pair] = aligned(source, out).pairs
+    return pair
 
 
 def single(
@@ -48,7 +48,7 @@ def single(
         weight.assign(np.random.default_rng(4).normal(size=weight.shape))
     source, out = save(model, folder / "net.keras"), folder / "net_fc.keras"
     convert(source, out, patches)
-    assert only_twin(source, out).structure is None
+    assert only_pair(source, out).structure is None
     return source, out
 
 
@@ -72,10 +72,10 @@ def test_an_activation_that_moved(tmp_path: Path) -> None:
         [dense] = [x for x in inside(config) if x["class_name"] == "Dense"]
         dense["config"]["activation"] = "linear"
 
-    twin = only_twin(source, edited(out, move))
-    assert twin.structure == '\'c\' has other settings: activation became "linear", was "relu"'
-    assert twin.problem is None
-    assert twin.unshown == "its activation is not the layer's, applied last of all"
+    pair = only_pair(source, edited(out, move))
+    assert pair.structure == '\'c\' has other settings: activation became "linear", was "relu"'
+    assert pair.problem is None
+    assert pair.unshown == "its activation is not the layer's, applied last of all"
 
 
 def test_an_activation_between_two_products(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_an_activation_between_two_products(tmp_path: Path) -> None:
         weighted = [x["config"] for x in inside(config) if "activation" in x["config"]]
         weighted[0]["activation"], weighted[-1]["activation"] = "relu", "linear"
 
-    twin = only_twin(source, edited(out, move))
-    assert twin.structure is not None
-    assert twin.unshown is not None
+    pair = only_pair(source, edited(out, move))
+    assert pair.structure is not None
+    assert pair.unshown is not None
 
 
 def numbers_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -123,7 +123,7 @@ def test_every_integer_counts(tmp_path: Path, patches: PatchMethod) -> None:
         except Exception:  # noqa: S112 - Keras refuses it in many ways
             continue
         tried += 1
-        assert alignment.twins[0].structure is not None, place
+        assert alignment.pairs[0].structure is not None, place
     assert tried > 2
 
 
@@ -140,14 +140,14 @@ def test_names_and_the_order_of_a_list_do_not_count(tmp_path: Path) -> None:
         inside(config)[:] = json.loads(text)
         inside(config).reverse()
 
-    twin = only_twin(source, edited(out, change))
-    assert (twin.structure, twin.problem) == (None, None)
+    pair = only_pair(source, edited(out, change))
+    assert (pair.structure, pair.problem) == (None, None)
     x = np.random.default_rng(2).integers(-3, 4, (3, 6, 6, 3)).astype(np.float32)
     drawn = {
-        name: np.random.default_rng(3).integers(-3, 4, twin.parameter_shape(name))
-        for name in twin.parameters
+        name: np.random.default_rng(3).integers(-3, 4, pair.parameter_shape(name))
+        for name in pair.parameters
     }
-    before, after = twin.run(x, drawn)
+    before, after = pair.run(x, drawn)
     assert np.array_equal(before, after)
 
 
@@ -157,10 +157,10 @@ def test_blocks_share_their_weights(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((6, 7, 2), name="image"), layer], name="net")
     source, out = save(model, tmp_path / "net.keras"), tmp_path / "net_fc.keras"
     convert(source, out, memory=400)
-    twin = only_twin(source, out)
-    assert isinstance(twin, KerasTwin)
-    assert twin.structure is None
-    dense = next(x for x in twin._made.layers if isinstance(x, layers.Dense))
+    pair = only_pair(source, out)
+    assert isinstance(pair, KerasLayerPair)
+    assert pair.structure is None
+    dense = next(x for x in pair._made.layers if isinstance(x, layers.Dense))
     assert len(dense._inbound_nodes) > 1
 
     def split(config: Config) -> None:
@@ -177,8 +177,10 @@ def test_blocks_share_their_weights(tmp_path: Path) -> None:
     split(config)
     with overheard():
         made = keras.models.model_from_json(json.dumps(config))
-    made.set_weights([*twin._made.get_weights(), *(w + 1 for w in twin._made.get_weights())])
-    again = KerasTwin(twin.site, twin._layer, made.layers[-1], twin._expected, ends_masks=False)
+    made.set_weights([*pair._made.get_weights(), *(w + 1 for w in pair._made.get_weights())])
+    again = KerasLayerPair(
+        pair.site, pair._layer, made.layers[-1], pair._expected, ends_masks=False
+    )
     assert again.structure is not None
     assert again.unshown is not None
 
@@ -194,19 +196,19 @@ def test_what_matters_to_training_only_is_a_remark(tmp_path: Path, change: Chang
         change({x["name"]: x for x in inside(config)})
 
     alignment = aligned(source, edited(out, inner))
-    assert alignment.twins[0].structure is None
+    assert alignment.pairs[0].structure is None
     [remark] = alignment.remarks
     assert remark.startswith("computes the same, trains differently: layer 'c'")
 
 
-def stand_in(source: Path, out: Path, x: Any, y: Any, weights: Any) -> KerasTwin:
+def stand_in(source: Path, out: Path, x: Any, y: Any, weights: Any) -> KerasLayerPair:
     """The convolution of a file next to another model, of other layers."""
     made = keras.Model(x, y)
     for weight, value in zip(made.weights, weights, strict=True):
         weight.assign(np.reshape(value, weight.shape))
-    found = only_twin(source, out)
-    assert isinstance(found, KerasTwin)
-    return KerasTwin(found.site, found._layer, made, found._expected, ends_masks=False)
+    found = only_pair(source, out)
+    assert isinstance(found, KerasLayerPair)
+    return KerasLayerPair(found.site, found._layer, made, found._expected, ends_masks=False)
 
 
 def patches_of(image: Any) -> Any:
@@ -221,11 +223,11 @@ def test_another_structure_that_is_linear_can_be_drawn(tmp_path: Path) -> None:
     image = keras.Input((5, 6, 2))
     flat = layers.Reshape((20, 8))(patches_of(image))
     y = layers.Reshape((4, 5, 3))(layers.Dense(3, activation="relu")(flat))
-    twin = stand_in(source, out, image, y, layer.get_weights())
-    assert twin.structure is not None
-    assert (twin.problem, twin.unshown) == (None, None)
+    pair = stand_in(source, out, image, y, layer.get_weights())
+    assert pair.structure is not None
+    assert (pair.problem, pair.unshown) == (None, None)
     x = np.random.default_rng(2).integers(-3, 4, (3, 5, 6, 2)).astype(np.float32)
-    before, after = twin.run(x, twin.parameters)  # type: ignore[arg-type] # all are known
+    before, after = pair.run(x, pair.parameters)  # type: ignore[arg-type] # all are known
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
 
 
@@ -309,9 +311,9 @@ def test_channels_first_needs_no_kernels_for_it(
     """TensorFlow has none on some processors; the function is the same one channels last."""
     source = save(many({name: branches()[name]}), tmp_path / "net.keras")
     convert(source, tmp_path / "net_fc.keras")
-    twin = only_twin(source, tmp_path / "net_fc.keras")
+    pair = only_pair(source, tmp_path / "net_fc.keras")
     rng = np.random.default_rng(5)
-    drawn = {key: rng.integers(-2, 3, twin.parameter_shape(key)) for key in twin.parameters}
+    drawn = {key: rng.integers(-2, 3, pair.parameter_shape(key)) for key in pair.parameters}
     for function in ("conv", "depthwise_conv", "separable_conv", "conv_transpose"):
         own = getattr(keras.ops, function)
 
@@ -323,6 +325,6 @@ def test_channels_first_needs_no_kernels_for_it(
     for batch in (1, 3):
         shape = [batch, *(size or 5 for size in branches()[name][0])]
         x = rng.integers(-2, 3, shape).astype(np.float32)
-        before, after = twin.run(x, drawn)
+        before, after = pair.run(x, drawn)
         assert np.array_equal(before, after)
         assert before.shape[0] == batch

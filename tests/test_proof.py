@@ -148,9 +148,9 @@ def test_an_error_beyond_rounding_and_one_within() -> None:
 
 @pytest.mark.parametrize("unsteady", [("original",), ("converted",), ("original", "converted")])
 def test_a_runtime_that_is_not_exact_on_integers(unsteady: tuple[str, ...]) -> None:
-    twin = NumpyTwin(unsteady=unsteady)
+    pair = NumpyTwin(unsteady=unsteady)
     for quick in (False, True):
-        proof = prove(twin, ACTIVATIONS, np.random.default_rng(0), quick=quick)
+        proof = prove(pair, ACTIVATIONS, np.random.default_rng(0), quick=quick)
         assert proof.reason is None
         assert proof.inexact == unsteady
         assert proof.chance is not None
@@ -221,8 +221,8 @@ def test_long_sums_are_drawn_from_integers_that_tell(terms: int) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sums_too_long_for_any_type_are_left_unchecked(dtype: str) -> None:
     for quick in (False, True):
-        twin = LongTwin(dtype=dtype, terms=2**53, structure="it is built otherwise")
-        proof = prove(twin, ACTIVATIONS, np.random.default_rng(0), quick=quick)
+        pair = LongTwin(dtype=dtype, terms=2**53, structure="it is built otherwise")
+        proof = prove(pair, ACTIVATIONS, np.random.default_rng(0), quick=quick)
         assert "too long to be exact" in str(proof.unchecked)
         assert (proof.draws, proof.chance) == (0, None)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from convfc.core.geometry import AnyConvolution, Same
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedWindow
+from convfc.text.sizes import sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
@@ -237,11 +238,6 @@ def _matrices(lowering: Lowering) -> str:
     blocks = f"{groups} blocks of " if groups > 1 else ""
     left = f"{_count(rows)}×{columns // groups}"
     return f"{blocks}{left} · {lowering.filter_matrix[0]}×{lowering.filter_matrix[1]}"
-
-
-def sizes_text(sizes: Sequence[int | None]) -> str:
-    """Sizes with an x between, ? where unknown."""
-    return "x".join("?" if size is None else str(size) for size in sizes)
 
 
 def _count(number: int | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from convfc.cli.tables import sizes_text
+from convfc.text.sizes import sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:

@@ -1,14 +1,48 @@
-"""Arrays element by element: where one is, and whether two are the same to the bit."""
+"""Arrays: the names of their types, where an element is, whether two are the same to the bit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+"""Binary digits that the real types hold, by numpy's names for them; the first one counted."""
+
+
+def numpy_type(name: str) -> np.dtype[Any]:
+    """The type of a name; bfloat16, float8 and int4 are not numpy's own.
+
+    >>> numpy_type("float16").itemsize, numpy_type("bfloat16").itemsize
+    (2, 2)
+    """
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
+
+
+def smallest_normal(name: str) -> float:
+    """The least positive number that a real type holds with all its digits; below, errors grow."""
+    return 2.0 ** {"float64": -1022, "float16": -14}.get(name, -126)
+
+
+def coarsest(names: Iterable[str]) -> str:
+    """The real type with the fewest digits; float64 if there is none.
+
+    >>> coarsest(["float32", "int8", "float16"])
+    'float16'
+    """
+    return min(
+        (name for name in names if name in DIGITS), key=DIGITS.__getitem__, default="float64"
+    )
 
 
 def place_of(flat: int, shape: Sequence[int]) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ class AnyWindow:
         return self.dilation * (self.kernel - 1) + 1
 
     @property
-    def ample(self) -> int:
+    def probe_size(self) -> int:
         """A small size that has room for a few positions."""
         return self.extent + 2 * self.stride
 

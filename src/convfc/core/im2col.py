@@ -18,15 +18,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
 from convfc.core.lowering import Lowering, PatchMethod, regroups
 
-Array = NDArray[Any]
 T = TypeVar("T")
 
 _WHOLE = slice(0, None, 1)

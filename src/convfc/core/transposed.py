@@ -82,9 +82,9 @@ class TransposedWindow(AnyWindow):
             raise GeometryError(f"output padding {self.output_padding} is negative")
 
     @property
-    def ample(self) -> int:
-        """See `AnyWindow.ample`; large enough for the prescribed length, if there is one."""
-        return max(super().ample, (self.length or 0) // self.stride + 1)
+    def probe_size(self) -> int:
+        """See `AnyWindow.probe_size`; large enough for the prescribed length, if there is one."""
+        return max(super().probe_size, (self.length or 0) // self.stride + 1)
 
     def pads(self, size: int | None) -> Pads | None:
         """What is cropped off before and after; a negative number after is added instead."""

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convfc.core.arrays import DIGITS, Array, smallest_normal
 from convfc.core.quantization import Scaling
 from convfc.errors import ConvfcError
 
-Array = NDArray[Any]
-
-_DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
-_SMALLEST = {"float64": 2.0**-1022, "float16": 2.0**-14}
 _LARGEST = {"float64": np.finfo(np.float64).max, "float16": 65504.0}
 
 
@@ -96,7 +91,7 @@ def _of_scaling(steps: Array, scaling: Scaling) -> Array:
 def _of_sums(magnitude: Array, terms: int, dtype: str) -> Array:
     """Higham's bound for a sum in any order (Accuracy and Stability, 2nd ed., section 3.1)."""
     terms += 1  # the bias
-    bound = 2 * _gamma(terms, dtype) * magnitude + 2 * terms * _SMALLEST.get(dtype, 2.0**-126)
+    bound = 2 * _gamma(terms, dtype) * magnitude + 2 * terms * smallest_normal(dtype)
     largest = _LARGEST.get(dtype, float(np.finfo(np.float32).max))
     # Where it might overflow on the way, or is not finite, it may end as anything.
     return np.where(magnitude + bound < largest, bound, np.inf)
@@ -104,5 +99,5 @@ def _of_sums(magnitude: Array, terms: int, dtype: str) -> Array:
 
 def _gamma(terms: int, dtype: str) -> float:
     """How much a sum of so many products may be off, as a share of their magnitudes."""
-    off = terms * 2.0 ** -_DIGITS[dtype]
+    off = terms * 2.0 ** -DIGITS[dtype]
     return off / (1 - off) if off < 1 else math.inf

@@ -8,7 +8,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from convfc.explanation.numbers import Array, Explanation
+from convfc.core.arrays import Array
+from convfc.explanation.numbers import Explanation
 from convfc.explanation.wording import (
     agreement_text,
     number,
@@ -98,7 +99,7 @@ def explanation_lines(explained: Explanation, colour: bool) -> list[Text | Table
             _part(filters, _fitting(results), "filters"),
         ),
         _beside(results, colour),
-        _line(f"input: {explained.said}"),
+        _line(f"input: {explained.description}"),
     ]
     agreed = agreement_text(explained)
     return [*told, _line(agreed)] if agreed else told

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution, Window
 from convfc.core.im2col import NumpyOps, filter_matrices, patch_tensor
 from convfc.core.lowering import Lowering, Refusal, lower
@@ -16,8 +15,6 @@ from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
 from convfc.system.capacity import excess
 from convfc.text.visible import visible
-
-Array = NDArray[Any]
 
 _DRAWN = 32
 """Bytes for each number of the patch matrix, while it is multiplied and drawn."""
@@ -35,7 +32,7 @@ class Explanation:
         lowering: geometry and sizes.
         dtype: numpy's name of the element type that the layer computes with.
         image: (height, width, channels), what the layer is fed.
-        said: what the sample is.
+        description: what the sample is.
         remarks: what else one must know to read the numbers, a sentence each.
         patches: P, (positions, taps * channels / groups).
         filters: F, (taps * channels / groups, filters / groups).
@@ -52,7 +49,7 @@ class Explanation:
     lowering: Lowering
     dtype: str
     image: Array
-    said: str
+    description: str
     remarks: tuple[str, ...]
     patches: Array
     filters: Array
@@ -84,7 +81,7 @@ class Explanation:
     @property
     def itemsize(self) -> int:
         """Bytes of a number of the image, as the layer gets it."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return numpy_type(self.dtype).itemsize
 
     @property
     def depth(self) -> int:
@@ -104,7 +101,7 @@ class Explanation:
         return row, column
 
     @property
-    def telling(self) -> tuple[int, int]:
+    def most_telling(self) -> tuple[int, int]:
         """The window and the filter of the first block that have most to show."""
         window = int(np.argmax(np.ptp(self.patches, axis=1) + np.var(self.patches, axis=1)))
         varied = np.ptp(self.output, axis=0) * np.ptp(self.filters, axis=0)
@@ -136,7 +133,7 @@ def explanation(
     x: Array,
     kernel: Array,
     bias: Array | None,
-    said: str,
+    description: str,
     *,
     dtype: str = "float32",
     own: Array | None = None,
@@ -150,7 +147,7 @@ def explanation(
         x: one sample, (1, sizes.., channels), as the layer gets it.
         kernel: (k.., channels / groups, filters), as the layer has it.
         bias: (filters,).
-        said: what the sample is.
+        description: what the sample is.
         dtype: numpy's name of the element type that the layer computes with.
         own: what the layer makes of it, (1, outputs.., filters).
         quantization: of a layer that computes with integers.
@@ -196,7 +193,7 @@ def explanation(
         lowering=lowering,
         dtype=dtype,
         image=x[0],
-        said=visible(said),
+        description=visible(description),
         remarks=tuple(remarks),
         patches=patches,
         filters=filters,

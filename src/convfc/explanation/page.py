@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from convfc.explanation.numbers import Array, Explanation
+from convfc.core.arrays import Array
+from convfc.explanation.numbers import Explanation
 from convfc.explanation.wording import (
     agreement_text,
     heading,
@@ -38,7 +39,7 @@ def contents(explained: Explanation) -> dict[str, Any]:
     depth = explained.depth
     rows = min(positions, max(CELLS // length, 1))
     columns = min(filters, max(CELLS // max(length, rows), 1))
-    position, number = explained.telling
+    position, number = explained.most_telling
     axes = zip(conv.windows, explained.pads, strict=True)
     parts = []
     if rows < positions:
@@ -48,7 +49,7 @@ def contents(explained: Explanation) -> dict[str, Any]:
     return {
         "title": explained.title or "A convolution is patches + Dense",
         "formula": heading(explained),
-        "said": f"Input: {explained.said}.",
+        "said": f"Input: {explained.description}.",
         "remarks": _sentences(
             [*explained.remarks, rounding_text(explained, "4"), agreement_text(explained)]
         ),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from convfc import plotting
-from convfc.explanation.numbers import Array, Explanation
+from convfc.core.arrays import Array
+from convfc.explanation.numbers import Explanation
 from convfc.explanation.wording import (
     agreement_text,
     heading,
@@ -17,6 +18,7 @@ from convfc.explanation.wording import (
     rounding_text,
     sum_text,
 )
+from convfc.text.sizes import sizes_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +59,7 @@ def picture(explained: Explanation) -> Figure:
 
     figure = plotting.new_figure(12, 8)
     figure.set_layout_engine("none")
-    position, number = explained.telling
+    position, number = explained.most_telling
     positions, length = explained.patches.shape
     filters = explained.filters.shape[1]
     rows = _range(position, positions, ROWS)
@@ -67,7 +69,7 @@ def picture(explained: Explanation) -> Figure:
     title = figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
 
     padded = " and zeros around" if any(map(any, explained.pads)) else ""
-    image = _axes(figure, _INPUT, f"input {_by(explained.image.shape)}{padded}")
+    image = _axes(figure, _INPUT, f"input {sizes_text(explained.image.shape, '×')}{padded}")
     _show_input(image, explained, position)
     p = _axes(
         figure, _P, f"patch matrix P, {positions:,}×{length:,}", _part(rows, positions, "rows")
@@ -103,7 +105,7 @@ def picture(explained: Explanation) -> Figure:
     _show_signed(kernel, explained.filter_image(number), largest_weight, aspect="equal")
     output = _axes(figure, _OUTPUT)
     output.set_xlabel(
-        f"column {number:,} of {name},\nreshaped: {_by(explained.outputs)}", fontsize=11
+        f"column {number:,} of {name},\nreshaped: {sizes_text(explained.outputs, '×')}", fontsize=11
     )
     _show_signed(output, explained.output_image(number), largest, aspect="equal")
     figure.text(
@@ -116,7 +118,7 @@ def picture(explained: Explanation) -> Figure:
         linespacing=1.5,
     )
     said = [
-        f"input: {explained.said}",
+        f"input: {explained.description}",
         *explained.remarks,
         rounding_text(explained, "3 or 4"),
         agreement_text(explained),
@@ -166,7 +168,7 @@ def picture(explained: Explanation) -> Figure:
 
 def _title(explained: Explanation) -> str:
     conv = explained.convolution
-    title = explained.title or f"convolution {_by(conv.kernel)}, {conv.filters} filters"
+    title = explained.title or f"convolution {sizes_text(conv.kernel, '×')}, {conv.filters} filters"
     title = title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
     return f"{title}\n{heading(explained)}"
 
@@ -250,9 +252,5 @@ def _part(shown: range, total: int, what: str) -> str:
 def _taps(explained: Explanation) -> str:
     conv = explained.convolution
     dilations = tuple(window.dilation for window in conv.windows)
-    apart = f", {_by(dilations)} apart" if max(dilations) > 1 else ""
-    return f"{_by(conv.kernel)} taps{apart}"
-
-
-def _by(sizes: tuple[int, ...]) -> str:
-    return "×".join(map(str, sizes))
+    apart = f", {sizes_text(dilations, '×')} apart" if max(dilations) > 1 else ""
+    return f"{sizes_text(conv.kernel, '×')} taps{apart}"

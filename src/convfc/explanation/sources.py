@@ -7,17 +7,17 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from convfc.conversion import convert
+from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution
 from convfc.core.quantization import Quantization
 from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
-from convfc.explanation.numbers import Array, Explanation, explanation
-from convfc.formats.protocols import Model, Port, Site, Twin
+from convfc.explanation.numbers import Explanation, explanation
+from convfc.formats.protocols import LayerPair, Model, Port, Site
 from convfc.formats.registry import Format, format_of, open_model
 from convfc.gates import gated
 from convfc.samples.feeds import Feeds, make_feeds
@@ -69,17 +69,17 @@ def explain_model(
             reasons = [one.reason for one in done.layers if one.site.name == site.name]
             raise UnsupportedModelError(f"{where}: {reasons[0]}")
         aligned = opened.align(open_model(out, imports))
-        if not aligned.twins:
+        if not aligned.pairs:
             raise UnsupportedModelError(f"{where}: it cannot be run alone")
-        twin = aligned.twins[0]
-        quantization = _quantization(twin, where)
-        kernel, bias = _parameters(twin, site, path, where)
-        x = x.astype(_dtype(site.dtype), copy=False)
+        pair = aligned.pairs[0]
+        quantization = _quantization(pair, where)
+        kernel, bias = _parameters(pair, site, path, where)
+        x = x.astype(numpy_type(site.dtype), copy=False)
         try:
-            y = twin.original(x, {})
+            y = pair.original(x, {})
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{where}: it cannot be run alone: {error}") from None
-    if not twin.channels_last:
+    if not pair.channels_last:
         x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
     assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
     _require_small(site.convolution, x.shape[1:-1], where)
@@ -230,19 +230,19 @@ def _activation(
     return x[index - first :][:1], said
 
 
-def _quantization(twin: Twin, where: str) -> Quantization | None:
+def _quantization(pair: LayerPair, where: str) -> Quantization | None:
     try:
-        return twin.quantization
+        return pair.quantization
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"{where}: explain needs zero points and scales that are stored; {error}"
         ) from None
 
 
-def _parameters(twin: Twin, site: Site, path: Path, where: str) -> tuple[Array, Array | None]:
+def _parameters(pair: LayerPair, site: Site, path: Path, where: str) -> tuple[Array, Array | None]:
     """The kernel, channels last, and the bias."""
-    known = [value for value in twin.parameters.values() if value is not None]
-    if not known or len(known) < len(twin.parameters) or len(twin.stages) > 1:
+    known = [value for value in pair.parameters.values() if value is not None]
+    if not known or len(known) < len(pair.parameters) or len(pair.stages) > 1:
         raise UnsupportedModelError(
             f"{where}: explain needs one stored kernel; this layer is separable, or its kernel or "
             "bias is computed at run time"
@@ -259,13 +259,7 @@ def _exact(values: Array, dtype: str) -> Array:
     if values.dtype.kind in "iu":
         return values
     wide = np.float64 if dtype == "float64" else np.float32
-    return values.astype(_dtype(dtype)).astype(wide)
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+    return values.astype(numpy_type(dtype)).astype(wide)
 
 
 def _cosines(conv: Convolution) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution, Sizes, product
 from convfc.errors import GeometryError, UnsupportedModelError
-from convfc.formats.protocols import Site, Twin
+from convfc.formats.protocols import LayerPair, Site
 from convfc.system.capacity import excess
 
 Tensor = tuple[tuple[int | None, ...], int]
@@ -96,14 +96,14 @@ def products_of(site: Site) -> int:
     return found or 0
 
 
-def too_much(twin: Twin, shape: Sequence[int]) -> str | None:
+def too_much(pair: LayerPair, shape: Sequence[int]) -> str | None:
     """Why a layer cannot be run on an input of some shape; ``None``: it can.
 
     Raises:
         GeometryError: the window does not fit the shape.
     """
-    sizes = tuple(shape[1:-1] if twin.channels_last else shape[2:])
-    return _of_layer(twin.site, sizes, max(shape[0], _SAMPLES))
+    sizes = tuple(shape[1:-1] if pair.channels_last else shape[2:])
+    return _of_layer(pair.site, sizes, max(shape[0], _SAMPLES))
 
 
 def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:

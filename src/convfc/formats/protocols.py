@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.arrays import numpy_type
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
@@ -70,10 +71,10 @@ class Site:
     @property
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
-        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+        return numpy_type(self.dtype).itemsize
 
 
-class Twin(Protocol):
+class LayerPair(Protocol):
     """One convolution twice, each alone: as the original has it and as the converted model has it.
 
     Both run in the format's stock runtime. Inputs and outputs have the model's own layout.
@@ -179,7 +180,7 @@ class Alignment:
     """A converted model next to its original.
 
     Attributes:
-        twins: the converted convolutions, in the order of execution.
+        pairs: the converted convolutions, in the order of execution.
         differences: what is certainly different outside of them, a sentence each: a number, a
             setting, a type, who reads what.
         unknown: what is built otherwise outside of them, so that nobody can tell whether it
@@ -188,17 +189,10 @@ class Alignment:
             only.
     """
 
-    twins: tuple[Twin, ...]
+    pairs: tuple[LayerPair, ...]
     differences: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-
-
-def coarsest(dtypes: Iterable[str]) -> str:
-    """The real type with the fewest digits; float64 if there is none."""
-    fewest_first = ("bfloat16", "float16", "float32", "float64")
-    found = set(dtypes)
-    return next((name for name in fewest_first if name in found), "float64")
 
 
 def in_float64(ports: Sequence[Port], feed: Feed) -> Feed:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convfc import plotting
+from convfc.core.arrays import Array
 from convfc.reproduction.architectures import architectures
 from convfc.reproduction.results import Trained
-from convfc.reproduction.settings import NETWORKS, Array, Settings
+from convfc.reproduction.settings import NETWORKS, Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,10 @@ import numpy as np
 from tensorflow.python.framework import config  # what is public can only be switched on
 
 from convfc.conversion import convert
+from convfc.core.arrays import Array
 from convfc.core.im2col import NumpyOps, patch_tensor
 from convfc.core.lowering import Lowering, lower
-from convfc.reproduction.settings import KERNEL, STRIDE, Array, Settings
+from convfc.reproduction.settings import KERNEL, STRIDE, Settings
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import Library
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from convfc.reproduction.settings import Array, Settings
+from convfc.core.arrays import Array
+from convfc.reproduction.settings import Settings
 from convfc.system.atomic import staged
 from convfc.text.jsontext import json_text
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution
 from convfc.errors import DataError, UsageError
 from convfc.samples.files import load_samples, packed_mnist, read_arrays
-
-Array = NDArray[Any]
 
 KERNEL, STRIDE = 4, 2
 """The convolution of the paper: 4x4, stride 2, no padding, no bias."""

@@ -11,9 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from convfc.core.arrays import Array
 from convfc.errors import DataError, FileError
 from convfc.reproduction.networks import first_kernel, network, prepared
-from convfc.reproduction.settings import Array, Images, Settings
+from convfc.reproduction.settings import Images, Settings
 from convfc.samples.files import read_arrays
 from convfc.system.atomic import staged
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from convfc.errors import DataError
 from convfc.samples.files import Images, Samples
-from convfc.samples.slots import Slot, by
+from convfc.samples.slots import Slot
 from convfc.system.capacity import excess
+from convfc.text.sizes import sizes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +51,9 @@ class Given:
         shape = list(self.array.shape or slot.shape(rows))
         if slot.axis is not None:
             shape[slot.axis] = rows
-        return f"{slot.port.name} ({slot.port.dtype}): {self.origin}, {by(shape)}"
+        return (
+            f"{slot.port.name} ({slot.port.dtype}): {self.origin}, {sizes_text(shape) or 'scalar'}"
+        )
 
 
 @dataclass
@@ -91,7 +94,11 @@ class FromImages:
         first = f" from number {self.start} on" if self.start else ""
         line = f"{slot.port.name}: {used} {self.samples.source}{first}, {' or '.join(self.how)}"
         shape = slot.shape(rows)
-        return f"{line}, {by(shape)}, values {self.low:.3g}..{self.high:.3g}" if shape else line
+        return (
+            f"{line}, {sizes_text(shape)}, values {self.low:.3g}..{self.high:.3g}"
+            if shape
+            else line
+        )
 
 
 class Feeds:
@@ -187,7 +194,7 @@ class Feeds:
         why = excess(sum(counts.values()) * _MAKING)
         if why is not None:
             largest = max(counts, key=lambda own: counts[own])
-            fed = by(self._inputs[largest][0].shape(rows))
+            fed = sizes_text(self._inputs[largest][0].shape(rows))
             remedy = f"; other sizes may do: {self.remedies}" if self.remedies else ""
             raise DataError(f"input {largest!r} would be fed {fed}, and {why}{remedy}")
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convfc.core.arrays import numpy_type
 from convfc.errors import DataError
+from convfc.text.sizes import sizes_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +63,7 @@ class Slot:
     @property
     def row_bytes(self) -> int:
         """What one sample takes in memory."""
-        itemsize = 8 if self.port.dtype == "string" else _dtype(self.port.dtype).itemsize
+        itemsize = 8 if self.port.dtype == "string" else numpy_type(self.port.dtype).itemsize
         return math.prod(self.shape(1)) * itemsize
 
     @property
@@ -178,9 +180,9 @@ class Slot:
             size for axis, size in enumerate(shape) if axis not in (0, self.channel_axis)
         )
         planes = [_planes(image, channels, self.port.name) for image in images]
-        found = {by(plane.shape[1:]) for plane in planes}
+        found = {sizes_text(plane.shape[1:]) for plane in planes}
         size = found.pop() if len(found) == 1 else "several sizes"
-        target = by((height, width))
+        target = sizes_text((height, width))
         resized = [_resize(plane, height, width) for plane in planes]
         thickest = max(len(plane) for plane in resized)
         stack = np.stack([np.broadcast_to(p, (thickest, height, width)) for p in resized])
@@ -188,11 +190,6 @@ class Slot:
         array = np.broadcast_to(np.moveaxis(stack, 1, self.channel_axis), shape)
         said = size if size == target else f"{size} -> {target}"
         return array, f"{said} on {channels} channel{'s'[: channels > 1]}"
-
-
-def by(shape: Sequence[int]) -> str:
-    """Write a shape as people do: 28x28."""
-    return "x".join(map(str, shape)) or "scalar"
 
 
 def is_float(port: Port) -> bool:
@@ -208,7 +205,7 @@ def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
     """
     if port.dtype == "string":
         return array.astype(np.str_).astype(object)
-    dtype = _dtype(port.dtype)
+    dtype = numpy_type(port.dtype)
     # Fields, texts and integers of more than 64 bits are no numbers of any type here.
     with suppress(OverflowError, TypeError, ValueError):
         result = array.astype(dtype, copy=False)
@@ -222,16 +219,6 @@ def cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
         f"input {port.name!r} takes {port.dtype}, which cannot hold the {array.dtype} values "
         "that it is given"
     )
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    try:
-        return np.dtype(name)
-    except TypeError:  # bfloat16, float8 and int4 are not numpy's own
-        import ml_dtypes
-
-        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return dtype
 
 
 def _planes(image: NDArray[Any], channels: int, name: str) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convfc.errors import ConvfcError, DataError, GeometryError, UnsupportedModelError
 from convfc.formats.demand import too_much
-from convfc.formats.protocols import Feed, Model, Port, Site, Twin
+from convfc.formats.protocols import Feed, LayerPair, Model, Port, Site
 from convfc.formats.registry import open_model
 from convfc.samples.feeds import make_feeds
 from convfc.samples.slots import is_float
@@ -150,7 +150,7 @@ def _seconds(site: Site) -> float:
     sizes = zip(site.sizes, convolution.windows, strict=True)
     try:
         products = convolution.multiply_adds(
-            tuple(size or max(window.ample, _OPEN) for size, window in sizes)
+            tuple(size or max(window.probe_size, _OPEN) for size, window in sizes)
         )
     except GeometryError:  # a window that does not fit, in a layer that was left
         return 0.0
@@ -193,8 +193,8 @@ def _by_layers(
     if alignment.differences:
         wrong = f"outside of the converted layers: {alignment.differences[0]}"
         return replace(found, problem=wrong)
-    twins = sorted(alignment.twins, key=lambda twin: _seconds(twin.site))
-    lost = _recorded(second) - {twin.site.name for twin in twins}
+    pairs = sorted(alignment.pairs, key=lambda pair: _seconds(pair.site))
+    lost = _recorded(second) - {pair.site.name for pair in pairs}
     why = next(iter(alignment.unknown), None)
     if lost:
         why = f"layer '{min(lost)}': nothing in the converted model can be told to be its own"
@@ -202,24 +202,24 @@ def _by_layers(
     fed: Feed = {}
     if found.differs:
         with suppress(UnsupportedModelError):
-            fed = first.activations(feed, [twin.site.name for twin in twins])
+            fed = first.activations(feed, [pair.site.name for pair in pairs])
     seconds = 0.0
     shares: list[float] = []
-    for number, twin in enumerate(twins):
-        alone = _seconds(twin.site)
+    for number, pair in enumerate(pairs):
+        alone = _seconds(pair.site)
         rows = _ROWS if alone < _QUICK else 1
         seconds += 1.5 * rows * alone  # the original is run twice
         if seconds > _SECONDS and not found.differs:
-            unseen = found.unseen + len(twins) - number
+            unseen = found.unseen + len(pairs) - number
             return replace(found, unseen=unseen, share=max(shares, default=None))
-        x = fed.get(twin.site.name)
-        excess = _excess(twin, rows) if x is None else None
+        x = fed.get(pair.site.name)
+        excess = _excess(pair, rows) if x is None else None
         if excess is not None:
-            why = why or f"layer '{twin.site.name}': {excess}"
+            why = why or f"layer '{pair.site.name}': {excess}"
             found = replace(found, unseen=found.unseen + 1)
             continue
-        x = _numbers(twin, rows, random) if x is None else x
-        proof = prove(twin, x, random, quick=True)
+        x = _numbers(pair, rows, random) if x is None else x
+        proof = prove(pair, x, random, quick=True)
         if proof.reason is not None:
             at = "" if proof.witness is None else f": {_at(proof.witness)}"
             return replace(found, problem=f"layer '{proof.name}': {proof.reason}{at}")
@@ -240,26 +240,26 @@ def _recorded(converted: Model) -> set[str]:
     return set() if record is None else {layer.name for layer in record.layers}
 
 
-def _small(twin: Twin, rows: int) -> tuple[int, ...]:
+def _small(pair: LayerPair, rows: int) -> tuple[int, ...]:
     """A shape of a layer's input as small as its sizes allow."""
-    sizes = zip(twin.input_shape[1:], twin.smallest_shape[1:], strict=True)
+    sizes = zip(pair.input_shape[1:], pair.smallest_shape[1:], strict=True)
     return (rows, *(size or least for size, least in sizes))
 
 
-def _excess(twin: Twin, rows: int) -> str | None:
+def _excess(pair: LayerPair, rows: int) -> str | None:
     """Why a layer is too large to be looked at, or ``None``."""
     try:
-        return too_much(twin, _small(twin, rows))
+        return too_much(pair, _small(pair, rows))
     except GeometryError as error:
         return str(error)
 
 
-def _numbers(twin: Twin, rows: int, random: np.random.Generator) -> NDArray[Any]:
+def _numbers(pair: LayerPair, rows: int, random: np.random.Generator) -> NDArray[Any]:
     """Random numbers for a layer, as small as its sizes allow."""
-    shape = _small(twin, rows)
-    if "float" in twin.site.dtype:
+    shape = _small(pair, rows)
+    if "float" in pair.site.dtype:
         return random.normal(size=shape)
-    limits = np.iinfo(twin.site.dtype)
+    limits = np.iinfo(pair.site.dtype)
     return random.integers(limits.min, limits.max + 1, shape)
 
 

@@ -4,7 +4,7 @@
 and the convolution are the same function of input, kernel and bias, rounding apart: for every size
 and batch where `structure` is ``None``, else for the sizes that the file fixes.
 
-*By construction.* `Twin.structure` asks the emitter again and compares operator by operator,
+*By construction.* `LayerPair.structure` asks the emitter again and compares operator by operator,
 attribute by attribute, wire by wire, and constant by constant, bit for bit. Where nothing differs,
 the layer is what the method says. That the method is right for every size is arithmetic, proved
 with the sizes as symbols (tests/test_all_sizes.py).
@@ -13,10 +13,10 @@ with the sizes as symbols (tests/test_all_sizes.py).
 rounds in any order, both runtimes must agree bit for bit (`_draw`), with batches of 1 and 3. For
 the structure above that checks the emitter and the runtime. For another one, of an older version or
 a simplifier, it is the proof, if every operation is on a written list of those that are linear or
-move elements (`Twin.unshown` is ``None``): then both sides are polynomials of degree 2 in those
-numbers (3 for two products in a row), and if they differ, they agree on a draw from n numbers each
-with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does not
-hold for quantized layers that round the sums to 8 bits, which hides some.
+move elements (`LayerPair.unshown` is ``None``): then both sides are polynomials of degree 2 in
+those numbers (3 for two products in a row), and if they differ, they agree on a draw from n numbers
+each with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does
+not hold for quantized layers that round the sums to 8 bits, which hides some.
 
 *Only rounding.* On real activations the two may differ by the rounding of a sum in another order
 (`_measure`). Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u)
@@ -26,16 +26,16 @@ section 3.1), on each side; what is denormal may be flushed to zero.
 **Assumed**: the runtime computes each operator as its definition says; integers that both runtimes
 get wrong in the same way are not seen. Some runtimes compute with integers, but not exactly:
 Winograd's products, TF32, 8-bit sums that saturate. Where the two sides differ on integers, both
-are computed again without short cuts (`Twin.exact`), and a difference counts only if it is still
-there. In half precision, sums of many products are exact for too few integers: there, both sides
-are computed in a wider type from the start.
+are computed again without short cuts (`LayerPair.exact`), and a difference counts only if it is
+still there. In half precision, sums of many products are exact for too few integers: there, both
+sides are computed in a wider type from the start.
 
 What is checked where:
 
-- operators, attributes, wires, constants of a layer: `Twin.structure`, which is
+- operators, attributes, wires, constants of a layer: `LayerPair.structure`, which is
   `formats.onnx.structure.first_difference` and `formats.keras.lockstep.lockstep`
-- the numbers of kernel and bias: `Twin.problem`, from the same walk
-- whether draws prove anything of another structure: `Twin.unshown`, which is
+- the numbers of kernel and bias: `LayerPair.problem`, from the same walk
+- whether draws prove anything of another structure: `LayerPair.unshown`, which is
   `formats.onnx.polynomial.why_not_polynomial` and `formats.keras.linear.unshown`
 - that both sides agree on integers: `_draw`; that only rounding is between them: `_measure`
 - everything outside of the layers: `Model.align`, which is `alignment.cut` of either format
@@ -50,23 +50,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convfc.core.arrays import place_of
+from convfc.core.arrays import DIGITS, Array, numpy_type, place_of, smallest_normal
 from convfc.errors import ConvfcError
 from convfc.formats.demand import too_much
-from convfc.formats.protocols import Twin
+from convfc.formats.protocols import LayerPair
 from convfc.verification.differences import Witness
 
-Array = NDArray[Any]
-
-_DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 _WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
-"""What `Twin.exact` computes in."""
-_TINY = {"float64": 2.0**-1022, "float16": 2.0**-14}
+"""What `LayerPair.exact` computes in."""
 _LARGEST_INTEGER = 31
 _CHANCE = 1e-6
 """How likely a wrong layer may pass; draws are added until it is below."""
@@ -117,40 +111,40 @@ class LayerProof:
 
 
 def prove(
-    twin: Twin, activations: Array | None, random: np.random.Generator, *, quick: bool = False
+    pair: LayerPair, activations: Array | None, random: np.random.Generator, *, quick: bool = False
 ) -> LayerProof:
     """Check one layer.
 
     Args:
-        twin: the layer, twice.
+        pair: the layer, twice.
         activations: what the original model feeds it on some samples, samples along axis 0;
             ``None`` if that cannot be seen: then normally distributed numbers stand for it.
         random: where the draws come from.
         quick: leave out the draws of layers that are built as convfc builds them, unless the
             rounding is suspicious.
     """
-    site = twin.site
+    site = pair.site
     proof = LayerProof(site.name, site.kind)
     try:
-        if twin.problem is not None:
-            return replace(proof, reason=twin.problem)
-        structure = twin.structure
-        unshown = None if structure is None else twin.unshown
+        if pair.problem is not None:
+            return replace(proof, reason=pair.problem)
+        structure = pair.structure
+        unshown = None if structure is None else pair.unshown
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
-        activations = _fitting(twin, activations)
-        shape = _shape(twin, activations)
-        drawn = [] if quick and structure is None else _other_shapes(twin, shape)
+        activations = _fitting(pair, activations)
+        shape = _shape(pair, activations)
+        drawn = [] if quick and structure is None else _other_shapes(pair, shape)
         seen = [] if activations is None else [activations.shape]
-        for why in filter(None, (too_much(twin, one) for one in (shape, *drawn, *seen))):
+        for why in filter(None, (too_much(pair, one) for one in (shape, *drawn, *seen))):
             return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
-            proof = _draw(twin, activations, random, proof)
+            proof = _draw(pair, activations, random, proof)
         if proof.reason is None:
-            measured = _measure(twin, activations, random, proof)
+            measured = _measure(pair, activations, random, proof)
             if quick and measured.reason is not None:
                 # Perhaps the runtime rounds more than it should; integers tell.
-                proof = _draw(twin, activations, random, proof)
-                measured = _measure(twin, activations, random, proof) if proof.inexact else measured
+                proof = _draw(pair, activations, random, proof)
+                measured = _measure(pair, activations, random, proof) if proof.inexact else measured
             proof = measured
     except ConvfcError as error:
         return replace(proof, unchecked=str(error))
@@ -161,44 +155,44 @@ def prove(
 
 
 def _draw(
-    twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
+    pair: LayerPair, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
     """Compare both sides on random integers.
 
     Where they differ, they are computed again without short cuts: only if the difference is still
     there, it is one of the function; and so it is where nothing else can run the layer.
     """
-    site = twin.site
-    shape = _shape(twin, activations)
-    chance_once, range_of = _distribution(twin, site.dtype)
+    site = pair.site
+    shape = _shape(pair, activations)
+    chance_once, range_of = _distribution(pair, site.dtype)
     narrow = chance_once is not None and chance_once >= _MOST
     if narrow:
-        chance_once, range_of = _distribution(twin, _WIDER.get(site.dtype, site.dtype))
+        chance_once, range_of = _distribution(pair, _WIDER.get(site.dtype, site.dtype))
     if chance_once is not None and chance_once >= _MOST:
         return replace(proof, unchecked="its sums are too long to be exact in any type")
     draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
 
     def integers(shape: Sequence[int], dtype: str) -> Array:
         low, high = range_of(dtype)
-        return random.integers(low, high + 1, tuple(shape)).astype(_dtype(dtype))
+        return random.integers(low, high + 1, tuple(shape)).astype(numpy_type(dtype))
 
     def parameter(name: str) -> Array:
-        own = twin.parameters[name]
-        if own is None or not twin.rounds_to_integers:
-            return integers(twin.parameter_shape(name), twin.parameter_dtype(name))
+        own = pair.parameters[name]
+        if own is None or not pair.rounds_to_integers:
+            return integers(pair.parameter_shape(name), pair.parameter_dtype(name))
         # Its scales are made for numbers like its own: others would end in the type's limits.
         return random.permutation(own.reshape(-1)).reshape(own.shape)
 
     inexact: set[str] = set()
-    shapes = [shape] * draws + _other_shapes(twin, shape)
+    shapes = [shape] * draws + _other_shapes(pair, shape)
     for draw, drawn in enumerate(shapes):
-        parameters = {name: parameter(name) for name in twin.parameters}
-        x = integers((twin.input_shape[0] or _BATCHES[draw % 2], *drawn[1:]), site.dtype)
-        a, b = twin.exact(x, parameters) if narrow else twin.run(x, parameters)
+        parameters = {name: parameter(name) for name in pair.parameters}
+        x = integers((pair.input_shape[0] or _BATCHES[draw % 2], *drawn[1:]), site.dtype)
+        a, b = pair.exact(x, parameters) if narrow else pair.run(x, parameters)
         witness = _unequal(a, b)
         if witness is None:
             continue
-        exact = _exact(twin, x, parameters) if a.shape == b.shape else None
+        exact = _exact(pair, x, parameters) if a.shape == b.shape else None
         if exact is not None:
             exact_a, exact_b = exact
             witness = _unequal(exact_a, exact_b)
@@ -212,62 +206,66 @@ def _draw(
     return replace(proof, draws=len(shapes), chance=chance, inexact=sides)
 
 
-def _exact(twin: Twin, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array] | None:
+def _exact(
+    pair: LayerPair, x: Array, parameters: Mapping[str, Array]
+) -> tuple[Array, Array] | None:
     """Both outputs as integers, or ``None`` where only the runtime itself can run the layer."""
     try:
-        a, b = twin.exact(x, parameters)
+        a, b = pair.exact(x, parameters)
     except ConvfcError:
         return None
     return np.rint(a), np.rint(b)
 
 
-def _distribution(twin: Twin, dtype: str) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
+def _distribution(
+    pair: LayerPair, dtype: str
+) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
     """How likely a wrong layer passes one draw, if that can be told, and the integers of a type.
 
     Args:
-        twin: the layer.
+        pair: the layer.
         dtype: that its sums are made in.
     """
-    degree = len(twin.stages) + 1
-    if dtype in _DIGITS:
-        largest = _largest_exact(twin.stages, dtype)
+    degree = len(pair.stages) + 1
+    if dtype in DIGITS:
+        largest = _largest_exact(pair.stages, dtype)
         return degree / (2 * largest + 1), lambda _: (-largest, largest)
 
     def whole(name: str) -> tuple[int, int]:
         limits = np.iinfo(name)
         # A bias as large as its type allows would hide the sums behind the limits of 8 bits.
-        most = 255 * max(twin.stages)
+        most = 255 * max(pair.stages)
         return max(int(limits.min), -most), min(int(limits.max), most)
 
     low, high = whole(dtype)
-    wraps = math.prod(twin.stages) * (high - low) ** degree >= 2**31
-    return None if twin.rounds_to_integers or wraps else degree / (high - low + 1), whole
+    wraps = math.prod(pair.stages) * (high - low) ** degree >= 2**31
+    return None if pair.rounds_to_integers or wraps else degree / (high - low + 1), whole
 
 
 def _measure(
-    twin: Twin, activations: Array | None, random: np.random.Generator, proof: LayerProof
+    pair: LayerPair, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
     """Compare both sides on real activations: numbers with what rounding may do, integers as such.
 
     A side whose runtime is not exact on integers is computed in float64 instead.
     """
-    site = twin.site
-    real = site.dtype in _DIGITS
+    site = pair.site
+    real = site.dtype in DIGITS
     if activations is None and not real:
         return proof
     seen = activations is not None
-    x = random.normal(size=_shape(twin, None)) if activations is None else activations
-    x = x.astype(_dtype(site.dtype), copy=False)
+    x = random.normal(size=_shape(pair, None)) if activations is None else activations
+    x = x.astype(numpy_type(site.dtype), copy=False)
     drawn = {
-        name: random.normal(size=twin.parameter_shape(name)).astype(
-            _dtype(twin.parameter_dtype(name))
+        name: random.normal(size=pair.parameter_shape(name)).astype(
+            numpy_type(pair.parameter_dtype(name))
         )
-        for name, value in twin.parameters.items()
+        for name, value in pair.parameters.items()
         if value is None
     }
-    a, b = (np.asarray(y, np.float64) for y in twin.run(x, drawn))
+    a, b = (np.asarray(y, np.float64) for y in pair.run(x, drawn))
     if proof.inexact:
-        exact_a, exact_b = twin.exact(x, drawn)
+        exact_a, exact_b = pair.exact(x, drawn)
         a = exact_a if "original" in proof.inexact else a
         b = exact_b if "converted" in proof.inexact else b
     if a.shape != b.shape:
@@ -281,11 +279,11 @@ def _measure(
         return proof  # nothing is left whose rounding could be measured
     parameters = {
         name: abs(drawn[name] if value is None else value)
-        for name, value in twin.parameters.items()
+        for name, value in pair.parameters.items()
     }
     rigorous = "original" not in proof.inexact
-    largest = twin.original(abs(x), parameters) if rigorous else twin.exact(abs(x), parameters)[0]
-    share = _share(a, b, np.asarray(largest, np.float64), twin.stages, site.dtype)
+    largest = pair.original(abs(x), parameters) if rigorous else pair.exact(abs(x), parameters)[0]
+    share = _share(a, b, np.asarray(largest, np.float64), pair.stages, site.dtype)
     worst = float(share.max(initial=0.0))
     proof = replace(proof, share=worst, on_random=not seen)
     if worst <= 1:
@@ -299,43 +297,43 @@ def _measure(
 
 def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: str) -> Array:
     """The difference of two sums, number by number, as a share of what rounding may do to it."""
-    n, unit = sum(stages) + len(stages), 2.0 ** -_DIGITS[dtype]
+    n, unit = sum(stages) + len(stages), 2.0 ** -DIGITS[dtype]
     gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
     # The magnitude itself was summed with rounding: the true one is this much larger at most.
     bound = 2 * gamma * magnitude * (1 + 2 * gamma)
-    bound = bound + 2 * n * _TINY.get(dtype, 2.0**-126)
+    bound = bound + 2 * n * smallest_normal(dtype)
     # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
     free = ~np.isfinite(bound) | (a == b)
     share = np.where(free, 0.0, abs(a - b) / bound)
     return np.where(np.isnan(share), np.inf, share)
 
 
-def _fitting(twin: Twin, activations: Array | None) -> Array | None:
+def _fitting(pair: LayerPair, activations: Array | None) -> Array | None:
     """As many samples of the activations as can be run; a batch of a fixed size is taken whole."""
-    if activations is None or twin.input_shape[0] is not None:
+    if activations is None or pair.input_shape[0] is not None:
         return activations
-    while len(activations) > 1 and too_much(twin, activations.shape):
+    while len(activations) > 1 and too_much(pair, activations.shape):
         activations = activations[: len(activations) // 2]
     return activations
 
 
-def _shape(twin: Twin, activations: Array | None) -> tuple[int, ...]:
+def _shape(pair: LayerPair, activations: Array | None) -> tuple[int, ...]:
     """One sample of the layer's own sizes; where they are unknown, those of the activations."""
-    smallest = twin.smallest_shape
+    smallest = pair.smallest_shape
     seen = smallest if activations is None else activations.shape
-    sizes = zip(twin.input_shape[1:], seen[1:], smallest[1:], strict=True)
-    return (twin.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
+    sizes = zip(pair.input_shape[1:], seen[1:], smallest[1:], strict=True)
+    return (pair.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
 
 
-def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _other_shapes(pair: LayerPair, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """More shapes for an input of unknown sizes: pads and crops depend on what strides leave over.
 
     A wrong one shows on almost any numbers, so one draw of each will do.
     """
-    if None not in twin.input_shape[1:] or twin.site.convolution is None:
+    if None not in pair.input_shape[1:] or pair.site.convolution is None:
         return []
-    strides = [window.stride for window in twin.site.convolution.windows]
-    sizes = list(zip(twin.input_shape, shape, twin.smallest_shape, strict=True))[1:]
+    strides = [window.stride for window in pair.site.convolution.windows]
+    sizes = list(zip(pair.input_shape, shape, pair.smallest_shape, strict=True))[1:]
     return [
         (1, *(found if size is not None else least + step for size, found, least in sizes))
         for step in range(min(max(*strides, 2), _MOST_REMAINDERS))
@@ -345,7 +343,7 @@ def _other_shapes(twin: Twin, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 def _largest_exact(stages: Sequence[int], dtype: str) -> int:
     """The largest integer from which sums of products, bias included, are exact in any order."""
     sums = math.prod(terms + 1 for terms in stages)
-    limit = 2 ** _DIGITS[dtype]
+    limit = 2 ** DIGITS[dtype]
     fits = (r for r in range(_LARGEST_INTEGER, 0, -1) if sums * r ** (len(stages) + 1) <= limit)
     return next(fits, 0)
 
@@ -362,9 +360,3 @@ def _witness(a: Array, b: Array, flat: int) -> Witness:
     row, *position = place_of(flat, a.shape)
     values = float(a.reshape(-1)[flat]), float(b.reshape(-1)[flat])
     return Witness(row, tuple(position), *values)
-
-
-def _dtype(name: str) -> Any:  # noqa: ANN401 - numpy's name for a type of any kind
-    import ml_dtypes
-
-    return ml_dtypes.bfloat16 if name == "bfloat16" else np.dtype(name)

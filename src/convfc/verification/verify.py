@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
-from convfc.formats.protocols import Alignment, Model, Twin
+from convfc.formats.protocols import Alignment, LayerPair, Model
 from convfc.formats.registry import Format, open_model, provenance_of
 from convfc.gates import gate, gated
 from convfc.planning import Layer, plan
@@ -255,40 +255,40 @@ def _prove(
     """What is outside the converted layers, without these, and what is known about each of them."""
     progress("comparing what was not converted")
     alignment = a.align(b)
-    twins = list(alignment.twins)
-    alignment = replace(alignment, twins=())  # those that are proved may go, weights and all
+    pairs = list(alignment.pairs)
+    alignment = replace(alignment, pairs=())  # those that are proved may go, weights and all
     notes += alignment.remarks
     few, rows = feeds.few(FEW)
-    count = len(twins)
+    count = len(pairs)
     layers: list[LayerProof] = []
     runs = True
-    while twins:
-        group = [twins.pop(0) for _ in range(_fitting(twins, rows))]
+    while pairs:
+        group = [pairs.pop(0) for _ in range(_fitting(pairs, rows))]
         activations: Mapping[str, NDArray[Any]] = {}
         try:
             if runs:
-                activations = a.activations(few, [twin.site.name for twin in group])
+                activations = a.activations(few, [pair.site.name for pair in group])
         except UnsupportedModelError as error:
             runs = False
             notes.append(f"The original cannot run as a whole, so it fed no layers: {error}")
         while group:
-            twin = group.pop(0)
-            name = twin.site.name
+            pair = group.pop(0)
+            name = pair.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
             with gate(f"{b.path}: layer '{visible(name)}'"):
-                layers.append(prove(twin, activations.get(name), random, quick=quick))
+                layers.append(prove(pair, activations.get(name), random, quick=quick))
     return alignment, tuple(layers)
 
 
-def _fitting(twins: Sequence[Twin], rows: int) -> int:
+def _fitting(pairs: Sequence[LayerPair], rows: int) -> int:
     """How many of the layers, one at least, may have their activations in memory at once."""
     total = 0
-    for number, twin in enumerate(twins):
+    for number, pair in enumerate(pairs):
         # Sizes that are not known are not counted.
-        total += math.prod(size or 1 for size in twin.input_shape) * rows * twin.site.itemsize
+        total += math.prod(size or 1 for size in pair.input_shape) * rows * pair.site.itemsize
         if total > BATCH_BYTES:
             return max(number, 1)
-    return len(twins)
+    return len(pairs)
 
 
 @undisturbed()

@@ -45,7 +45,7 @@ def taken_over(
     kept: dict[str, Any] = {}
     remarks = []
     once = max(part.convolution.phases) == 1
-    roles = [("kernel", part.word, part.kernel, kernel_shape, part.keeps_layout)]
+    roles = [("kernel", part.prefix, part.kernel, kernel_shape, part.keeps_layout)]
     if part.bias is not None:
         roles.append(("bias", "bias", part.bias, bias_shape, once))
     for role, word, weight, shape, same in roles:

@@ -29,13 +29,13 @@ class Part:
 
     Attributes:
         convolution: the geometry.
-        word: the layer's own word for the kernel: "kernel", "depthwise" or "pointwise".
+        prefix: the layer's own word for the kernel: "kernel", "depthwise" or "pointwise".
         kernel: the variable.
         bias: the variable, or ``None``.
     """
 
     convolution: AnyConvolution
-    word: str
+    prefix: str
     kernel: Any
     bias: Any
 

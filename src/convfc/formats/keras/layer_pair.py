@@ -8,9 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from convfc.core.arrays import array_difference
+from convfc.core.arrays import Array, array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
@@ -24,15 +23,14 @@ from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
 
-Array = NDArray[Any]
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
 
 _PLAIN = {"activation": "linear", "data_format": "channels_last"}
 
 
-class KerasTwin:
-    """See `convfc.formats.protocols.Twin` for the members.
+class KerasLayerPair:
+    """See `convfc.formats.protocols.LayerPair` for the members.
 
     Args:
         site: the convolution.
@@ -53,19 +51,19 @@ class KerasTwin:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """See `Twin.stages`."""
+        """See `LayerPair.stages`."""
         return tuple(part.convolution.patch_length for part in parts(self._layer))
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """See `Twin.input_shape`."""
+        """See `LayerPair.input_shape`."""
         return (None, *self._arranged(self.site.sizes))
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
-        """See `Twin.smallest_shape`."""
+        """See `LayerPair.smallest_shape`."""
         windows = parts(self._layer)[0].convolution.windows
-        sizes = tuple(window.ample for window in windows)
+        sizes = tuple(window.probe_size for window in windows)
         return (1, *(size for size in self._arranged(sizes) if size is not None))
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -74,22 +72,22 @@ class KerasTwin:
 
     @property
     def channels_last(self) -> bool:
-        """See `Twin.channels_last`."""
+        """See `LayerPair.channels_last`."""
         return bool(self._layer.data_format == "channels_last")
 
     quantization = None
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
-        """See `Twin.parameters`."""
+        """See `LayerPair.parameters`."""
         return {weight.name: np.asarray(weight) for weight in weights_of(self._layer)}
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
-        """See `Twin.parameter_shape`."""
+        """See `LayerPair.parameter_shape`."""
         return tuple(self._parameter(name).shape)
 
     def parameter_dtype(self, name: str) -> str:
-        """See `Twin.parameter_dtype`."""
+        """See `LayerPair.parameter_dtype`."""
         return str(self._parameter(name).dtype)
 
     def _parameter(self, name: str) -> Any:
@@ -97,12 +95,12 @@ class KerasTwin:
 
     @property
     def rounds_to_integers(self) -> bool:
-        """See `Twin.rounds_to_integers`."""
+        """See `LayerPair.rounds_to_integers`."""
         return False
 
     @cached_property
     def problem(self) -> str | None:
-        """See `Twin.problem`."""
+        """See `LayerPair.problem`."""
         for weight, value in zip(self._weights, self._expected_weights, strict=False):
             old, new = np.asarray(value), np.asarray(weight)
             if old.size != new.size or old.dtype != new.dtype:
@@ -114,7 +112,7 @@ class KerasTwin:
 
     @cached_property
     def structure(self) -> str | None:
-        """See `Twin.structure`."""
+        """See `LayerPair.structure`."""
         faults = self._pairing.faults
         if not faults:
             return None
@@ -123,7 +121,7 @@ class KerasTwin:
 
     @cached_property
     def unshown(self) -> str | None:
-        """See `Twin.unshown`."""
+        """See `LayerPair.unshown`."""
         if self._other_weights is not None:
             return self._other_weights
         return unshown(
@@ -193,7 +191,7 @@ class KerasTwin:
         return None
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `Twin.run`; activations are left out on both sides."""
+        """See `LayerPair.run`; activations are left out on both sides."""
         y = self.original(x, parameters)
         if parameters:
             self._carry_over()
@@ -202,12 +200,12 @@ class KerasTwin:
         return y, self._call(self._linear_made, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
-        """See `Twin.original`."""
+        """See `LayerPair.original`."""
         self._assign(parameters)
         return self._call_original(self._linear_layer, x)
 
     def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `Twin.exact`: Keras again; its float64 has no short cut that would show."""
+        """See `LayerPair.exact`: Keras again; its float64 has no short cut that would show."""
         self._assign(parameters)
         self._carry_over()
         wide = x.astype(np.float64)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import activations, layers
 
+from convfc.core.arrays import DIGITS
 from convfc.formats.keras.likeness import lacking, plain, told
 from convfc.formats.keras.lockstep import calls_of, history
 from convfc.formats.keras.sites import graph_of
@@ -181,8 +182,8 @@ def _follow(call: Call, degrees: dict[int, int], open_sizes: bool) -> str | None
     degree = None if rule is None else rule(call, [degrees[id(x)] for x in call.input_tensors])
     if degree is None:
         return f"nothing says that its {kind} is linear or moves elements"
-    coarsest = min(_digits(x.dtype) for x in call.input_tensors)
-    if any(_digits(x.dtype) < coarsest for x in call.outputs):
+    coarsest = min(DIGITS.get(x.dtype, 0) for x in call.input_tensors)
+    if any(DIGITS.get(x.dtype, 0) < coarsest for x in call.outputs):
         return f"its {kind} rounds to {call.outputs[0].dtype}"
     degrees.update({id(x): degree for x in call.outputs})
     return None
@@ -197,11 +198,6 @@ def _hands_on_masks(graph: Any) -> bool:
             if knows and any(id(x) in masked for x in call.input_tensors):
                 masked.update(map(id, call.outputs))
     return id(graph.outputs[0]) in masked
-
-
-def _digits(dtype: str) -> int:
-    """Binary digits that a type holds; 0 for all but real numbers."""
-    return {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}.get(dtype, 0)
 
 
 def _out_of_place(graph: Model, activation: Any) -> str | None:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
@@ -27,7 +28,7 @@ from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import HDF5, write_provenance
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
-from convfc.formats.keras.layer_pair import KerasTwin
+from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
@@ -38,7 +39,15 @@ from convfc.formats.keras.sites import Place, find_places, graph_of
 from convfc.formats.keras.upgraded_copy import format_named, make_loadable, with_suffix
 from convfc.formats.keras.upgrades.hdf5 import makes_masks
 from convfc.formats.keras.workspace import workspace
-from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, Twin, coarsest, in_float64
+from convfc.formats.protocols import (
+    Alignment,
+    Feed,
+    LayerPair,
+    Model,
+    Port,
+    Site,
+    in_float64,
+)
 from convfc.formats.provenance import Provenance
 
 
@@ -202,27 +211,27 @@ class KerasModel:
         layers = {name: place.layer for name, place in self._places.items()}
         cuts = cut(self._model, converted._model, set(map(id, layers.values())))
 
-        def twin(site: Site, made: Any, lowering: Lowering) -> Twin:
+        def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
                 expected, _ = replacement(
                     layer, lowering, converted._format, ends_masks=self._masks
                 )
-                pair = KerasTwin(site, layer, made, expected, ends_masks=self._masks)
+                pair = KerasLayerPair(site, layer, made, expected, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
         counts = {name: len(graph_of(model).operations) for name, model in made.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
-        twins = [
-            twin(site, made[site.name], lowerings[site.name])
+        pairs = [
+            paired(site, made[site.name], lowerings[site.name])
             for site in self.sites
             if site.name in lowerings
         ]
         lost = unlike_record(made.keys() - lowerings)
         return Alignment(
-            tuple(twins), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
+            tuple(pairs), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
         )
 
     def save_converted(

@@ -90,14 +90,14 @@ def cut(original: ir.Model, converted: ir.Model) -> Cuts:
     for identifier in sorted(original.functions.keys() ^ converted.functions.keys()):
         found.unknown.append(f"function '{identifier[1]}' is in one of the files only")
     for identifier in original.functions.keys() & converted.functions.keys():
-        body, twin = original.functions[identifier], converted.functions[identifier]
+        body, other = original.functions[identifier], converted.functions[identifier]
         where = f"function '{body.name}'"
-        _compare_opsets(body, twin, where, found)
-        for name in sorted(body.attributes.keys() | twin.attributes.keys()):
-            left, right = body.attributes.get(name), twin.attributes.get(name)
+        _compare_opsets(body, other, where, found)
+        for name in sorted(body.attributes.keys() | other.attributes.keys()):
+            left, right = body.attributes.get(name), other.attributes.get(name)
             if not _same_formal(left, right):
                 found.differences.append(f"{where}: its attribute {name} changed")
-        _compare_bodies(by_body, body, twin, opset_of(body), where, found)
+        _compare_bodies(by_body, body, other, opset_of(body), where, found)
     return found
 
 
@@ -150,12 +150,12 @@ def _compare_bodies(
     bodies = (a, b, opset)
     for node in (node for node in a if node not in replaced and not _is_constant(node)):
         name = next((value.name for value in node.outputs if value.name), "")
-        twin = producers.get(name)
-        if twin is None or twin in new or _is_constant(twin):
+        other = producers.get(name)
+        if other is None or other in new or _is_constant(other):
             found.unknown.append(f"{where}: node '{label(node)}' is in the original only")
             continue
-        matched.add(twin)
-        _compare_nodes(places_of, node, twin, bodies, where, found)
+        matched.add(other)
+        _compare_nodes(places_of, node, other, bodies, where, found)
     for node in (node for node in b if node not in new | matched and not _is_constant(node)):
         found.unknown.append(f"{where}: node '{label(node)}' is in the converted model only")
 
@@ -198,14 +198,14 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Cuts) -> None:
     if names[0] != names[1]:
         found.differences.append(f"{where} has other inputs")
     else:
-        for value, twin in zip(a.inputs, b.inputs, strict=True):
-            _compare_described(value, twin, where, found, narrower=False)
+        for value, other in zip(a.inputs, b.inputs, strict=True):
+            _compare_described(value, other, where, found, narrower=False)
     if [value.name for value in a.outputs] != [value.name for value in b.outputs]:
         found.unknown.append(f"{where} has other outputs")
     else:
-        for value, twin in zip(a.outputs, b.outputs, strict=True):
-            _compare_described(value, twin, where, found, narrower=True)
-            _compare_operand(value, twin, f"{where}: its output", (a, b), found)
+        for value, other in zip(a.outputs, b.outputs, strict=True):
+            _compare_described(value, other, where, found, narrower=True)
+            _compare_operand(value, other, f"{where}: its output", (a, b), found)
     after = _initializers(b)
     for name, value in _initializers(a).items():
         if name in after:
@@ -288,23 +288,23 @@ def _compare_nodes(
     if outputs[0] != outputs[1]:
         found.differences.append(f"{where}: node '{name}' has other outputs")
     reader = f"{where}: node '{name}'"
-    for value, twin in zip_longest(a.inputs, b.inputs):
-        _compare_operand(value, twin, reader, bodies[:2], found)
-    for value, twin in zip(a.outputs, b.outputs, strict=False):
-        types = value.dtype, twin.dtype
+    for value, other in zip_longest(a.inputs, b.inputs):
+        _compare_operand(value, other, reader, bodies[:2], found)
+    for value, other in zip(a.outputs, b.outputs, strict=False):
+        types = value.dtype, other.dtype
         if None not in types and types[0] != types[1]:
             found.unknown.append(f"{where}: the stated type of '{value.name}' changed")
-        elif not _fits(known_shape(value), known_shape(twin)):
+        elif not _fits(known_shape(value), known_shape(other)):
             found.unknown.append(f"{where}: the stated shape of '{value.name}' changed")
         found.built(
-            f"the quantization annotation of '{value.name}'", _annotation(value), _annotation(twin)
+            f"the quantization annotation of '{value.name}'", _annotation(value), _annotation(other)
         )
     opset = bodies[2]
     for key in sorted(a.attributes.keys() | b.attributes.keys()):
         left, right = a.attributes.get(key), b.attributes.get(key)
-        graphs, twins = ([] if x is None else subgraphs(x) for x in (left, right))
-        if graphs and len(graphs) == len(twins):
-            for graph, other in zip(graphs, twins, strict=True):
+        graphs, others = ([] if x is None else subgraphs(x) for x in (left, right))
+        if graphs and len(graphs) == len(others):
+            for graph, other in zip(graphs, others, strict=True):
                 _compare_bodies(places_of, graph, other, opset, f"'{name}', {key}", found)
         elif not same_setting(a, key, left, right, opset):
             found.differences.append(f"{where}: node '{name}': its {key} changed")

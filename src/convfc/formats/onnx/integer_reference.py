@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.core.geometry import Convolution
-
-Array = NDArray[Any]
 
 
 def exact_output(given: Mapping[str, Array], convolution: Convolution) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.core.quantization import Quantization
 from convfc.errors import UnsupportedModelError
@@ -25,12 +25,11 @@ from convfc.formats.onnx.structure import Difference, first_difference, tensor_d
 from convfc.formats.onnx.zero_points import quantization_of
 from convfc.formats.protocols import Site
 
-Array = NDArray[Any]
 DType = np.dtype[Any]
 
 
-class OnnxTwin:
-    """See `convfc.formats.protocols.Twin` for the members.
+class OnnxLayerPair:
+    """See `convfc.formats.protocols.LayerPair` for the members.
 
     Args:
         site: the convolution.
@@ -59,32 +58,32 @@ class OnnxTwin:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """See `Twin.input_shape`."""
+        """See `LayerPair.input_shape`."""
         convolution = self._lowering.convolution
         return (self._batch, convolution.channels, *self.site.sizes)
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
-        """See `Twin.smallest_shape`."""
+        """See `LayerPair.smallest_shape`."""
         convolution = self._lowering.convolution
-        sizes = (window.ample for window in convolution.windows)
+        sizes = (window.probe_size for window in convolution.windows)
         return (self._batch or 1, convolution.channels, *sizes)
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """See `Twin.stages`."""
+        """See `LayerPair.stages`."""
         return (self._lowering.convolution.patch_length,)
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
-        """See `Twin.parameters`."""
+        """See `LayerPair.parameters`."""
         given = operands(self._cut.place.node)
         values = [given[role] for role in ("kernel", "bias") if role in given]
         fed = self._cut.place.node.inputs[0]
         return {v.name: _stored(v) for v in values if v.name and v is not fed}
 
     def parameter_dtype(self, name: str) -> str:
-        """See `Twin.parameter_dtype`."""
+        """See `LayerPair.parameter_dtype`."""
         given = operands(self._cut.place.node)
         role, value = next((role, v) for role, v in given.items() if v.name == name)
         if role == "bias" and self.rounds_to_integers:
@@ -97,17 +96,17 @@ class OnnxTwin:
 
     @property
     def quantization(self) -> Quantization | None:
-        """See `Twin.quantization`."""
+        """See `LayerPair.quantization`."""
         node, filters = self._cut.place.node, self._lowering.convolution.filters
         return quantization_of(node, filters) if is_integer(node) else None
 
     @property
     def rounds_to_integers(self) -> bool:
-        """See `Twin.rounds_to_integers`."""
+        """See `LayerPair.rounds_to_integers`."""
         return self._cut.place.node.op_type == "QLinearConv"
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
-        """See `Twin.parameter_shape`."""
+        """See `LayerPair.parameter_shape`."""
         node, convolution = self._cut.place.node, self._lowering.convolution
         if name != operands(node)["kernel"].name:
             return (convolution.filters,)
@@ -124,12 +123,12 @@ class OnnxTwin:
 
     @property
     def structure(self) -> str | None:
-        """See `Twin.structure`."""
+        """See `LayerPair.structure`."""
         return None if self._difference is None else self._difference.text
 
     @property
     def problem(self) -> str | None:
-        """See `Twin.problem`."""
+        """See `LayerPair.problem`."""
         found = self._difference
         if found is None or not found.in_numbers:
             return None
@@ -137,7 +136,7 @@ class OnnxTwin:
 
     @cached_property
     def unshown(self) -> str | None:
-        """See `Twin.unshown`."""
+        """See `LayerPair.unshown`."""
         node, pairs = self._cut.place.node, self._paired_matrices
         if pairs is None or any(tensor_difference(a, b) is not None for a, b in pairs):
             return "its numbers are not laid out as convfc lays them out"
@@ -171,11 +170,11 @@ class OnnxTwin:
         return [(a, b) for (_, a), (_, b) in zip(mine, theirs, strict=True)]
 
     def run(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `Twin.run`."""
+        """See `LayerPair.run`."""
         return self.original(x, parameters), self._run(self._converted(parameters), x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
-        """See `Twin.original`."""
+        """See `LayerPair.original`."""
         return self._run(self._alone.original({**self._stand_ins, **parameters}), x)
 
     def _converted(self, parameters: Mapping[str, Array]) -> ir.Model:
@@ -213,7 +212,7 @@ class OnnxTwin:
         }
 
     def exact(self, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Array]:
-        """See `Twin.exact`."""
+        """See `LayerPair.exact`."""
         given = {**self._stand_ins, **parameters}
         models = self._alone.original(given), self._converted(parameters)
         a, b = (self._run_widely(model, x) for model in models)

@@ -14,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
@@ -23,7 +24,7 @@ from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.external import embed_attributes, external_tensors
 from convfc.formats.onnx.float64 import widen
-from convfc.formats.onnx.layer_pair import OnnxTwin
+from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.one_piece import OnePiece
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.preparing import prepare
@@ -46,7 +47,7 @@ from convfc.formats.onnx.sites import (
 )
 from convfc.formats.onnx.stepwise import run_stepwise
 from convfc.formats.onnx.stored_weights import MOST, is_inside, runnable
-from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, coarsest, in_float64
+from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
 from convfc.system.atomic import data_name
 from convfc.system.surroundings import Library, until_the_end
@@ -115,11 +116,11 @@ class OnnxModel:
         self._same_names: Counter[str] = Counter()
         sites = []
         self._batches: dict[str, int | None] = {}
-        for place, twin in convolutions(self._model, prepared.inferred):
+        for place, shaped in convolutions(self._model, prepared.inferred):
             name = self._unique("/".join((*place.within, label(place.node))))
             self._places[name] = place
-            self._batches[name] = (known_shape(operands(twin).get("x")) or (None,))[0]
-            sites.append(site_of(place, twin, name))
+            self._batches[name] = (known_shape(operands(shaped).get("x")) or (None,))[0]
+            sites.append(site_of(place, shaped, name))
         self.sites: Sequence[Site] = sites
         self._demands = Demands(prepared.inferred, sites)
         text = self._model.metadata_props.get(KEY)
@@ -245,13 +246,15 @@ class OnnxModel:
         counts = {name: len(layer.nodes) for name, layer in made.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
 
-        def twin(site: Site, lowering: Lowering) -> OnnxTwin:
+        def paired(site: Site, lowering: Lowering) -> OnnxLayerPair:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
-            return OnnxTwin(site, made[site.name], end, lowering, version, batch)
+            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch)
 
         expected = self._emitted(lowerings)
-        twins = [twin(site, lowerings[site.name]) for site in self.sites if site.name in lowerings]
+        pairs = [
+            paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings
+        ]
         lost = unlike_record(made.keys() - lowerings)
         unclear = [
             f"'{model.path.name}' is ambiguous: {what}"
@@ -264,7 +267,7 @@ class OnnxModel:
             if not value.is_graph_output()
         ]
         return Alignment(
-            tuple(twins),
+            tuple(pairs),
             tuple(cuts.differences),
             (*unclear, *lost, *cuts.unknown),
             tuple(cuts.remarks),
@@ -274,8 +277,8 @@ class OnnxModel:
         """What the emitter makes of some sites in a copy of the whole model: their outputs."""
         copy = self._model.clone()
         own = {place.node: name for name, place in self._places.items()}
-        pairs = zip(places(self._model), places(copy), strict=True)
-        found = {own[here.node]: there for here, there in pairs if here.node in own}
+        copies = zip(places(self._model), places(copy), strict=True)
+        found = {own[here.node]: there for here, there in copies if here.node in own}
         rewrite(copy, {name: (found[name], lowering) for name, lowering in lowerings.items()})
         return {name: found[name].node.outputs[0] for name in lowerings}
 

@@ -72,7 +72,9 @@ def unfounded(model: ir.Model, inferred: ir.Model) -> list[ir.Value]:
         inferred: the same after `infer`.
     """
     pairs = zip(_inner_values(model), _inner_values(inferred), strict=True)
-    return [value for value, twin in pairs if not _follows(known_shape(value), known_shape(twin))]
+    return [
+        value for value, shaped in pairs if not _follows(known_shape(value), known_shape(shaped))
+    ]
 
 
 def _follows(stated: Shape | None, found: Shape | None) -> bool:

@@ -76,9 +76,9 @@ def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
 
 
 def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
-    """Every convolution, each with its twin that has shapes."""
+    """Every convolution, each with its node that has shapes."""
     pairs = zip(places(model), places(inferred), strict=True)
-    return [(place, twin.node) for place, twin in pairs if is_convolution(place.node)]
+    return [(place, shaped.node) for place, shaped in pairs if is_convolution(place.node)]
 
 
 def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:

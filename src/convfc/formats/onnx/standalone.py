@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.alignment import Cut
@@ -17,8 +16,6 @@ from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import is_numbers
 from convfc.formats.protocols import Site
-
-Array = NDArray[Any]
 
 
 class Standalone:

@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from convfc.core.arrays import Array
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.runtimes import Reference, Session
 from convfc.formats.onnx.sites import label
-
-Array = NDArray[Any]
 
 _SLOW_NUMBERS = 2**20
 """Numbers that may go into nodes which only onnx's evaluator has: it takes up to 16 s for them."""
