@@ -146,15 +146,18 @@ def _spoil_onnx(content: bytes, name: str, folder: Path, random: Random) -> tupl
         model.ParseFromString(content)
     except DecodeError as error:  # an earlier mutator has seen to that
         return content, f"not made: {error}"[:80]
-    if name == "external data":
-        what = structures.external(model, random, folder)
-    elif name == "onnx record":
-        entries = [entry for entry in model.metadata_props if entry.key == "convfc"]
-        entry = entries[0] if entries else model.metadata_props.add(key="convfc", value="{}")
-        new, what = documents.record(entry.value, entry.value, random)
-        entry.value = new.replace(b"\xff", protobuf.NOT_UTF8.encode()).decode(errors="replace")
-    else:
-        what = {**graphs.MUTATORS, **structures.STRUCTURES}[name](model, random)
+    try:
+        if name == "external data":
+            what = structures.external(model, random, folder)
+        elif name == "onnx record":
+            entries = [entry for entry in model.metadata_props if entry.key == "convfc"]
+            entry = entries[0] if entries else model.metadata_props.add(key="convfc", value="{}")
+            new, what = documents.record(entry.value, entry.value, random)
+            entry.value = new.replace(b"\xff", protobuf.NOT_UTF8.encode()).decode(errors="replace")
+        else:
+            what = {**graphs.MUTATORS, **structures.STRUCTURES}[name](model, random)
+    except UnicodeDecodeError as error:  # so has one that leaves bytes where texts should be
+        return content, f"not made: {error}"[:80]
     return protobuf.serialized(model), what
 
 
