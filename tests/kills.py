@@ -159,6 +159,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     counts: Counter[tuple[str, str, str]] = Counter()
     failures, strays, start = 0, 0, time.monotonic()
+    # A job in the background of a shell ignores Ctrl-C, and so would the runs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         cases = list(_cases(Path(folder), options.kind or list(KINDS)))
         for done, number in enumerate(numbers, 1):
