@@ -44,6 +44,8 @@ from convfc.formats.registry import import_keras
 REAL = 8
 """One in so many runs is a process of its own."""
 
+STARTED = 0.1
+"""Seconds in which Python itself is starting, and shows a traceback on Ctrl-C."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 KINDS = {"onnx": 3, "external": 3, "h5": 1, "keras": 1}
@@ -289,7 +291,7 @@ def _play(case: Case, number: signal.Signals, random: Random, folder: Path) -> O
         if random.random() < 0.5:
             real = random.randrange(REAL // 2) == 0
             seconds = case.seconds if real else case.whole.seconds
-            kill = Kill(number, after=random.uniform(0, seconds))
+            kill = Kill(number, after=random.uniform(STARTED if real else 0, seconds))
         ran = convert(folder, case.arguments, kill, real=real)
         there = state(folder)
         strays = max(strays, len(there.keys() - case.old.keys() - case.new.keys()))
