@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import array_difference
+from convfc.formats.keras.internals import flat_layers
 from convfc.system.atomic import temporary_folder
 
 Operation = Any
@@ -82,7 +83,7 @@ def described(operation: Operation, without: frozenset[str] = frozenset()) -> De
     # What an activation was built for is told by its numbers, and may be built at a call only.
     computes = lacking(computes, "build_config")
     if isinstance(operation, keras.Layer):
-        every = [operation] if without else operation._flatten_layers()
+        every = [operation] if without else flat_layers(operation)
         computes["attributes"] = [plain(_attributes(layer)) for layer in every]
     return Described(computes, trains, built)
 
@@ -199,7 +200,7 @@ def state(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
     for weight in (*weights_of(layer), *activation_weights(layer)):
         yield weight.name, np.asarray(weight)
     weights = set(map(id, layer.weights))
-    for inner in layer._flatten_layers():
+    for inner in flat_layers(layer):
         yield from _saved(inner, weights)
         if hasattr(inner, "save_assets"):
             yield from _assets(inner)

@@ -22,6 +22,7 @@ from convfc.formats.keras.archive import (
     read_envelope,
 )
 from convfc.formats.keras.bounds import check_size, count_data, limit
+from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
@@ -144,11 +145,11 @@ def _untrack(model: Any) -> None:
 
     It copies the configuration there, with the list, and so what the list is tracked by.
     """
-    for layer in model._flatten_layers():
+    for layer in flat_layers(model):
         for name, value in vars(layer).items():
             tracked = isinstance(value, list) and type(value) is not list
             if tracked and all(isinstance(item, int | float) for item in value):
-                vars(layer)[name] = list(value)
+                layer.__dict__[name] = list(value)
 
 
 _UNTRAINED = re.compile("saved optimizer has [012] variables")

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from convfc.formats.keras.internals import calls_to, mask_on, source
 from convfc.formats.keras.likeness import Operation, spread
 from convfc.formats.keras.sites import graph_of
 
@@ -127,17 +128,12 @@ def lockstep(
 
 def history(tensor: Tensor) -> tuple[Operation, Call, int]:
     """The operation, the call of it and the output of that, which a tensor comes from."""
-    operation, call, output = tensor._keras_history
-    return operation, operation._inbound_nodes[call], output
-
-
-def calls_of(graph: Operation) -> list[Call]:
-    """All calls that make up a Functional model."""
-    return [call for calls in graph._nodes_by_depth.values() for call in calls]
+    operation, call, output = source(tensor)
+    return operation, calls_to(operation)[call], output
 
 
 def _source(tensor: Tensor) -> tuple[int, int, int]:
-    operation, call, output = tensor._keras_history
+    operation, call, output = source(tensor)
     return id(operation), call, output
 
 
@@ -165,6 +161,6 @@ def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     stands for it, and that ends it. A mask from elsewhere might go on from there.
     """
     old.pop("mask", None)
-    mask = getattr(old.get("#0"), "_keras_mask", None)
+    mask = mask_on(old.get("#0"))
     if mask is not None and "mask" in new:
         old["mask"] = mask

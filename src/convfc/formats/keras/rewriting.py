@@ -14,6 +14,7 @@ from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.keras.archive import ZIP
 from convfc.formats.keras.carried_settings import taken_over
 from convfc.formats.keras.convolutions import TRANSPOSED, Part, parts
+from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import Parameters, StockOps
 from convfc.formats.keras.sites import bias_goes_astray, is_graph, shows_calls
@@ -132,7 +133,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         The new model, compiled as the old one, and what could not be kept, in words.
     """
     taken: dict[int, Layer] = dict(replaced)
-    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    flags = [(layer, layer.trainable) for layer in flat_layers(model)]
     weights = model.trainable_variables
     compiled = model.get_compile_config() if model.compiled else None
     # Compiled below, when everything that it looks at is in its place.
@@ -144,9 +145,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         return taken[id(layer)]
 
     def touched(layer: Layer) -> bool:
-        return shows_calls(layer) and any(
-            id(inner) in replaced for inner in layer._flatten_layers()
-        )
+        return shows_calls(layer) and any(id(inner) in replaced for inner in flat_layers(layer))
 
     def cloned(outer: Layer) -> Layer:
         if is_graph(outer):
@@ -157,7 +156,8 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     made = copied(model)
     # Outer flags are set before inner ones, which they overwrite.
     for layer, flag in flags:
-        taken.get(id(layer), layer).trainable = flag
+        made_of: Any = taken.get(id(layer), layer)
+        made_of.trainable = flag
     if compiled is None:
         return made, []
     if model.optimizer.built:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from convfc.formats.keras.internals import SLICE
 from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
 
 Config = dict[str, Any]
@@ -81,14 +82,6 @@ def replace_slices(config: Config) -> bool:
             layer.pop("build_config", None)
             changed = True
     return changed
-
-
-SLICE = {
-    "class_name": "GetItem",
-    "module": "keras.src.ops.numpy",
-    "registered_name": "GetItem",
-}
-"""What Keras 3 calls a slice; without the module, which it leaves out of HDF5, it finds none."""
 
 
 def _slice(start: int | None, stop: int | None, step: int | None) -> Config:
