@@ -25,7 +25,7 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.archive import HDF5, write_provenance
+from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.internals import flat_layers
@@ -37,7 +37,7 @@ from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
 from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
-from convfc.formats.keras.upgraded_copy import format_named, make_loadable, with_suffix
+from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.protocols import (
     Alignment,
