@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import constraints, initializers, regularizers
 
-from convfc.formats.keras.convolutions import Part
+from convfc.formats.keras.convolutions import WeightedConvolution
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -29,13 +29,13 @@ _NORMS = (constraints.MaxNorm, constraints.MinMaxNorm, constraints.UnitNorm)
 
 
 def taken_over(
-    layer: Layer, part: Part, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]
+    layer: Layer, weighted: WeightedConvolution, kernel_shape: _Shape, bias_shape: _Shape
 ) -> tuple[dict[str, Any], list[str]]:
-    """Arguments for a Dense or EinsumDense layer that stands for a part of `layer`.
+    """Arguments for a Dense or EinsumDense layer that stands for a convolution of `layer`.
 
     Args:
         layer: a built convolution layer.
-        part: one of its convolutions.
+        weighted: one of its convolutions.
         kernel_shape: shape of its kernel as the new layer holds it.
         bias_shape: the same for its bias.
 
@@ -44,10 +44,10 @@ def taken_over(
     """
     kept: dict[str, Any] = {}
     remarks = []
-    once = max(part.convolution.phases) == 1
-    roles = [("kernel", part.prefix, part.kernel, kernel_shape, part.keeps_layout)]
-    if part.bias is not None:
-        roles.append(("bias", "bias", part.bias, bias_shape, once))
+    once = max(weighted.geometry.phases) == 1
+    roles = [("kernel", weighted.prefix, weighted.kernel, kernel_shape, weighted.keeps_bytes)]
+    if weighted.bias is not None:
+        roles.append(("bias", "bias", weighted.bias, bias_shape, once))
     for role, word, weight, shape, same in roles:
         for what, translate in _TRANSLATIONS.items():
             value = getattr(layer, f"{word}_{what}")

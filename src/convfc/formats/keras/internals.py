@@ -64,8 +64,8 @@ def find_function(name: str) -> tuple[Any, str] | None:
     module, _, path = name.partition(":")
     *outer, last = path.split(".")
     holder: Any = find_module(module)
-    for part in outer:
-        holder = getattr(holder, part, None)
+    for inner in outer:
+        holder = getattr(holder, inner, None)
     return (holder, last) if hasattr(holder, last) else None
 
 
@@ -123,7 +123,7 @@ def source(tensor: Tensor) -> tuple[Layer, int, int]:
     """What a tensor comes from; `KerasTensor._keras_history`, since 3.0.
 
     Returns:
-        The operation, the place of the call in `calls_to` and that of the tensor in its outputs.
+        The operation, the index of the call in `calls_to`, that of the tensor in its outputs.
     """
     operation, call, output = tensor._keras_history
     return operation, call, output

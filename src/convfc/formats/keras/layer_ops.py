@@ -21,7 +21,7 @@ _GLOBAL = (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMa
 _CROPPING = (layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
 _STRIDING = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 
-Parameters = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
+CarriedSettings = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
 """Shapes of kernel and bias to arguments of the layer that holds them."""
 
 
@@ -44,19 +44,19 @@ class StockOps(Ops[Tensor]):
         self._name = name
         self._dtype = dtype
         self._rank = rank
-        self._parameters: Parameters
+        self._settings: CarriedSettings
         self._weighted: list[Any] = []
         self._made_dense: Any = None
         self._zero: Any = None
         self._made = 0
 
-    def weigh(self, parameters: Parameters) -> None:
+    def weigh(self, settings: CarriedSettings) -> None:
         """Begin the next product, with other weights.
 
         Args:
-            parameters: arguments that the layer with the weights takes over.
+            settings: arguments that the layer with the weights takes over.
         """
-        self._parameters = parameters
+        self._settings = settings
         self._made_dense = None
 
     def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -105,12 +105,12 @@ class StockOps(Ops[Tensor]):
         if len(slices) > self._rank:
             x, slices = self._channels(x, 0, slices[-1].stop), slices[: self._rank]
         crops = [
-            (part.start, size - part.stop if (part.stop or 0) > 0 else -(part.stop or 0))
-            for part, size in zip(slices, self._sizes(x), strict=True)
+            (kept.start, size - kept.stop if (kept.stop or 0) > 0 else -(kept.stop or 0))
+            for kept, size in zip(slices, self._sizes(x), strict=True)
         ]
         if any(map(any, crops)):
             x = self._along_axes(_CROPPING, x, crops)
-        steps = [part.step for part in slices]
+        steps = [kept.step for kept in slices]
         return self._strided(x, steps) if max(steps) > 1 else x
 
     def _strided(self, x: Tensor, steps: Sequence[int]) -> Tensor:
@@ -177,8 +177,8 @@ class StockOps(Ops[Tensor]):
         dense = self._dense((convolution.patch_length, filters))
         made = []
         for group in range(groups):
-            places = [(tap * groups + group) * inner for tap in range(taps)]
-            block = [self._channels(patches, place, inner) for place in places]
+            starts = [(tap * groups + group) * inner for tap in range(taps)]
+            block = [self._channels(patches, start, inner) for start in starts]
             y = dense(self.concatenate(block, -1) if taps > 1 else block[0])
             made.append(self._channels(y, group * outer, outer))
         return self.concatenate(made, -1)
@@ -204,7 +204,7 @@ class StockOps(Ops[Tensor]):
         """
         if self._made_dense is None:
             bias = kernel[-bias_rank:]
-            given = {"name": self._next_name(), **self._parameters(kernel, bias)}
+            given = {"name": self._next_name(), **self._settings(kernel, bias)}
             if equation is None:
                 self._made_dense = self.layer(layers.Dense, kernel[-1], **given)
             else:
@@ -229,16 +229,16 @@ class StockOps(Ops[Tensor]):
                 continue
             width //= phases
             ones = self._constant_line(y, axis, 1.0)
-            own = []
+            due = []
             for phase in range(phases):
                 one_of = (phase, phases - 1 - phase)
                 mask = self._exact(layers.ZeroPadding1D, one_of, data_format="channels_first")(ones)
                 shape = [1] * (self._rank + 1)
                 shape[axis - 1] = -1
                 mask = self._exact(layers.Reshape, shape)(mask)
-                part = self._repeat(self._channels(y, phase * width, width), axis, phases)
-                own.append(self.layer(layers.Multiply)([part, mask]))
-            y = self.layer(layers.Add)(own)
+                own = self._repeat(self._channels(y, phase * width, width), axis, phases)
+                due.append(self.layer(layers.Multiply)([own, mask]))
+            y = self.layer(layers.Add)(due)
         return y
 
     def _exact(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:

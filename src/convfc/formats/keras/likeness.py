@@ -158,12 +158,12 @@ def _trains(kind: str, key: str) -> bool:
 
 
 def first_unlike(old: Any, new: Any, where: str = "") -> str | None:
-    """The first place where plain data are different, in words; ``None``: they are the same."""
+    """The first difference of plain data, in words; ``None``: they are the same."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         pairs = [(key, old.get(key), new.get(key)) for key in keys]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(place, *pair) for place, pair in enumerate(zip(old, new, strict=True))]
+        pairs = [(index, *pair) for index, pair in enumerate(zip(old, new, strict=True))]
     elif repr(old) == repr(new):
         return None
     else:
@@ -244,7 +244,7 @@ def state_unlike(old: Operation, new: Operation) -> str | None:
 
 
 def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested arguments, each with its place; one of constants is comparable as such.
+    """The leaves of nested arguments, each with its path; one of constants is comparable as such.
 
     Tensors of a graph are leaves as they are; arrays become their bytes.
     """
@@ -253,7 +253,7 @@ def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         value = {f".{key}": item for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        value = {f"[{place}]": item for place, item in enumerate(value)}
+        value = {f"[{index}]": item for index, item in enumerate(value)}
     if isinstance(value, dict):
         if not value:
             yield where, "nothing"

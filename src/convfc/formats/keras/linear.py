@@ -47,7 +47,7 @@ def _takes(call: Call, degrees: Sequence[int]) -> int | None:
 def _gets(call: Call, degrees: Sequence[int]) -> int | None:
     given = [*call.arguments.args, *call.arguments.kwargs.values()]
     key = given[1] if len(given) == 2 and isinstance(given[1], list | tuple) else ()
-    whole = slice(None) in key[:1] and all(isinstance(part, slice | int) for part in key)
+    whole = slice(None) in key[:1] and all(isinstance(item, slice | int) for item in key)
     return degrees[0] if whole and len(degrees) == 1 else None
 
 

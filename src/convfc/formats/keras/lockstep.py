@@ -73,7 +73,7 @@ def lockstep(
     found = Pairing()
     known: dict[tuple[int, int], bool] = {}
     seen: set[tuple[int, int]] = set()
-    doors = [{_source(x): place for place, x in enumerate(g.inputs)} for g in (left, right)]
+    doors = [{_source(x): number for number, x in enumerate(g.inputs)} for g in (left, right)]
     todo: list[tuple[Operation, Operation, Tensor, Tensor]] = []
     for what, old, new in (
         ("outputs", left.output, right.output),
@@ -116,13 +116,13 @@ def lockstep(
         if deaf(old):
             _mask_alike(*given)
         fed = [dict(spread(arguments)) for arguments in given]
-        for place in sorted(fed[0].keys() | fed[1].keys()):
-            x, y = (leaves.get(place) for leaves in fed)
+        for where in sorted(fed[0].keys() | fed[1].keys()):
+            x, y = (leaves.get(where) for leaves in fed)
             tensors = isinstance(x, keras.KerasTensor) + isinstance(y, keras.KerasTensor)
             if tensors == 2:
                 todo.append((old, new, x, y))
             elif tensors == 1 or x != y:
-                found.faults.append(Fault(old, new, f"is given another {place.lstrip('.')}"))
+                found.faults.append(Fault(old, new, f"is given another {where.lstrip('.')}"))
     return found
 
 
@@ -138,7 +138,7 @@ def _source(tensor: Tensor) -> tuple[int, int, int]:
 
 
 def _unwrapped(structure: Any) -> list[tuple[Any, Tensor]]:
-    """Tensors by their place; Keras takes a list of one for the one."""
+    """Tensors by their paths; Keras takes a list of one for the one."""
     if isinstance(structure, list | tuple) and len(structure) == 1:
         return _unwrapped(structure[0])
     return [(path, x) for path, x in keras.tree.flatten_with_path(structure)]

@@ -12,7 +12,7 @@ from keras import layers
 from convfc.core.geometry import Sizes
 from convfc.core.lowering import PatchMethod
 from convfc.formats.keras.archive import HDF5
-from convfc.formats.keras.convolutions import CONVOLUTIONS, parts
+from convfc.formats.keras.convolutions import CONVOLUTIONS, convolutions_of
 from convfc.formats.keras.internals import (
     calls_of,
     flat_layers,
@@ -58,7 +58,7 @@ class Place:
         reason = self._reason()
         if reason is not None:
             return Site(self.name, kind, None, reason=reason)
-        conv = parts(self.layer)[0].convolution
+        conv = convolutions_of(self.layer)[0].geometry
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
         dtype = self.layer.compute_dtype
         inner = conv.inner(sizes)
@@ -116,7 +116,7 @@ def bias_goes_astray(layer: Any, sizes: Sizes) -> bool | None:
     """
     if layer.data_format == "channels_last" or not layer.use_bias or layer.bias.shape[0] == 1:
         return False
-    length = parts(layer)[0].convolution.output(sizes)[-1]
+    length = convolutions_of(layer)[0].geometry.output(sizes)[-1]
     return None if length is None else length == layer.bias.shape[0]
 
 
