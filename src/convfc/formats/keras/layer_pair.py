@@ -239,7 +239,8 @@ class KerasLayerPair:
     def _linear_layer(self) -> Layer:
         """The original's layer without its activation.
 
-        Channels last, whatever its own layout: TensorFlow has no other one on some processors.
+        Channels last, whatever its own data format: with channels first it is not what is to be
+        shown where `bias_goes_astray`, and `compute_anywhere` computes what Keras does there, too.
         """
         config = {**self._layer.get_config(), **_PLAIN}
         copy = type(self._layer).from_config(config)
