@@ -70,6 +70,9 @@ def taken_over(
 def reshaped_axes(axes: Iterable[int], old: Sequence[int], new: Sequence[int]) -> list[int] | None:
     """The axes of a reshaped array that run over the same numbers as some axes did before.
 
+    Of (3, 3, 2, 4) as (18, 4), the axes 0, 1 and 2 are axis 0, and axis 3 is axis 1; axis 2 alone
+    is none, for the 18 numbers of axis 0 are more than its 2.
+
     Args:
         axes: axes of the old shape.
         old: a shape.

@@ -27,7 +27,8 @@ class KerasOps(StockOps):
         """See `Ops.pad`.
 
         An axis of unknown size gets the most pads of all. What it should not have before it is
-        rotated to its end, where it makes no further position.
+        rotated to its end, where it makes no further position. Of ((0, 1), (1, 1)) the most is
+        (1, 1): 1 2 3 4 becomes 0 1 2 3 4 0, and rotated by one it is 1 2 3 4 0 0.
         """
         most = [max(by) for by in pads]
         padded = super().pad(x, [[pad] for pad in most])
@@ -44,7 +45,8 @@ class KerasOps(StockOps):
         """See `Ops.reshape`.
 
         With several unknown sizes, all axes up to the last of them become one, whose rows are
-        then taken in the order of a grid of them.
+        then taken in the order of a grid of them: (2, 3, 2, 5) to (2, 3, 10), 2 and 3 not known,
+        takes the rows 0 1 2, 3 4 5 of (6, 10).
         """
         unknown = [index for index, size in enumerate(shape) if size in (None, -1)]
         if len(unknown) <= 1:
@@ -111,6 +113,10 @@ class KerasOps(StockOps):
         return keras.ops.reshape(y, (-1, *positions, convolution.filters))
 
     def _weighted_sum(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
+        """Patches (.., taps, groups, 1) times the kernel (taps, groups, filters of each), summed.
+
+        Two taps 1 and 2 of one channel, the kernel 3 4, 5 6 of two filters: 1*3 + 2*5, 1*4 + 2*6.
+        """
         groups, filters = convolution.groups, convolution.filters
         if self._factors is None:
             self._factors = self._kernel_and_bias(patches, convolution)

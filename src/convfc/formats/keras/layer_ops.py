@@ -75,7 +75,9 @@ class StockOps(Ops[Tensor]):
     def _pad_by_remainder(self, x: Tensor, axis: int, by: Sequence[Pads]) -> Tensor:
         """Every padding that may be due, each times 1 if it is and times 0 if not, added up.
 
-        The pads after are as many as make one length: too few for one more position.
+        The pads after are as many as make one length: too few for one more position. A kernel of 3
+        and a stride of 2 need ((0, 1), (1, 1)): the line 1 2 3 4 becomes 1 2 3 4 0 0, for the mark
+        0 0 0 0 1 has its 1 among every other entry; 1 2 3 4 5 becomes 0 1 2 3 4 5 0.
         """
         stride, total = len(by), max(map(sum, by))
         mark = self._constant_line(x, axis, 1.0)
@@ -149,7 +151,11 @@ class StockOps(Ops[Tensor]):
         return self.layer(layers.Permute, tuple(order[1:]))(x)
 
     def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
-        """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
+        """See `Ops.product`: Dense, or EinsumDense with an axis for the groups.
+
+        A kernel (3, 3, 2, 6) over 4 channels in 2 groups, with 3 filters each: the very bytes are
+        (9, 2, 2, 3), and the equation is bxytgi,tigo->bxygo.
+        """
         groups, taps, filters = convolution.groups, convolution.taps, convolution.filters
         inner, outer = convolution.channels // groups, filters // groups
         sizes, space = list(positions), "xyz"[: self._rank]
@@ -220,7 +226,11 @@ class StockOps(Ops[Tensor]):
         return name
 
     def interleave(self, y: Tensor, convolution: AnyConvolution, sizes: Sizes) -> Tensor:
-        """See `Ops.interleave`; Keras has no transposed layers with groups."""
+        """See `Ops.interleave`; Keras has no transposed layers with groups.
+
+        Positions a0 b0 and a1 b1 of two phases become a0 b0 a1 b1: a0 a0 a1 a1 times 1 0 1 0, and
+        b0 b0 b1 b1 times 0 1 0 1, added up.
+        """
         if sizes.count(None) <= self.reshapable:
             return super().interleave(y, convolution, sizes)
         width = y.shape[-1]
@@ -246,7 +256,11 @@ class StockOps(Ops[Tensor]):
         return self.layer(kind, *args, dtype="float32", **kwargs)
 
     def _constant_line(self, x: Tensor, axis: int, value: float) -> Tensor:
-        """(batch, n, 1) times `value`, n being the size of an axis of `x`, whatever is in there."""
+        """(batch, n, 1) times `value`, n being the size of an axis of `x`, whatever is in there.
+
+        Nothing is multiplied by 0, for NaN would remain: of the channels 5 and 7, cropped to 7,
+        padded to 7 0 and cropped to 0, the largest is 0.
+        """
         last = self._rank - 1
         others = [other for other in range(1, self._rank + 1) if other != axis]
         x = self._exact(layers.Permute, (self._rank + 1, *others, axis))(x)

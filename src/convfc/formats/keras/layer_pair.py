@@ -167,7 +167,11 @@ class KerasLayerPair:
 
     @cached_property
     def _made_weights(self) -> Sequence[Any]:
-        """The converted layer's, in the order of the expected one's."""
+        """The converted layer's, in the order of the expected one's.
+
+        Of a SeparableConv2D: depthwise kernel, pointwise kernel, bias, whatever order Keras has
+        them in there.
+        """
         if self._pairing.faults:
             return _weights_in(self._made)
         stands_for = {
@@ -221,7 +225,11 @@ class KerasLayerPair:
             weight.assign(parameters.get(old.name, old))
 
     def _carry_over(self) -> None:
-        """Give the converted layer the numbers that the original's has now."""
+        """Give the converted layer the numbers that the original's has now, as its matrices.
+
+        A kernel (3, 3, 2, 4) of a Conv2D is the matrix (18, 4), byte for byte. (2, 2, filters 4,
+        channels 3) of a Conv2DTranspose with a stride of 2 is (3, 16): one tap, four phases of 4.
+        """
         if self._misfit is not None:
             raise UnsupportedModelError(self._misfit)
         values = [
