@@ -131,7 +131,10 @@ def test_layers_and_calls(model: Any) -> None:
     assert {"x", "shared", "stack", "inner"} <= {layer.name for layer in found[1:]}
     names = [call.operation.name for call in internals.calls_of(model)]
     assert names == ["x", "shared", "shared", "stack"]
-    assert len(internals.calls_to(model.get_layer("shared"))) == 2
+    first, second = internals.calls_to(model.get_layer("shared"))
+    assert not first.is_input
+    assert list(first.arguments.args) == list(first.input_tensors) == list(model.inputs)
+    assert second.input_tensors == first.outputs
 
 
 def test_graphs(model: Any) -> None:

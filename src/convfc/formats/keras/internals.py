@@ -17,7 +17,10 @@ Graph = Any
 Tensor = Any
 """A `keras.KerasTensor`."""
 Call = Any
-"""A node of Keras: one call of an operation."""
+"""A node of Keras: one call of an operation.
+
+All read what it has: `operation`, `arguments`, `input_tensors`, `outputs`, `is_input`; since 3.0.
+"""
 
 # Functions, as "module:name", names inside a class with dots.
 
