@@ -29,7 +29,7 @@ with importing():
     from keras import layers
 
     from convfc.formats.keras.archive import HDF5, ZIP
-    from convfc.formats.keras.convolutions import parts
+    from convfc.formats.keras.convolutions import convolutions_of
     from convfc.formats.keras.rewriting import replacement
     from tests.symbolic.keras_graphs import evaluate
 
@@ -42,10 +42,10 @@ def replaced(
     """What stands for a layer, and its geometry."""
     first = layer.data_format == "channels_first"
     layer.build((None, channels, *sizes) if first else (None, *sizes, channels))
-    (part,) = parts(layer)
-    conv = part.convolution
+    (weighted,) = convolutions_of(layer)
+    conv = weighted.geometry
     weights = Layer(conv)
-    kernel = weights.kernel if part.keeps_layout else np.swapaxes(weights.kernel, -1, -2)
+    kernel = weights.kernel if weighted.keeps_bytes else np.swapaxes(weights.kernel, -1, -2)
     layer.set_weights([kernel.reshape(layer.kernel.shape), weights.bias])
     lowering = lower(conv, sizes, PatchMethod.SLICE)
     assert isinstance(lowering, Lowering)

@@ -14,7 +14,7 @@ from convfc.core.transposed import TransposedConvolution
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras import open_keras
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.convolutions import parts
+from convfc.formats.keras.convolutions import convolutions_of
 from tests.keras_models import FIRST, integer_feed, integer_weights, save
 from tests.reference import convolve_transposed
 
@@ -84,10 +84,10 @@ def test_a_dilated_transposed_layer_is_one_with_zeros_in_its_kernel(
     model = keras.Sequential([keras.Input((*sizes, 2) if last else (2, *sizes)), layer])
     integer_weights(model)
     x = np.random.default_rng(2).integers(-2, 3, (2, *sizes, 2)).astype(np.float32)
-    (part,) = parts(layer)
-    assert isinstance(part.convolution, TransposedConvolution)
-    kernel = np.swapaxes(np.asarray(part.kernel), -1, -2)
-    expected = convolve_transposed(x, kernel, np.asarray(layer.bias), part.convolution)
+    (weighted,) = convolutions_of(layer)
+    assert isinstance(weighted.geometry, TransposedConvolution)
+    kernel = np.swapaxes(np.asarray(weighted.kernel), -1, -2)
+    expected = convolve_transposed(x, kernel, np.asarray(layer.bias), weighted.geometry)
     assert compute_anywhere(model)
     y = np.asarray(model(x if last else np.moveaxis(x, -1, 1)))
     np.testing.assert_array_equal(y if last else np.moveaxis(y, 1, -1), expected)

@@ -15,9 +15,10 @@ import tensorflow as tf
 from keras import layers
 
 from convfc.core.lowering import Lowering
+from convfc.formats.keras import open_keras
 from convfc.formats.keras.rewriting import replacement
 from convfc.formats.keras.sites import Place
-from tests.keras_models import FIRST, FORMATS, converted, integer_weights, lowering
+from tests.keras_models import FIRST, FORMATS, convert, converted, integer_weights, lowering, save
 
 ALL = 4
 """So long is every axis: of the batch, the image, channels, groups, filters and taps."""
@@ -145,3 +146,18 @@ def test_a_bias_that_keras_adds_along_another_axis(kind: str) -> None:
     _, (remark,) = replaced(layer, (5, 7, None), ".keras")
     assert remark.startswith(f"{layer.name}: where its last axis is as long as its filters")
     assert replaced(layer, (5, None, 4), ".keras")[1] == []
+
+
+def test_a_layer_alone_is_compared_with_its_definition(tmp_path: Path) -> None:
+    """Not with what Keras makes of it where a width that is not known is its filters' number."""
+    conv = layers.Conv2D(5, 3, padding="same", data_format=FIRST)
+    model = keras.Sequential([keras.Input((5, 7, None)), conv])
+    built(conv, (5, 7, None))
+    path, out = save(model, tmp_path / "a.keras"), tmp_path / "b.keras"
+    (remark,) = convert(path, out)
+    assert "Keras on TensorFlow adds its bias along that" in remark
+    (pair,) = open_keras(path).align(open_keras(out)).pairs
+    for width in (4, 5):
+        x = np.random.default_rng(1).integers(-2, 3, (2, 5, 7, width)).astype(np.float32)
+        for old, new in (pair.run(x, {}), pair.exact(x, {})):
+            np.testing.assert_array_equal(old, new)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from keras import layers
 
+from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.lowering import PatchMethod
+from convfc.core.transposed import TransposedConvolution
+from convfc.formats.keras.convolutions import convolutions_of
+from convfc.formats.keras.keras_ops import KerasOps
+from convfc.formats.keras.layer_ops import StockOps
 from tests.keras_models import convert, converted, integer_weights, save, stock
 
 
@@ -105,3 +110,57 @@ def test_penalties_and_limits_of_a_depthwise_layer_stay(tmp_path: Path) -> None:
     assert isinstance(kernel.kernel_constraint, keras.constraints.NonNeg)
     assert bias.kernel_constraint is None
     assert isinstance(bias.kernel_initializer, keras.initializers.Ones)
+
+
+# The worked examples in the docstrings.
+
+
+def _made(y: Any, x: Any, *values: float) -> list[float]:
+    """The numbers that a graph from x to y makes of a line of them."""
+    shape = [1, *(-1 if size is None else size for size in x.shape[1:])]
+    made = keras.Model(x, y)(np.array(values, np.float32).reshape(shape))
+    return [float(number) for number in made.numpy().ravel()]
+
+
+@pytest.mark.parametrize("kind", [StockOps, KerasOps])
+def test_the_example_of_pads_that_depend_on_a_size(kind: type[StockOps]) -> None:
+    x = keras.Input((None, 1))
+    y = kind("c", "float32", 1).pad(x, [((0, 1), (1, 1))])
+    assert _made(y, x, 1, 2, 3, 4) == [1, 2, 3, 4, 0, 0]
+    assert _made(y, x, 1, 2, 3, 4, 5) == [0, 1, 2, 3, 4, 5, 0]
+
+
+def test_the_example_of_a_grid_of_rows() -> None:
+    x = keras.Input((None, None, 2, 5))
+    y = KerasOps("c", "float32", 2).reshape(x, [None, None, 10])
+    given = np.arange(60, dtype=np.float32).reshape(1, 2, 3, 2, 5)
+    np.testing.assert_array_equal(keras.Model(x, y)(given), given.reshape(1, 2, 3, 10))
+
+
+def test_the_example_of_interleaved_phases() -> None:
+    windows = (named_transposed_window("valid", 2, 2), named_transposed_window("valid", 1, 1))
+    x = keras.Input((None, None, 2))
+    conv = TransposedConvolution(windows, 1, 1)
+    y = StockOps("c", "float32", 2).interleave(x, conv, (None, None))
+    made = keras.Model(x, y)(np.array([10, 20, 11, 21], np.float32).reshape(1, 2, 1, 2))
+    assert made.numpy().ravel().tolist() == [10, 20, 11, 21]
+    assert made.shape == (1, 4, 1, 1)
+
+
+def test_the_example_of_a_kernel_in_groups() -> None:
+    ops = StockOps("c", "float32", 2)
+    ops.weigh(lambda *_: {"use_bias": False})
+    conv = convolution([3, 3], channels=4, filters=6, groups=2)
+    ops.product(keras.Input((7, 7, 36)), conv, (7, 7))
+    dense = ops._made_dense
+    assert dense.equation == "bxytgi,tigo->bxygo"
+    assert dense.kernel.shape == (9, 2, 2, 3)
+
+
+def test_the_example_of_a_matrix_for_every_phase() -> None:
+    layer = layers.Conv2DTranspose(4, 2, strides=2)
+    layer.build((None, None, None, 3))
+    assert layer.kernel.shape == (2, 2, 4, 3)
+    (weighted,) = convolutions_of(layer)
+    kernel, bias = weighted.inner_weights
+    assert (kernel.shape, bias.shape) == ((1, 1, 3, 16), (16,))

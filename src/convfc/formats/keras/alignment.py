@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from convfc.formats.keras.internals import calls_of, calls_to, flat_layers
 from convfc.formats.keras.likeness import (
     Described,
     described,
@@ -18,7 +19,7 @@ from convfc.formats.keras.likeness import (
     plain,
     state_unlike,
 )
-from convfc.formats.keras.lockstep import Fault, Pairing, calls_of, lockstep
+from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
 from convfc.formats.keras.sites import graph_of, is_graph
 
 Layer = Any
@@ -239,12 +240,12 @@ def _of_graph(graph: Layer) -> Described:
 def calls_in(graph: Layer, operation: Layer) -> list[Any]:
     """The calls of an operation that are a graph's own: a layer may be called in several."""
     own = set(map(id, calls_of(graph)))
-    return [call for call in operation._inbound_nodes if id(call) in own]
+    return [call for call in calls_to(operation) if id(call) in own]
 
 
 def _trains_always(model: Layer) -> bool:
     """Whether some layer is called as in training, whatever the model is called for."""
-    graphs = [graph_of(layer) for layer in model._flatten_layers() if is_graph(layer)]
+    graphs = [graph_of(layer) for layer in flat_layers(model) if is_graph(layer)]
     return any(
         call.arguments.kwargs.get("training") not in (None, False)
         or any(x is True for x in call.arguments.args)

@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from convfc.formats.keras.convolutions import CONVOLUTIONS, TRANSPOSED
+from convfc.formats.keras.internals import flat_layers
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -41,7 +42,7 @@ def compute_anywhere(model: Layer) -> bool:
     Returns:
         Whether there are any such layers that went another way before.
     """
-    found = [layer for layer in model._flatten_layers() if _is_rare(layer)]
+    found = [layer for layer in flat_layers(model) if _is_rare(layer)]
     for layer in found:
         # Not as an attribute is set usually: Keras would look after it.
         layer.__dict__["call"] = partial(_call, layer)

@@ -21,6 +21,8 @@ from convfc.text.visible import visible
 HDF5, ZIP = ".h5", ".keras"
 """The two formats, named by the suffix by which Keras tells them apart."""
 
+_SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
+
 CONFIG = "config.json"
 """The member of a zip with the model's configuration."""
 
@@ -85,6 +87,19 @@ def read_envelope(path: Path) -> Envelope:
                 f"{path}: neither an HDF5 file nor a .keras zip, or cut short; "
                 "get a fresh copy of it"
             ) from error
+
+
+def format_named(path: Path) -> str | None:
+    """The format that Keras expects of a file of this name, `HDF5` or `ZIP`, if any."""
+    kinds = (kind for kind, suffixes in _SUFFIXES.items() if path.name.endswith(suffixes))
+    return next(kinds, None)
+
+
+def with_suffix(path: Path, file_format: str) -> Path:
+    """`path`, or a neighbour of it, with a name that tells Keras the format."""
+    if format_named(path) == file_format:
+        return path
+    return path.with_name(path.name + file_format)
 
 
 def check_weights(path: Path, file_format: str) -> None:

@@ -113,34 +113,34 @@ def member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[BinaryIO
         with path.open("rb") as file:
             file.seek(info.header_offset)
             lengths = struct.unpack("<26xHH", file.read(30))
-            yield _Part(file, info.header_offset + 30 + sum(lengths), info.file_size)
+            yield _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)
     else:
         with archive.open(info) as packed, tempfile.TemporaryFile() as file:
             shutil.copyfileobj(packed, file, 2**20)
             yield file
 
 
-class _Part(io.RawIOBase):
-    """A part of a file as a file."""
+class _Section(io.RawIOBase):
+    """A section of a file as a file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._place = file, start, size, 0
+        self._file, self._start, self._size, self._position = file, start, size, 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(base + offset, 0)
-        return self._place
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        self._file.seek(self._start + self._place)
-        data = self._file.read(max(min(len(view), self._size - self._place), 0))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(max(min(len(view), self._size - self._position), 0))
         view[: len(data)] = data
-        self._place += len(data)
+        self._position += len(data)
         return len(data)
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def readable(self) -> bool:
         return True
@@ -162,7 +162,7 @@ def check_hdf5(file: h5py.File, path: Path) -> None:
     wanted = 0
     for name, item in _objects(file, path):
         if isinstance(item, h5d.DatasetID):
-            _check_place(name, item, path)
+            _check_location(name, item, path)
             wanted += math.prod(item.shape or ()) * item.dtype.itemsize
             check_size(path, wanted, "its weights")
             _check_blocks(name, item, path)
@@ -235,7 +235,7 @@ def _listed(iterate: Callable[[Callable[[bytes], bool | None]], Any]) -> list[by
     return names
 
 
-def _check_place(name: str, data: Any, path: Path) -> None:
+def _check_location(name: str, data: Any, path: Path) -> None:
     plist = data.get_create_plist()
     if plist.get_external_count() or plist.get_layout() == h5d.VIRTUAL:
         raise _elsewhere(name, path)
@@ -251,7 +251,7 @@ def _elsewhere(name: str, path: Path) -> FileError:
 
 
 def _check_blocks(name: str, data: Any, path: Path) -> None:
-    """Refuse a compressed block that holds more than its place: HDF5 would unpack all of it."""
+    """Refuse a compressed block that holds more than it may: HDF5 would unpack all of it."""
     plist = data.get_create_plist()
     filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
     if not filters:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import constraints, initializers, regularizers
 
-from convfc.formats.keras.convolutions import Part
+from convfc.formats.keras.convolutions import WeightedConvolution
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -29,13 +29,13 @@ _NORMS = (constraints.MaxNorm, constraints.MinMaxNorm, constraints.UnitNorm)
 
 
 def taken_over(
-    layer: Layer, part: Part, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]
+    layer: Layer, weighted: WeightedConvolution, kernel_shape: _Shape, bias_shape: _Shape
 ) -> tuple[dict[str, Any], list[str]]:
-    """Arguments for a Dense or EinsumDense layer that stands for a part of `layer`.
+    """Arguments for a Dense or EinsumDense layer that stands for a convolution of `layer`.
 
     Args:
         layer: a built convolution layer.
-        part: one of its convolutions.
+        weighted: one of its convolutions.
         kernel_shape: shape of its kernel as the new layer holds it.
         bias_shape: the same for its bias.
 
@@ -44,10 +44,10 @@ def taken_over(
     """
     kept: dict[str, Any] = {}
     remarks = []
-    once = max(part.convolution.phases) == 1
-    roles = [("kernel", part.prefix, part.kernel, kernel_shape, part.keeps_layout)]
-    if part.bias is not None:
-        roles.append(("bias", "bias", part.bias, bias_shape, once))
+    once = max(weighted.geometry.phases) == 1
+    roles = [("kernel", weighted.prefix, weighted.kernel, kernel_shape, weighted.keeps_bytes)]
+    if weighted.bias is not None:
+        roles.append(("bias", "bias", weighted.bias, bias_shape, once))
     for role, word, weight, shape, same in roles:
         for what, translate in _TRANSLATIONS.items():
             value = getattr(layer, f"{word}_{what}")
@@ -69,6 +69,9 @@ def taken_over(
 
 def reshaped_axes(axes: Iterable[int], old: Sequence[int], new: Sequence[int]) -> list[int] | None:
     """The axes of a reshaped array that run over the same numbers as some axes did before.
+
+    Of (3, 3, 2, 4) as (18, 4), the axes 0, 1 and 2 are axis 0, and axis 3 is axis 1; axis 2 alone
+    is none, for the 18 numbers of axis 0 are more than its 2.
 
     Args:
         axes: axes of the old shape.

@@ -24,49 +24,49 @@ CONVOLUTIONS = (*PLAIN, *DEPTHWISE, *SEPARABLE, *TRANSPOSED)
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedConvolution:
     """One convolution of a layer, with its weights.
 
     Attributes:
-        convolution: the geometry.
+        geometry: what it is without them.
         prefix: the layer's own word for the kernel: "kernel", "depthwise" or "pointwise".
         kernel: the variable.
         bias: the variable, or ``None``.
     """
 
-    convolution: AnyConvolution
+    geometry: AnyConvolution
     prefix: str
     kernel: Any
     bias: Any
 
     @property
-    def keeps_layout(self) -> bool:
+    def keeps_bytes(self) -> bool:
         """Whether its filter matrix is the kernel's own bytes."""
-        return not isinstance(self.convolution, TransposedConvolution)
+        return not isinstance(self.geometry, TransposedConvolution)
 
     @property
-    def weights(self) -> list[Any]:
+    def inner_weights(self) -> list[Any]:
         """Kernel and bias, if any, as the product takes them: those of the inner convolution.
 
-        A kernel that keeps its layout is the variable itself: tensorflow copies none that is
+        A kernel that keeps its bytes is the variable itself: tensorflow copies none that is
         assigned in another shape until one of the two changes.
         """
         kernel = self.kernel
-        if not self.keeps_layout:
-            kernel = self.convolution.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
+        if not self.keeps_bytes:
+            kernel = self.geometry.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
         if self.bias is None:
             return [kernel]
-        return [kernel, self.convolution.inner_bias(np.asarray(self.bias))]
+        return [kernel, self.geometry.inner_bias(np.asarray(self.bias))]
 
 
-def parts(layer: Layer) -> Sequence[Part]:
+def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:
     """The convolutions that a built stock layer consists of, in their order.
 
     The first one has the layer's window; what follows is pointwise.
     """
     bias = layer.bias if layer.use_bias else None
     if isinstance(layer, TRANSPOSED):
-        return [Part(_transposed(layer), "kernel", layer.kernel, bias)]
+        return [WeightedConvolution(_transposed(layer), "kernel", layer.kernel, bias)]
     if isinstance(layer, PLAIN):
         *kernel, channels, filters = layer.kernel.shape
         conv = convolution(
@@ -78,7 +78,7 @@ def parts(layer: Layer) -> Sequence[Part]:
             padding=layer.padding,
             groups=layer.groups,
         )
-        return [Part(conv, "kernel", layer.kernel, bias)]
+        return [WeightedConvolution(conv, "kernel", layer.kernel, bias)]
     separable = isinstance(layer, SEPARABLE)
     depthwise = layer.depthwise_kernel if separable else layer.kernel
     *kernel, channels, multiplier = depthwise.shape
@@ -92,11 +92,11 @@ def parts(layer: Layer) -> Sequence[Part]:
         groups=channels,
     )
     if not separable:
-        return [Part(conv, "depthwise", depthwise, bias)]
+        return [WeightedConvolution(conv, "depthwise", depthwise, bias)]
     point = convolution([1] * conv.rank, channels=conv.filters, filters=layer.filters)
     return [
-        Part(conv, "depthwise", depthwise, None),
-        Part(point, "pointwise", layer.pointwise_kernel, bias),
+        WeightedConvolution(conv, "depthwise", depthwise, None),
+        WeightedConvolution(point, "pointwise", layer.pointwise_kernel, bias),
     ]
 
 

@@ -12,7 +12,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution, Pads, Sizes
-from convfc.formats.keras.layer_ops import Parameters, StockOps, Tensor
+from convfc.formats.keras.layer_ops import CarriedSettings, StockOps, Tensor
 
 
 class KerasOps(StockOps):
@@ -27,7 +27,8 @@ class KerasOps(StockOps):
         """See `Ops.pad`.
 
         An axis of unknown size gets the most pads of all. What it should not have before it is
-        rotated to its end, where it makes no further position.
+        rotated to its end, where it makes no further position. Of ((0, 1), (1, 1)) the most is
+        (1, 1): 1 2 3 4 becomes 0 1 2 3 4 0, and rotated by one it is 1 2 3 4 0 0.
         """
         most = [max(by) for by in pads]
         padded = super().pad(x, [[pad] for pad in most])
@@ -44,9 +45,10 @@ class KerasOps(StockOps):
         """See `Ops.reshape`.
 
         With several unknown sizes, all axes up to the last of them become one, whose rows are
-        then taken in the order of a grid of them.
+        then taken in the order of a grid of them: (2, 3, 2, 5) to (2, 3, 10), 2 and 3 not known,
+        takes the rows 0 1 2, 3 4 5 of (6, 10).
         """
-        unknown = [place for place, size in enumerate(shape) if size in (None, -1)]
+        unknown = [index for index, size in enumerate(shape) if size in (None, -1)]
         if len(unknown) <= 1:
             return super().reshape(x, shape)
         tail = shape[unknown[-1] + 1 :]
@@ -68,8 +70,8 @@ class KerasOps(StockOps):
 
     def _line(self, x: Tensor, axis: int, end: int) -> tuple[Tensor, Tensor]:
         """The numbers 0, 1, .. along some neighbouring axes taken as one, and how many they are."""
-        cut = (*[0] * axis, *[slice(None)] * (end - axis), *[0] * (len(x.shape) - end))
-        line = x[cut]
+        key = (*[0] * axis, *[slice(None)] * (end - axis), *[0] * (len(x.shape) - end))
+        line = x[key]
         if end - axis > 1:
             line = keras.ops.reshape(line, (-1,))
         ones = keras.ops.ones_like(line, dtype="int32")
@@ -80,10 +82,10 @@ class KerasOps(StockOps):
 
         Steps are pooled: TensorFlow's own strided slices take five to ten times as long.
         """
-        steps = [part.step for part in slices[: self._rank]]
+        steps = [kept.step for kept in slices[: self._rank]]
         pooled = max(steps) > 1 and x.dtype != "float64"  # which is not pooled over three axes
         if pooled:
-            slices = [slice(part.start, part.stop, 1) for part in slices]
+            slices = [slice(kept.start, kept.stop, 1) for kept in slices]
         x = x[(slice(None), *slices)]
         return super().slice(x, [slice(0, None, step) for step in steps]) if pooled else x
 
@@ -91,9 +93,9 @@ class KerasOps(StockOps):
         """See `Ops.take`."""
         return keras.ops.take(x, index.astype(np.int32), axis=1)
 
-    def weigh(self, parameters: Parameters) -> None:
+    def weigh(self, settings: CarriedSettings) -> None:
         """See `StockOps.weigh`."""
-        super().weigh(parameters)
+        super().weigh(settings)
         self._factors = None
 
     def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
@@ -111,15 +113,19 @@ class KerasOps(StockOps):
         return keras.ops.reshape(y, (-1, *positions, convolution.filters))
 
     def _weighted_sum(self, patches: Tensor, convolution: Convolution, sizes: list[Any]) -> Tensor:
+        """Patches (.., taps, groups, 1) times the kernel (taps, groups, filters of each), summed.
+
+        Two taps 1 and 2 of one channel, the kernel 3 4, 5 6 of two filters: 1*3 + 2*5, 1*4 + 2*6.
+        """
         groups, filters = convolution.groups, convolution.filters
         if self._factors is None:
-            self._factors = self._weights(patches, convolution)
+            self._factors = self._kernel_and_bias(patches, convolution)
         kernel, bias = self._factors
         terms = self.reshape(patches, [*sizes, convolution.taps, groups, 1]) * kernel
         y = self.reshape(keras.ops.sum(terms, axis=-3), [*sizes, filters])
         return y if bias is None else y + bias
 
-    def _weights(self, x: Tensor, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
+    def _kernel_and_bias(self, x: Tensor, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
         """Kernel (taps, groups, filters per group) and bias (filters,), if any, as tensors.
 
         The layer that holds one of them multiplies it by one, which is made of any tensor, for
@@ -130,7 +136,7 @@ class KerasOps(StockOps):
         one = keras.ops.expand_dims(one, 0)
         shapes = {"kernel": (1, convolution.taps, convolution.filters)}
         shapes["bias"] = (1, 1, convolution.filters)
-        taken = self._parameters(*shapes.values())
+        taken = self._settings(*shapes.values())
         if not taken.pop("use_bias"):
             del shapes["bias"]
         name, found = self._next_name(), []

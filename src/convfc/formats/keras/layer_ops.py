@@ -21,7 +21,7 @@ _GLOBAL = (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMa
 _CROPPING = (layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
 _STRIDING = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 
-Parameters = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
+CarriedSettings = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
 """Shapes of kernel and bias to arguments of the layer that holds them."""
 
 
@@ -44,19 +44,19 @@ class StockOps(Ops[Tensor]):
         self._name = name
         self._dtype = dtype
         self._rank = rank
-        self._parameters: Parameters
+        self._settings: CarriedSettings
         self._weighted: list[Any] = []
         self._made_dense: Any = None
         self._zero: Any = None
         self._made = 0
 
-    def weigh(self, parameters: Parameters) -> None:
+    def weigh(self, settings: CarriedSettings) -> None:
         """Begin the next product, with other weights.
 
         Args:
-            parameters: arguments that the layer with the weights takes over.
+            settings: arguments that the layer with the weights takes over.
         """
-        self._parameters = parameters
+        self._settings = settings
         self._made_dense = None
 
     def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -75,7 +75,9 @@ class StockOps(Ops[Tensor]):
     def _pad_by_remainder(self, x: Tensor, axis: int, by: Sequence[Pads]) -> Tensor:
         """Every padding that may be due, each times 1 if it is and times 0 if not, added up.
 
-        The pads after are as many as make one length: too few for one more position.
+        The pads after are as many as make one length: too few for one more position. A kernel of 3
+        and a stride of 2 need ((0, 1), (1, 1)): the line 1 2 3 4 becomes 1 2 3 4 0 0, for the mark
+        0 0 0 0 1 has its 1 among every other entry; 1 2 3 4 5 becomes 0 1 2 3 4 5 0.
         """
         stride, total = len(by), max(map(sum, by))
         mark = self._constant_line(x, axis, 1.0)
@@ -105,12 +107,12 @@ class StockOps(Ops[Tensor]):
         if len(slices) > self._rank:
             x, slices = self._channels(x, 0, slices[-1].stop), slices[: self._rank]
         crops = [
-            (part.start, size - part.stop if (part.stop or 0) > 0 else -(part.stop or 0))
-            for part, size in zip(slices, self._sizes(x), strict=True)
+            (kept.start, size - kept.stop if (kept.stop or 0) > 0 else -(kept.stop or 0))
+            for kept, size in zip(slices, self._sizes(x), strict=True)
         ]
         if any(map(any, crops)):
             x = self._along_axes(_CROPPING, x, crops)
-        steps = [part.step for part in slices]
+        steps = [kept.step for kept in slices]
         return self._strided(x, steps) if max(steps) > 1 else x
 
     def _strided(self, x: Tensor, steps: Sequence[int]) -> Tensor:
@@ -149,7 +151,11 @@ class StockOps(Ops[Tensor]):
         return self.layer(layers.Permute, tuple(order[1:]))(x)
 
     def product(self, patches: Tensor, convolution: Convolution, positions: Sizes) -> Tensor:
-        """See `Ops.product`: Dense, or EinsumDense with an axis for the groups."""
+        """See `Ops.product`: Dense, or EinsumDense with an axis for the groups.
+
+        A kernel (3, 3, 2, 6) over 4 channels in 2 groups, with 3 filters each: the very bytes are
+        (9, 2, 2, 3), and the equation is bxytgi,tigo->bxygo.
+        """
         groups, taps, filters = convolution.groups, convolution.taps, convolution.filters
         inner, outer = convolution.channels // groups, filters // groups
         sizes, space = list(positions), "xyz"[: self._rank]
@@ -177,8 +183,8 @@ class StockOps(Ops[Tensor]):
         dense = self._dense((convolution.patch_length, filters))
         made = []
         for group in range(groups):
-            places = [(tap * groups + group) * inner for tap in range(taps)]
-            block = [self._channels(patches, place, inner) for place in places]
+            starts = [(tap * groups + group) * inner for tap in range(taps)]
+            block = [self._channels(patches, start, inner) for start in starts]
             y = dense(self.concatenate(block, -1) if taps > 1 else block[0])
             made.append(self._channels(y, group * outer, outer))
         return self.concatenate(made, -1)
@@ -204,7 +210,7 @@ class StockOps(Ops[Tensor]):
         """
         if self._made_dense is None:
             bias = kernel[-bias_rank:]
-            given = {"name": self._next_name(), **self._parameters(kernel, bias)}
+            given = {"name": self._next_name(), **self._settings(kernel, bias)}
             if equation is None:
                 self._made_dense = self.layer(layers.Dense, kernel[-1], **given)
             else:
@@ -220,7 +226,11 @@ class StockOps(Ops[Tensor]):
         return name
 
     def interleave(self, y: Tensor, convolution: AnyConvolution, sizes: Sizes) -> Tensor:
-        """See `Ops.interleave`; Keras has no transposed layers with groups."""
+        """See `Ops.interleave`; Keras has no transposed layers with groups.
+
+        Positions a0 b0 and a1 b1 of two phases become a0 b0 a1 b1: a0 a0 a1 a1 times 1 0 1 0, and
+        b0 b0 b1 b1 times 0 1 0 1, added up.
+        """
         if sizes.count(None) <= self.reshapable:
             return super().interleave(y, convolution, sizes)
         width = y.shape[-1]
@@ -229,16 +239,16 @@ class StockOps(Ops[Tensor]):
                 continue
             width //= phases
             ones = self._constant_line(y, axis, 1.0)
-            own = []
+            due = []
             for phase in range(phases):
                 one_of = (phase, phases - 1 - phase)
                 mask = self._exact(layers.ZeroPadding1D, one_of, data_format="channels_first")(ones)
                 shape = [1] * (self._rank + 1)
                 shape[axis - 1] = -1
                 mask = self._exact(layers.Reshape, shape)(mask)
-                part = self._repeat(self._channels(y, phase * width, width), axis, phases)
-                own.append(self.layer(layers.Multiply)([part, mask]))
-            y = self.layer(layers.Add)(own)
+                own = self._repeat(self._channels(y, phase * width, width), axis, phases)
+                due.append(self.layer(layers.Multiply)([own, mask]))
+            y = self.layer(layers.Add)(due)
         return y
 
     def _exact(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -246,7 +256,11 @@ class StockOps(Ops[Tensor]):
         return self.layer(kind, *args, dtype="float32", **kwargs)
 
     def _constant_line(self, x: Tensor, axis: int, value: float) -> Tensor:
-        """(batch, n, 1) times `value`, n being the size of an axis of `x`, whatever is in there."""
+        """(batch, n, 1) times `value`, n being the size of an axis of `x`, whatever is in there.
+
+        Nothing is multiplied by 0, for NaN would remain: of the channels 5 and 7, cropped to 7,
+        padded to 7 0 and cropped to 0, the largest is 0.
+        """
         last = self._rank - 1
         others = [other for other in range(1, self._rank + 1) if other != axis]
         x = self._exact(layers.Permute, (self._rank + 1, *others, axis))(x)

@@ -13,7 +13,7 @@ from convfc.core.arrays import Array, array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.convolutions import parts
+from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
 from convfc.formats.keras.linear import unshown
@@ -52,7 +52,7 @@ class KerasLayerPair:
     @property
     def stages(self) -> tuple[int, ...]:
         """See `LayerPair.stages`."""
-        return tuple(part.convolution.patch_length for part in parts(self._layer))
+        return tuple(each.geometry.patch_length for each in convolutions_of(self._layer))
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -62,12 +62,12 @@ class KerasLayerPair:
     @property
     def smallest_shape(self) -> tuple[int, ...]:
         """See `LayerPair.smallest_shape`."""
-        windows = parts(self._layer)[0].convolution.windows
+        windows = convolutions_of(self._layer)[0].geometry.windows
         sizes = tuple(window.probe_size for window in windows)
         return (1, *(size for size in self._arranged(sizes) if size is not None))
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        channels = parts(self._layer)[0].convolution.channels
+        channels = convolutions_of(self._layer)[0].geometry.channels
         return (*sizes, channels) if self.channels_last else (channels, *sizes)
 
     @property
@@ -101,7 +101,7 @@ class KerasLayerPair:
     @cached_property
     def problem(self) -> str | None:
         """See `LayerPair.problem`."""
-        for weight, value in zip(self._weights, self._expected_weights, strict=False):
+        for weight, value in zip(self._made_weights, self._expected_weights, strict=False):
             old, new = np.asarray(value), np.asarray(weight)
             if old.size != new.size or old.dtype != new.dtype:
                 continue
@@ -122,8 +122,8 @@ class KerasLayerPair:
     @cached_property
     def unshown(self) -> str | None:
         """See `LayerPair.unshown`."""
-        if self._other_weights is not None:
-            return self._other_weights
+        if self._misfit is not None:
+            return self._misfit
         return unshown(
             self._made,
             self._layer.activation,
@@ -166,8 +166,12 @@ class KerasLayerPair:
         return _weights_in(self._expected)
 
     @cached_property
-    def _weights(self) -> Sequence[Any]:
-        """The converted layer's, in the order of the expected one's."""
+    def _made_weights(self) -> Sequence[Any]:
+        """The converted layer's, in the order of the expected one's.
+
+        Of a SeparableConv2D: depthwise kernel, pointwise kernel, bias, whatever order Keras has
+        them in there.
+        """
         if self._pairing.faults:
             return _weights_in(self._made)
         stands_for = {
@@ -178,9 +182,11 @@ class KerasLayerPair:
         return [stands_for[id(weight)] for weight in self._expected_weights]
 
     @cached_property
-    def _other_weights(self) -> str | None:
+    def _misfit(self) -> str | None:
         """Why it cannot be given the numbers of the original, in a phrase; ``None``: it can."""
-        old, new = ([np.asarray(w) for w in ws] for ws in (self._expected_weights, self._weights))
+        old, new = (
+            [np.asarray(w) for w in ws] for ws in (self._expected_weights, self._made_weights)
+        )
         if len(old) != len(new):
             return f"it has {len(new)} weights instead of {len(old)}"
         for value, weight in zip(old, new, strict=True):
@@ -219,10 +225,16 @@ class KerasLayerPair:
             weight.assign(parameters.get(old.name, old))
 
     def _carry_over(self) -> None:
-        """Give the converted layer the numbers that the original's has now."""
-        if self._other_weights is not None:
-            raise UnsupportedModelError(self._other_weights)
-        values = [value for part in parts(self._linear_layer) for value in part.weights]
+        """Give the converted layer the numbers that the original's has now, as its matrices.
+
+        A kernel (3, 3, 2, 4) of a Conv2D is the matrix (18, 4), byte for byte. (2, 2, filters 4,
+        channels 3) of a Conv2DTranspose with a stride of 2 is (3, 16): one tap, four phases of 4.
+        """
+        if self._misfit is not None:
+            raise UnsupportedModelError(self._misfit)
+        values = [
+            value for each in convolutions_of(self._linear_layer) for value in each.inner_weights
+        ]
         for weight, value in zip(self._linear_weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))
 
@@ -235,11 +247,12 @@ class KerasLayerPair:
     def _linear_layer(self) -> Layer:
         """The original's layer without its activation.
 
-        Channels last, whatever its own layout: TensorFlow has no other one on some processors.
+        Channels last, whatever its own data format: with channels first it is not what is to be
+        shown where `bias_goes_astray`, and `compute_anywhere` computes what Keras does there, too.
         """
         config = {**self._layer.get_config(), **_PLAIN}
         copy = type(self._layer).from_config(config)
-        copy.build((None, *self.site.sizes, parts(self._layer)[0].convolution.channels))
+        copy.build((None, *self.site.sizes, convolutions_of(self._layer)[0].geometry.channels))
         compute_anywhere(copy)
         return copy
 
@@ -253,7 +266,7 @@ class KerasLayerPair:
 
     @cached_property
     def _linear_weights(self) -> Sequence[Any]:
-        """Those of the copy without activations, in the order of `_weights`."""
+        """Those of the copy without activations, in the order of `_made_weights`."""
         copies = {
             id(old): new
             for layer in self._made.layers
@@ -261,7 +274,7 @@ class KerasLayerPair:
                 weights_of(layer), self._linear_made.get_layer(layer.name).weights, strict=True
             )
         }
-        return [copies[id(weight)] for weight in self._weights]
+        return [copies[id(weight)] for weight in self._made_weights]
 
     def _call_original(self, layer: Layer, x: Array) -> Array:
         """What the original computes, by a layer that has its channels last."""

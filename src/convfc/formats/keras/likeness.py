@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import array_difference
+from convfc.formats.keras.internals import flat_layers
 from convfc.system.atomic import temporary_folder
 
 Operation = Any
@@ -82,7 +83,7 @@ def described(operation: Operation, without: frozenset[str] = frozenset()) -> De
     # What an activation was built for is told by its numbers, and may be built at a call only.
     computes = lacking(computes, "build_config")
     if isinstance(operation, keras.Layer):
-        every = [operation] if without else operation._flatten_layers()
+        every = [operation] if without else flat_layers(operation)
         computes["attributes"] = [plain(_attributes(layer)) for layer in every]
     return Described(computes, trains, built)
 
@@ -157,12 +158,12 @@ def _trains(kind: str, key: str) -> bool:
 
 
 def first_unlike(old: Any, new: Any, where: str = "") -> str | None:
-    """The first place where plain data are different, in words; ``None``: they are the same."""
+    """The first difference of plain data, in words; ``None``: they are the same."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         pairs = [(key, old.get(key), new.get(key)) for key in keys]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(place, *pair) for place, pair in enumerate(zip(old, new, strict=True))]
+        pairs = [(index, *pair) for index, pair in enumerate(zip(old, new, strict=True))]
     elif repr(old) == repr(new):
         return None
     else:
@@ -199,7 +200,7 @@ def state(layer: Operation) -> Iterator[tuple[str, NDArray[Any]]]:
     for weight in (*weights_of(layer), *activation_weights(layer)):
         yield weight.name, np.asarray(weight)
     weights = set(map(id, layer.weights))
-    for inner in layer._flatten_layers():
+    for inner in flat_layers(layer):
         yield from _saved(inner, weights)
         if hasattr(inner, "save_assets"):
             yield from _assets(inner)
@@ -243,7 +244,7 @@ def state_unlike(old: Operation, new: Operation) -> str | None:
 
 
 def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested arguments, each with its place; one of constants is comparable as such.
+    """The leaves of nested arguments, each with its path; one of constants is comparable as such.
 
     Tensors of a graph are leaves as they are; arrays become their bytes.
     """
@@ -252,7 +253,7 @@ def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         value = {f".{key}": item for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        value = {f"[{place}]": item for place, item in enumerate(value)}
+        value = {f"[{index}]": item for index, item in enumerate(value)}
     if isinstance(value, dict):
         if not value:
             yield where, "nothing"

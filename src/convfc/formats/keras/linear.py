@@ -15,8 +15,9 @@ import numpy as np
 from keras import activations, layers
 
 from convfc.core.arrays import DIGITS
+from convfc.formats.keras.internals import calls_of
 from convfc.formats.keras.likeness import lacking, plain, told
-from convfc.formats.keras.lockstep import calls_of, history
+from convfc.formats.keras.lockstep import history
 from convfc.formats.keras.sites import graph_of
 
 Call = Any
@@ -46,7 +47,7 @@ def _takes(call: Call, degrees: Sequence[int]) -> int | None:
 def _gets(call: Call, degrees: Sequence[int]) -> int | None:
     given = [*call.arguments.args, *call.arguments.kwargs.values()]
     key = given[1] if len(given) == 2 and isinstance(given[1], list | tuple) else ()
-    whole = slice(None) in key[:1] and all(isinstance(part, slice | int) for part in key)
+    whole = slice(None) in key[:1] and all(isinstance(item, slice | int) for item in key)
     return degrees[0] if whole and len(degrees) == 1 else None
 
 
@@ -160,11 +161,10 @@ def unshown(
     if ends_masks and _hands_on_masks(graph):
         return "it hands on the mask on its input"
     degrees: dict[int, int] = {id(graph.inputs[0]): 1}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for call in graph._nodes_by_depth[depth]:
-            words = None if call.is_input else _follow(call, degrees, open_sizes)
-            if words is not None:
-                return words
+    for call in calls_of(graph):
+        words = None if call.is_input else _follow(call, degrees, open_sizes)
+        if words is not None:
+            return words
     if degrees[id(graph.outputs[0])] > products + 1:
         return f"it multiplies more than {products} times"
     return _out_of_place(graph, activation)
@@ -192,11 +192,10 @@ def _follow(call: Call, degrees: dict[int, int], open_sizes: bool) -> str | None
 def _hands_on_masks(graph: Any) -> bool:
     """Whether a mask on the input comes out again: layers that do not know what it is end it."""
     masked = {id(graph.inputs[0])}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for call in graph._nodes_by_depth[depth]:
-            knows = getattr(call.operation, "supports_masking", False)
-            if knows and any(id(x) in masked for x in call.input_tensors):
-                masked.update(map(id, call.outputs))
+    for call in calls_of(graph):
+        knows = getattr(call.operation, "supports_masking", False)
+        if knows and any(id(x) in masked for x in call.input_tensors):
+            masked.update(map(id, call.outputs))
     return id(graph.outputs[0]) in masked
 
 

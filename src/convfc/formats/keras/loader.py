@@ -1,11 +1,14 @@
-"""From a file to a loaded Keras model, or to a sentence that says why not."""
+"""From a file to a loaded Keras model, or to a sentence that says why not.
+
+`archive` reads what the file says and looks at its weights, in a child process first; `upgrades`
+bring what it says up to date, `upgraded_copy` makes a file of that, and Keras loads it.
+"""
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,16 @@ from convfc.formats.keras.archive import (
     OPTIMIZER_WEIGHTS,
     Envelope,
     check_weights,
+    format_named,
     read_envelope,
 )
 from convfc.formats.keras.bounds import check_size, count_data, limit
+from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
-from convfc.formats.keras.upgraded_copy import Staged, format_named, staged
+from convfc.formats.keras.upgraded_copy import upgraded_copy
+from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.hdf5 import operations_in
 from convfc.system.atomic import OTHER_PLACE
@@ -62,6 +68,25 @@ def load(path: Path) -> Loaded:
 
 def _load(path: Path) -> Loaded:
     envelope = read_envelope(path)
+    _refuse_contents(path, envelope)
+    notes = _other_name(path, envelope)
+    check_weights(path, envelope.file_format)
+    upgraded = up_to_date(path, envelope)
+    with overheard() as said, upgraded_copy(path, envelope.file_format, upgraded) as copy:
+        notes += _upgrade_notes(envelope, copy.done, upgraded.cautions)
+        model, left_out = _compiled_if_possible(path, envelope, copy.path)
+    notes += left_out
+    _untrack(model)
+    notes += _optimizer_notes(path, envelope, model, said)
+    return Loaded(model, envelope, tuple(notes))
+
+
+def _refuse_contents(path: Path, envelope: Envelope) -> None:
+    """Refuse what Keras would run, or make far too much of.
+
+    Raises:
+        UnsupportedModelError: there is such a layer or metric.
+    """
     for name in _layers_with_code(envelope.config):
         raise UnsupportedModelError(
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
@@ -73,41 +98,44 @@ def _load(path: Path) -> Loaded:
                 f"{path}: its metric {kind!r} asks for {number} thresholds, which Keras lists one "
                 "by one; compile the model with fewer and save it again"
             )
-    notes = _other_name(path, envelope)
-    check_weights(path, envelope.file_format)
-    with overheard() as said, _staged(path, envelope) as stage:
-        if stage.done:
-            by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
-            notes.append(f"Brought a file of {by} up to date: {'; '.join(stage.done)}.")
-        notes += stage.cautions
-        try:
-            model = _keras_load(path, stage, compile=True)
-        except ConvfcError:
-            raise
-        except Exception as uncompilable:
-            try:
-                model = _keras_load(path, stage, compile=False)
-            except ConvfcError:
-                raise
-            except Exception as error:
-                raise _refusal(path, error, envelope) from error
-            notes.append(
-                f"Its training setup could not be read ({brief(uncompilable)}); "
-                "the converted file will not be compiled."
-            )
-    _untrack(model)
-    if model.compiled and envelope.file_format == HDF5:
-        # Keras builds the optimizer for the variables that the model holds itself, which are none.
-        with overheard():
-            model.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
-        if _was_trained(path):
-            notes.append("Keras restores no optimizer from HDF5; training would start it afresh.")
-    elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
-        notes.append("Keras could not restore the optimizer's state; training would start afresh.")
-    return Loaded(model, envelope, tuple(notes))
 
 
-def _keras_load(path: Path, stage: Staged, **how: bool) -> Any:
+def _upgrade_notes(envelope: Envelope, done: Sequence[str], cautions: Sequence[str]) -> list[str]:
+    if not done:
+        return [*cautions]
+    by = f"Keras {envelope.version}" if envelope.version else "an old Keras"
+    return [f"Brought a file of {by} up to date: {'; '.join(done)}.", *cautions]
+
+
+def _compiled_if_possible(path: Path, envelope: Envelope, copy: Path) -> tuple[Any, list[str]]:
+    """The model, and what of it had to be given up.
+
+    Args:
+        path: the file.
+        envelope: what it says.
+        copy: what Keras is to load in its place.
+
+    Raises:
+        FileError: see `_keras_load`.
+        UnsupportedModelError: Keras cannot load it.
+    """
+    try:
+        return _keras_load(path, copy, compile=True), []
+    except ConvfcError:
+        raise
+    except Exception as uncompilable:
+        why = brief(uncompilable)
+    try:
+        model = _keras_load(path, copy, compile=False)
+    except ConvfcError:
+        raise
+    except Exception as error:
+        raise _refusal(path, error, envelope) from error
+    note = f"Its training setup could not be read ({why}); the converted file will not be compiled."
+    return model, [note]
+
+
+def _keras_load(path: Path, copy: Path, **how: bool) -> Any:
     """The model as Keras loads it, if its layers are not far larger than the file.
 
     Raises:
@@ -116,7 +144,7 @@ def _keras_load(path: Path, stage: Staged, **how: bool) -> Any:
     most = limit(path.stat().st_size)
     with held_once(most) as built:
         try:
-            model = keras.saving.load_model(stage.path, safe_mode=True, **how)
+            model = keras.saving.load_model(copy, safe_mode=True, **how)
         except Exception:
             # Keras wraps what is raised in a layer.
             check_size(path, built.size, "the weights of its layers")
@@ -144,33 +172,41 @@ def _untrack(model: Any) -> None:
 
     It copies the configuration there, with the list, and so what the list is tracked by.
     """
-    for layer in model._flatten_layers():
+    for layer in flat_layers(model):
         for name, value in vars(layer).items():
             tracked = isinstance(value, list) and type(value) is not list
             if tracked and all(isinstance(item, int | float) for item in value):
-                vars(layer)[name] = list(value)
+                layer.__dict__[name] = list(value)
 
 
 _UNTRAINED = re.compile("saved optimizer has [012] variables")
 """Keras warns, too, where all there is to restore is a step and a learning rate."""
 
 
+def _optimizer_notes(path: Path, envelope: Envelope, model: Any, said: Sequence[str]) -> list[str]:
+    """What is lost of an optimizer's state, which a model out of HDF5 gets anew here.
+
+    Args:
+        path: the file.
+        envelope: what it says.
+        model: as Keras loaded it.
+        said: of what Keras warned meanwhile.
+    """
+    if model.compiled and envelope.file_format == HDF5:
+        # Keras builds the optimizer for the variables that the model holds itself, which are none.
+        with overheard():
+            model.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
+        if _was_trained(path):
+            return ["Keras restores no optimizer from HDF5; training would start it afresh."]
+    elif any("optimizer" in message and not _UNTRAINED.search(message) for message in said):
+        return ["Keras could not restore the optimizer's state; training would start afresh."]
+    return []
+
+
 def _was_trained(path: Path) -> bool:
     """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
     with h5py.File(path) as file:
         return OPTIMIZER_WEIGHTS in file and count_data(file[OPTIMIZER_WEIGHTS], path) > 2
-
-
-@contextmanager
-def _staged(path: Path, envelope: Envelope) -> Iterator[Staged]:
-    try:
-        with staged(path, envelope) as found:
-            yield found
-    except OSError as error:
-        if error.errno is None:  # h5py's, of a damaged file
-            raise
-        what = error.strerror or error
-        raise FileError(f"{path}: cannot be brought up to date: {what}; {OTHER_PLACE}") from error
 
 
 def _layers_with_code(config: Any) -> Iterator[str]:

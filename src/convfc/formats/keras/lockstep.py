@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from convfc.formats.keras.internals import calls_to, mask_on, source
 from convfc.formats.keras.likeness import Operation, spread
 from convfc.formats.keras.sites import graph_of
 
@@ -72,7 +73,7 @@ def lockstep(
     found = Pairing()
     known: dict[tuple[int, int], bool] = {}
     seen: set[tuple[int, int]] = set()
-    doors = [{_source(x): place for place, x in enumerate(g.inputs)} for g in (left, right)]
+    doors = [{_source(x): number for number, x in enumerate(g.inputs)} for g in (left, right)]
     todo: list[tuple[Operation, Operation, Tensor, Tensor]] = []
     for what, old, new in (
         ("outputs", left.output, right.output),
@@ -115,34 +116,29 @@ def lockstep(
         if deaf(old):
             _mask_alike(*given)
         fed = [dict(spread(arguments)) for arguments in given]
-        for place in sorted(fed[0].keys() | fed[1].keys()):
-            x, y = (leaves.get(place) for leaves in fed)
+        for where in sorted(fed[0].keys() | fed[1].keys()):
+            x, y = (leaves.get(where) for leaves in fed)
             tensors = isinstance(x, keras.KerasTensor) + isinstance(y, keras.KerasTensor)
             if tensors == 2:
                 todo.append((old, new, x, y))
             elif tensors == 1 or x != y:
-                found.faults.append(Fault(old, new, f"is given another {place.lstrip('.')}"))
+                found.faults.append(Fault(old, new, f"is given another {where.lstrip('.')}"))
     return found
 
 
 def history(tensor: Tensor) -> tuple[Operation, Call, int]:
     """The operation, the call of it and the output of that, which a tensor comes from."""
-    operation, call, output = tensor._keras_history
-    return operation, operation._inbound_nodes[call], output
-
-
-def calls_of(graph: Operation) -> list[Call]:
-    """All calls that make up a Functional model."""
-    return [call for calls in graph._nodes_by_depth.values() for call in calls]
+    operation, call, output = source(tensor)
+    return operation, calls_to(operation)[call], output
 
 
 def _source(tensor: Tensor) -> tuple[int, int, int]:
-    operation, call, output = tensor._keras_history
+    operation, call, output = source(tensor)
     return id(operation), call, output
 
 
 def _unwrapped(structure: Any) -> list[tuple[Any, Tensor]]:
-    """Tensors by their place; Keras takes a list of one for the one."""
+    """Tensors by their paths; Keras takes a list of one for the one."""
     if isinstance(structure, list | tuple) and len(structure) == 1:
         return _unwrapped(structure[0])
     return [(path, x) for path, x in keras.tree.flatten_with_path(structure)]
@@ -165,6 +161,6 @@ def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     stands for it, and that ends it. A mask from elsewhere might go on from there.
     """
     old.pop("mask", None)
-    mask = getattr(old.get("#0"), "_keras_mask", None)
+    mask = mask_on(old.get("#0"))
     if mask is not None and "mask" in new:
         old["mask"] = mask

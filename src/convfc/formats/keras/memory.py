@@ -21,7 +21,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from convfc.formats.keras.quiet import find_module
+from convfc.formats.keras.internals import (
+    ADD_VARIABLE,
+    ADD_WEIGHT,
+    READ_WEIGHTS,
+    TEMPORARY_FOLDER,
+    TO_NUMPY,
+    find_function,
+    guarded_dataset,
+    weight_names,
+)
 from convfc.system.atomic import temporary_folder
 
 LARGE = 2**20
@@ -81,24 +90,20 @@ def held_once(limit: int | None = None) -> Iterator[Taken]:
     def temporary(_: Callable[..., str]) -> str:
         return str(stack.enter_context(temporary_folder()))
 
-    ours: list[tuple[Any, str, Callable[..., Any]]] = [
-        (_SAVING, "get_temp_dir", temporary),
-        (keras.Layer, "add_weight", partial(_add_weight, built)),
-        (keras.Metric, "add_variable", partial(_add_variable, built)),
-        (_HDF5, "load_subset_weights_from_hdf5_group", partial(_read, built)),
-        (find_module("keras.src.backend"), "convert_to_numpy", _view),
-    ]
+    ours: dict[str, Callable[..., Any]] = {
+        TEMPORARY_FOLDER: temporary,
+        ADD_WEIGHT: partial(_add_weight, built),
+        ADD_VARIABLE: partial(_add_variable, built),
+        READ_WEIGHTS: partial(_read, built),
+        TO_NUMPY: _view,
+    }
     with _one_at_a_time, stack:
-        for owner, name, function in ours:
+        for name, function in ours.items():
+            found = find_function(name)
             # A Keras that has it no more, or computes elsewhere, does it in its own way.
-            if hasattr(owner, name) and keras.backend.backend() == "tensorflow":
-                theirs = getattr(owner, name)
-                stack.enter_context(patch.object(owner, name, _here(theirs, function)))
+            if found is not None and keras.backend.backend() == "tensorflow":
+                stack.enter_context(patch.object(*found, _here(getattr(*found), function)))
         yield built
-
-
-_HDF5: Any = find_module("keras.src.legacy.saving.legacy_h5_format")
-_SAVING: Any = find_module("keras.src.saving.saving_lib")
 
 
 def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,9 +176,7 @@ def _read(built: Taken, _: Callable[..., Any], group: h5py.Group) -> list[Any]:
         data.read_direct(room)
         return _lent(room)
 
-    names = _HDF5.load_attributes_from_hdf5_group(group, "weight_names")
-    # Keras' own way to a dataset, which follows no link and refuses what is elsewhere.
-    found = [_SAVING.safe_get_h5_dataset(group, name) for name in names]
+    found = [guarded_dataset(group, name) for name in weight_names(group)]
     built.ask(sum(_bytes(data.shape, data.dtype) for data in found))
     return [read(data) for data in found]
 

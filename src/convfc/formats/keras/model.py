@@ -25,9 +25,10 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.archive import HDF5, write_provenance
+from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
+from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
@@ -35,9 +36,8 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.sites import Place, find_places, graph_of
-from convfc.formats.keras.upgraded_copy import format_named, make_loadable, with_suffix
-from convfc.formats.keras.upgrades.hdf5 import makes_masks
+from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
+from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.protocols import (
     Alignment,
@@ -111,7 +111,7 @@ class KerasModel:
     @cached_property
     def precision(self) -> str:
         """See `Model.precision`."""
-        layers = self._model._flatten_layers()
+        layers = flat_layers(self._model)
         return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:

@@ -10,9 +10,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from convfc.formats.keras.internals import (
+    GLOBAL_SEED,
+    NAME_COUNTS,
+    RANDOM,
+    find_function,
+    move_home,
+    thread_state,
+)
 from convfc.system import process
 from convfc.system.surroundings import Library, Shared
 
@@ -48,24 +55,11 @@ def _no_settings_file() -> Iterator[None]:
         return
     with process.variable("KERAS_HOME", _NOWHERE):
         yield
-    settings = find_module("keras.src.backend.config")
-    if getattr(settings, "_KERAS_DIR", None) == _NOWHERE:  # where it would keep downloads
-        writable = os.access(home.parent, os.W_OK)
-        settings._KERAS_DIR = str(home if writable else "/tmp/.keras")  # type: ignore[union-attr] # noqa: S108 - as Keras has it
+    writable = os.access(home.parent, os.W_OK)
+    move_home(_NOWHERE, str(home if writable else "/tmp/.keras"))  # noqa: S108 - as Keras has it
 
 
-def find_module(name: str) -> ModuleType | None:
-    """A module of Keras that is not public, or ``None`` where it has none of that name."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-_STATE = "keras.src.backend.common.global_state"
-_SEEDS = "keras.src.random.seed_generator"
-
-_OWN = ("object_name_uids", "global_seed_generator")
+_OWN = (NAME_COUNTS, GLOBAL_SEED)
 """What of Keras' state in a thread is to be as if Keras had just been imported."""
 
 _POLICY = "float32"
@@ -81,8 +75,7 @@ def own_state() -> Iterator[None]:
     new Keras; and the seeds that it draws for layers without one are not taken from Python's own
     generator.
     """
-    tracker = getattr(find_module(_STATE), "GLOBAL_STATE_TRACKER", None)
-    state: dict[str, Any] = {} if tracker is None else vars(tracker)
+    state = thread_state()
     kept = dict(state)
     for name in _OWN:
         state.pop(name, None)
@@ -111,15 +104,15 @@ _seeds = _Seeds()
 
 @contextmanager
 def _replaced() -> Iterator[None]:
-    module, name = find_module(_SEEDS), "python_random"
-    there = getattr(module, name, None)
-    if there is not None:
-        setattr(module, name, _seeds)
+    found = find_function(RANDOM)
+    there = None if found is None else getattr(*found)
+    if found is not None:
+        setattr(*found, _seeds)
     try:
         yield
     finally:
-        if there is not None:
-            setattr(module, name, there)
+        if found is not None:
+            setattr(*found, there)
 
 
 _own_seeds = Shared(_replaced)

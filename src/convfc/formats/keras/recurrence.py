@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from convfc.core.geometry import Sizes
-from convfc.formats.keras.lockstep import calls_of
+from convfc.formats.keras.internals import calls_of, flat_layers
 from convfc.formats.keras.sites import graph_of, is_graph
 
 STEP = 2 * 10**7
@@ -22,7 +22,7 @@ def sequential_work(model: Any) -> int:
 
     Unknown lengths are left out. The layers of a model in it count once, however often it is run.
     """
-    graphs = [graph_of(layer) for layer in model._flatten_layers() if is_graph(layer)]
+    graphs = [graph_of(layer) for layer in flat_layers(model) if is_graph(layer)]
     calls = [call for graph in graphs for call in calls_of(graph)]
     read = [(call.operation, keras.tree.flatten(call.arguments.args)) for call in calls]
     return sum(_work(layer, tensors[0].shape) for layer, tensors in read if tensors)

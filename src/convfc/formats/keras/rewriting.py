@@ -13,9 +13,10 @@ from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.keras.archive import ZIP
 from convfc.formats.keras.carried_settings import taken_over
-from convfc.formats.keras.convolutions import TRANSPOSED, Part, parts
+from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, convolutions_of
+from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
-from convfc.formats.keras.layer_ops import Parameters, StockOps
+from convfc.formats.keras.layer_ops import CarriedSettings, StockOps
 from convfc.formats.keras.sites import bias_goes_astray, is_graph, shows_calls
 
 Layer = Any
@@ -36,7 +37,7 @@ def replacement(
     Returns:
         The model, named like the layer, and what it could not keep of the layer, in words.
     """
-    chain = list(zip(parts(layer), _chain(layer, lowering), strict=True))
+    chain = list(zip(convolutions_of(layer), _chain(layer, lowering), strict=True))
     rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
     last = chain[-1][1]
@@ -64,9 +65,9 @@ def replacement(
         x = ops.transpose(x, range(rank + 2))
     if not channels_last:
         x = ops.transpose(x, [0, *range(2, rank + 2), 1])
-    for part, its in chain:
+    for weighted, its in chain:
         ends = output if fused and its is last else {}
-        ops.weigh(_parameters(layer, part, ends, remarks))
+        ops.weigh(_carried(layer, weighted, ends, remarks))
         x = apply(ops, x, its)
     if not channels_last:
         x = ops.transpose(x, [0, rank + 1, *range(1, rank + 1)])
@@ -79,7 +80,7 @@ def replacement(
             "TensorFlow adds its bias along that; the converted layer adds it to the filters."
         )
     made = keras.Model(inputs, x, name=layer.name)
-    values = [value for part, _ in chain for value in part.weights]
+    values = [value for weighted, _ in chain for value in weighted.inner_weights]
     # An activation with weights of its own comes last, and is the layer's own.
     for value, weight in zip(values, made.weights[: len(values)], strict=True):
         weight.assign(keras.ops.reshape(value, weight.shape))
@@ -98,24 +99,25 @@ def _sees_one_position(activation: Any) -> bool:
 
 
 def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
-    """The lowering of every part of a layer, of which the first is given."""
+    """The lowering of every convolution of a layer, of which the first is given."""
     rest = [
-        Lowering(part.convolution, lowering.output, PatchMethod.NONE) for part in parts(layer)[1:]
+        Lowering(each.geometry, lowering.output, PatchMethod.NONE)
+        for each in convolutions_of(layer)[1:]
     ]
     return [lowering, *rest]
 
 
-def _parameters(
-    layer: Layer, part: Part, output: Mapping[str, Any], remarks: list[str]
-) -> Parameters:
-    """What the layer with the weights of a part takes over; remarks are added to the list."""
+def _carried(
+    layer: Layer, weighted: WeightedConvolution, output: Mapping[str, Any], remarks: list[str]
+) -> CarriedSettings:
+    """What the layer with the same weights takes over; remarks are added to the list."""
 
-    def parameters(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
-        kept, left = taken_over(layer, part, kernel, bias)
+    def settings(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
+        kept, left = taken_over(layer, weighted, kernel, bias)
         remarks.extend(left)
-        return {**kept, "use_bias": part.bias is not None, **output}
+        return {**kept, "use_bias": weighted.bias is not None, **output}
 
-    return parameters
+    return settings
 
 
 def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
@@ -132,8 +134,8 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         The new model, compiled as the old one, and what could not be kept, in words.
     """
     taken: dict[int, Layer] = dict(replaced)
-    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
-    weights = model.trainable_variables
+    flags = [(layer, layer.trainable) for layer in flat_layers(model)]
+    trained = model.trainable_variables
     compiled = model.get_compile_config() if model.compiled else None
     # Compiled below, when everything that it looks at is in its place.
     model.compiled = False
@@ -144,9 +146,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         return taken[id(layer)]
 
     def touched(layer: Layer) -> bool:
-        return shows_calls(layer) and any(
-            id(inner) in replaced for inner in layer._flatten_layers()
-        )
+        return shows_calls(layer) and any(id(inner) in replaced for inner in flat_layers(layer))
 
     def cloned(outer: Layer) -> Layer:
         if is_graph(outer):
@@ -157,7 +157,8 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     made = copied(model)
     # Outer flags are set before inner ones, which they overwrite.
     for layer, flag in flags:
-        taken.get(id(layer), layer).trainable = flag
+        made_of: Any = taken.get(id(layer), layer)
+        made_of.trainable = flag
     if compiled is None:
         return made, []
     if model.optimizer.built:
@@ -170,7 +171,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     new_weights = {
         id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
     }
-    expected = [id(new_weights.get(id(weight), weight)) for weight in weights]
+    expected = [id(new_weights.get(id(weight), weight)) for weight in trained]
     same = not phased and expected == [id(weight) for weight in made.trainable_variables]
     carried = same and _carry(model.optimizer, made.optimizer)
     remarks = [f"{name}: each phase of its stride trains on by itself." for name in phased]

@@ -12,7 +12,15 @@ from keras import layers
 from convfc.core.geometry import Sizes
 from convfc.core.lowering import PatchMethod
 from convfc.formats.keras.archive import HDF5
-from convfc.formats.keras.convolutions import CONVOLUTIONS, parts
+from convfc.formats.keras.convolutions import CONVOLUTIONS, convolutions_of
+from convfc.formats.keras.internals import (
+    calls_of,
+    flat_layers,
+    has_calls,
+    inner_graph,
+    mask_on,
+    run_through,
+)
 from convfc.formats.protocols import Site
 
 _LEFT: dict[type, str] = {
@@ -50,7 +58,7 @@ class Place:
         reason = self._reason()
         if reason is not None:
             return Site(self.name, kind, None, reason=reason)
-        conv = parts(self.layer)[0].convolution
+        conv = convolutions_of(self.layer)[0].geometry
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
         dtype = self.layer.compute_dtype
         inner = conv.inner(sizes)
@@ -108,7 +116,7 @@ def bias_goes_astray(layer: Any, sizes: Sizes) -> bool | None:
     """
     if layer.data_format == "channels_last" or not layer.use_bias or layer.bias.shape[0] == 1:
         return False
-    length = parts(layer)[0].convolution.output(sizes)[-1]
+    length = convolutions_of(layer)[0].geometry.output(sizes)[-1]
     return None if length is None else length == layer.bias.shape[0]
 
 
@@ -126,8 +134,23 @@ def shows_calls(layer: Any) -> bool:
 def graph_of(model: Any) -> Any:
     """The Functional model that a stock model is or holds; ``None`` for any other class."""
     if isinstance(model, keras.Sequential):
-        return model._functional
-    return model if hasattr(model, "_nodes_by_depth") else None
+        return inner_graph(model)
+    return model if has_calls(model) else None
+
+
+def makes_masks(model: Any) -> bool:
+    """Whether some layer marks parts of its output as to be ignored, or hands on such a mark."""
+    every = flat_layers(model)
+    tensors = (
+        x
+        for layer in every
+        if is_graph(layer)
+        for call in calls_of(graph_of(layer))
+        for x in call.outputs
+    )
+    return any(mask_on(x) is not None for x in tensors) or any(
+        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False) for layer in every
+    )
 
 
 def find_places(model: Any) -> list[Place]:
@@ -175,7 +198,7 @@ def _follow(model: Any, inputs: Sequence[Any], prefix: str, note: _Note) -> Any:
 
         return call
 
-    return graph_of(model)._run_through_graph(inputs, operation_fn=visited)
+    return run_through(graph_of(model), inputs, visited)
 
 
 def _visit(operation: Any, tensors: Sequence[Any], name: str, note: _Note) -> None:
@@ -195,7 +218,7 @@ def _visit(operation: Any, tensors: Sequence[Any], name: str, note: _Note) -> No
 
 def _look_inside(layer: Any, prefix: str, note: _Note) -> None:
     """Find convolutions in a layer of another kind, which calls them where nobody can see it."""
-    for inner in layer._flatten_layers(include_self=False):
+    for inner in flat_layers(layer)[1:]:
         if _is_convolution(inner):
             note(prefix + inner.name, inner, (), type(layer).__name__)
 

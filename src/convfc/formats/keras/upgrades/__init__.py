@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from convfc.errors import UnsupportedModelError
+from convfc.formats.keras.archive import HDF5, Envelope
 from convfc.formats.keras.upgrades import classes, graphs, operations, training, weight_paths
 
 Config = dict[str, Any]
@@ -68,3 +72,62 @@ def upgrade(config: Config, steps: Sequence[Step]) -> tuple[Config, tuple[str, .
     """
     config = copy.deepcopy(config)
     return config, tuple(step.says for step in steps if step.change(config))
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What a file says beside its weights, as today's Keras takes it.
+
+    Attributes:
+        config: the model's configuration.
+        training: what it was compiled with; ``None`` if it was not.
+        done: what was brought up to date, a phrase each.
+        cautions: what Keras 3 computes otherwise, a sentence each.
+    """
+
+    config: Config
+    training: Config | None
+    done: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
+    """Bring what a file says up to date, by the steps for a file of its age and format.
+
+    Args:
+        path: the file, for messages.
+        envelope: what it says; it stays as it is.
+
+    Raises:
+        UnsupportedModelError: it lacks what no step makes up, or has what no stock layer does.
+    """
+    config, training_config = envelope.config, envelope.training
+    of_hdf5 = envelope.file_format == HDF5
+    done: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    if envelope.is_old:
+        config, done = upgrade(config, MODEL_STEPS)
+        cautions = tuple(
+            f"{name}: Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
+            for name in classes.use_other_sigmoid(config)
+        )
+        _refuse_leftovers(path, config)
+    elif of_hdf5:
+        config, done = upgrade(config, HDF5_STEPS)
+    if training_config is not None and (envelope.is_old or of_hdf5):
+        training_config, more = upgrade(training_config, TRAINING_STEPS)
+        done += more
+    return Upgraded(config, training_config, done, cautions)
+
+
+def _refuse_leftovers(path: Path, config: Config) -> None:
+    if graphs.lacks_input(config):
+        raise UnsupportedModelError(
+            f"{path}: does not say what its input looks like; "
+            "build the model with an Input of known channels and save it again"
+        )
+    for name, operation in operations.left_over(config):
+        raise UnsupportedModelError(
+            f"{path}: layer {name!r} is the TensorFlow operation {operation!r}, which "
+            "Keras 3 does not load; build the model with a stock layer and save it again"
+        )

@@ -7,9 +7,10 @@ from typing import Any
 
 from keras import initializers, layers
 
+from convfc.formats.keras.internals import MODEL_MODULES
+
 Config = dict[str, Any]
 
-_MODELS = {"Model": "functional", "Functional": "functional", "Sequential": "sequential"}
 _CONVOLUTIONS = (
     "DepthwiseConv1D",
     "DepthwiseConv2D",
@@ -97,9 +98,9 @@ def name_modules(config: Config) -> bool:
         kind, package = found["class_name"], found.get("registered_name")
         if package not in (None, kind):
             continue
-        if kind in _MODELS:
-            kind = "Functional" if kind == "Model" else kind
-            new: Config = {"class_name": kind, "module": f"keras.src.models.{_MODELS[kind]}"}
+        today = "Functional" if kind == "Model" else kind
+        if today in MODEL_MODULES:
+            new: Config = {"class_name": today, "module": MODEL_MODULES[today]}
         elif isinstance(getattr(layers, kind, None), type):
             new = {"module": "keras.layers"}
         else:

@@ -95,7 +95,7 @@ def name_tensors(config: Config) -> bool:
     for graph in graphs(config):
         names = {layer["name"] for layer in graph["layers"]}
         for layer in graph["layers"]:
-            for place, call in enumerate(layer["inbound_nodes"]):
+            for index, call in enumerate(layer["inbound_nodes"]):
                 if not isinstance(call, list) or not all(len(ref) == 4 for ref in call):
                     continue
                 given = call[0][3]
@@ -106,7 +106,7 @@ def name_tensors(config: Config) -> bool:
                 if named != given:
                     tensors = [tensor(ref) for ref in call]
                     args = tensors if len(tensors) == 1 else [tensors]
-                    layer["inbound_nodes"][place] = {"args": args, "kwargs": named}
+                    layer["inbound_nodes"][index] = {"args": args, "kwargs": named}
                     changed = True
     return changed
 

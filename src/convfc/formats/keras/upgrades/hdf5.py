@@ -1,8 +1,4 @@
-"""Masks, which mark parts of a tensor as to be ignored: Keras makes them itself, as operations.
-
-Whoever calls a layer on a tensor with a mask gives it the mask, too, without a word. Keras writes
-such masks into a file like any other argument, and .h5 cannot hold the operations that make them.
-"""
+"""Operations in a configuration that Keras 3 writes to HDF5, which holds stock layers only."""
 
 from __future__ import annotations
 
@@ -11,31 +7,18 @@ from typing import Any
 
 from keras import layers
 
-from convfc.formats.keras.lockstep import calls_of
-from convfc.formats.keras.sites import graph_of, is_graph
+from convfc.formats.keras.internals import SLICE
 from convfc.formats.keras.upgrades.graphs import graphs
-from convfc.formats.keras.upgrades.operations import SLICE
 
 Config = dict[str, Any]
 
 
-def makes_masks(model: Any) -> bool:
-    """Whether some layer marks parts of its output as to be ignored, or hands on such a mark."""
-    every = model._flatten_layers()
-    tensors = (
-        x
-        for layer in every
-        if is_graph(layer)
-        for call in calls_of(graph_of(layer))
-        for x in call.outputs
-    )
-    return any(getattr(x, "_keras_mask", None) is not None for x in tensors) or any(
-        isinstance(layer, layers.Masking) or getattr(layer, "mask_zero", False) for layer in every
-    )
-
-
 def leave_masks_to_keras(config: Config) -> bool:
     """Take masks that operations make out of a configuration, and the operations with them.
+
+    Whoever calls a layer on a tensor with a mask gives it the mask, too, without a word. Keras
+    writes such masks into a file like any other argument, and .h5 cannot hold the operations that
+    make them.
 
     Only for models out of an .h5 file: but for slices, there are no other operations in them, and
     Keras will make the same masks when it loads the file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from convfc.formats.keras.internals import SLICE
 from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
 
 Config = dict[str, Any]
@@ -83,14 +84,6 @@ def replace_slices(config: Config) -> bool:
     return changed
 
 
-SLICE = {
-    "class_name": "GetItem",
-    "module": "keras.src.ops.numpy",
-    "registered_name": "GetItem",
-}
-"""What Keras 3 calls a slice; without the module, which it leaves out of HDF5, it finds none."""
-
-
 def _slice(start: int | None, stop: int | None, step: int | None) -> Config:
     return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
 
@@ -102,9 +95,9 @@ def _read_key(layer: Config) -> tuple[Reference, list[Any]] | None:
     key = given.get("slice_spec")
     if layer["config"].get("function") != "__operators__.getitem" or not isinstance(key, list):
         return None
-    if any(is_reference(part) for part in key):  # an index that is a tensor
+    if any(is_reference(item) for item in key):  # an index that is a tensor
         return None
-    return reference, [_slice(**part) if isinstance(part, dict) else part for part in key]
+    return reference, [_slice(**item) if isinstance(item, dict) else item for item in key]
 
 
 def _read_strides(layer: Config) -> tuple[Reference, list[Any]] | None:
@@ -114,20 +107,20 @@ def _read_strides(layer: Config) -> tuple[Reference, list[Any]] | None:
         return None
     masks = {name: int(value.get("i", 0)) for name, value in node["attr"].items()}
 
-    def has(name: str, place: int) -> bool:
-        return bool(masks.get(f"{name}_mask", 0) >> place & 1)
+    def has(name: str, index: int) -> bool:
+        return bool(masks.get(f"{name}_mask", 0) >> index & 1)
 
     key: list[Any] = []
-    for place, (start, stop, step) in enumerate(zip(*(constants[i] for i in "123"), strict=True)):
-        if has("ellipsis", place):
+    for index, (start, stop, step) in enumerate(zip(*(constants[i] for i in "123"), strict=True)):
+        if has("ellipsis", index):
             key.append({"class_name": "__ellipsis__", "config": {}})
-        elif has("new_axis", place):
+        elif has("new_axis", index):
             key.append(None)
-        elif has("shrink_axis", place):
+        elif has("shrink_axis", index):
             key.append(start)
         else:
-            first = None if has("begin", place) else start
-            key.append(_slice(first, None if has("end", place) else stop, step))
+            first = None if has("begin", index) else start
+            key.append(_slice(first, None if has("end", index) else stop, step))
     return layer["inbound_nodes"][0][0], key
 
 
@@ -149,7 +142,7 @@ def left_over(config: Config) -> list[tuple[str, str]]:
 
 def _read_node(layer: Config) -> Call | None:
     node = layer["config"]["node_def"]
-    constants = {int(place): value for place, value in layer["config"]["constants"].items()}
+    constants = {int(index): value for index, value in layer["config"]["constants"].items()}
     tensors = iter(layer["inbound_nodes"][0])
     count = len(node["input"])
     operands = [constants[i] if i in constants else next(tensors, None) for i in range(count)]
