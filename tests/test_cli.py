@@ -67,6 +67,11 @@ def test_shapes_convert_and_verify_a_sample(
         golden(name, without_figures(text) if name == "verify" else text)
 
 
+def test_a_new_column_of_figures_gets_into_no_golden_file() -> None:
+    table = "┃ layer ┃  new ┃\n│ conv  │ 1.5% │\n"
+    assert without_figures(table) == "| layer | new |\n| conv | # |\n"
+
+
 def test_exit_code_1_says_what_was_left_and_why(
     model: Path, golden: Callable[[str, str], None]
 ) -> None:
