@@ -24,6 +24,7 @@ def check(folder: Path, count: int, seed: int) -> None:
         shape = [2, *(size or int(rng.integers(10, 14)) for size in port.shape[1:])]
         feed[port.name] = rng.integers(-2, 3, shape).astype(port.dtype)
     expected = original.run(feed)
+    assert expected.keys() == chosen.keys()
     files = [folder / f"b{suffix}" for suffix in FORMATS]
     for file in files:
         convert(source[file.suffix], file)
