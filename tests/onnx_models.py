@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import convfc
+from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution, Same, Sizes
 
 Array = NDArray[Any]
@@ -127,3 +129,41 @@ def operators(path: Path) -> set[str]:
     for function in model.functions:
         walk(function.node)
     return found
+
+
+CONV = convolution(
+    [2, 3], channels=4, filters=6, strides=[1, 2], padding=[(1, 0), (0, 1)], groups=2
+)
+
+KERNEL = integers([6, 2, 2, 3], 1)
+
+X = integers([2, 4, 5, 6])
+
+
+def same(path: Path, feed: dict[str, Array]) -> Path:
+    """Convert a file in which nothing may be left, and compare bit for bit."""
+    done = convfc.convert(path, force=True)
+    assert done.complete, [layer.reason for layer in done.layers]
+    assert not {name for name in operators(done.out) if "Conv" in name}
+    onnx.checker.check_model(str(done.out), full_check=True)
+    before, after = run_anywhere([path, done.out], feed)
+    for expected, got in zip(before, after, strict=True):
+        assert expected.dtype == got.dtype
+        assert np.array_equal(expected, got, equal_nan=True)
+    return done.out
+
+
+def value(name: str, dims: Any = (None,) * 4, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def model(path: Path, graph: onnx.GraphProto, opset: int = 21, **more: Any) -> Path:
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("here", 1)]
+    made = helper.make_model(graph, opset_imports=imports, ir_version=10, **more)
+    onnx.save(made, path)
+    return path
+
+
+def conv_node(**names: str) -> onnx.NodeProto:
+    given = {"x": "x", "W": "W", "y": "y", **names}
+    return helper.make_node("Conv", [given["x"], given["W"]], [given["y"]], **attributes(CONV))

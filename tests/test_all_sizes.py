@@ -25,7 +25,7 @@ geometry beyond the enumeration holds no surprise (`make test-slow` enumerates m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,55 +37,22 @@ from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes,
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
+from tests.symbolic.geometries import (
+    AXES,
+    FEW,
+    MANY,
+    OPEN,
+    SAME,
+    TRANSPOSED,
+    cases,
+    one_axis,
+    windows,
+)
 from tests.symbolic.laws import Axis, Layer, sized
 from tests.symbolic.numbers import Facts
 from tests.symbolic.ops import SymbolicOps
 from tests.symbolic.paths import paths, term
 from tests.symbolic.tensors import Tensor
-
-SAME = (Same.UPPER, Same.LOWER)
-OPEN: Sizes = (None,)
-
-
-def windows(kernels: int, strides: int, dilations: int) -> Iterator[Window]:
-    """Every window up to a size, with every padding rule."""
-    steps = itertools.product(range(1, kernels + 1), range(1, strides + 1), range(1, dilations + 1))
-    for kernel, stride, dilation in steps:
-        if kernel > 1 or dilation == 1:
-            extent = (kernel - 1) * dilation + 1
-            half, full = extent // 2, extent - 1
-            paddings: list[Pads | Same] = [
-                (0, 0),
-                (2, 1),
-                (0, 3),
-                (half, half),
-                (full, full),
-                *SAME,
-            ]
-            for padding in dict.fromkeys(paddings):
-                yield Window(kernel, stride, dilation, padding)
-
-
-def transposed_windows(kernels: int, strides: int, dilations: int) -> Iterator[TransposedWindow]:
-    """Every window up to a size, with crops of every kind, and output padding in turn."""
-    steps = itertools.product(range(1, kernels + 1), range(1, strides + 1), range(1, dilations + 1))
-    paddings: tuple[Pads | Same, ...] = ((0, 0), (2, 1), *SAME)
-    for number, ((kernel, stride, dilation), padding) in enumerate(
-        itertools.product(steps, paddings)
-    ):
-        if kernel > 1 or dilation == 1:
-            yield TransposedWindow(kernel, stride, dilation, padding, number % 3)
-
-
-def cases(few: Iterable[Any], many: Iterable[Any]) -> list[Any]:
-    """A few, and the rest of many for those who have time."""
-    always = dict.fromkeys(few)
-    rest = [case for case in many if case not in always]
-    return [*always, *(pytest.param(case, marks=pytest.mark.slow) for case in rest)]
-
-
-FEW: list[Window | TransposedWindow] = [*windows(3, 3, 2), *transposed_windows(3, 3, 2)]
-MANY: list[Window | TransposedWindow] = [*windows(6, 5, 3), *transposed_windows(6, 4, 3)]
 
 
 def prove(conv: AnyConvolution, sizes: Sizes, method: PatchMethod = PatchMethod.AUTO) -> None:
@@ -98,19 +65,9 @@ def prove(conv: AnyConvolution, sizes: Sizes, method: PatchMethod = PatchMethod.
         case.prove(apply(ops, case.image(facts), lowering), facts)
 
 
-def one_axis(window: Window | TransposedWindow) -> AnyConvolution:
-    if isinstance(window, TransposedWindow):
-        return TransposedConvolution((window,), 2, 1)
-    return Convolution((window,), 2, 1)
-
-
 @pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     prove(one_axis(window), OPEN)
-
-
-AXES = (Window(3, 2, 1, Same.LOWER), Window(2, 1, 2, (1, 0)))
-TRANSPOSED = (TransposedWindow(3, 2, 1, Same.LOWER, 1), TransposedWindow(2, 3, 2, (1, 1)))
 
 
 @pytest.mark.parametrize("groups", [1, 2])

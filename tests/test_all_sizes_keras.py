@@ -22,8 +22,8 @@ import pytest
 from convfc.core.geometry import AnyConvolution, Pads, Sizes, Window
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.formats.keras.quiet import importing
+from tests.symbolic.geometries import cases
 from tests.symbolic.laws import Layer, sized
-from tests.test_all_sizes import cases
 
 with importing():
     from keras import layers

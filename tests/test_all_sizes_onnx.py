@@ -33,11 +33,11 @@ from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from tests.symbolic.forms import Form
 from tests.symbolic.forms import plus as plus_weight
+from tests.symbolic.geometries import AXES, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
 from tests.symbolic.laws import Layer, sized
 from tests.symbolic.numbers import Number
 from tests.symbolic.onnx_graphs import Value, evaluate
 from tests.symbolic.tensors import Tensor
-from tests.test_all_sizes import AXES, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
 
 
 def kernel_of(conv: AnyConvolution) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from convfc.reproduction import figures
 from convfc.reproduction.results import compare
 from convfc.reproduction.settings import NETWORKS, Settings, load_images
 from convfc.samples.files import packed_mnist
-from tests.test_cli import cli
+from tests.program import cli
 
 import_keras()
 import keras  # noqa: E402 - after its greetings are off

@@ -6,8 +6,6 @@ import html.parser
 import io
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,9 @@ import convfc
 from convfc.explanation import page, picture
 from convfc.explanation.lines import explanation_lines
 from convfc.samples.files import packed_mnist
+from tests.browser import BROWSER, in_the_browser, shown
 from tests.onnx_models import conv_file, integers, save
-from tests.test_cli import SAMPLES, cli, golden
-
-__all__ = ["golden"]
+from tests.program import SAMPLES, cli
 
 PAPER = ["explain", "--input", "28x28x1", "--kernel", "14", "--stride", "14", "--digit", "7"]
 
@@ -218,37 +215,6 @@ def test_a_page_of_a_large_layer_holds_a_part_and_hostile_names_are_text(
     assert len(contents["patches"]) == 6
     assert contents["position"] < 6
     assert "<b>" not in convfc.draw(explained, tmp_path / "p.html").read_text().split("<script>")[0]
-
-
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-
-
-def in_the_browser(path: Path, script: str = "", hash_: str = "") -> str:
-    """The page as a real browser has it after a script ran in it."""
-    copy = path.with_name("driven.html")
-    copy.write_text(path.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
-    done = subprocess.run(
-        [
-            BROWSER,
-            *switches,
-            f"--user-data-dir={path.parent}",
-            "--dump-dom",
-            f"file://{copy}{hash_}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout
-
-
-def shown(dom: str, name: str) -> str:
-    """The text of an element."""
-    return re.search(rf'id="{name}"[^>]*>([^<]*)<', dom)[1]  # type: ignore[index]
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed")

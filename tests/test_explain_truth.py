@@ -24,10 +24,10 @@ from convfc.explanation.agreement import DisagreementError, agreement
 from convfc.explanation.lines import explanation_lines
 from convfc.explanation.numbers import explanation
 from convfc.formats.keras.quiet import importing
+from tests.browser import BROWSER, in_the_browser, shown
 from tests.keras_models import save as save_keras
 from tests.onnx_models import attributes, kernel_shape, save
 from tests.reference import convolve
-from tests.test_explain import BROWSER, in_the_browser, shown
 
 Array = NDArray[Any]
 SIZES = (7, 9)

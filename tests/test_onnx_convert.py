@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convfc
-from convfc import Convolution, PatchMethod, Same, Window, convolution
+from convfc import Convolution, PatchMethod, Window, convolution
 from convfc.core.geometry import Sizes
-from tests.onnx_models import (
-    attributes,
-    conv_file,
-    integers,
-    kernel_shape,
-    operators,
-    run,
-    save,
-)
+from tests.onnx_layers import layers
+from tests.onnx_models import attributes, conv_file, integers, kernel_shape, operators, run, save
 
 METHODS = ["auto", "reshape", "gather", "rows", "slice"]
 
@@ -35,27 +28,6 @@ def converted(path: Path, patches: str = "auto", patch_memory: int | None = None
     assert not {name for name in operators(done.out) if "Conv" in name}
     onnx.checker.check_model(str(done.out), full_check=True)
     return done.out
-
-
-@st.composite
-def layers(draw: st.DrawFn) -> tuple[Convolution, Sizes]:
-    """A convolution that onnxruntime can run itself, with known and unknown sizes."""
-    rank = draw(st.integers(1, 3))
-    same = draw(st.sampled_from([None, None, Same.UPPER, Same.LOWER]))
-    windows = []
-    for _ in range(rank):
-        kernel = draw(st.integers(1, 4))
-        stride = draw(st.sampled_from([1, 2, 3, kernel]))
-        # onnxruntime has no SAME with dilation.
-        dilation = 1 if same else draw(st.integers(1, 2))
-        pads = same or (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
-        windows.append(Window(kernel, stride, dilation, pads))
-    groups = draw(st.integers(1, 3))
-    depth, block = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    conv = Convolution(tuple(windows), groups * depth, groups * block, groups)
-    sizes = [draw(st.integers(w.extent, w.extent + 6)) for w in windows]
-    unknown = draw(st.lists(st.booleans(), min_size=rank, max_size=rank))
-    return conv, tuple(None if no else size for size, no in zip(sizes, unknown, strict=True))
 
 
 @given(layers(), st.sampled_from(METHODS), st.booleans())

@@ -12,8 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import convfc
-from tests.onnx_models import Array, integers, run
-from tests.test_onnx_forms import KERNEL, X, conv_node, model, same, value
+from tests.onnx_models import KERNEL, Array, X, conv_node, integers, model, run, same, value
 
 INTS, INT = onnx.AttributeProto.INTS, onnx.AttributeProto.INT
 

@@ -22,8 +22,8 @@ from convfc import Verdict, Window
 from convfc.core.geometry import Convolution
 from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.system import rehearsal
+from tests.onnx_edits import verified
 from tests.onnx_models import conv_file, integers, kernel_shape, run, save
-from tests.test_onnx_structure import verified
 
 CONV = Convolution((Window(3, 1, 1, (1, 0)), Window(2, 1, 1, (0, 1))), 2, 1)
 KERNEL = integers(kernel_shape(CONV), 1)

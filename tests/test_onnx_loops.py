@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from tests.onnx_models import integers
-from tests.test_onnx_forms import model, same, value
+from tests.onnx_models import integers, model, same, value
 
 KERNELS = {"W": np.sign(integers([6, 4, 2, 3], 1)), "V": np.sign(integers([6, 4, 2, 3], 2))}
 

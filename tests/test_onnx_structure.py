@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import convfc
 from convfc import Same, Verdict, Window, convolution
 from convfc.core.geometry import Convolution
 from convfc.formats.onnx.ambiguity import ambiguities
+from tests.onnx_edits import Edit, as_gemm, branch, node_of, of_any_shape, verified
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, save
 
 UNEQUAL = Convolution((Window(3, 2, 1, (1, 0)), Window(2, 1, 2, (0, 2))), 3, 4)
@@ -21,23 +21,6 @@ GROUPED = Convolution((Window(2), Window(3, 2, 1, (1, 0))), 4, 6, 2)
 DEPTHWISE = Convolution((Window(3, 1, 1, Same.UPPER), Window(2, 1, 1, Same.UPPER)), 4, 4, 4)
 TILES = Convolution((Window(2, 2), Window(3, 3)), 3, 4)
 POINTWISE = Convolution((Window(1), Window(1)), 4, 6)
-
-Edit = Callable[[onnx.ModelProto], None]
-
-
-def verified(path: Path, edit: Edit, *, patches: str = "auto") -> convfc.Verification:
-    """Convert, change the converted file, verify."""
-    out = convfc.convert(path, patches=patches).out
-    model = onnx.load(out)
-    edit(model)
-    onnx.save(model, out)
-    return convfc.verify(path, out, samples=2)
-
-
-def node_of(model: onnx.ModelProto, op_type: str) -> onnx.NodeProto:
-    (first, *_) = (node for node in model.graph.node if node.op_type == op_type)
-    node: onnx.NodeProto = first
-    return node
 
 
 def untouched(model: onnx.ModelProto) -> None:
@@ -90,16 +73,6 @@ def test_names_order_and_the_form_of_constants_do_not_count(
     assert result.layers[0].structure is None
 
 
-def as_gemm(model: onnx.ModelProto) -> None:
-    """One Gemm in the place of MatMul + Add, as simplifiers write it."""
-    product, total = node_of(model, "MatMul"), node_of(model, "Add")
-    gemm = helper.make_node("Gemm", [*product.input, total.input[1]], total.output, name="gemm")
-    place = list(model.graph.node).index(total)
-    model.graph.node.insert(place, gemm)
-    model.graph.node.remove(product)
-    model.graph.node.remove(total)
-
-
 def test_another_structure_that_is_a_polynomial_is_shown(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "m.onnx", UNEQUAL, (9, 10))
     result = verified(path, as_gemm)
@@ -139,22 +112,6 @@ def appended(*nodes: onnx.NodeProto, **constants: object) -> Edit:
         )
 
     return edit
-
-
-def branch(*nodes: onnx.NodeProto) -> onnx.NodeProto:
-    """An If that takes some nodes, which make 'o', and adds nothing otherwise."""
-    nothing = helper.make_node("Constant", [], ["e"], value_float=0.0)
-    return helper.make_node(
-        "If",
-        ["yes"],
-        ["more"],
-        then_branch=helper.make_graph(list(nodes), "t", [], [_any("o")]),
-        else_branch=helper.make_graph([nothing], "e", [], [_any("e")]),
-    )
-
-
-def _any(name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 ADD = helper.make_node("Add", ["raw", "more"], ["y"])
@@ -252,7 +209,7 @@ def ambiguous() -> dict[str, Edit]:
 
     def hidden(model: onnx.ModelProto) -> None:
         nothing = helper.make_node("Constant", [], ["x"], value_float=0.0)
-        graph = helper.make_graph([nothing], "g", [], [_any("x")])
+        graph = helper.make_graph([nothing], "g", [], [of_any_shape("x")])
         node = helper.make_node("If", ["c"], ["z"], then_branch=graph, else_branch=graph)
         model.graph.node.append(node)
 

@@ -10,8 +10,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from tests.onnx_models import attributes, conv_file, integers, operators, run_anywhere, save
-from tests.test_onnx_forms import CONV, KERNEL, X, model, same, value
+from tests.onnx_models import (
+    CONV,
+    KERNEL,
+    X,
+    attributes,
+    conv_file,
+    integers,
+    model,
+    operators,
+    run_anywhere,
+    same,
+    save,
+    value,
+)
 
 
 @pytest.mark.parametrize("opset", range(1, onnx.defs.onnx_opset_version() + 1))

@@ -22,9 +22,9 @@ from convfc import Convolution, NumpyOps, Site, Verdict, Window, apply, convolut
 from convfc.core.geometry import Sizes
 from convfc.core.lowering import Lowering
 from convfc.verification.proof import prove
+from tests.onnx_layers import layers
 from tests.onnx_models import conv_file
 from tests.reference import convolve
-from tests.test_onnx_convert import layers
 
 Array = NDArray[Any]
 CONV = convolution([2, 3], channels=3, filters=4, strides=[1, 2], padding=[(1, 0), (0, 2)])

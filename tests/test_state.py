@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -329,16 +330,16 @@ def test_a_warning_of_another_thread_names_its_own_line() -> None:
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
 
 
+@contextmanager
+def noted(log: list[str]) -> Iterator[None]:
+    log.append("in")
+    yield
+    log.append("out")
+
+
 def test_what_threads_share_is_put_back_by_the_last() -> None:
     log: list[str] = []
-
-    @contextmanager
-    def noted() -> Iterator[None]:
-        log.append("in")
-        yield
-        log.append("out")
-
-    shared = Shared(noted)
+    shared = Shared(partial(noted, log))
     with shared.entered():
         with ThreadPoolExecutor(1) as pool, shared.entered():
             pool.submit(lambda: shared.entered().__enter__()).result()
@@ -347,16 +348,11 @@ def test_what_threads_share_is_put_back_by_the_last() -> None:
 
 def test_a_public_function_begins_things_once_and_ends_them() -> None:
     log: list[str] = []
-
-    @contextmanager
-    def noted() -> Iterator[None]:
-        log.append("in")
-        yield
-        log.append("out")
+    enter = partial(noted, log)
 
     @undisturbed()
     def inner() -> None:
-        until_the_end(noted)
+        until_the_end(enter)
 
     @undisturbed()
     def outer() -> None:
@@ -366,7 +362,7 @@ def test_a_public_function_begins_things_once_and_ends_them() -> None:
 
     outer()
     assert log == ["in", "out"]
-    until_the_end(noted)  # no function is there to end it
+    until_the_end(enter)  # no function is there to end it
     assert log == ["in", "out"]
 
 

@@ -17,8 +17,8 @@ from onnx import helper, numpy_helper
 
 import convfc
 from convfc.formats.keras.quiet import importing, overheard
+from tests.onnx_edits import as_gemm, branch, node_of
 from tests.onnx_models import save
-from tests.test_onnx_structure import as_gemm, branch, node_of
 
 with importing():
     import keras

@@ -24,13 +24,13 @@ that one alone; failures are listed with theirs, and their files are kept in the
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.campaign.options import parser
 from tests.campaign.pool import outcomes
 from tests.campaign.report import Report, describe
 from tests.campaign.truths import file_cases, suite_cases
@@ -62,23 +62,14 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m tests.campaign",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="names of cases, and no others")
-    parser.add_argument("--mutants", type=int, default=5400)
-    parser.add_argument("--true", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=600, help="begin no case after so many")
-    parser.add_argument("--format", choices=["onnx", "keras"])
-    parser.add_argument("--only", help="the one family that mutants are made of")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--models", type=Path, help="a folder of models to convert")
-    parser.add_argument("--simplify", action="append", default=[], metavar="COMMAND")
-    parser.add_argument("--save", type=Path, default=Path("failures"), help="where failures go")
-    return parser.parse_args()
+    made = parser("python -m tests.campaign", __doc__)
+    made.add_argument("--mutants", type=int, default=5400)
+    made.add_argument("--true", type=int, default=2000)
+    made.add_argument("--format", choices=["onnx", "keras"])
+    made.add_argument("--only", help="the one family that mutants are made of")
+    made.add_argument("--models", type=Path, help="a folder of models to convert")
+    made.add_argument("--simplify", action="append", default=[], metavar="COMMAND")
+    return made.parse_args()
 
 
 def _cases(options: argparse.Namespace) -> list[str]:

@@ -98,7 +98,7 @@ def _simplified(command: str, source: Path, out: Path) -> str | None:
 
 
 def _onnx_layer(random: Random) -> tuple[onnx.ModelProto, str]:
-    from tests.test_onnx_random import random_layer
+    from tests.onnx_layers import random_layer
 
     model = random_layer(random).model
     node = model.graph.node[0]
@@ -107,8 +107,8 @@ def _onnx_layer(random: Random) -> tuple[onnx.ModelProto, str]:
 
 
 def _keras_layer(random: Random, folder: Path) -> tuple[Path, str]:
+    from tests.keras_layers import drawn
     from tests.keras_models import FORMATS, many, save
-    from tests.test_keras_random import drawn
 
     rng = np.random.default_rng(random.getrandbits(32))
     chosen: dict[str, Any] = {"layer": drawn(rng), "other": drawn(rng)}
@@ -121,6 +121,6 @@ def _keras_layer(random: Random, folder: Path) -> tuple[Path, str]:
 @cache
 def _suite() -> list[tuple[onnx.ModelProto, str]]:
     """The models of onnx's suites, with names."""
-    from tests.test_onnx_conformance import CASES
+    from tests.onnx_suites import CASES
 
     return [(case.model, case.name) for case in CASES]

@@ -30,6 +30,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from tests.campaign.options import parser
 from tests.campaign.pool import Work, results
 from tests.fuzz.cases import Fault, Outcome
 from tests.fuzz.making import FORMATS
@@ -90,23 +91,14 @@ def _results(
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m tests.fuzz",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="names of cases, and no others")
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=600, help="begin no case after so many")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--format", choices=FORMATS)
-    parser.add_argument("--models", type=Path, help="a folder of models to spoil as well")
-    parser.add_argument("--save", type=Path, default=Path("failures"), help="where findings go")
-    parser.add_argument(
+    made = parser("python -m tests.fuzz", __doc__)
+    made.add_argument("--count", type=int, default=2000)
+    made.add_argument("--format", choices=FORMATS)
+    made.add_argument("--models", type=Path, help="a folder of models to spoil as well")
+    made.add_argument(
         "--smaller", type=float, default=5, help="minutes for making what is found smaller"
     )
-    return parser.parse_args(arguments)
+    return made.parse_args(arguments)
 
 
 def _cases(count: int, only: str | None) -> list[str]:

@@ -30,7 +30,11 @@ def numpy_type(name: str) -> np.dtype[Any]:
 
 
 def smallest_normal(name: str) -> float:
-    """The least positive number that a real type holds with all its digits; below, errors grow."""
+    """The least positive number that a real type holds with all its digits; below, errors grow.
+
+    >>> smallest_normal("float16") == 2.0**-14
+    True
+    """
     return 2.0 ** {"float64": -1022, "float16": -14}.get(name, -126)
 
 
@@ -46,7 +50,11 @@ def coarsest(names: Iterable[str]) -> str:
 
 
 def place_of(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """Where in an array its element of some number is; for any number of axes, unlike numpy's."""
+    """Where in an array its element of some number is; for any number of axes, unlike numpy's.
+
+    >>> place_of(7, (2, 4))
+    (1, 3)
+    """
     place = []
     for size in reversed(shape):
         flat, index = divmod(flat, size)
@@ -55,7 +63,11 @@ def place_of(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def array_difference(a: Array, b: Array) -> str | None:
-    """How two arrays differ in type, shape or bits, in words; ``None`` if they do not."""
+    """How two arrays differ in type, shape or bits, in words; ``None`` if they do not.
+
+    >>> array_difference(np.array([1, 2]), np.array([1, 3]))
+    'differs in element 1: 2 became 3'
+    """
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return "has another type or shape"
     if a.dtype == object:  # text, whose bytes are addresses

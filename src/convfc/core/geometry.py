@@ -112,7 +112,11 @@ class Window(AnyWindow):
         return self.padding.split(total)
 
     def pads_by_remainder(self, size: int | None) -> tuple[Pads, ...]:
-        """Zeros before and after, by size % stride: one entry where they are the same for all."""
+        """Zeros before and after, by size % stride: one entry where they are the same for all.
+
+        >>> Window(3, stride=2, padding=Same.UPPER).pads_by_remainder(None)  # even sizes, odd ones
+        ((0, 1), (1, 1))
+        """
         pads = self.pads(size)
         if pads is not None:
             return (pads,)
@@ -121,6 +125,9 @@ class Window(AnyWindow):
 
     def output(self, size: int | None) -> int | None:
         """Number of positions on an axis of `size` (equations 5 and 6 of Ma & Lu).
+
+        >>> Window(3, stride=2).output(8)  # at 0, 2 and 4
+        3
 
         Raises:
             GeometryError: the padded axis is shorter than the window.
@@ -149,6 +156,9 @@ class Window(AnyWindow):
 
         The stop counts from the end, so that the slice holds for every size. Positions that the
         stride skips at the end fall off by themselves.
+
+        >>> list(range(8))[Window(3, stride=2).tap(1)]
+        [1, 3, 5]
         """
         start = tap * self.dilation
         tail = self.extent - 1 - start
@@ -319,6 +329,9 @@ class Convolution(AnyConvolution):
         Returns:
             (prod(output), prod(kernel)) row-major indices into the padded grid. Row o, column i
             points at pixel o * stride + i * dilation.
+
+        >>> Convolution((Window(2), Window(2)), 1, 1).index_map((2, 3)).tolist()
+        [[0, 1, 3, 4], [1, 2, 4, 5]]
         """
         import numpy as np
 

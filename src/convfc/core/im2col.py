@@ -48,6 +48,11 @@ class Ops(Protocol[T]):
 
         An axis of n gets pads[n % len(pads)]; where there is more than one entry, n is not known
         before run time.
+
+        >>> of_even_and_odd = (0, 1), (1, 1)  # see `Window.pads_by_remainder`
+        >>> ops = NumpyOps(kernel=np.ones((1, 1, 1)))
+        >>> [ops.pad(np.ones((1, n, 1), int), [of_even_and_odd]).ravel().tolist() for n in (2, 3)]
+        [[1, 1, 0], [0, 1, 1, 1, 0]]
         """
 
     def slice(self, x: T, slices: Sequence[slice]) -> T:
@@ -84,6 +89,15 @@ class Ops(Protocol[T]):
         All axes at once; axis by axis where more than one size is unknown. The axes that are done
         go behind the others, so those that are yet to be done keep their places, and in the end
         all are in order again.
+
+        Two positions in a row, each with the outputs of 2 x 2 phases, make two rows of four:
+
+        >>> from convfc.core.transposed import TransposedConvolution, TransposedWindow
+        >>> conv = TransposedConvolution((TransposedWindow(2, stride=2),) * 2, 1, filters=1)
+        >>> y = np.array([[0, 1, 2, 3], [4, 5, 6, 7]]).reshape(1, 1, 2, 4)
+        >>> NumpyOps(kernel=np.ones(conv.kernel_shape)).interleave(y, conv, (1, 2))[0, ..., 0]
+        array([[0, 1, 4, 5],
+               [2, 3, 6, 7]])
         """
         rank, groups, depth = convolution.rank, convolution.groups, convolution.filters
         depth //= groups
@@ -105,7 +119,11 @@ class Ops(Protocol[T]):
 
 
 def one_open(sizes: Sequence[int | None]) -> list[int]:
-    """Sizes to reshape to, of which at most one is unknown: -1, what is left."""
+    """Sizes to reshape to, of which at most one is unknown: -1, what is left.
+
+    >>> one_open([2, None, 3])
+    [2, -1, 3]
+    """
     return [-1 if size is None else size for size in sizes]
 
 
@@ -114,6 +132,12 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
 
     `ops` holds the kernel and the bias of `lowering.inner`. Where `lowering.framed` is not the
     convolution itself, `x` and what is returned are as `transposed.Frame` says.
+
+    >>> from convfc.core.builders import convolution
+    >>> x, kernel = np.array([1, 2, 3, 4]).reshape(1, 4, 1), np.array([10, 1]).reshape(2, 1, 1)
+    >>> lowering = Lowering(convolution([2], channels=1, filters=1), (4,), PatchMethod.SLICE)
+    >>> apply(NumpyOps(kernel), x, lowering).ravel().tolist()
+    [12, 23, 34]
     """
     convolution, known = lowering.framed
     inner = lowering.inner
@@ -146,7 +170,14 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
-    """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels)."""
+    """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels).
+
+    >>> from convfc.core.builders import convolution
+    >>> x, kernel = np.array([1, 2, 3, 4]).reshape(1, 4, 1), np.array([10, 1]).reshape(2, 1, 1)
+    >>> lowering = Lowering(convolution([2], channels=1, filters=1), (4,), PatchMethod.SLICE)
+    >>> patch_tensor(NumpyOps(kernel), x, lowering).tolist()
+    [[[1, 2], [2, 3], [3, 4]]]
+    """
     padded, sizes = _padded(ops, x, lowering)
     return _patches(ops, padded, Lowering(lowering.inner.unpadded, sizes, lowering.method))
 
@@ -247,6 +278,9 @@ def filter_matrices(kernel: Array, groups: int = 1) -> Array:
 
     Returns:
         (G, K, filters / G). For one block, F = [0] is the kernel's own bytes.
+
+    >>> filter_matrices(np.array([[[1, 2]], [[3, 4]]]), groups=2).tolist()  # 2 taps of 2 filters
+    [[[1], [3]], [[2], [4]]]
     """
     patch_length = int(np.prod(kernel.shape[:-1]))
     blocks = kernel.reshape(patch_length, groups, kernel.shape[-1] // groups)

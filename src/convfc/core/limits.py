@@ -29,6 +29,10 @@ def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str |
 
     Raises:
         GeometryError: the window does not fit the sizes.
+
+    >>> from convfc.core.builders import convolution
+    >>> excess_of(convolution([3], channels=1, filters=1), (2**62,), itemsize=4)
+    'it has tensors of more bytes than 64 bits can count'
     """
     framed, known = convolution.framed(sizes)
     inner = framed.inner(known)

@@ -155,6 +155,11 @@ class Lowering:
         """First position along an axis and the one behind its last, for each block.
 
         Empty behind the last axis that `block` mentions.
+
+        >>> from convfc.core.builders import convolution
+        >>> pointwise = convolution([1], channels=1, filters=1)
+        >>> Lowering(pointwise, (10,), PatchMethod.NONE, block=(4,)).block_edges(0)
+        [(0, 4), (4, 8), (8, 10)]
         """
         output = self.inner.output(self.framed[1])[axis] if axis < len(self.block) else None
         if output is None:
@@ -199,6 +204,10 @@ def lower(
 
     Raises:
         GeometryError: the window does not fit the sizes.
+
+    >>> from convfc.core.builders import convolution
+    >>> lower(convolution([2], channels=1, filters=1), (4,), PatchMethod.RESHAPE)
+    Refusal(reason='reshape needs kernel == stride and no dilation; use --patches auto')
     """
     convolution.output(sizes)
     excess = excess_of(convolution, sizes, itemsize)
@@ -236,6 +245,9 @@ def default_memory(patch_bytes: int) -> int:
 
     4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
     make more than 64 blocks, each some nodes in the graph, may take more, up to 256 MiB.
+
+    >>> [default_memory(2**20 * mebibytes) // 2**20 for mebibytes in (1, 8, 9, 1024)]
+    [8, 8, 4, 16]
     """
     if patch_bytes <= 2 * _BLOCK:
         return 2 * _BLOCK

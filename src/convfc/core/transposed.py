@@ -103,6 +103,9 @@ class TransposedWindow(AnyWindow):
     def output(self, size: int | None) -> int | None:
         """Length of the output of an axis of `size`; ``None`` if unknown.
 
+        >>> TransposedWindow(3, stride=2).output(4)
+        9
+
         Raises:
             GeometryError: all of it is cropped off.
         """
@@ -117,6 +120,11 @@ class TransposedWindow(AnyWindow):
     def inner(self, size: int | None) -> Window:
         """The window of the ordinary convolution that computes all phases.
 
+        Of 3 taps with stride 2, the first and the last make phase 0, the second one phase 1:
+
+        >>> TransposedWindow(3, stride=2).inner(4)
+        Window(kernel=2, stride=1, dilation=1, padding=(1, 1))
+
         Raises:
             GeometryError: it depends on an unknown size.
         """
@@ -129,7 +137,11 @@ class TransposedWindow(AnyWindow):
         return Window(reach // step + 1, 1, step, padding)
 
     def cut(self, size: int | None) -> slice:
-        """The output's place in the interleaved phases that `inner` computes."""
+        """The output's place in the interleaved phases that `inner` computes.
+
+        >>> TransposedWindow(3, stride=2).cut(4)  # 5 positions of 2 phases: one too many
+        slice(0, -1, 1)
+        """
         (before, after), padding = self._known_pads(size), self.inner(size).padding
         assert not isinstance(padding, Same)  # noqa: S101 - for the type checker: `inner` makes numbers
         start = before - self.stride * (self._reach - padding[0])
@@ -139,6 +151,13 @@ class TransposedWindow(AnyWindow):
     @property
     def frame(self) -> Frame:
         """How to compute an output of prescribed `length` when the size is not known.
+
+        Four inputs make 9 outputs here. Of the 3 too many, crop = (4 * 2 + shift) // 2 = 1 stands
+        before the output: the piece starts at 1 // 2 = 0, the output at 1 % 2 = 1 in what it makes.
+
+        >>> frame = TransposedWindow(3, stride=2, padding=Same.UPPER, length=6).frame
+        >>> frame.pads, frame.length, frame.shift, frame.window.output(frame.length)
+        ((1, 3), 5, -5, 7)
 
         Raises:
             GeometryError: no length is prescribed.
@@ -166,6 +185,9 @@ class TransposedWindow(AnyWindow):
 
         Returns:
             (inner taps * stride,) indices of taps; `kernel` itself where there is none.
+
+        >>> TransposedWindow(3, stride=2).tap_of_phase.tolist()  # 3: none in that phase
+        [2, 3, 0, 1]
         """
         import numpy as np
 
@@ -233,7 +255,13 @@ class TransposedConvolution(AnyConvolution):
         return replace(self, windows=tuple(windows)), tuple(known)
 
     def inner_kernel(self, kernel: NDArray[Any]) -> NDArray[Any]:
-        """See `AnyConvolution.inner_kernel`."""
+        """See `AnyConvolution.inner_kernel`: a filter for each phase, its taps backwards.
+
+        >>> import numpy as np
+        >>> conv = TransposedConvolution((TransposedWindow(3, stride=2),), 1, filters=1)
+        >>> conv.inner_kernel(np.array([10, 20, 30]).reshape(3, 1, 1)).reshape(2, 2).tolist()
+        [[30, 0], [10, 20]]
+        """
         import numpy as np
 
         kernel = np.pad(kernel, [*[(0, 1)] * self.rank, (0, 0), (0, 0)])
