@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 
 from convfc.core.arrays import Array, place_of
-
-_DEFAULT_RTOL = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+from convfc.verification.rounding import DEFAULT_RTOL
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ class Comparison:
 
     @property
     def _relative_tolerance(self) -> float:
-        return _DEFAULT_RTOL.get(self._dtype, 0.0) if self._rtol is None else self._rtol
+        return DEFAULT_RTOL.get(self._dtype, 0.0) if self._rtol is None else self._rtol
 
     def result(self) -> OutputDifference:
         """The figures over all batches so far."""

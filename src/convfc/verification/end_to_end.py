@@ -16,7 +16,8 @@ from convfc.formats.protocols import Model, Site
 from convfc.planning import Layer
 from convfc.samples.batches import Feeds
 from convfc.verification.differences import Comparison, Distance, OutputDifference, distance
-from convfc.verification.verdict import FAR, contradiction
+from convfc.verification.rounding import FAR
+from convfc.verification.verdict import contradiction
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""

@@ -24,9 +24,7 @@ from convfc.samples.feeds import make_feeds
 from convfc.samples.slots import is_float
 from convfc.verification.differences import Comparison, Witness
 from convfc.verification.proof import prove
-
-_ROUNDING = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-2}
-"""Differences, relative to the largest number of an output, that no net needs a reason for."""
+from convfc.verification.rounding import LOOK_RTOL
 
 _SECONDS = 10.0
 """What a look may take, both files together, by what is known of its convolutions."""
@@ -165,7 +163,7 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
         return Look(reason="it returns sequences, which are not compared here")
     largest, wrong, told = 0.0, None, False
     for name, array in expected.items():
-        comparison = Comparison(name, rtol=_ROUNDING.get(array.dtype.name, 0.0))
+        comparison = Comparison(name, rtol=LOOK_RTOL.get(array.dtype.name, 0.0))
         comparison.add(array, got[name])
         result = comparison.result()
         largest = max(largest, result.max_abs)
