@@ -124,7 +124,7 @@ class OutputDifference:
         return self.reason is None
 
 
-class Comparison:
+class DifferenceCollector:
     """Collects one output's differences; memory does not grow with the number of batches.
 
     Equal means |a - b| <= atol + rtol * |a|, for floating point, and a == b for anything else.
@@ -331,12 +331,12 @@ def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
 
 def distance(exact: Array, computed: Array) -> Distance:
     """How far a computed output is from an exact one of the same shape."""
-    comparison = Comparison("", judged=False)
+    collector = DifferenceCollector("", judged=False)
     rows = len(np.atleast_1d(exact))
     a, b = (array.reshape(rows, array.size // max(rows, 1)) for array in (exact, computed))
     for place in _blocks(*a.shape):
-        comparison.add(a[place].astype(np.float64), b[place].astype(np.float64))
-    found = comparison.result()
+        collector.add(a[place].astype(np.float64), b[place].astype(np.float64))
+    found = collector.result()
     return Distance(found.max_abs, found.max_rel)
 
 

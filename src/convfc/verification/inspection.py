@@ -22,7 +22,7 @@ from convfc.formats.protocols import Feed, LayerPair, Model, Port, Site
 from convfc.formats.registry import open_model
 from convfc.samples.feeds import make_feeds
 from convfc.samples.slots import is_float
-from convfc.verification.differences import Comparison, Witness
+from convfc.verification.differences import DifferenceCollector, Witness
 from convfc.verification.proof import prove
 from convfc.verification.rounding import LOOK_RTOL
 
@@ -161,13 +161,13 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
     """What two runs on the same samples tell."""
     if not all(isinstance(array, np.ndarray | np.generic) for array in expected.values()):
         return Look(reason="it returns sequences, which are not compared here")
-    largest, wrong, told = 0.0, None, False
+    largest, wrong, has_numbers = 0.0, None, False
     for name, array in expected.items():
-        comparison = Comparison(name, rtol=LOOK_RTOL.get(array.dtype.name, 0.0))
-        comparison.add(array, got[name])
-        result = comparison.result()
+        collector = DifferenceCollector(name, rtol=LOOK_RTOL.get(array.dtype.name, 0.0))
+        collector.add(array, got[name])
+        result = collector.result()
         largest = max(largest, result.max_abs)
-        told = told or bool((array == array).any())
+        has_numbers = has_numbers or bool((array == array).any())
         if result.reason is not None and wrong is None:
             how = (
                 result.reason
@@ -175,7 +175,7 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
                 else f"it differs by {result.max_abs:.2g}"
             )
             wrong = f"output '{name}' on a sample: {how}"
-    if wrong is None and not told:
+    if wrong is None and not has_numbers:
         return Look(rows, largest, reason="on a sample its outputs are empty or not a number")
     return Look(rows, largest, wrong is not None, wrong)
 
