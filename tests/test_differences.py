@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import array_difference
 from convfc.verification import differences
-from convfc.verification.differences import Comparison, OutputDifference
+from convfc.verification.differences import DifferenceCollector, OutputDifference
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(5)
@@ -20,10 +20,10 @@ RANDOM = np.random.default_rng(5)
 def compare(
     a: Array, b: Array, batches: int = 1, rtol: float | None = None, atol: float | None = None
 ) -> OutputDifference:
-    comparison = Comparison("y", rtol, atol)
+    collector = DifferenceCollector("y", rtol, atol)
     for x, y in zip(np.array_split(a, batches), np.array_split(b, batches), strict=True):
-        comparison.add(x, y)
-    return comparison.result()
+        collector.add(x, y)
+    return collector.result()
 
 
 @pytest.mark.parametrize("batches", [1, 3])
@@ -113,9 +113,9 @@ def test_text() -> None:
 
 def test_scalars_and_empty_outputs() -> None:
     for a in (np.float32(2), np.zeros((0, 3), np.float32)):
-        comparison = Comparison("y")
-        comparison.add(np.asarray(a), np.asarray(a))
-        assert comparison.result().equivalent
+        collector = DifferenceCollector("y")
+        collector.add(np.asarray(a), np.asarray(a))
+        assert collector.result().equivalent
 
 
 @pytest.mark.parametrize("a", [np.arange(6.0).reshape(2, 3), np.array(["yes", "no"], object)])

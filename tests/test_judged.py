@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convfc import Verdict
 from convfc.formats.protocols import Alignment
-from convfc.verification.differences import Comparison, Distance, OutputDifference
+from convfc.verification.differences import DifferenceCollector, Distance, OutputDifference
 from convfc.verification.proof import LayerProof
 from convfc.verification.verdict import Contradiction, conclude, contradiction
 
@@ -23,11 +23,11 @@ A = RANDOM.normal(size=(40, 50)).astype(np.float32)
 def seen(
     a: Array, b: Array, errors: tuple[float, float] | None = None, batches: int = 4
 ) -> OutputDifference:
-    comparison = Comparison("y", judged=False)
+    collector = DifferenceCollector("y", judged=False)
     parts: Any = zip(np.array_split(a, batches), np.array_split(b, batches), strict=True)
     for x, y in parts:
-        comparison.add(x, y)
-    out = comparison.result()
+        collector.add(x, y)
+    out = collector.result()
     if errors is None:
         return out
     original, converted = (Distance(error, error) for error in errors)
@@ -116,10 +116,10 @@ def test_what_is_certain() -> None:
 
 
 def test_a_length_that_the_data_decide_is_not_certain() -> None:
-    comparison = Comparison("boxes", judged=False)
+    collector = DifferenceCollector("boxes", judged=False)
     for found, again in ((3, 3), (5, 4), (2, 2)):
-        comparison.add(np.zeros((found, 4)), np.zeros((again, 4)))
-    judged = contradiction(comparison.result(), steps=True)
+        collector.add(np.zeros((found, 4)), np.zeros((again, 4)))
+    judged = contradiction(collector.result(), steps=True)
     assert judged is not None
     assert not judged.certain
 

@@ -1,6 +1,15 @@
 """From a convolution to patches + Dense: which patch method, on which sizes, at what cost.
 
-What a lowering computes is in `convfc.core.im2col`.
+A patch method is a way to build the patch matrix P; all make the same P, of which the filter matrix
+makes the same output. It lives in these places, in the order in which a new one is added:
+
+- here: its name (`PatchMethod`), which axes it gathers or slices (`Lowering.gathered_axes`,
+  `sliced_axes`), where it does not fit (`_misfit`), what it costs (`cost`); `lower` takes the
+  cheapest that fits, among those that a format can hold (`Site.methods`, set in its `sites`)
+- `core.im2col`: how P is made of it (`apply`), in operations that every format has (`Ops`)
+- `formats.onnx.graph_ops`, `formats.keras.layer_ops`, `formats.keras.keras_ops`: those operations
+  as nodes and layers; a method changes something there only if it needs a new operation
+- `tests/test_all_sizes*.py`: that a method is the convolution for every size, by `tests/symbolic`
 """
 
 from __future__ import annotations

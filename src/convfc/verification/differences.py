@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 
 from convfc.core.arrays import Array, place_of
-
-_DEFAULT_RTOL = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+from convfc.verification.rounding import DEFAULT_RTOL
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class OutputDifference:
         return self.reason is None
 
 
-class Comparison:
+class DifferenceCollector:
     """Collects one output's differences; memory does not grow with the number of batches.
 
     Equal means |a - b| <= atol + rtol * |a|, for floating point, and a == b for anything else.
@@ -245,7 +244,7 @@ class Comparison:
 
     @property
     def _relative_tolerance(self) -> float:
-        return _DEFAULT_RTOL.get(self._dtype, 0.0) if self._rtol is None else self._rtol
+        return DEFAULT_RTOL.get(self._dtype, 0.0) if self._rtol is None else self._rtol
 
     def result(self) -> OutputDifference:
         """The figures over all batches so far."""
@@ -332,12 +331,12 @@ def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
 
 def distance(exact: Array, computed: Array) -> Distance:
     """How far a computed output is from an exact one of the same shape."""
-    comparison = Comparison("", judged=False)
+    collector = DifferenceCollector("", judged=False)
     rows = len(np.atleast_1d(exact))
     a, b = (array.reshape(rows, array.size // max(rows, 1)) for array in (exact, computed))
     for place in _blocks(*a.shape):
-        comparison.add(a[place].astype(np.float64), b[place].astype(np.float64))
-    found = comparison.result()
+        collector.add(a[place].astype(np.float64), b[place].astype(np.float64))
+    found = collector.result()
     return Distance(found.max_abs, found.max_rel)
 
 

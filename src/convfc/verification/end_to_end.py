@@ -15,8 +15,14 @@ from convfc.formats.demand import products_of
 from convfc.formats.protocols import Model, Site
 from convfc.planning import Layer
 from convfc.samples.batches import Feeds
-from convfc.verification.differences import Comparison, Distance, OutputDifference, distance
-from convfc.verification.verdict import FAR, contradiction
+from convfc.verification.differences import (
+    DifferenceCollector,
+    Distance,
+    OutputDifference,
+    distance,
+)
+from convfc.verification.rounding import FAR
+from convfc.verification.verdict import contradiction
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
@@ -132,25 +138,25 @@ def compare(
         b: the converted model.
         feeds: the samples.
         progress: called with a few words for every batch.
-        rtol: see `Comparison`.
-        atol: see `Comparison`.
-        judged: see `Comparison`.
+        rtol: see `DifferenceCollector`.
+        atol: see `DifferenceCollector`.
+        judged: see `DifferenceCollector`.
 
     Raises:
         RefusedError: the runtime refuses one of the models.
         DataError: the samples cannot be read or do not fit.
     """
-    comparisons = {
-        port.name: Comparison(port.name, rtol, atol, judged=judged) for port in a.outputs
+    collectors = {
+        port.name: DifferenceCollector(port.name, rtol, atol, judged=judged) for port in a.outputs
     }
     done = 0
     for feed in feeds.batches():
         progress(f"sample {done} of {feeds.rows}")
         expected, got = _run(a, feed, original=True), _run(b, feed, original=False)
-        for name, comparison in comparisons.items():
-            comparison.add(expected[name], got[name])
+        for name, collector in collectors.items():
+            collector.add(expected[name], got[name])
         done += feeds.rows_per_batch
-    outputs = tuple(comparison.result() for comparison in comparisons.values())
+    outputs = tuple(collector.result() for collector in collectors.values())
     return Seen(feeds.said, feeds.rows, outputs)
 
 
@@ -247,7 +253,7 @@ def _sway(a: Model, feed: Mapping[str, NDArray[Any]], name: str) -> tuple[float,
     tip over, layer after layer, as they do where sums are rounded in another order.
     """
     random = np.random.default_rng(0)
-    comparison = Comparison(name, judged=False)
+    collector = DifferenceCollector(name, judged=False)
     once = a.run(feed)[name]
     for _ in range(_MOVES):
         moved = {
@@ -256,8 +262,8 @@ def _sway(a: Model, feed: Mapping[str, NDArray[Any]], name: str) -> tuple[float,
             else x
             for port, x in feed.items()
         }
-        comparison.add(once, a.run(moved)[name])
-    found = comparison.result()
+        collector.add(once, a.run(moved)[name])
+    found = collector.result()
     return found.max_abs, found.mean_abs
 
 

@@ -22,11 +22,9 @@ from convfc.formats.protocols import Feed, LayerPair, Model, Port, Site
 from convfc.formats.registry import open_model
 from convfc.samples.feeds import make_feeds
 from convfc.samples.slots import is_float
-from convfc.verification.differences import Comparison, Witness
+from convfc.verification.differences import DifferenceCollector, Witness
 from convfc.verification.proof import prove
-
-_ROUNDING = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-2}
-"""Differences, relative to the largest number of an output, that no net needs a reason for."""
+from convfc.verification.rounding import LOOK_RTOL
 
 _SECONDS = 10.0
 """What a look may take, both files together, by what is known of its convolutions."""
@@ -163,13 +161,13 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
     """What two runs on the same samples tell."""
     if not all(isinstance(array, np.ndarray | np.generic) for array in expected.values()):
         return Look(reason="it returns sequences, which are not compared here")
-    largest, wrong, told = 0.0, None, False
+    largest, wrong, has_numbers = 0.0, None, False
     for name, array in expected.items():
-        comparison = Comparison(name, rtol=_ROUNDING.get(array.dtype.name, 0.0))
-        comparison.add(array, got[name])
-        result = comparison.result()
+        collector = DifferenceCollector(name, rtol=LOOK_RTOL.get(array.dtype.name, 0.0))
+        collector.add(array, got[name])
+        result = collector.result()
         largest = max(largest, result.max_abs)
-        told = told or bool((array == array).any())
+        has_numbers = has_numbers or bool((array == array).any())
         if result.reason is not None and wrong is None:
             how = (
                 result.reason
@@ -177,7 +175,7 @@ def _compared(expected: Feed, got: Feed, rows: int) -> Look:
                 else f"it differs by {result.max_abs:.2g}"
             )
             wrong = f"output '{name}' on a sample: {how}"
-    if wrong is None and not told:
+    if wrong is None and not has_numbers:
         return Look(rows, largest, reason="on a sample its outputs are empty or not a number")
     return Look(rows, largest, wrong is not None, wrong)
 

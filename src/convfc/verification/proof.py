@@ -19,9 +19,8 @@ each with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draw
 not hold for quantized layers that round the sums to 8 bits, which hides some.
 
 *Only rounding.* On real activations the two may differ by the rounding of a sum in another order
-(`_measure`). Whatever the order, a sum of n products is off by at most gamma_n = n u / (1 - n u)
-times the sum of their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
-section 3.1), on each side; what is denormal may be flushed to zero.
+(`_measure`). Whatever the order, a sum of n products is off by at most gamma_n times the sum of
+their magnitudes (`core.rounding.gamma`), on each side; what is denormal may be flushed to zero.
 
 **Assumed**: the runtime computes each operator as its definition says; integers that both runtimes
 get wrong in the same way are not seen. Some runtimes compute with integers, but not exactly:
@@ -37,7 +36,8 @@ What is checked where:
 - the numbers of kernel and bias: `LayerPair.problem`, from the same walk
 - whether draws prove anything of another structure: `LayerPair.unshown`, which is
   `formats.onnx.polynomial.why_not_polynomial` and `formats.keras.linear.unshown`
-- that both sides agree on integers: `_draw`; that only rounding is between them: `_measure`
+- that both sides agree on integers: `_draw`, on the shapes and numbers of `verification.draws`
+- that only rounding is between them: `_measure`, within the bound of `verification.rounding`
 - everything outside of the layers: `Model.align`, which is `alignment.cut` of either format
 - what a file says twice, or says of sizes without a ground: `formats.onnx.ambiguity.ambiguities`,
   `formats.onnx.shape_inference.unfounded`
@@ -48,28 +48,27 @@ What is checked where:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convfc.core.arrays import DIGITS, Array, numpy_type, place_of, smallest_normal
+from convfc.core.arrays import DIGITS, Array, numpy_type, place_of
 from convfc.errors import ConvfcError
 from convfc.formats.demand import too_much
 from convfc.formats.protocols import LayerPair
 from convfc.verification.differences import Witness
+from convfc.verification.draws import distribution, remainder_shapes, runnable_part, sample_shape
+from convfc.verification.rounding import rounding_share
 
 _WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
 """What `LayerPair.exact` computes in."""
-_LARGEST_INTEGER = 31
 _CHANCE = 1e-6
 """How likely a wrong layer may pass; draws are added until it is below."""
 _MOST = 0.5
 """How likely it may pass one draw, or there would be too many draws: a wider type has more."""
 _BATCHES = (1, 3)
 """Of the draws, where the batch is open: a layer must not mix its samples."""
-_MOST_REMAINDERS = 64
-"""Sizes tried where they are open: they check the emitter, and are no proof by themselves."""
 _ROUNDED_DRAWS = 8
 """Draws where it cannot be told how likely that is."""
 
@@ -131,9 +130,9 @@ def prove(
         structure = pair.structure
         unshown = None if structure is None else pair.unshown
         proof = replace(proof, structure=structure, parameters_equal=unshown is None)
-        activations = _fitting(pair, activations)
-        shape = _shape(pair, activations)
-        drawn = [] if quick and structure is None else _other_shapes(pair, shape)
+        activations = runnable_part(pair, activations)
+        shape = sample_shape(pair, activations)
+        drawn = [] if quick and structure is None else remainder_shapes(pair, shape)
         seen = [] if activations is None else [activations.shape]
         for why in filter(None, (too_much(pair, one) for one in (shape, *drawn, *seen))):
             return replace(proof, unchecked=f"it is not run: {why}")
@@ -163,11 +162,11 @@ def _draw(
     there, it is one of the function; and so it is where nothing else can run the layer.
     """
     site = pair.site
-    shape = _shape(pair, activations)
-    chance_once, range_of = _distribution(pair, site.dtype)
+    shape = sample_shape(pair, activations)
+    chance_once, range_of = distribution(pair, site.dtype)
     narrow = chance_once is not None and chance_once >= _MOST
     if narrow:
-        chance_once, range_of = _distribution(pair, _WIDER.get(site.dtype, site.dtype))
+        chance_once, range_of = distribution(pair, _WIDER.get(site.dtype, site.dtype))
     if chance_once is not None and chance_once >= _MOST:
         return replace(proof, unchecked="its sums are too long to be exact in any type")
     draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
@@ -184,7 +183,7 @@ def _draw(
         return random.permutation(own.reshape(-1)).reshape(own.shape)
 
     inexact: set[str] = set()
-    shapes = [shape] * draws + _other_shapes(pair, shape)
+    shapes = [shape] * draws + remainder_shapes(pair, shape)
     for draw, drawn in enumerate(shapes):
         parameters = {name: parameter(name) for name in pair.parameters}
         x = integers((pair.input_shape[0] or _BATCHES[draw % 2], *drawn[1:]), site.dtype)
@@ -217,31 +216,6 @@ def _exact(
     return np.rint(a), np.rint(b)
 
 
-def _distribution(
-    pair: LayerPair, dtype: str
-) -> tuple[float | None, Callable[[str], tuple[int, int]]]:
-    """How likely a wrong layer passes one draw, if that can be told, and the integers of a type.
-
-    Args:
-        pair: the layer.
-        dtype: that its sums are made in.
-    """
-    degree = len(pair.stages) + 1
-    if dtype in DIGITS:
-        largest = _largest_exact(pair.stages, dtype)
-        return degree / (2 * largest + 1), lambda _: (-largest, largest)
-
-    def whole(name: str) -> tuple[int, int]:
-        limits = np.iinfo(name)
-        # A bias as large as its type allows would hide the sums behind the limits of 8 bits.
-        most = 255 * max(pair.stages)
-        return max(int(limits.min), -most), min(int(limits.max), most)
-
-    low, high = whole(dtype)
-    wraps = math.prod(pair.stages) * (high - low) ** degree >= 2**31
-    return None if pair.rounds_to_integers or wraps else degree / (high - low + 1), whole
-
-
 def _measure(
     pair: LayerPair, activations: Array | None, random: np.random.Generator, proof: LayerProof
 ) -> LayerProof:
@@ -254,7 +228,7 @@ def _measure(
     if activations is None and not real:
         return proof
     seen = activations is not None
-    x = random.normal(size=_shape(pair, None)) if activations is None else activations
+    x = random.normal(size=sample_shape(pair, None)) if activations is None else activations
     x = x.astype(numpy_type(site.dtype), copy=False)
     drawn = {
         name: random.normal(size=pair.parameter_shape(name)).astype(
@@ -283,7 +257,7 @@ def _measure(
     }
     rigorous = "original" not in proof.inexact
     largest = pair.original(abs(x), parameters) if rigorous else pair.exact(abs(x), parameters)[0]
-    share = _share(a, b, np.asarray(largest, np.float64), pair.stages, site.dtype)
+    share = rounding_share(a, b, np.asarray(largest, np.float64), pair.stages, site.dtype)
     worst = float(share.max(initial=0.0))
     proof = replace(proof, share=worst, on_random=not seen)
     if worst <= 1:
@@ -293,59 +267,6 @@ def _measure(
         reason="it differs from the convolution by more than rounding can explain",
         witness=_witness(a, b, int(share.argmax())),
     )
-
-
-def _share(a: Array, b: Array, magnitude: Array, stages: Sequence[int], dtype: str) -> Array:
-    """The difference of two sums, number by number, as a share of what rounding may do to it."""
-    n, unit = sum(stages) + len(stages), 2.0 ** -DIGITS[dtype]
-    gamma = n * unit / (1 - n * unit) if n * unit < 1 else math.inf
-    # The magnitude itself was summed with rounding: the true one is this much larger at most.
-    bound = 2 * gamma * magnitude * (1 + 2 * gamma)
-    bound = bound + 2 * n * smallest_normal(dtype)
-    # An infinite or undefined bound promises nothing: sums of such numbers depend on the order.
-    free = ~np.isfinite(bound) | (a == b)
-    share = np.where(free, 0.0, abs(a - b) / bound)
-    return np.where(np.isnan(share), np.inf, share)
-
-
-def _fitting(pair: LayerPair, activations: Array | None) -> Array | None:
-    """As many samples of the activations as can be run; a batch of a fixed size is taken whole."""
-    if activations is None or pair.input_shape[0] is not None:
-        return activations
-    while len(activations) > 1 and too_much(pair, activations.shape):
-        activations = activations[: len(activations) // 2]
-    return activations
-
-
-def _shape(pair: LayerPair, activations: Array | None) -> tuple[int, ...]:
-    """One sample of the layer's own sizes; where they are unknown, those of the activations."""
-    smallest = pair.smallest_shape
-    seen = smallest if activations is None else activations.shape
-    sizes = zip(pair.input_shape[1:], seen[1:], smallest[1:], strict=True)
-    return (pair.input_shape[0] or 1, *(size or found or least for size, found, least in sizes))
-
-
-def _other_shapes(pair: LayerPair, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """More shapes for an input of unknown sizes: pads and crops depend on what strides leave over.
-
-    A wrong one shows on almost any numbers, so one draw of each will do.
-    """
-    if None not in pair.input_shape[1:] or pair.site.convolution is None:
-        return []
-    strides = [window.stride for window in pair.site.convolution.windows]
-    sizes = list(zip(pair.input_shape, shape, pair.smallest_shape, strict=True))[1:]
-    return [
-        (1, *(found if size is not None else least + step for size, found, least in sizes))
-        for step in range(min(max(*strides, 2), _MOST_REMAINDERS))
-    ]
-
-
-def _largest_exact(stages: Sequence[int], dtype: str) -> int:
-    """The largest integer from which sums of products, bias included, are exact in any order."""
-    sums = math.prod(terms + 1 for terms in stages)
-    limit = 2 ** DIGITS[dtype]
-    fits = (r for r in range(_LARGEST_INTEGER, 0, -1) if sums * r ** (len(stages) + 1) <= limit)
-    return next(fits, 0)
 
 
 def _unequal(a: Array, b: Array) -> Witness | None:

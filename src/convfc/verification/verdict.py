@@ -9,11 +9,8 @@ from enum import StrEnum
 from convfc.formats.protocols import Alignment
 from convfc.verification.differences import OutputDifference, Witness
 from convfc.verification.proof import LayerProof
+from convfc.verification.rounding import FAR, FLOOR
 
-FAR = {"float64": 1e-6, "float32": 1e-2, "float16": 5e-2, "bfloat16": 0.25}
-"""Share of an output's magnitude that rounding never makes of itself in a well-behaved net."""
-_FLOOR = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
-"""Share of it that is rounding whatever the yardstick says: some networks happen to be exact."""
 _TIMES, _ANY_TIMES = 100, 3
 """How far one side may be from float64, in distances of the other: while it is near, and ever."""
 _QUANTIZED = ("int8", "uint8")
@@ -71,7 +68,7 @@ def limit(out: OutputDifference, precision: str = "float64") -> float:
     if out.original_error is None or out.converted_error is None:
         return far
     smaller = min(out.original_error.max_abs, out.converted_error.max_abs)
-    floor = _coarser(_FLOOR, *types) * out.evidence.largest
+    floor = _coarser(FLOOR, *types) * out.evidence.largest
     return max(_ANY_TIMES * smaller, min(_TIMES * smaller, far)) + floor
 
 
