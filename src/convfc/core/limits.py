@@ -1,4 +1,4 @@
-"""Which convolutions no file or runtime could hold, whatever they are rewritten to."""
+"""What is too much: of a convolution for any file or runtime, of patches for one block."""
 
 from __future__ import annotations
 
@@ -62,3 +62,24 @@ def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str |
     if numbers * itemsize > _LARGEST_TENSOR:
         return "it has tensors of more bytes than 64 bits can count"
     return None
+
+
+_BLOCK = 2**22
+"""Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
+_MOST_AT_ONCE = 2**28
+"""The same for what would be cut into too many pieces."""
+_MANY_BLOCKS = 64
+
+
+def default_memory(patch_bytes: int) -> int:
+    """Bytes that patches may take at once, where nobody says.
+
+    4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
+    make more than 64 blocks, each some nodes in the graph, may take more, up to 256 MiB.
+
+    >>> [default_memory(2**20 * mebibytes) // 2**20 for mebibytes in (1, 8, 9, 1024)]
+    [8, 8, 4, 16]
+    """
+    if patch_bytes <= 2 * _BLOCK:
+        return 2 * _BLOCK
+    return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _MOST_AT_ONCE)

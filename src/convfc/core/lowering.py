@@ -20,7 +20,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
-from convfc.core.limits import excess_of
+from convfc.core.limits import default_memory, excess_of
 
 
 class PatchMethod(StrEnum):
@@ -240,27 +240,6 @@ def lower(
         return min(found, key=lambda lowering: cost(lowering, itemsize))
     remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
     return Refusal("; ".join(refusals[1:]) + remedy)
-
-
-_BLOCK = 2**22
-"""Bytes of patches that are made at once: 4 MiB, which stay in a cache until they are used."""
-_LARGEST_BLOCK = 2**28
-"""The same for what would be cut into too many pieces."""
-_MANY_BLOCKS = 64
-
-
-def default_memory(patch_bytes: int) -> int:
-    """Bytes that patches may take at once, where nobody says.
-
-    4 MiB, so that the product finds them in a cache; but twice that is not worth a cut. What would
-    make more than 64 blocks, each some nodes in the graph, may take more, up to 256 MiB.
-
-    >>> [default_memory(2**20 * mebibytes) // 2**20 for mebibytes in (1, 8, 9, 1024)]
-    [8, 8, 4, 16]
-    """
-    if patch_bytes <= 2 * _BLOCK:
-        return 2 * _BLOCK
-    return min(max(_BLOCK, patch_bytes // _MANY_BLOCKS), _LARGEST_BLOCK)
 
 
 def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:

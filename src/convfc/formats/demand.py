@@ -125,7 +125,7 @@ def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
     framed, known = conv.framed(sizes)
     inner = framed.inner(known)
     made, positions = product(conv.output(sizes)) or 0, inner.positions(known) or 0
-    # Where sizes are known, patches are made block by block; see `lowering.default_memory`.
+    # Where sizes are known, patches are made block by block; see `limits.default_memory`.
     patches = positions * inner.taps * conv.channels
     if None not in site.sizes:
         patches = min(patches, _BLOCK)
