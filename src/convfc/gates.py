@@ -10,6 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from convfc import arguments
 from convfc.errors import ConvfcError, DataError, FileError, GeometryError
 from convfc.text.visible import visible
 
@@ -91,7 +92,7 @@ def gated(verb: Callable[P, R]) -> Callable[P, R]:
     @wraps(verb)
     def behind(*args: P.args, **kwargs: P.kwargs) -> R:
         given = parameters.bind(*args, **kwargs)  # a TypeError of the call is the caller's
-        with gate(str(given.arguments.get(first))):
+        with gate(arguments.path(first, given.arguments[first])):
             return verb(*args, **kwargs)
 
     return behind
