@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import pydoc
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import convfc
-from convfc import ConvfcError, UsageError
+from convfc import ConvfcError, DataError, FileError, UsageError
+from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from tests.onnx_models import conv_file
 
 CONV = convfc.convolution([3, 3], channels=2, filters=2)
@@ -146,3 +148,57 @@ def test_an_unknown_keyword_is_a_type_error(model: Path, verb: str) -> None:
     given = model.parent if verb == "verify_folder" else model
     with pytest.raises(TypeError, match="nothing_such"):
         getattr(UNTYPED, verb)(given, nothing_such=1)
+
+
+def failing(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("none")
+
+
+def test_an_error_knows_its_file(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(FileError, match="no such file") as missing:
+        convfc.convert(tmp_path / "none.onnx")
+    assert missing.value.path == tmp_path / "none.onnx"
+    assert (missing.value.layer, missing.value.remedy) == (None, None)
+    (damaged := tmp_path / "damaged.onnx").write_bytes(b"no protobuf")
+    with pytest.raises(FileError) as caught:
+        convfc.shapes(str(damaged))
+    assert caught.value.path == damaged
+    with pytest.raises(FileError, match=r"damaged\.onnx") as caught:
+        convfc.verify(model, damaged)
+    assert caught.value.path == damaged
+    with pytest.raises(DataError) as unfit:
+        convfc.verify(model, inputs={"nothing_such": 1})
+    assert unfit.value.path == model
+    with pytest.raises(UsageError) as unmatched:
+        convfc.convert(model, only="nothing_such")
+    assert unmatched.value.path is None
+
+
+def test_an_error_knows_its_layer_and_what_to_do(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxLayerPair, "run", failing)
+    with pytest.raises(FileError) as caught:
+        convfc.verify(model, samples=1)
+    error = caught.value
+    assert (error.path, error.layer) == (model.with_name("m_fc.onnx"), "conv")
+    assert str(error.remedy).startswith("Get a fresh copy of it")
+    assert str(error).splitlines()[1:] == [error.remedy]
+
+
+def test_an_error_of_the_file_that_was_being_written_knows_its_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxLayerPair, "run", failing)
+    out = tmp_path / "out.onnx"
+    with pytest.raises(FileError) as caught:
+        convfc.convert(model, out, verify=True)
+    assert (caught.value.path, caught.value.layer) == (out, "conv")
+    assert str(caught.value).startswith(f"{out}: layer 'conv': ")
+
+
+def test_an_error_stays_what_it_is_on_its_way_through_a_process() -> None:
+    error = FileError("m.onnx: words", "Save it anew", path="m.onnx", layer="a\nb")
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(back), str(back)) == (FileError, "m.onnx: words\nSave it anew")
+    assert (back.path, back.layer, back.remedy) == (Path("m.onnx"), "a\nb", "Save it anew")

@@ -179,6 +179,7 @@ def _naming(target: Path, stage: Path) -> Iterator[None]:
         yield
     except ConvfcError as error:
         error.args = tuple(str(part).replace(str(stage), str(target)) for part in error.args)
+        error.path = target if error.path == stage else error.path
         raise
 
 

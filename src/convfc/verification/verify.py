@@ -21,7 +21,6 @@ from convfc.samples.batches import BATCH_BYTES, Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
-from convfc.text.visible import visible
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
     FEW,
@@ -284,7 +283,7 @@ def _prove(
             pair = group.pop(0)
             name = pair.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
-            with gate(f"{b.path}: layer '{visible(name)}'"):
+            with gate(b.path, name):
                 layers.append(prove(pair, activations.get(name), random, quick=quick))
     return alignment, tuple(layers)
 
