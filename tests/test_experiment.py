@@ -13,7 +13,7 @@ import pytest
 import convfc
 from convfc.formats.registry import import_keras
 from convfc.reproduction import figures
-from convfc.reproduction.results import compare
+from convfc.reproduction.results import Trained, compare
 from convfc.reproduction.settings import NETWORKS, Settings, load_images
 from convfc.samples.files import packed_mnist
 from tests.program import cli
@@ -127,9 +127,9 @@ def test_the_figures_of_the_table_are_those_of_plain_numpy(tmp_path: Path) -> No
 def test_networks_that_differ_have_distances() -> None:
     """The twin of the tables full of tiny numbers."""
 
-    def trained(losses: list[float], kernel: float) -> convfc.Trained:
+    def trained(losses: list[float], kernel: float) -> Trained:
         curves = np.array(losses), np.array(losses[::-1])
-        return convfc.Trained("sgd", "patches", *curves, np.full((2, 2), kernel, np.float32), 1.0)
+        return Trained("sgd", "patches", *curves, np.full((2, 2), kernel, np.float32), 1.0)
 
     row = compare(
         trained([1.0, 0.5], 1.5),

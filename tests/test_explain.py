@@ -19,6 +19,7 @@ from rich.console import Console
 
 import convfc
 from convfc.explanation import page, picture
+from convfc.explanation.drawing import draw
 from convfc.explanation.lines import explanation_lines
 from convfc.samples.files import packed_mnist
 from tests.browser import BROWSER, in_the_browser, shown
@@ -162,7 +163,7 @@ def test_a_large_layer_is_shown_in_part_and_in_colours() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_picture_is_drawn_the_same_every_time(tmp_path: Path, suffix: str) -> None:
-    one, other = (convfc.draw(unequal(2), tmp_path / f"{n}{suffix}") for n in "ab")
+    one, other = (draw(unequal(2), tmp_path / f"{n}{suffix}") for n in "ab")
     assert one.read_bytes() == other.read_bytes()
     assert one.stat().st_size > 10_000
 
@@ -184,7 +185,7 @@ def test_the_picture_holds_the_numbers_and_says_what_is_left_out() -> None:
 
 def test_the_page_holds_the_numbers_and_asks_nobody_for_anything(tmp_path: Path) -> None:
     explained = unequal()
-    text = convfc.draw(explained, tmp_path / "page.html").read_text()
+    text = draw(explained, tmp_path / "page.html").read_text()
     held = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
     np.testing.assert_array_equal(np.float32(held["patches"]), explained.patches)
     np.testing.assert_array_equal(np.float32(held["filters"]), explained.filters)
@@ -214,13 +215,13 @@ def test_a_page_of_a_large_layer_holds_a_part_and_hostile_names_are_text(
     assert contents["part"] == "A part of it: the first 6 of 36 windows, the first 6 of 9 filters."
     assert len(contents["patches"]) == 6
     assert contents["position"] < 6
-    assert "<b>" not in convfc.draw(explained, tmp_path / "p.html").read_text().split("<script>")[0]
+    assert "<b>" not in draw(explained, tmp_path / "p.html").read_text().split("<script>")[0]
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed")
 def test_a_real_browser_steps_through_the_page(tmp_path: Path) -> None:
     explained = unequal()
-    path = convfc.draw(explained, tmp_path / "page.html")
+    path = draw(explained, tmp_path / "page.html")
     hover = """
       const stage = by("rows"), box = stage.getBoundingClientRect();
       const at = 8.5 / data.patches.length * box.height + box.top;

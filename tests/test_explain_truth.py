@@ -21,6 +21,7 @@ from convfc.cli.main import main
 from convfc.core.quantization import Scaling
 from convfc.explanation import page, sources, wording
 from convfc.explanation.agreement import DisagreementError, agreement
+from convfc.explanation.drawing import draw
 from convfc.explanation.lines import explanation_lines
 from convfc.explanation.numbers import explanation
 from convfc.formats.keras.quiet import importing
@@ -310,7 +311,7 @@ def test_the_page_of_a_quantized_layer_in_a_real_browser(tmp_path: Path) -> None
     explained = convfc.explain_model(tmp_path / "q.onnx", sample=3)
     assert explained.bias is not None
     assert explained.own is not None
-    path = convfc.draw(explained, tmp_path / "page.html")
+    path = draw(explained, tmp_path / "page.html")
     dom = in_the_browser(path, hash_="#position=7&filter=1&channel=1")
     products, output = explained.products(7, 1), explained.output[7, 1]
     said = shown(dom, "sum")

@@ -18,6 +18,7 @@ FLOORS = {
     "_version": 0,
     "errors": 0,
     "text": 0,
+    "arguments": 1,
     "core": 1,
     "system": 1,
     "gates": 2,

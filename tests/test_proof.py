@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import convfc
-from convfc import Convolution, NumpyOps, Site, Verdict, Window, apply, convolution, lower
+from convfc import Convolution, Site, Verdict, Window, convolution, lower
 from convfc.core.geometry import Sizes
+from convfc.core.im2col import NumpyOps, apply
 from convfc.core.lowering import Lowering
 from convfc.verification.proof import prove
 from tests.onnx_layers import layers

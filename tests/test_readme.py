@@ -1,16 +1,19 @@
-"""The README's tables of what is supported, against the program."""
+"""The README's tables of what is supported and its lines of Python, against the program."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from mypy import api
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
@@ -19,6 +22,8 @@ from convfc import Fate
 from convfc.cli.tables import experiment_table
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.planning import Layer
+from convfc.reproduction.results import Comparison
+from convfc.reproduction.settings import Settings
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -93,10 +98,38 @@ def test_the_experiments_table_is_what_its_numbers_say() -> None:
     """The README shows the run whose result is in docs/experiment."""
     held = json.loads((README.parent / "docs/experiment/result.json").read_text())
     chosen = held["settings"] | {"optimizers": tuple(held["settings"]["optimizers"])}
-    rows = tuple(convfc.Comparison(**row) for row in held["comparisons"])
-    settings = convfc.Settings(**chosen)
+    rows = tuple(Comparison(**row) for row in held["comparisons"])
+    settings = Settings(**chosen)
     found = convfc.Experiment(settings, held["images"], (), rows, held["environment"], ())
     console = Console(file=io.StringIO(), width=200)
     console.print(experiment_table(found))
     printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     assert "\n".join(printed) in README.read_text()
+
+
+def python_lines() -> str:
+    """The indented lines under "From Python"."""
+    section = README.read_text().split("### From Python\n")[1].split("\n#")[0]
+    return textwrap.dedent("\n".join(re.findall(r"^    .*|^$", section, re.MULTILINE)))
+
+
+def test_the_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = README.parent / "sample_models/mnist_cnn.onnx"
+    shutil.copy(sample, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(python_lines(), names)  # noqa: S102 - they are ours
+    assert (names["rows"], names["columns"]) == (900, 27)
+    assert (tmp_path / "model_fc.onnx").exists()
+
+
+def test_the_lines_of_python_have_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(README.parent)  # where mypy finds its settings
+    written = tmp_path / "lines.py"
+    written.write_text(python_lines())
+    assert api.run(["--strict", str(written)])[::2] == (
+        "Success: no issues found in 1 source file\n",
+        0,
+    )
+    written.write_text(python_lines() + "done.nothing_such\n")
+    assert "nothing_such" in api.run(["--strict", str(written)])[0]

@@ -31,6 +31,7 @@ import pytest
 from PIL import Image
 
 import convfc
+from convfc.explanation.drawing import draw
 from convfc.formats.keras import import_keras
 from convfc.formats.keras.quiet import overheard as keras_overheard
 from convfc.formats.keras.quiet import own_state
@@ -136,7 +137,7 @@ def use(model: Path, folder: Path) -> list[object]:
     found = convfc.verify(model, out, samples=2)
     layers = convfc.shapes(model)
     explained = convfc.explain_model(model, layers[0].site.name)
-    convfc.draw(explained, folder / f"drawn-{threading.get_ident()}.png")
+    draw(explained, folder / f"drawn-{threading.get_ident()}.png")
     return [done.complete, found.equivalent, [layer.site.name for layer in layers]]
 
 

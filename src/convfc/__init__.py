@@ -4,6 +4,9 @@
     >>> convfc.convert("model.onnx").complete
     >>> convfc.verify("model.onnx").equivalent
 
+What is not listed here is found where it lives: `convfc.core` has what a converted layer computes,
+`convfc.explanation.drawing` draws, `convfc.reproduction` has the parts of the experiment.
+
 Nothing here prints. A name is imported when it is first used, so that `import convfc` costs
 nothing and only those who open a Keras file wait for keras.
 """
@@ -17,11 +20,9 @@ from convfc._version import __version__
 
 if TYPE_CHECKING:
     from convfc.conversion import Conversion, convert
-    from convfc.core.builders import convolution, named_padding, named_transposed_window
-    from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
-    from convfc.core.im2col import NumpyOps, apply
+    from convfc.core.builders import convolution
+    from convfc.core.geometry import Convolution, Same, Window
     from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
-    from convfc.core.transposed import TransposedConvolution, TransposedWindow
     from convfc.errors import (
         ConversionError,
         ConvfcError,
@@ -31,23 +32,19 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from convfc.explanation.drawing import draw
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.sources import explain_convolution, explain_model
-    from convfc.formats.protocols import Port, Site
-    from convfc.formats.provenance import LayerRecord, Provenance
+    from convfc.formats.protocols import Site
     from convfc.planning import Fate, Layer, shapes
-    from convfc.reproduction.results import Comparison, Experiment, Trained
+    from convfc.reproduction.results import Experiment
     from convfc.reproduction.running import experiment
-    from convfc.reproduction.settings import Settings
-    from convfc.verification.differences import OutputDifference, Witness
+    from convfc.verification.differences import OutputDifference
     from convfc.verification.inspection import Look
+    from convfc.verification.proof import LayerProof
     from convfc.verification.verdict import Verdict
     from convfc.verification.verify import Verification, verify, verify_folder
 
 __all__ = [
-    "AnyConvolution",
-    "Comparison",
     "Conversion",
     "ConversionError",
     "ConvfcError",
@@ -59,38 +56,26 @@ __all__ = [
     "FileError",
     "GeometryError",
     "Layer",
-    "LayerRecord",
+    "LayerProof",
     "Look",
     "Lowering",
-    "NumpyOps",
     "OutputDifference",
     "PatchMethod",
-    "Port",
-    "Provenance",
     "Refusal",
     "Same",
-    "Settings",
     "Site",
-    "Trained",
-    "TransposedConvolution",
-    "TransposedWindow",
     "UnsupportedModelError",
     "UsageError",
     "Verdict",
     "Verification",
     "Window",
-    "Witness",
     "__version__",
-    "apply",
     "convert",
     "convolution",
-    "draw",
     "experiment",
     "explain_convolution",
     "explain_model",
     "lower",
-    "named_padding",
-    "named_transposed_window",
     "shapes",
     "verify",
     "verify_folder",
@@ -98,23 +83,19 @@ __all__ = [
 
 _HOMES = {
     "conversion": ["Conversion", "convert"],
-    "core.builders": ["convolution", "named_padding", "named_transposed_window"],
-    "core.geometry": ["AnyConvolution", "Convolution", "Same", "Window"],
-    "core.im2col": ["NumpyOps", "apply"],
+    "core.builders": ["convolution"],
+    "core.geometry": ["Convolution", "Same", "Window"],
     "core.lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
-    "core.transposed": ["TransposedConvolution", "TransposedWindow"],
     "errors": [name for name in __all__ if name.endswith("Error")],
-    "explanation.drawing": ["draw"],
     "explanation.numbers": ["Explanation"],
     "explanation.sources": ["explain_convolution", "explain_model"],
-    "formats.protocols": ["Port", "Site"],
-    "formats.provenance": ["LayerRecord", "Provenance"],
+    "formats.protocols": ["Site"],
     "planning": ["Fate", "Layer", "shapes"],
-    "reproduction.results": ["Comparison", "Experiment", "Trained"],
+    "reproduction.results": ["Experiment"],
     "reproduction.running": ["experiment"],
-    "reproduction.settings": ["Settings"],
-    "verification.differences": ["OutputDifference", "Witness"],
+    "verification.differences": ["OutputDifference"],
     "verification.inspection": ["Look"],
+    "verification.proof": ["LayerProof"],
     "verification.verdict": ["Verdict"],
     "verification.verify": ["Verification", "verify", "verify_folder"],
 }
@@ -125,3 +106,8 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(import_module(f"convfc.{home}"), name)
     raise AttributeError(f"module 'convfc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What `dir`, `help` and TAB show: the public names, imported or not."""
+    return list(__all__)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from convfc import arguments
 from convfc._version import __version__
 from convfc.core.lowering import PatchMethod
 from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
@@ -62,8 +63,8 @@ def convert(
     *,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     partial: bool = False,
     force: bool = False,
     check: bool = True,
@@ -79,8 +80,8 @@ def convert(
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
-        only: patterns of layer names to convert (`*`, `?` and `[..]` as in a shell); all when
-            empty.
+        only: patterns of layer names to convert (`*`, `?` and `[..]` as in a shell), or one of
+            them; all when empty.
         skip: patterns of layer names to leave alone.
         partial: write the file even if some convolutions must be left.
         force: replace `out` even if convfc did not make it.
@@ -97,8 +98,8 @@ def convert(
         FileError: `model` cannot be read or `out` cannot be written.
         UnsupportedModelError: `model` holds something that convfc cannot load.
         ConversionError: the result is another function than `model`; nothing was written.
-        UsageError: arguments that contradict each other, a pattern that matches nothing, or a
-            module that cannot be imported.
+        UsageError: arguments that contradict each other or are of another kind, a pattern that
+            matches nothing, or a module that cannot be imported.
     """
     with converting(
         model,
@@ -123,8 +124,8 @@ def converting(
     *,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     partial: bool = False,
     force: bool = False,
     check: bool = True,
@@ -136,12 +137,12 @@ def converting(
     Yields what will have been done by then. Arguments and what is raised are those of `convert`.
     """
     with undisturbed(), gate(model):
-        source = Path(model)
+        source = arguments.path("model", model)
         target = _target(source, out, force)
         unchanged = Unchanged(source)
         opened = open_model(source, imports)
         unchanged.watch(*opened.files)
-        layers = plan(opened.sites, PatchMethod(patches), only, skip, patch_memory)
+        layers = plan(opened.sites, patches, only, skip, patch_memory)
         notes = tuple(opened.notes)
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield Conversion(source, target, False, layers, notes)
@@ -178,6 +179,7 @@ def _naming(target: Path, stage: Path) -> Iterator[None]:
         yield
     except ConvfcError as error:
         error.args = tuple(str(part).replace(str(stage), str(target)) for part in error.args)
+        error.path = target if error.path == stage else error.path
         raise
 
 
@@ -191,7 +193,7 @@ def _refusal(source: Path, problem: str) -> ConversionError:
 def _target(source: Path, out: str | Path | None, force: bool) -> Path:
     """Where to write, or why that cannot be."""
     kind = converted_format(source)
-    target = default_out(source) if out is None else Path(out)
+    target = default_out(source) if out is None else arguments.path("out", out)
     with writing(target):  # a name may be too long, or a folder closed
         if target.is_dir():
             target /= default_out(source).name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from convfc.text.visible import visible
 
 
@@ -13,7 +15,23 @@ class ConvfcError(Exception):
         >>> print(ConvfcError("layer 'a\nb': cannot be read", "Save it anew"))
         layer 'a\nb': cannot be read
         Save it anew
+
+    Attributes:
+        path: the file that it is about; ``None`` where that is not known.
+        layer: the layer in it, as the file calls it; ``None`` where that is not known.
     """
+
+    def __init__(
+        self, *lines: object, path: str | Path | None = None, layer: str | None = None
+    ) -> None:
+        super().__init__(*lines)
+        self.path = None if path is None else Path(path)
+        self.layer = layer
+
+    @property
+    def remedy(self) -> str | None:
+        """The second line of the message, if it has one."""
+        return visible(str(self.args[1])) if len(self.args) > 1 else None
 
     def __str__(self) -> str:
         return "\n".join(visible(str(line)) for line in self.args)

@@ -10,6 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from convfc import arguments
 from convfc.errors import ConvfcError, DataError, FileError, GeometryError
 from convfc.text.visible import visible
 
@@ -35,52 +36,72 @@ def require_file(path: Path) -> None:
     except FileNotFoundError as error:
         if path.is_symlink():
             there = visible(str(path.readlink()))
-            raise FileError(f"{path}: is a link to '{there}', which is not there") from error
-        raise FileError(f"{path}: no such file") from error
+            raise FileError(
+                f"{path}: is a link to '{there}', which is not there", path=path
+            ) from error
+        raise FileError(f"{path}: no such file", path=path) from error
     except (OSError, ValueError) as error:  # a name with NUL in it is a ValueError
         words = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be read: {words}") from error
+        raise FileError(f"{path}: cannot be read: {words}", path=path) from error
     if not stat.S_ISREG(mode):
         kind = next(kind for is_kind, kind in _KINDS if is_kind(mode))
-        raise FileError(f"{path}: is a {kind}, and not a file; name a file on disk")
+        raise FileError(f"{path}: is a {kind}, and not a file; name a file on disk", path=path)
 
 
 @contextmanager
-def gate(subject: str | Path) -> Iterator[None]:
+def gate(path: str | Path, layer: str | None = None) -> Iterator[None]:
     """Turn whatever goes wrong inside into an error that names the file.
 
     Where it is known what is wrong with a file, it is said there: this is for the rest, of which
     there is no end. The exception itself remains as the cause, and with it where it came from.
 
     Args:
-        subject: the file, and the layer in it if there is one.
+        path: the file.
+        layer: the layer in it, if it is about one.
 
     Raises:
         FileError: in the place of any exception that is no ConvfcError, and of a GeometryError.
         DataError: with the name of the file.
     """
+    subject = str(path) if layer is None else f"{path}: layer '{visible(layer)}'"
     try:
         yield
     except GeometryError as error:  # it knows sizes, and not whose
-        raise FileError(f"{subject}: {error}") from error
+        raise FileError(f"{subject}: {error}", path=path, layer=layer) from error
     except DataError as error:  # it knows inputs, and not whose
-        if str(subject) in str(error):
+        if subject in str(error):
+            _fill(error, path, layer)
             raise
         first, *more = error.args
-        raise DataError(f"{subject}: {first}", *more) from error
-    except (ConvfcError, BrokenPipeError):  # who reads our output is no fault of the file
+        raise DataError(f"{subject}: {first}", *more, path=path, layer=layer) from error
+    except ConvfcError as error:
+        _fill(error, path, layer)
+        raise
+    except BrokenPipeError:  # who reads our output is no fault of the file
         raise
     except MemoryError as error:
-        raise FileError(f"{subject}: it takes more memory than there is") from error
+        raise FileError(
+            f"{subject}: it takes more memory than there is", path=path, layer=layer
+        ) from error
     except RecursionError as error:
-        raise FileError(f"{subject}: it is nested too deeply for convfc") from error
+        raise FileError(
+            f"{subject}: it is nested too deeply for convfc", path=path, layer=layer
+        ) from error
     except Exception as error:
         words = visible(" ".join(str(error).split()))[:200]
         raise FileError(
             f"{subject}: damaged, or not a model that convfc can work on: "
             f"{type(error).__name__}: {words}",
             "Get a fresh copy of it; if that is no better, report it with what --debug shows",
+            path=path,
+            layer=layer,
         ) from error
+
+
+def _fill(error: ConvfcError, path: str | Path, layer: str | None) -> None:
+    """Say whose an error is, if it begins with the file: it may be about another one."""
+    if error.path is None and str(error).startswith(f"{visible(str(path))}:"):
+        error.path, error.layer = Path(path), error.layer or layer
 
 
 def gated(verb: Callable[P, R]) -> Callable[P, R]:
@@ -91,7 +112,7 @@ def gated(verb: Callable[P, R]) -> Callable[P, R]:
     @wraps(verb)
     def behind(*args: P.args, **kwargs: P.kwargs) -> R:
         given = parameters.bind(*args, **kwargs)  # a TypeError of the call is the caller's
-        with gate(str(given.arguments.get(first))):
+        with gate(arguments.path(first, given.arguments[first])):
             return verb(*args, **kwargs)
 
     return behind

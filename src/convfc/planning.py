@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from convfc import arguments
 from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
 from convfc.errors import GeometryError, UsageError
 from convfc.formats.protocols import Site
@@ -46,9 +47,9 @@ class Layer:
 
 def plan(
     sites: Sequence[Site],
-    patches: PatchMethod = PatchMethod.AUTO,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    patches: PatchMethod | str = PatchMethod.AUTO,
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     memory: int | None = None,
 ) -> tuple[Layer, ...]:
     """Decide the fate of every site.
@@ -56,13 +57,17 @@ def plan(
     Args:
         sites: the convolutions of a model.
         patches: how patches are to be built.
-        only: patterns of the names to convert (`*`, `?`, `[..]`); all when empty.
+        only: patterns of the names to convert (`*`, `?`, `[..]`), or one of them; all when empty.
         skip: patterns of the names to leave alone.
         memory: bytes that the patches of one sample may take in a layer; see `lower`.
 
     Raises:
-        UsageError: a pattern that matches no site.
+        UsageError: a pattern that matches no site, or an argument of another kind.
     """
+    method = arguments.choice("patches", patches, PatchMethod)
+    only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
+    if memory is not None:
+        memory = arguments.whole("patch_memory", memory, 1)
     for pattern in (*only, *skip):
         if not any(fnmatch.fnmatchcase(site.name, pattern) for site in sites):
             names = ", ".join(site.name for site in sites[:8]) or "none"
@@ -74,7 +79,7 @@ def plan(
 
     choose = cache(lower)  # nets repeat their layers
     return tuple(
-        _layer(site, patches, memory, choose)
+        _layer(site, method, memory, choose)
         if (not only or listed(site, only)) and not listed(site, skip)
         else Layer(site, Fate.SKIPPED)
         for site in sites
@@ -116,7 +121,7 @@ def shapes(
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Raises:
-        UsageError: one of the modules cannot be imported.
+        UsageError: one of the modules cannot be imported, or an argument of another kind.
         FileError: the file cannot be read.
         UnsupportedModelError: it holds something that convfc cannot load.
     """

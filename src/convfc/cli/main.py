@@ -9,16 +9,29 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convfc.cli import lessons, program, terminal
-from convfc.cli.options import Debug, Imports, Json, PatchMemory
+from convfc.cli import program, terminal
+from convfc.cli.experiment import experiment
+from convfc.cli.explain import explain
+from convfc.cli.options import (
+    Data,
+    Debug,
+    Dilation,
+    Imports,
+    Json,
+    Kernel,
+    Padding,
+    Patches,
+    PatchMemory,
+    Stride,
+)
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
+from convfc.core.lowering import PatchMethod
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -34,16 +47,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-class Patches(StrEnum):
-    """The values of --patches."""
-
-    auto = "auto"
-    reshape = "reshape"
-    gather = "gather"
-    rows = "rows"
-    slice = "slice"
 
 
 def _version(wanted: bool) -> None:
@@ -73,9 +76,7 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
-    patches: Annotated[
-        Patches, typer.Option(help="How patches are built; auto decides per layer.")
-    ] = Patches.auto,
+    patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,
     only: Annotated[
         list[str] | None,
@@ -115,7 +116,7 @@ def convert(
     conversion = converting(
         model,
         out,
-        patches=patches.value,
+        patches=patches,
         patch_memory=parsing.memory(patch_memory),
         only=only or (),
         skip=skip or (),
@@ -148,10 +149,7 @@ def verify(
         Path | None,
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
-    data: Annotated[
-        str,
-        typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images."),
-    ] = "mnist",
+    data: Data = "mnist",
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
@@ -246,13 +244,10 @@ def shapes(
         str | None,
         typer.Option("--input", metavar="HxWxC", help="Input size, channels last: 28x28x1."),
     ] = None,
-    kernel: Annotated[
-        str | None,
-        typer.Option(metavar="N|HxW", help="Kernel size."),
-    ] = None,
-    stride: Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")] = "1",
-    dilation: Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")] = "1",
-    padding: Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")] = "valid",
+    kernel: Kernel = None,
+    stride: Stride = "1",
+    dilation: Dilation = "1",
+    padding: Padding = "valid",
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
     patch_memory: PatchMemory = None,
     imports: Imports = None,
@@ -297,7 +292,7 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
-    from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+    from convfc.core.lowering import Lowering, Refusal, lower
 
     found = lower(conv, sizes, memory=memory)
     refused = found.reason if isinstance(found, Refusal) else None
@@ -313,8 +308,8 @@ def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: boo
         terminal.show(terminal.rendered([table, *said]))
 
 
-app.command()(lessons.experiment)
-app.command()(lessons.explain)
+app.command()(experiment)
+app.command()(explain)
 
 
 def command() -> int:

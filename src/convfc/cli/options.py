@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from convfc.core.lowering import PatchMethod
+
+if TYPE_CHECKING:  # mypy knows no enumerations that are computed
+    _Patches = PatchMethod
+else:
+    _Patches = StrEnum(
+        "_Patches",
+        {one.name: one.value for one in PatchMethod if one is not PatchMethod.NONE},
+    )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Imports = Annotated[
@@ -14,9 +25,17 @@ Imports = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Patches = Annotated[_Patches, typer.Option(help="How patches are built; auto decides per layer.")]
 PatchMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
     ),
 ]
+Data = Annotated[
+    str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
+]
+Kernel = Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")]
+Stride = Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")]
+Dilation = Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")]
+Padding = Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from convfc import arguments
 from convfc.core.geometry import AnyWindow, Convolution, Pads, Same, Window
 from convfc.core.transposed import TransposedWindow
 from convfc.errors import GeometryError
@@ -58,21 +59,38 @@ def convolution(
 
     Raises:
         GeometryError: see `Window` and `Convolution`; also lists of different lengths.
+        UsageError: an argument of another kind.
     """
+    kernel = arguments.wholes("kernel", kernel)
     rank = len(kernel)
-    strides = strides or [1] * rank
-    dilations = dilations or [1] * rank
+    strides = [1] * rank if strides is None else arguments.wholes("strides", strides)
+    dilations = [1] * rank if dilations is None else arguments.wholes("dilations", dilations)
+    channels = arguments.whole("channels", channels)
+    filters = arguments.whole("filters", filters)
+    groups = arguments.whole("groups", groups)
     if isinstance(padding, str):
         # A list that is too short is found below, whatever this makes of it.
         pairs = zip(kernel, dilations, strict=False)
         paddings: Sequence[Pads | Same] = [named_padding(padding, *pair) for pair in pairs]
     else:
-        paddings = list(padding)
+        paddings = _pads(padding)
     for name, given in (("dilations", dilations), ("strides", strides), ("pads", paddings)):
         if len(given) != rank:
             raise GeometryError(f"{len(given)} {name} given for {rank} spatial axes")
     windows = map(Window, kernel, strides, dilations, paddings)
     return Convolution(tuple(windows), channels, filters, groups)
+
+
+def _pads(given: Sequence[Pads]) -> Sequence[Pads]:
+    """Two numbers for each axis."""
+    try:
+        pairs = [(before, after) for before, after in given]
+    except (TypeError, ValueError) as error:
+        raise arguments.wrong("padding", given, "a name, or two numbers for each axis") from error
+    return [
+        (arguments.whole("padding", before), arguments.whole("padding", after))
+        for before, after in pairs
+    ]
 
 
 def named_transposed_window(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
+from convfc import arguments
 from convfc.errors import FileError
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
@@ -85,6 +86,7 @@ def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
         FileError: see `format_of`; or the file is damaged.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
+    imports = arguments.texts("imports", imports)
     if format_of(path) is Format.ONNX:
         from convfc.formats.onnx import open_onnx
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.formats.protocols import Alignment, LayerPair, Model
 from convfc.formats.registry import Format, open_model, provenance_of
@@ -20,7 +21,6 @@ from convfc.samples.batches import BATCH_BYTES, Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
-from convfc.text.visible import visible
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
     FEW,
@@ -123,8 +123,12 @@ def verify(
         FileError: one of the files cannot be read or changes meanwhile, or there is no second one.
         UnsupportedModelError: one of the models cannot be loaded or run.
         DataError: the samples cannot be read or do not fit.
-        UsageError: no sample is wanted, or a tolerance is no finite number of at least 0.
+        UsageError: no sample is wanted, a tolerance is no finite number of at least 0, or an
+            argument of another kind.
     """
+    arguments.verifying(
+        data=data, samples=samples, shapes=shapes, inputs=inputs, rtol=rtol, atol=atol, seed=seed
+    )
     if samples is not None and samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
@@ -133,7 +137,11 @@ def verify(
     first = Path(original)
     unchanged = Unchanged(first)
     a = open_model(first, imports)
-    second = partner(first, a.provenance) if converted is None else Path(converted)
+    second = (
+        partner(first, a.provenance)
+        if converted is None
+        else arguments.path("converted", converted)
+    )
     unchanged.watch(second)
     b = open_model(second, imports)
     unchanged.watch(*a.files, *b.files)
@@ -275,7 +283,7 @@ def _prove(
             pair = group.pop(0)
             name = pair.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
-            with gate(f"{b.path}: layer '{visible(name)}'"):
+            with gate(b.path, name):
                 layers.append(prove(pair, activations.get(name), random, quick=quick))
     return alignment, tuple(layers)
 
@@ -307,10 +315,16 @@ def verify_folder(
 
     Raises:
         FileError: there is no such file in the folder, or no such folder.
+        UsageError: an argument of another kind.
     """
+    arguments.verifying(**options)
     suffixes = {suffix for kind in Format for suffix in kind.value}
     try:
-        files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
+        files = sorted(
+            path
+            for path in arguments.path("folder", folder).iterdir()
+            if path.suffix.lower() in suffixes
+        )
     except OSError as error:
         raise FileError(f"{folder}: cannot be read: {error.strerror}") from error
     results = []
