@@ -6,7 +6,9 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -283,13 +285,23 @@ def keras_network(path: Path) -> Path:
     return path
 
 
+@cache
+def keras_files() -> dict[str, bytes]:
+    """The network and its conversion, made once for all cases."""
+    with TemporaryDirectory() as folder:
+        path = keras_network(Path(folder) / "m.keras")
+        out = convfc.convert(path, patches="gather").out
+        return {file.name: file.read_bytes() for file in (path, out)}
+
+
 def changes_keras(text: str) -> Callable[[Callable[[Any, Any], None]], Callable[[Any, Any], None]]:
     """A case: its configuration and its weights (an open HDF5 file) are changed."""
 
     def register(edit: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
         def case(folder: Path) -> convfc.Verification:
-            path = keras_network(folder / "m.keras")
-            out = convfc.convert(path, patches="gather").out
+            for name, content in keras_files().items():
+                (folder / name).write_bytes(content)
+            path, out = folder / "m.keras", folder / "m_fc.keras"
             change(out, edit)
             return convfc.verify(path, out, samples=4)
 
