@@ -1,1 +1,5 @@
-"""What a model is fed: files of samples, what fills an input, batches."""
+"""What a model is fed.
+
+`files` reads samples; `fed_shapes` settles the sizes of each input, a `Slot`, which `slots` fills;
+`feeds` makes of all this `Feeds`, which `batches` cuts into batches.
+"""

@@ -1,4 +1,4 @@
-"""What a model is run on: each input and what fills it, cut into batches."""
+"""`Feeds`: every input of a model and what fills it, cut into batches as these are asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes feeds for a model's inputs: MNIST or the user's samples, in the shapes it takes."""
+"""Makes the `Feeds` of a model: MNIST or the user's samples, in the shapes that it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fills one input of a model: images resized, pixel streams, given arrays; then the dtype."""
+"""A `Slot`: one input of a model, filled with images, pixels or an array, in its own type."""
 
 from __future__ import annotations
 

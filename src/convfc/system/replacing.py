@@ -1,4 +1,4 @@
-"""Reports and pictures: where they may be written, which is known before the work is begun."""
+"""Replaces reports and pictures, and nothing else: which is known before the work is begun."""
 
 from __future__ import annotations
 

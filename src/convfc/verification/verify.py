@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
-from convfc.formats.protocols import Alignment, LayerPair, Model
+from convfc.formats.protocols import Model
 from convfc.formats.registry import Format, open_model, provenance_of
-from convfc.gates import gate, gated
+from convfc.gates import gated
 from convfc.planning import Layer, plan
-from convfc.samples.batches import BATCH_BYTES, Feeds
+from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
-    FEW,
     MANY,
     RefusedError,
     Seen,
@@ -33,8 +32,9 @@ from convfc.verification.end_to_end import (
     looked_closer,
     runnable,
 )
+from convfc.verification.layers import prove_layers
 from convfc.verification.pairing import changed_port, is_made_from, partner, staleness
-from convfc.verification.proof import LayerProof, prove
+from convfc.verification.proof import LayerProof
 from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction
 
 
@@ -129,13 +129,37 @@ def verify(
     arguments.verifying(
         data=data, samples=samples, shapes=shapes, inputs=inputs, rtol=rtol, atol=atol, seed=seed
     )
+    _check_options(samples, rtol, atol)
+    unchanged = Unchanged(Path(original))
+    a, b = _opened(Path(original), converted, imports, unchanged)
+    of_files = _of_files(a, b)
+    changed = changed_port("input", a.inputs, b.inputs)
+    changed = changed or changed_port("output", a.outputs, b.outputs)
+    remarks: Sequence[str] = ()
+    if changed is not None:
+        found = Verification(a.path, b.path, Verdict.NOT_EQUIVALENT, changed)
+    else:
+        feeds, remarks = _feeds(a, samples, data=data, shapes=shapes, inputs=inputs)
+        if b.provenance is None or rtol is not None or atol is not None:
+            found = _compared(a, b, feeds, rtol, atol, progress)
+        else:
+            found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
+    unchanged.check("verified")  # or its parts may be of one file and of another
+    return replace(found, notes=(*of_files, *remarks, *found.notes))
+
+
+def _check_options(samples: int | None, rtol: float | None, atol: float | None) -> None:
     if samples is not None and samples < 1:
         raise UsageError(f"{samples} samples prove nothing; give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
             raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
-    first = Path(original)
-    unchanged = Unchanged(first)
+
+
+def _opened(
+    first: Path, converted: str | Path | None, imports: Sequence[str], unchanged: Unchanged
+) -> tuple[Model, Model]:
+    """The original and what was made from it, whichever way round they are named, and watched."""
     a = open_model(first, imports)
     second = (
         partner(first, a.provenance)
@@ -145,56 +169,63 @@ def verify(
     unchanged.watch(second)
     b = open_model(second, imports)
     unchanged.watch(*a.files, *b.files)
-    if is_made_from(a.provenance, second, b.provenance):
-        (first, a), (second, b) = (second, b), (first, a)  # named the other way round
-    notes = [*a.notes, *staleness(first, b.provenance)]
-    if first.samefile(second):
-        notes.append(f"'{first.name}' was compared with itself")
+    return (b, a) if is_made_from(a.provenance, second, b.provenance) else (a, b)
 
-    def result(verdict: Verdict, reason: str | None = None, **found: Any) -> Verification:  # noqa: ANN401 - fields of any type
-        unchanged.check("verified")  # or its parts may be of one file and of another
-        return Verification(first, second, verdict, reason, notes=tuple(notes), **found)
 
-    changed = changed_port("input", a.inputs, b.inputs)
-    changed = changed or changed_port("output", a.outputs, b.outputs)
-    if changed is not None:
-        return result(Verdict.NOT_EQUIVALENT, changed)
+def _of_files(a: Model, b: Model) -> list[str]:
+    """Remarks on the two files, before anything is run."""
+    same = [f"'{a.path.name}' was compared with itself"] if a.path.samefile(b.path) else []
+    return [*a.notes, *staleness(a.path, b.provenance), *same]
+
+
+def _feeds(
+    a: Model,
+    samples: int | None,
+    **given: Any,  # noqa: ANN401 - handed on to `make_feeds` as they are
+) -> tuple[Feeds, list[str]]:
+    """What both models are run on, as much as is worth waiting for; and remarks on that."""
     planned = plan(a.sites)
-    feeds = make_feeds(
-        a.inputs,
-        data=data,
-        samples=MANY if samples is None else samples,
-        shapes=shapes,
-        inputs=inputs,
-        row_bytes=_row_bytes(planned),
-    )
+    wanted = MANY if samples is None else samples
+    feeds = make_feeds(a.inputs, samples=wanted, row_bytes=_row_bytes(planned), **given)
+    notes = []
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:
         feeds = feeds.limited(enough)
         notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
     feeds, one_by_one = runnable(a, feeds)
-    notes += [] if one_by_one is None else [one_by_one]
-    if b.provenance is None or rtol is not None or atol is not None:
-        try:
-            seen = compare(a, b, feeds, progress, rtol, atol)
-        except RefusedError as error:
-            raise UnsupportedModelError(_with_remedy(str(error), feeds)) from error
-        notes += _telling_nothing(seen.outputs)
-        verdict, reason = _within_tolerance(seen.outputs)
-        seen = against_float64(a, b, feeds, seen, progress)
-        return result(verdict, reason, **vars(seen))
+    return feeds, notes if one_by_one is None else [*notes, one_by_one]
 
-    alignment, layers = _prove(a, b, feeds, np.random.default_rng(seed), quick, notes, progress)
-    seen, refused = Seen(feeds.said), None
+
+def _compared(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    rtol: float | None,
+    atol: float | None,
+    progress: Callable[[str], None],
+) -> Verification:
+    """The verdict within a tolerance: of the samples alone."""
     try:
-        seen = compare(a, b, feeds, progress, judged=False)
-        seen = against_float64(a, b, feeds, seen, progress)
-        notes += [caution for model in (a, b) for caution in model.cautions(feeds.few(1)[0])]
+        seen = compare(a, b, feeds, progress, rtol, atol)
     except RefusedError as error:
-        # The layers of a converted model may be right, and yet nobody can use it.
-        refused = None if error.original else str(error)
-        said = _with_remedy(str(error), feeds) if error.original else str(error)
-        notes.append(f"The samples could not be run through both: {said}")
+        raise UnsupportedModelError(_with_remedy(str(error), feeds)) from error
+    verdict, reason = _within_tolerance(seen.outputs)
+    notes = tuple(_telling_nothing(seen.outputs))
+    seen = against_float64(a, b, feeds, seen, progress)
+    return Verification(a.path, b.path, verdict, reason, notes=notes, **vars(seen))
+
+
+def _proved(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    random: np.random.Generator,
+    quick: bool,
+    progress: Callable[[str], None],
+) -> Verification:
+    """The verdict of the proof, unless the samples contradict it."""
+    alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
+    seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in closer.outputs]
     against = {one.output: one for one in found if one is not None}
@@ -202,15 +233,40 @@ def verify(
     if quick and verdict is Verdict.EQUIVALENT and not seen.samples:
         verdict, reason = Verdict.COULD_NOT_CHECK, "a quick look proves nothing without a sample"
     names = {out.name for out in closer.outputs}
-    notes += [
+    not_judged = [
         f"output '{out.name}' was not judged: the original draws other numbers for it each time"
         for out in seen.outputs
         if out.name not in names
     ]
-    notes += _telling_nothing(seen.outputs)
+    notes = (*of_layers, *of_samples, *not_judged, *_telling_nothing(seen.outputs))
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
-    proved = not quick and verdict is not Verdict.COULD_NOT_CHECK
-    return result(verdict, reason, proved=proved, quick=quick, layers=layers, **vars(seen))
+    return Verification(
+        a.path,
+        b.path,
+        verdict,
+        reason,
+        proved=not quick and verdict is not Verdict.COULD_NOT_CHECK,
+        quick=quick,
+        layers=layers,
+        notes=notes,
+        **vars(seen),
+    )
+
+
+def _on_samples(
+    a: Model, b: Model, feeds: Feeds, progress: Callable[[str], None]
+) -> tuple[Seen, str | None, list[str]]:
+    """What both make of the samples, why only the original runs, and remarks."""
+    seen = Seen(feeds.said)
+    try:
+        seen = compare(a, b, feeds, progress, judged=False)
+        seen = against_float64(a, b, feeds, seen, progress)
+        return seen, None, [note for model in (a, b) for note in model.cautions(feeds.few(1)[0])]
+    except RefusedError as error:
+        # The layers of a converted model may be right, and yet nobody can use it.
+        refused = None if error.original else str(error)
+        why = _with_remedy(str(error), feeds) if error.original else str(error)
+        return seen, refused, [f"The samples could not be run through both: {why}"]
 
 
 def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:
@@ -249,54 +305,6 @@ def _telling_nothing(outputs: Sequence[OutputDifference]) -> Sequence[str]:
         for out in outputs
         if out.evidence.elements > 1 and not out.evidence.varies
     ]
-
-
-def _prove(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    random: np.random.Generator,
-    quick: bool,
-    notes: list[str],
-    progress: Callable[[str], None],
-) -> tuple[Alignment, tuple[LayerProof, ...]]:
-    """What is outside the converted layers, without these, and what is known about each of them."""
-    progress("comparing what was not converted")
-    alignment = a.align(b)
-    pairs = list(alignment.pairs)
-    alignment = replace(alignment, pairs=())  # those that are proved may go, weights and all
-    notes += alignment.remarks
-    few, rows = feeds.few(FEW)
-    count = len(pairs)
-    layers: list[LayerProof] = []
-    runs = True
-    while pairs:
-        group = [pairs.pop(0) for _ in range(_fitting(pairs, rows))]
-        activations: Mapping[str, NDArray[Any]] = {}
-        try:
-            if runs:
-                activations = a.activations(few, [pair.site.name for pair in group])
-        except UnsupportedModelError as error:
-            runs = False
-            notes.append(f"The original cannot run as a whole, so it fed no layers: {error}")
-        while group:
-            pair = group.pop(0)
-            name = pair.site.name
-            progress(f"layer {len(layers) + 1} of {count}: {name}")
-            with gate(b.path, name):
-                layers.append(prove(pair, activations.get(name), random, quick=quick))
-    return alignment, tuple(layers)
-
-
-def _fitting(pairs: Sequence[LayerPair], rows: int) -> int:
-    """How many of the layers, one at least, may have their activations in memory at once."""
-    total = 0
-    for number, pair in enumerate(pairs):
-        # Sizes that are not known are not counted.
-        total += math.prod(size or 1 for size in pair.input_shape) * rows * pair.site.itemsize
-        if total > BATCH_BYTES:
-            return max(number, 1)
-    return len(pairs)
 
 
 @undisturbed()
