@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import reprlib
@@ -96,18 +97,22 @@ def verifying(
     seed: object = 0,
     **_: object,
 ) -> None:
-    """See that the arguments of `verify` have their types, before any file is opened.
+    """See that the arguments of `verify` can be meant, before any file is opened.
 
     Raises:
-        UsageError: one has not.
+        UsageError: one cannot.
     """
     path("data", data)
     whole("seed", seed, 0)
-    if samples is not None:
-        whole("samples", samples)
+    if samples is not None and whole("samples", samples) < 1:
+        raise UsageError(f"{samples} samples prove nothing; give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
-        if tolerance is not None and not isinstance(tolerance, Real):
+        if tolerance is None:
+            continue
+        if not isinstance(tolerance, Real):
             raise wrong(name, tolerance, "a number")
+        if not (math.isfinite(tolerance) and float(tolerance) >= 0):
+            raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
     for name, sizes in _named("shapes", shapes, "a list of sizes").items():
         for size in wholes(f"shapes[{name!r}]", sizes):
             whole(f"a size of shapes[{name!r}]", size, 0)
