@@ -46,6 +46,7 @@ class NumpyTwin:
     """Sides whose runtime is not exact on integers: it errs by a thousandth, here and there."""
     rounds_to_integers = False
     channels_last = True
+    kernel_order = (0, 1, 2, 3)
     quantization = None
 
     @property

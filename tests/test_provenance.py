@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from convfc import FileError, Same, Window
-from convfc.core.geometry import Convolution
+from convfc import FileError, GeometryError, Same, Window
+from convfc.core.geometry import AnyConvolution, Convolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.formats.alignment import lowered_again
@@ -67,6 +70,44 @@ def test_a_record_from_before_there_were_blocks() -> None:
     del old["layers"][0]["block"]
     (layer,) = read(old).layers
     assert list(layer.block) == []
+    assert layer.convolution() == CONV
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> AnyConvolution:
+    """Each axis is drawn for itself; groups divide channels and filters."""
+    few = st.integers(1, 4)
+    pads = st.sampled_from(Same) | st.tuples(st.integers(0, 3), st.integers(0, 3))
+    groups = draw(few)
+    counts = groups * draw(few), groups * draw(few), groups
+    if draw(st.booleans()):
+        window = st.builds(Window, few, few, few, pads)
+        return Convolution(tuple(draw(st.lists(window, min_size=1, max_size=3))), *counts)
+    turned = st.builds(TransposedWindow, few, few, few, pads, st.integers(0, 3))
+    return TransposedConvolution(tuple(draw(st.lists(turned, min_size=1, max_size=3))), *counts)
+
+
+@given(convolutions(), st.sampled_from(PatchMethod))
+def test_a_record_gives_back_its_convolution(conv: AnyConvolution, method: PatchMethod) -> None:
+    """Also from the text in the file."""
+    layer = LayerRecord.of("conv", Lowering(conv, (None,) * conv.rank, method))
+    (again,) = read(json.loads(Provenance("m", "", "1.0", (layer,)).to_json())).layers
+    assert layer.convolution() == again.convolution() == conv
+
+
+def test_a_prescribed_length_is_not_recorded() -> None:
+    window = TransposedWindow(3, 2, 1, Same.LOWER, 0, length=9)
+    conv = TransposedConvolution((window,), 2, 3)
+    layer = LayerRecord.of("up", Lowering(conv, (5,), PatchMethod.SLICE))
+    plain = replace(window, length=None)
+    assert layer.convolution() == TransposedConvolution((plain,), 2, 3)
+
+
+def test_a_record_of_no_convolution() -> None:
+    odd = record()
+    odd["layers"][0]["geometry"]["groups"] = 3
+    with pytest.raises(GeometryError, match="3 groups"):
+        read(odd).layers[0].convolution()
 
 
 Damage = Callable[[dict[str, Any]], object]

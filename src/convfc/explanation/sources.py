@@ -18,7 +18,7 @@ from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Explanation, explanation
 from convfc.formats.protocols import LayerPair, Model, Port, Site
-from convfc.formats.registry import Format, format_of, open_model
+from convfc.formats.registry import open_model
 from convfc.gates import gated
 from convfc.samples.feeds import Feeds, make_feeds
 from convfc.samples.files import load_samples
@@ -73,7 +73,7 @@ def explain_model(
             raise UnsupportedModelError(f"{where}: it cannot be run alone")
         pair = aligned.pairs[0]
         quantization = _quantization(pair, where)
-        kernel, bias = _parameters(pair, site, path, where)
+        kernel, bias = _parameters(pair, site, where)
         x = x.astype(numpy_type(site.dtype), copy=False)
         try:
             y = pair.original(x, {})
@@ -239,7 +239,7 @@ def _quantization(pair: LayerPair, where: str) -> Quantization | None:
         ) from None
 
 
-def _parameters(pair: LayerPair, site: Site, path: Path, where: str) -> tuple[Array, Array | None]:
+def _parameters(pair: LayerPair, site: Site, where: str) -> tuple[Array, Array | None]:
     """The kernel, channels last, and the bias."""
     known = [value for value in pair.parameters.values() if value is not None]
     if not known or len(known) < len(pair.parameters) or len(pair.stages) > 1:
@@ -249,8 +249,7 @@ def _parameters(pair: LayerPair, site: Site, path: Path, where: str) -> tuple[Ar
         )
     assert site.convolution is not None  # noqa: S101 - `_site` saw to it
     kernel, *biases = known
-    if format_of(path) is Format.ONNX:
-        kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
+    kernel = kernel.transpose(pair.kernel_order)
     return kernel.reshape(site.convolution.kernel_shape), biases[0] if biases else None
 
 

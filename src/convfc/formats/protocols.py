@@ -114,6 +114,13 @@ class LayerPair(Protocol):
         """Whether the channels of its input and output are their last axis, else the second."""
 
     @property
+    def kernel_order(self) -> tuple[int, ...]:
+        """The axes of the original's kernel in the order of Keras: taps first, filters last.
+
+        Channels are last instead, and filters before them, in a transposed convolution.
+        """
+
+    @property
     def quantization(self) -> Quantization | None:
         """What the integers of the original stand for; ``None``: they are no integers.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convfc.core.geometry import Same
+from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
 from convfc.core.lowering import Lowering
-from convfc.core.transposed import TransposedConvolution
+from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import FileError
 from convfc.text.visible import visible
 
@@ -60,6 +60,25 @@ class LayerRecord:
             geometry["transposed"] = True
             geometry["output_padding"] = [w.output_padding for w in conv.windows]
         return cls(name, lowering.method.value, geometry, list(lowering.block))
+
+    def convolution(self) -> AnyConvolution:
+        """The convolution that was converted.
+
+        A length that the model prescribes for its output is not recorded: the rule stands alone.
+
+        Raises:
+            GeometryError: there is no such convolution.
+        """
+        given = self.geometry
+        paddings = [Same(one) if isinstance(one, str) else tuple(one) for one in given["padding"]]
+        axes = zip(given["kernel"], given["strides"], given["dilations"], paddings, strict=True)
+        counts = given["channels"], given["filters"], given["groups"]
+        if "transposed" not in given:
+            return Convolution(tuple(Window(*axis) for axis in axes), *counts)
+        ends = zip(axes, given["output_padding"], strict=True)
+        return TransposedConvolution(
+            tuple(TransposedWindow(*axis, end) for axis, end in ends), *counts
+        )
 
 
 @dataclass(frozen=True)

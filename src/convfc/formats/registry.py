@@ -26,6 +26,10 @@ class Format(Enum):
     KERAS = (".keras",)
 
 
+SUFFIXES = tuple(suffix for kind in Format for suffix in kind.value)
+"""Of all files that convfc reads."""
+
+
 def format_of(path: Path) -> Format:
     """Recognise a file.
 
@@ -51,8 +55,7 @@ def format_of(path: Path) -> Format:
         return Format.KERAS
     if path.suffix.lower() in Format.ONNX.value:
         return Format.ONNX  # a protobuf message has no signature
-    known = ", ".join(suffix for kind in Format for suffix in kind.value)
-    raise FileError(f"{path}: not a model file that convfc knows (it reads {known})")
+    raise FileError(f"{path}: not a model file that convfc knows (it reads {', '.join(SUFFIXES)})")
 
 
 def converted_format(source: Path) -> Format:

@@ -75,6 +75,11 @@ class KerasLayerPair:
         """See `LayerPair.channels_last`."""
         return bool(self._layer.data_format == "channels_last")
 
+    @property
+    def kernel_order(self) -> tuple[int, ...]:
+        """See `LayerPair.kernel_order`."""
+        return tuple(range(parts(self._layer)[0].convolution.rank + 2))
+
     quantization = None
 
     @cached_property

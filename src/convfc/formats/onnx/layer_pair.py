@@ -95,6 +95,11 @@ class OnnxLayerPair:
     channels_last = False
 
     @property
+    def kernel_order(self) -> tuple[int, ...]:
+        """See `LayerPair.kernel_order`."""
+        return (*range(2, self._lowering.convolution.rank + 2), 1, 0)
+
+    @property
     def quantization(self) -> Quantization | None:
         """See `LayerPair.quantization`."""
         node, filters = self._cut.place.node, self._lowering.convolution.filters
