@@ -16,7 +16,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.alignment import Cut
 from convfc.formats.onnx.demand import demand_of
 from convfc.formats.onnx.float64 import widen
-from convfc.formats.onnx.operators import is_integer, known_shape, operands
+from convfc.formats.onnx.operators import is_integer, known_shape, operands, operator_of
 from convfc.formats.onnx.polynomial import why_not_polynomial
 from convfc.formats.onnx.runtimes import Reference, Session, run_anywhere
 from convfc.formats.onnx.sites import numpy_name
@@ -103,18 +103,15 @@ class OnnxLayerPair:
     @property
     def rounds_to_integers(self) -> bool:
         """See `LayerPair.rounds_to_integers`."""
-        return self._cut.place.node.op_type == "QLinearConv"
+        return operator_of(self._cut.place.node).rounds
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `LayerPair.parameter_shape`."""
         node, convolution = self._cut.place.node, self._lowering.convolution
         if name != operands(node)["kernel"].name:
             return (convolution.filters,)
-        depth, filters = convolution.channels // convolution.groups, convolution.filters
-        outer = (filters, depth)
-        if node.op_type == "ConvTranspose":
-            outer = (convolution.channels, filters // convolution.groups)
-        return (*outer, *convolution.kernel)
+        channels, filters, groups = convolution.channels, convolution.filters, convolution.groups
+        return (*operator_of(node).axes(channels, filters, groups), *convolution.kernel)
 
     @cached_property
     def _difference(self) -> Difference | None:

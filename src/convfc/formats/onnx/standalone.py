@@ -12,6 +12,7 @@ from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.alignment import Cut
 from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.operators import operands, operator_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import is_numbers
@@ -178,9 +179,10 @@ class Standalone:
     def output_type(self) -> ir.DataType:
         """Of what the layer makes."""
         node = self._cut.place.node
-        if node.op_type == "ConvInteger":
-            return ir.DataType.INT32
-        if node.op_type == "QLinearConv" and (zero := node.inputs[7]) is not None:
+        operator = operator_of(node)
+        if operator.sums is not None:
+            return operator.sums
+        if operator.rounds and (zero := operands(node).get("y_zero")) is not None:
             tensor = tensor_of(zero)
             return ir.DataType.UINT8 if tensor is None else tensor.dtype
         return type_named(self._site.dtype)
