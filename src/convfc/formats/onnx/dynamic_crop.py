@@ -42,12 +42,14 @@ def framed(
     first = emit.node("Div", crop, strides)
     rest = emit.node("Sub", crop, emit.node("Mul", first, strides))
 
-    def cut(value: ir.Value, start: ir.Value, lengths: Sequence[int | None], last: int) -> ir.Value:
+    def piece_of(
+        value: ir.Value, start: ir.Value, lengths: Sequence[int | None], last: int
+    ) -> ir.Value:
         """A piece from `start` on; shape inference gives up its axes, so they are told again."""
         pieces = [lengths[axis] or 0 for axis in frames]
         end = emit.node("Add", start, emit.integers(pieces, "lengths"))
         piece = emit.node("Slice", value, start, end, emit.integers(axes, "axes"))
         return emit.reshape(piece, [0, *(length or 0 for length in lengths), last])
 
-    y = compute(cut(padded, first, lowering.framed[1], conv.channels))
-    return cut(y, rest, lowering.output, conv.filters)
+    y = compute(piece_of(padded, first, lowering.framed[1], conv.channels))
+    return piece_of(y, rest, lowering.output, conv.filters)

@@ -91,12 +91,12 @@ def _make_ready(model: ir.Model, function: ir.Function, mark: str) -> None:
         node.name = f"{mark}{node.name or node.op_type}"
         for value in _made_by(node):
             value.name = f"{mark}{value.name}" if value.name else value.name
-    for place, output in enumerate(function.outputs):
+    for index, output in enumerate(function.outputs):
         if output in function.inputs:
             copy = ir.node("Identity", [output])
             copy.outputs[0].name = f"{mark}{output.name}"
             function.append(copy)
-            function.outputs[place] = copy.outputs[0]
+            function.outputs[index] = copy.outputs[0]
 
 
 def _made_by(node: ir.Node) -> Iterator[ir.Value]:

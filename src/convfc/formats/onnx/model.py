@@ -16,7 +16,7 @@ from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
-from convfc.formats.onnx.alignment import cut
+from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
@@ -233,9 +233,9 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        cuts = cut(self._model, converted._model)
+        found = replacements(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
-        made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
+        made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
         counts = {name: len(layer.nodes) for name, layer in made.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
 
@@ -261,9 +261,9 @@ class OnnxModel:
         ]
         return Alignment(
             tuple(pairs),
-            tuple(cuts.differences),
-            (*unclear, *lost, *cuts.unknown),
-            tuple(cuts.remarks),
+            tuple(found.differences),
+            (*unclear, *lost, *found.unknown),
+            tuple(found.remarks),
         )
 
     def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
