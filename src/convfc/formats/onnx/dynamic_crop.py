@@ -17,7 +17,8 @@ def framed(
     """`compute` on the pieces of `x` that `Lowering.framed` speaks of, and the output in that.
 
     With stride 2, a shift of -1 and no rounding up, an input of 6 has the crop
-    (6 * 2 - 1) // 2 = 5: the piece starts at input 5 // 2 = 2, and the output at 5 - 2 * 2 = 1 of what it makes.
+    (6 * 2 - 1) // 2 = 5: the piece starts at input 5 // 2 = 2, and the output
+    at 5 - 2 * 2 = 1 of what is made of it.
 
     Args:
         emit: where nodes go; from opset 10 on, if there are such pieces.

@@ -76,8 +76,8 @@ class OnnxOps(Ops[ir.Value]):
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
 
         The pads of all axes and remainders form one table, of which each axis takes a row.
-        With open sizes and strides 2 and 3, its rows are 1 of the batch, 2, 3 and 1 of the channels:
-        a second size of 7 takes row 3 + 7 % 3 = 4.
+        With open sizes and strides 2 and 3, its rows are 1 of the batch, 2, 3 and 1 of the
+        channels: a second size of 7 takes row 3 + 7 % 3 = 4.
         """
         emit = self.emit
         table = [((0, 0),), *pads, ((0, 0),)]
