@@ -20,7 +20,7 @@ from convfc.core.geometry import Convolution
 from convfc.formats.onnx import stored_weights
 from convfc.formats.onnx.model import OnnxModel
 from convfc.formats.onnx.one_piece import OnePiece
-from convfc.formats.onnx.reader import read_proto
+from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.wire import field, varint
 from tests.onnx_models import conv_file, integers, save
 

@@ -22,8 +22,8 @@ from convfc.formats.provenance import KEY
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One converted convolution.
+class Replacement:
+    """What stands for one converted convolution.
 
     Attributes:
         place: the original's node.
@@ -37,8 +37,8 @@ class Cut:
 
 
 @dataclass
-class Cuts:
-    """All of a converted model, cut along its convolutions.
+class Replacements:
+    """What replaces the convolutions of a model, and how the rest differs.
 
     Attributes:
         layers: the converted convolutions, by the identity of the original's node.
@@ -47,7 +47,7 @@ class Cuts:
         remarks: what is told otherwise, but read by no runtime.
     """
 
-    layers: dict[ir.Node, Cut] = field(default_factory=dict)
+    layers: dict[ir.Node, Replacement] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -67,9 +67,9 @@ _READ_BY_RUNTIMES = ("ort_config", "onnxruntime")
 """How keys of metadata begin that onnxruntime reads."""
 
 
-def cut(original: ir.Model, converted: ir.Model) -> Cuts:
-    """Cut a converted model along the convolutions that were converted."""
-    found = Cuts()
+def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
+    """Find what replaces each converted convolution, and compare the rest."""
+    found = Replacements()
     for what in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
         found.told(f"the model's {what}", getattr(original, what), getattr(converted, what))
     found.told("the device configuration", *_devices(original, converted))
@@ -105,7 +105,7 @@ def _devices(*models: ir.Model) -> list[str]:
     return [repr(model.device_configurations or "") for model in models]
 
 
-def _compare_opsets(a: Body, b: Body, where: str, found: Cuts) -> None:
+def _compare_opsets(a: Body, b: Body, where: str, found: Replacements) -> None:
     """Versions of operators; one that nobody uses is nothing to a runtime."""
     if opset_of(a) != opset_of(b):
         found.unknown.append(f"the opset of {where} changed from {opset_of(a)} to {opset_of(b)}")
@@ -125,9 +125,14 @@ def _same_formal(a: ir.Attr | None, b: ir.Attr | None) -> bool:
 
 
 def _compare_bodies(
-    places_of: Mapping[Body, list[Place]], a: Body, b: Body, opset: int, where: str, found: Cuts
+    places_of: Mapping[Body, list[Place]],
+    a: Body,
+    b: Body,
+    opset: int,
+    where: str,
+    found: Replacements,
 ) -> None:
-    """Cut one node list and compare the rest, subgraphs included."""
+    """Find them in one node list and compare the rest, subgraphs included."""
     inside = set(b)
     producers = {value.name: node for node in b for value in node.outputs if value.name}
     known = _names_in(a)
@@ -142,7 +147,7 @@ def _compare_bodies(
             replaced.add(node)
             new.update(nodes)
             value = next(value for value in end.outputs if value.name == name)
-            found.layers[node] = Cut(place, nodes, value)
+            found.layers[node] = Replacement(place, nodes, value)
             found.told(f"the name of '{label(node)}'", node.name, end.name)
             found.told(f"the metadata of '{label(node)}'", node.metadata_props, end.metadata_props)
     _compare_interfaces(a, b, where, found)
@@ -192,7 +197,7 @@ def _initializers(body: Body) -> Mapping[str, ir.Value]:
     return body.initializers if isinstance(body, ir.Graph) else {}
 
 
-def _compare_interfaces(a: Body, b: Body, where: str, found: Cuts) -> None:
+def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> None:
     """Inputs, outputs, and initializers of the same name."""
     names = [[value.name for value in body.inputs] for body in (a, b)]
     if names[0] != names[1]:
@@ -219,7 +224,7 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Cuts) -> None:
 
 
 def _compare_described(
-    a: ir.Value, b: ir.Value, where: str, found: Cuts, *, narrower: bool
+    a: ir.Value, b: ir.Value, where: str, found: Replacements, *, narrower: bool
 ) -> None:
     """Type and shape of an input or output.
 
@@ -272,7 +277,7 @@ def _compare_nodes(
     b: ir.Node,
     bodies: tuple[Body, Body, int],
     where: str,
-    found: Cuts,
+    found: Replacements,
 ) -> None:
     """Compare two nodes that should be the same; subgraphs are entered.
 
@@ -315,7 +320,7 @@ def _compare_operand(
     b: ir.Value | None,
     reader: str,
     bodies: tuple[Body, Body],
-    found: Cuts,
+    found: Replacements,
 ) -> None:
     """Compare what two nodes read in the same place: a constant by its bits, all else by name."""
     if a is None or b is None:

@@ -16,6 +16,10 @@ def framed(
 ) -> ir.Value:
     """`compute` on the pieces of `x` that `Lowering.framed` speaks of, and the output in that.
 
+    With stride 2, a shift of -1 and no rounding up, an input of 6 has the crop
+    (6 * 2 - 1) // 2 = 5: the piece starts at input 5 // 2 = 2, and the output
+    at 5 - 2 * 2 = 1 of what is made of it.
+
     Args:
         emit: where nodes go; from opset 10 on, if there are such pieces.
         x: (batch, spatial axes.., channels).
@@ -42,12 +46,14 @@ def framed(
     first = emit.node("Div", crop, strides)
     rest = emit.node("Sub", crop, emit.node("Mul", first, strides))
 
-    def cut(value: ir.Value, start: ir.Value, lengths: Sequence[int | None], last: int) -> ir.Value:
+    def piece_of(
+        value: ir.Value, start: ir.Value, lengths: Sequence[int | None], last: int
+    ) -> ir.Value:
         """A piece from `start` on; shape inference gives up its axes, so they are told again."""
         pieces = [lengths[axis] or 0 for axis in frames]
         end = emit.node("Add", start, emit.integers(pieces, "lengths"))
         piece = emit.node("Slice", value, start, end, emit.integers(axes, "axes"))
         return emit.reshape(piece, [0, *(length or 0 for length in lengths), last])
 
-    y = compute(cut(padded, first, lowering.framed[1], conv.channels))
-    return cut(y, rest, lowering.output, conv.filters)
+    y = compute(piece_of(padded, first, lowering.framed[1], conv.channels))
+    return piece_of(y, rest, lowering.output, conv.filters)

@@ -44,6 +44,10 @@ class Emitter:
 
     Constants of one graph are shared; where there can be no initializers they are Constant nodes.
 
+    What is new is called ``<layer>/<what it is>``, where the layer is the node's name, or its first
+    output's if it has none (`label`): that is a promise, by which people and tools find a layer's
+    nodes. A constant that several layers share is called after the first of them.
+
     Args:
         place: the node to work in front of.
         names: of the whole model.
@@ -83,8 +87,8 @@ class Emitter:
     def constant(self, key: object, tensor: ir.TensorProtocol, role: str) -> ir.Value:
         """A constant; one with the same key in the same graph is made once."""
         body = self.place.body
-        place = (id(body), key)
-        if place not in self._constants:
+        known = (id(body), key)
+        if known not in self._constants:
             name = self.names.fresh(f"{self._prefix}/{role}")
             value = ir.Value(
                 name=name,
@@ -98,8 +102,8 @@ class Emitter:
                 made = ir.node("Constant", [], attributes={"value": tensor}, outputs=[value])
                 made.name = self.names.fresh(f"{name}/Constant")
                 body.insert_before(body[0], made)
-            self._constants[place] = value
-        return self._constants[place]
+            self._constants[known] = value
+        return self._constants[known]
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""

@@ -16,7 +16,11 @@ from convfc.formats.onnx.emitter import Emitter, constant_of
 
 
 class Layout(Enum):
-    """How the numbers of a filter matrix are laid out, where there are groups."""
+    """How the numbers of a filter matrix are laid out, where there are groups.
+
+    A kernel (4, 2, 3, 3) in 2 groups has K = 18: BLOCKS are (2, 18, 2), TRANSPOSED is (2, 2, 18).
+    A depthwise one, (4, 1, 3, 3) in 4 groups, is (9, 4) BY_TAP.
+    """
 
     BLOCKS = "blocks"
     """(G, K, filters / G), or (K, filters) without groups."""

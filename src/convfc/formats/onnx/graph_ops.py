@@ -76,6 +76,8 @@ class OnnxOps(Ops[ir.Value]):
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
 
         The pads of all axes and remainders form one table, of which each axis takes a row.
+        With open sizes and strides 2 and 3, its rows are 1 of the batch, 2, 3 and 1 of the
+        channels: a second size of 7 takes row 3 + 7 % 3 = 4.
         """
         emit = self.emit
         table = [((0, 0),), *pads, ((0, 0),)]
@@ -97,20 +99,20 @@ class OnnxOps(Ops[ir.Value]):
         """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""
         emit = self.emit
         old = emit.place.opset < 10
-        steps = [cut.step for cut in slices]
+        steps = [piece.step for piece in slices]
         # An axis that is taken whole needs no mention.
         whole = [slice(0, None, 1), *([slice(0, None, step) for step in steps] if old else [])]
-        cuts = {axis: cut for axis, cut in enumerate(slices, 1) if cut not in whole}
-        starts = [cut.start for cut in cuts.values()]
-        ends = [_END if cut.stop is None else cut.stop for cut in cuts.values()]
+        pieces = {axis: piece for axis, piece in enumerate(slices, 1) if piece not in whole}
+        starts = [piece.start for piece in pieces.values()]
+        ends = [_END if piece.stop is None else piece.stop for piece in pieces.values()]
         if not old:
-            if not cuts:
+            if not pieces:
                 return x
-            lists = {"starts": starts, "ends": ends, "axes": list(cuts)}
-            lists["steps"] = [cut.step for cut in cuts.values()]
+            lists = {"starts": starts, "ends": ends, "axes": list(pieces)}
+            lists["steps"] = [piece.step for piece in pieces.values()]
             return emit.node("Slice", x, *(emit.integers(v, role) for role, v in lists.items()))
-        if cuts:
-            x = emit.node("Slice", x, starts=starts, ends=ends, axes=list(cuts))
+        if pieces:
+            x = emit.node("Slice", x, starts=starts, ends=ends, axes=list(pieces))
         if max(steps) == 1:
             return x
         last = self._rank + 1

@@ -15,8 +15,8 @@ from onnx_ir.passes.common import InlinePass
 from convfc.errors import GeometryError
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.operators import geometry, is_convolution, why_left
-from convfc.formats.onnx.reader import remember_described, undescribe
 from convfc.formats.onnx.sites import lowest_opset, opset_of, places, subgraphs
+from convfc.formats.onnx.writer import form_of, undescribe
 
 Identifier = ir.OperatorIdentifier
 
@@ -79,8 +79,7 @@ def inlined(proto: onnx.ModelProto, functions: set[Identifier]) -> onnx.ModelPro
             for value in _made_by(place.node):
                 if value.name is not None and value.name.startswith(mark):
                     value.name = names.fresh(value.name.removeprefix(mark))
-    remember_described(model, proto)
-    undescribe(model)
+    undescribe(model, form_of(proto))
     return ir.to_proto(model)
 
 
@@ -92,12 +91,12 @@ def _make_ready(model: ir.Model, function: ir.Function, mark: str) -> None:
         node.name = f"{mark}{node.name or node.op_type}"
         for value in _made_by(node):
             value.name = f"{mark}{value.name}" if value.name else value.name
-    for place, output in enumerate(function.outputs):
+    for index, output in enumerate(function.outputs):
         if output in function.inputs:
             copy = ir.node("Identity", [output])
             copy.outputs[0].name = f"{mark}{output.name}"
             function.append(copy)
-            function.outputs[place] = copy.outputs[0]
+            function.outputs[index] = copy.outputs[0]
 
 
 def _made_by(node: ir.Node) -> Iterator[ir.Value]:

@@ -1,6 +1,6 @@
 """What ConvInteger and QLinearConv are by definition, computed in numpy: no runtime is asked.
 
-Runtimes take short cuts with 8-bit integers: on x86 without VNNI, onnxruntime's QLinearConv of
+Runtimes take short pieces with 8-bit integers: on x86 without VNNI, onnxruntime's QLinearConv of
 uint8 and int8 and its ConvInteger of int8 and uint8 add pairs of products in 16 bits, which
 saturate. And onnx's own evaluator multiplies the scales in another order, so that it rounds some
 halves the other way.
@@ -74,9 +74,9 @@ def _sums_of_products(x: Array, kernel: Array, convolution: Convolution) -> Arra
     pixels = (len(x), groups, convolution.channels // groups, math.prod(outputs))
     y: Array = np.zeros((len(x), *blocks.shape[:2], pixels[-1]))
     for taps in np.ndindex(*convolution.kernel):
-        cuts = [slice(None), slice(None)]
+        pieces = [slice(None), slice(None)]
         for window, tap, output in zip(convolution.windows, taps, outputs, strict=True):
             start = window.dilation * tap
-            cuts.append(slice(start, start + output * window.stride, window.stride))
-        y += blocks[(..., *taps)] @ padded[tuple(cuts)].reshape(pixels)
+            pieces.append(slice(start, start + output * window.stride, window.stride))
+        y += blocks[(..., *taps)] @ padded[tuple(pieces)].reshape(pixels)
     return y.reshape(len(x), convolution.filters, *outputs)

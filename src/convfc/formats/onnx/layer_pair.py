@@ -13,10 +13,10 @@ from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.core.quantization import Quantization
 from convfc.errors import UnsupportedModelError
-from convfc.formats.onnx.alignment import Cut
+from convfc.formats.onnx.alignment import Replacement
 from convfc.formats.onnx.demand import demand_of
 from convfc.formats.onnx.float64 import widen
-from convfc.formats.onnx.operators import is_integer, known_shape, operands
+from convfc.formats.onnx.operators import is_integer, known_shape, operands, operator_of
 from convfc.formats.onnx.polynomial import why_not_polynomial
 from convfc.formats.onnx.runtimes import Reference, Session, run_anywhere
 from convfc.formats.onnx.sites import numpy_name
@@ -33,7 +33,7 @@ class OnnxLayerPair:
 
     Args:
         site: the convolution.
-        cut: its node in the original and the nodes in the converted file.
+        replacement: its node in the original and the nodes in the converted file.
         expected: what the emitter makes of the original's node, in the whole model.
         lowering: how it was lowered.
         ir_version: of the original.
@@ -43,18 +43,18 @@ class OnnxLayerPair:
     def __init__(
         self,
         site: Site,
-        cut: Cut,
+        replacement: Replacement,
         expected: ir.Value,
         lowering: Lowering,
         ir_version: int,
         batch: int | None,
     ) -> None:
         self.site = site
-        self._cut = cut
+        self._replacement = replacement
         self._expected = expected
         self._lowering = lowering
         self._batch = batch
-        self._alone = Standalone(site, cut, lowering, ir_version)
+        self._alone = Standalone(site, replacement, lowering, ir_version)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -77,14 +77,14 @@ class OnnxLayerPair:
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
         """See `LayerPair.parameters`."""
-        given = operands(self._cut.place.node)
+        given = operands(self._replacement.place.node)
         values = [given[role] for role in ("kernel", "bias") if role in given]
-        fed = self._cut.place.node.inputs[0]
+        fed = self._replacement.place.node.inputs[0]
         return {v.name: _stored(v) for v in values if v.name and v is not fed}
 
     def parameter_dtype(self, name: str) -> str:
         """See `LayerPair.parameter_dtype`."""
-        given = operands(self._cut.place.node)
+        given = operands(self._replacement.place.node)
         role, value = next((role, v) for role, v in given.items() if v.name == name)
         if role == "bias" and self.rounds_to_integers:
             return "int32"  # whatever the rest is made of
@@ -102,29 +102,28 @@ class OnnxLayerPair:
     @property
     def quantization(self) -> Quantization | None:
         """See `LayerPair.quantization`."""
-        node, filters = self._cut.place.node, self._lowering.convolution.filters
+        node, filters = self._replacement.place.node, self._lowering.convolution.filters
         return quantization_of(node, filters) if is_integer(node) else None
 
     @property
     def rounds_to_integers(self) -> bool:
         """See `LayerPair.rounds_to_integers`."""
-        return self._cut.place.node.op_type == "QLinearConv"
+        return operator_of(self._replacement.place.node).rounds
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `LayerPair.parameter_shape`."""
-        node, convolution = self._cut.place.node, self._lowering.convolution
+        node, convolution = self._replacement.place.node, self._lowering.convolution
         if name != operands(node)["kernel"].name:
             return (convolution.filters,)
-        depth, filters = convolution.channels // convolution.groups, convolution.filters
-        outer = (filters, depth)
-        if node.op_type == "ConvTranspose":
-            outer = (convolution.channels, filters // convolution.groups)
-        return (*outer, *convolution.kernel)
+        channels, filters, groups = convolution.channels, convolution.filters, convolution.groups
+        return (*operator_of(node).axes(channels, filters, groups), *convolution.kernel)
 
     @cached_property
     def _difference(self) -> Difference | None:
-        given = {value.name for value in self._cut.place.node.inputs if value}
-        return first_difference(self._expected, self._cut.end, given, set(self._cut.nodes))
+        given = {value.name for value in self._replacement.place.node.inputs if value}
+        return first_difference(
+            self._expected, self._replacement.end, given, set(self._replacement.nodes)
+        )
 
     @property
     def structure(self) -> str | None:
@@ -142,7 +141,7 @@ class OnnxLayerPair:
     @cached_property
     def unshown(self) -> str | None:
         """See `LayerPair.unshown`."""
-        node, pairs = self._cut.place.node, self._paired_matrices
+        node, pairs = self._replacement.place.node, self._paired_matrices
         if pairs is None or any(tensor_difference(a, b) is not None for a, b in pairs):
             return "its numbers are not laid out as convfc lays them out"
         if None in self.site.sizes:
@@ -150,15 +149,21 @@ class OnnxLayerPair:
         if is_integer(node):
             return "its sums may wrap around"
         fed = next(
-            (v for n in self._cut.nodes for v in n.inputs if v and v.name == self._alone.fed), None
+            (
+                v
+                for n in self._replacement.nodes
+                for v in n.inputs
+                if v and v.name == self._alone.fed
+            ),
+            None,
         )
         if fed is None:
             return f"it does not read '{self._alone.fed}'"
-        names = {name for name, _ in self._alone.matrices(self._cut.end)}
+        names = {name for name, _ in self._alone.matrices(self._replacement.end)}
         names |= {value.name for value in node.inputs[1:] if value is not None}
         rank, degree = len(self.input_shape), len(self.stages) + 1
         batched = self._batch is None
-        return why_not_polynomial(self._cut.end, fed, rank, names, degree, batched=batched)
+        return why_not_polynomial(self._replacement.end, fed, rank, names, degree, batched=batched)
 
     @cached_property
     def _paired_matrices(self) -> list[tuple[ir.TensorProtocol, ir.TensorProtocol]] | None:
@@ -167,7 +172,7 @@ class OnnxLayerPair:
         ``None`` if they are not as many, so that nobody knows which stands for which.
         """
         mine, theirs = (
-            self._alone.matrices(self._cut.end),
+            self._alone.matrices(self._replacement.end),
             self._alone.matrices(self._alone.emitted({}).graph),
         )
         if len(mine) != len(theirs):
@@ -189,7 +194,7 @@ class OnnxLayerPair:
     @cached_property
     def _stand_ins(self) -> Mapping[str, Array]:
         """Numbers for scales and zero points that a layer gets at run time, by name."""
-        given, random = operands(self._cut.place.node), np.random.default_rng(0)
+        given, random = operands(self._replacement.place.node), np.random.default_rng(0)
         filters = self._lowering.convolution.filters
 
         def one_or_each(role: str) -> tuple[int, ...]:

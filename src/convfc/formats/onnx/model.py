@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx_ir as ir
@@ -18,22 +16,16 @@ from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
-from convfc.formats.onnx.alignment import cut
+from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.external import embed_attributes, external_tensors
+from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
-from convfc.formats.onnx.one_piece import OnePiece
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.preparing import prepare
-from convfc.formats.onnx.reader import (
-    graphs_of,
-    read_proto,
-    relist,
-    undescribe,
-)
+from convfc.formats.onnx.protos import graphs_of, read_proto
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
 from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
@@ -46,10 +38,10 @@ from convfc.formats.onnx.sites import (
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
-from convfc.formats.onnx.stored_weights import MOST, is_inside, runnable
+from convfc.formats.onnx.stored_weights import is_inside, runnable
+from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
-from convfc.system.atomic import data_name
 from convfc.system.surroundings import Library, until_the_end
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -109,6 +101,7 @@ class OnnxModel:
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
         self.files: Sequence[Path] = (path, *sorted(apart))
         self._altered = prepared.altered
+        self._form = prepared.form
         self._remarks = prepared.remarks
         self._ambiguous = prepared.ambiguous
         self._unfounded = unfounded(prepared.model, prepared.inferred)
@@ -240,9 +233,9 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        cuts = cut(self._model, converted._model)
+        found = replacements(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
-        made = {name: cuts.layers[node] for name, node in nodes.items() if node in cuts.layers}
+        made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
         counts = {name: len(layer.nodes) for name, layer in made.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
 
@@ -268,9 +261,9 @@ class OnnxModel:
         ]
         return Alignment(
             tuple(pairs),
-            tuple(cuts.differences),
-            (*unclear, *lost, *cuts.unknown),
-            tuple(cuts.remarks),
+            tuple(found.differences),
+            (*unclear, *lost, *found.unknown),
+            tuple(found.remarks),
         )
 
     def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
@@ -302,15 +295,7 @@ class OnnxModel:
                 forget_sizes(value)
         record = provenance.to_json()
         model.metadata_props[KEY] = record
-        relist(model)
-        undescribe(model)
-        embed_attributes(model)
-        whole = None if apart else OnePiece(model)
-        if whole is not None and whole.size <= MOST:
-            whole.write(path)
-        else:
-            data = data_name(path.name, self._digest(record))
-            ir.save(model, path, "protobuf", external_data=data)
+        write(model, path, self._form, record, apart=apart)
         return (
             *self._remarks,
             *(
@@ -318,17 +303,6 @@ class OnnxModel:
                 for what in self._ambiguous
             ),
         )
-
-    def _digest(self, record: str) -> str:
-        """Of the record and all weights, in hexadecimal."""
-        digest = hashlib.blake2b(record.encode())
-        sink = SimpleNamespace(write=digest.update)
-        for graph in self._model.graphs():
-            for value in graph.initializers.values():
-                tensor: Any = value.const_value
-                if tensor is not None and tensor.dtype is not ir.DataType.STRING:
-                    tensor.tofile(sink)
-        return digest.hexdigest()
 
     @property
     def _weight_bytes(self) -> int:

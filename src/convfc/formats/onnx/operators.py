@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
@@ -22,18 +24,53 @@ _LEFT = {
     ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
 }
 
+
+@dataclass(frozen=True)
+class Operator:
+    """What sets a convolution operator apart from the others; everybody asks it, nobody its name.
+
+    Attributes:
+        roles: of its inputs, in their order.
+        transposed: whether its kernel is (channels, filters / groups, k1, .., kr), and its output
+            mostly larger than its input; otherwise (filters, channels / groups, k1, .., kr).
+        integer: whether it computes with 8-bit integers and zero points.
+        rounds: whether it scales and rounds its sums to 8-bit integers, of the type of `y_zero`.
+        sums: type of its output where that is neither its input's nor that of `y_zero`.
+    """
+
+    roles: tuple[str, ...]
+    transposed: bool = False
+    integer: bool = False
+    rounds: bool = False
+    sums: ir.DataType | None = None
+
+    def axes(self, channels: int, filters: int, groups: int) -> tuple[int, int]:
+        """Sizes of the kernel's first two axes.
+
+        With 6 channels, 4 filters and 2 groups a Conv has (4, 3), a ConvTranspose (6, 2).
+        """
+        return (channels, filters // groups) if self.transposed else (filters, channels // groups)
+
+
 _FLOAT = ("x", "kernel", "bias")
-_OPERANDS = {
-    "Conv": _FLOAT,
-    "ConvTranspose": _FLOAT,
-    "ConvInteger": ("x", "kernel", "x_zero", "kernel_zero"),
-    "QLinearConv": (
-        *("x", "x_scale", "x_zero"),
-        *("kernel", "kernel_scale", "kernel_zero"),
-        *("y_scale", "y_zero"),
-        "bias",
+_OPERATORS = {
+    "Conv": Operator(_FLOAT),
+    "ConvTranspose": Operator(_FLOAT, transposed=True),
+    "ConvInteger": Operator(
+        ("x", "kernel", "x_zero", "kernel_zero"), integer=True, sums=ir.DataType.INT32
+    ),
+    "QLinearConv": Operator(
+        (
+            *("x", "x_scale", "x_zero"),
+            *("kernel", "kernel_scale", "kernel_zero"),
+            *("y_scale", "y_zero"),
+            "bias",
+        ),
+        integer=True,
+        rounds=True,
     ),
 }
+_NO_CONVOLUTION = Operator(())
 _PADDINGS: dict[str, Pads | Same] = {
     "VALID": (0, 0),
     "SAME_UPPER": Same.UPPER,
@@ -43,7 +80,7 @@ _PADDINGS: dict[str, Pads | Same] = {
 
 def is_convolution(node: ir.Node) -> bool:
     """Whether a node is a convolution that convfc knows of."""
-    ours = node.domain in DOMAINS and node.op_type in _OPERANDS
+    ours = node.domain in DOMAINS and node.op_type in _OPERATORS
     return ours or why_left(node) is not None
 
 
@@ -53,9 +90,14 @@ def why_left(node: ir.Node) -> str | None:
     return _LEFT.get((domain, node.op_type))
 
 
+def operator_of(node: ir.Node) -> Operator:
+    """The record of a node's operator, whatever its domain; an empty one of no convolution."""
+    return _OPERATORS.get(node.op_type, _NO_CONVOLUTION)
+
+
 def is_integer(node: ir.Node) -> bool:
-    """Whether a node computes with integers and zero points."""
-    return node.op_type in ("ConvInteger", "QLinearConv")
+    """Whether a node is a convolution of integers with zero points."""
+    return operator_of(node).integer
 
 
 def is_quantized(node: ir.Node) -> bool:
@@ -65,7 +107,7 @@ def is_quantized(node: ir.Node) -> bool:
 
 def operands(node: ir.Node) -> dict[str, ir.Value]:
     """A node's inputs by their roles; those that are left out are not in it."""
-    pairs = zip(_OPERANDS.get(node.op_type, ()), node.inputs, strict=False)
+    pairs = zip(operator_of(node).roles, node.inputs, strict=False)
     return {role: value for role, value in pairs if value is not None}
 
 
@@ -86,7 +128,7 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     told = {given["x"].dtype, dtype} - {None, ir.DataType.UNDEFINED}
     if len(told) > 1 and not is_integer(node):
         raise GeometryError("its input and its kernel have different types")
-    transposed = node.op_type == "ConvTranspose"
+    transposed = operator_of(node).transposed
     groups = attributes.get_int("group", 1)
     channels, filters, taps = _kernel(node, given, groups, transposed)
     rank = len(taps)

@@ -116,12 +116,12 @@ def _fail(reason: str) -> NoReturn:
     raise _NotShownError(reason)
 
 
-def _integers(node: ir.Node, place: int, attribute: str) -> list[int] | None:
+def _integers(node: ir.Node, index: int, attribute: str) -> list[int] | None:
     """Constant integers that are an input or, in old opsets, an attribute; ``None``: left out."""
     if attribute in node.attributes:
         value = node.attributes[attribute].value
         return [value] if isinstance(value, int) else [*value]
-    given = node.inputs[place] if len(node.inputs) > place else None
+    given = node.inputs[index] if len(node.inputs) > index else None
     if given is None:
         return None
     tensor = constant_of(given)
@@ -162,8 +162,8 @@ def _transpose(node: ir.Node, terms: Sequence[_Term]) -> _Term:
     return terms[0]
 
 
-def _axes_of(node: ir.Node, place: int, name: str = "axes") -> list[int]:
-    axes = _integers(node, place, name)
+def _axes_of(node: ir.Node, index: int, name: str = "axes") -> list[int]:
+    axes = _integers(node, index, name)
     if not axes:  # an empty list means all of them, in some operators
         _fail(f"'{label(node)}' ({node.op_type}) does not say its {name}")
     return axes

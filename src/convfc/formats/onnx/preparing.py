@@ -10,8 +10,10 @@ import onnx_ir as ir
 from onnx import checker, helper, version_converter
 
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
-from convfc.formats.onnx.reader import copies_of, read, read_proto
+from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
+from convfc.formats.onnx.writer import Form, form_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Prepared:
         altered: it as a message, if it is no longer what the file holds.
         remarks: what was done to it and what it takes for granted, a sentence each.
         ambiguous: what may be read in two ways in the file, a phrase each.
+        form: what is to be written as the file had it.
     """
 
     model: ir.Model
@@ -31,6 +34,7 @@ class Prepared:
     altered: onnx.ModelProto | None
     remarks: tuple[str, ...]
     ambiguous: tuple[str, ...]
+    form: Form
 
 
 def prepare(path: Path) -> Prepared:
@@ -39,7 +43,7 @@ def prepare(path: Path) -> Prepared:
     Raises:
         FileError, UnsupportedModelError: see `reader.read`.
     """
-    model, inferred, ambiguous = read(path)
+    model, inferred, ambiguous, form = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
     if undetermined(inferred):
@@ -65,7 +69,9 @@ def prepare(path: Path) -> Prepared:
             f"Its IR version {model.ir_version} lists all weights as inputs; they are "
             "constants here, as they are to onnxruntime."
         )
-    return Prepared(model, inferred, altered, tuple(remarks), ambiguous)
+    if altered is not None:
+        form = form_of(altered)
+    return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
 
 
 _Altered = tuple[onnx.ModelProto, ir.Model, ir.Model]

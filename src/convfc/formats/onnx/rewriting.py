@@ -70,8 +70,8 @@ def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_firs
         end = (framed(ops.emit, last, lowering, lambda piece: apply(ops, piece, lowering)),)
         node.attributes.add(ir.AttrInt64s("perm", [0, rank + 1, *range(1, rank + 1)]))
     node.resize_inputs(len(end))
-    for place, value in enumerate(end):
-        node.replace_input_with(place, value)
+    for index, value in enumerate(end):
+        node.replace_input_with(index, value)
 
 
 def _drop_if_unused(value: ir.Value) -> None:

@@ -56,8 +56,8 @@ def infer(model: ir.Model) -> None:
         key = next((key for key in waiting if key not in called), next(iter(waiting)))
         function = waiting.pop(key)
         calls = [node for node in _nodes(model) if node.op_identifier() == key]
-        for place, formal in enumerate(function.inputs):
-            given = [call.inputs[place] for call in calls if place < len(call.inputs)]
+        for index, formal in enumerate(function.inputs):
+            given = [call.inputs[index] for call in calls if index < len(call.inputs)]
             _agree(formal, [value for value in given if value is not None])
         _infer_loops(ir.Model(function.graph, ir_version=model.ir_version))
 

@@ -20,6 +20,7 @@ from convfc.formats.onnx.operators import (
     is_integer,
     known_shape,
     operands,
+    operator_of,
     why_left,
 )
 from convfc.formats.protocols import Site
@@ -91,7 +92,7 @@ def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], 
         values = {value for value in (*node.inputs, *node.outputs) if value is not None}
         shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
         yield [(shape, _itemsize(value.dtype)) for value, shape in shapes.items()]
-        if node.op_type == "ConvTranspose":
+        if operator_of(node).transposed:
             x, kernel = operands(node).get("x"), operands(node).get("kernel")
             if x in shapes and kernel in shapes:
                 yield [((1, *shapes[kernel][1:], *shapes[x][2:]), _itemsize(x.dtype))]

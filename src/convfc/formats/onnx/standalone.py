@@ -10,8 +10,9 @@ import onnx_ir as ir
 from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
-from convfc.formats.onnx.alignment import Cut
+from convfc.formats.onnx.alignment import Replacement
 from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.operators import operands, operator_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import is_numbers
@@ -23,21 +24,23 @@ class Standalone:
 
     Args:
         site: the convolution.
-        cut: its node in the original and the nodes in the converted file.
+        replacement: its node in the original and the nodes in the converted file.
         lowering: how it was lowered.
         ir_version: of the original.
     """
 
-    def __init__(self, site: Site, cut: Cut, lowering: Lowering, ir_version: int) -> None:
+    def __init__(
+        self, site: Site, replacement: Replacement, lowering: Lowering, ir_version: int
+    ) -> None:
         self._site = site
-        self._cut = cut
+        self._replacement = replacement
         self._lowering = lowering
         self._ir_version = ir_version
 
     @property
     def fed(self) -> str | None:
         """Name of what the convolution slides over."""
-        value = self._cut.place.node.inputs[0]
+        value = self._replacement.place.node.inputs[0]
         return None if value is None else value.name
 
     def original(self, parameters: Mapping[str, Array], *, constant: bool = True) -> ir.Model:
@@ -45,7 +48,7 @@ class Standalone:
 
         What is computed at run time or can be overridden is a constant here, or else an input.
         """
-        node = self._cut.place.node
+        node = self._replacement.place.node
         values = {
             value.name: self._copy(value, parameters)
             if constant or constant_of(value) is not None
@@ -59,11 +62,13 @@ class Standalone:
         """What convfc makes of the original's node today: it knows where parameters go."""
         model = self.original(parameters, constant=False)
         graph, place = model.graph, next(iter(places(model)))
-        first = self._cut.end.producer()
+        first = self._replacement.end.producer()
         reshapes = first is not None and first.op_type == "Reshape"
         rewrite(model, {self._site.name: (place, self._lowering)}, channels_first=reshapes)
         # Laid out at run time, as the layer has them; from here on they may be constants.
-        originals = [value for value in self._cut.place.node.inputs[1:] if value is not None]
+        originals = [
+            value for value in self._replacement.place.node.inputs[1:] if value is not None
+        ]
         stored = {value.name or "": value.const_value for value in originals if parameters}
         stored |= {name: ir.tensor(array) for name, array in parameters.items()}
         for value in [value for value in graph.inputs if stored.get(value.name or "") is not None]:
@@ -83,17 +88,17 @@ class Standalone:
         if parameters and own:
             return self.emitted(parameters)
         values: dict[str | None, ir.Value] = {}
-        produced = {value.name for node in self._cut.nodes for value in node.outputs}
-        originals = {value.name: value for value in self._cut.place.node.inputs if value}
+        produced = {value.name for node in self._replacement.nodes for value in node.outputs}
+        originals = {value.name: value for value in self._replacement.place.node.inputs if value}
         matrices = {}
         if parameters:
             lowered = [tensor for _, tensor in self.matrices(self.emitted(parameters).graph)]
-            names = [name for name, _ in self.matrices(self._cut.end)]
+            names = [name for name, _ in self.matrices(self._replacement.end)]
             if len(names) != len(lowered):
                 what = f"holds {len(names)} matrices of numbers instead of {len(lowered)}"
                 raise UnsupportedModelError(f"it {what}")
             matrices = dict(zip(names, lowered, strict=True))
-        for node in self._cut.nodes:
+        for node in self._replacement.nodes:
             for value in node.inputs:
                 if value is not None and value.name not in produced:
                     source = originals.get(value.name, value)
@@ -101,7 +106,7 @@ class Standalone:
         for name, tensor in matrices.items():
             if name in values:
                 values[name].const_value = tensor
-        return self._model(values, self._cut.nodes, matrices)
+        return self._model(values, self._replacement.nodes, matrices)
 
     def matrices(self, end: ir.Value | ir.Graph) -> list[tuple[str | None, ir.TensorProtocol]]:
         """Every constant of real or 8-bit numbers that leads to a value, each once.
@@ -109,7 +114,7 @@ class Standalone:
         In the order in which the operands are met from the end backwards. Those of more bits are
         indices and shapes; what the convolution itself gets at run time is not among them.
         """
-        given = [value for value in self._cut.place.node.inputs[1:] if value is not None]
+        given = [value for value in self._replacement.place.node.inputs[1:] if value is not None]
         spared = {self.fed, *(value.name for value in given if tensor_of(value) is None)}
         found: dict[str | None, ir.TensorProtocol] = {}
         todo: list[ir.Value | None] = [end.outputs[0] if isinstance(end, ir.Graph) else end]
@@ -150,7 +155,7 @@ class Standalone:
             [end],
             nodes=copies,
             initializers=[value for value in values.values() if value.const_value is not None],
-            opset_imports={"": self._cut.place.opset},
+            opset_imports={"": self._replacement.place.opset},
             name=self._site.name,
         )
         return ir.Model(graph, ir_version=max(self._ir_version, 4))
@@ -162,7 +167,7 @@ class Standalone:
         """
         name = value.name or ""
         tensor = ir.tensor(parameters[name]) if name in parameters else tensor_of(value)
-        if tensor is None or value is self._cut.place.node.inputs[0]:
+        if tensor is None or value is self._replacement.place.node.inputs[0]:
             return self._input(value)
         if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
             tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
@@ -177,10 +182,11 @@ class Standalone:
     @property
     def output_type(self) -> ir.DataType:
         """Of what the layer makes."""
-        node = self._cut.place.node
-        if node.op_type == "ConvInteger":
-            return ir.DataType.INT32
-        if node.op_type == "QLinearConv" and (zero := node.inputs[7]) is not None:
+        node = self._replacement.place.node
+        operator = operator_of(node)
+        if operator.sums is not None:
+            return operator.sums
+        if operator.rounds and (zero := operands(node).get("y_zero")) is not None:
             tensor = tensor_of(zero)
             return ir.DataType.UINT8 if tensor is None else tensor.dtype
         return type_named(self._site.dtype)

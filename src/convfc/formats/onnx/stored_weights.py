@@ -106,7 +106,7 @@ def _graph(read: Read, start: int, end: int, here: bytes) -> Iterator[bytes]:
 def _tensor(read: Read, start: int, end: int) -> bytes | None:
     """A weight with the place of its bytes instead of these; ``None`` if it is not a plain one."""
     kept, seen = [], set()
-    place: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
     for part in fields(read, start, end):
         number = part.number
         if part.kind not in _EXPECTED.get(number, ()):
@@ -116,7 +116,7 @@ def _tensor(read: Read, start: int, end: int) -> bytes | None:
         seen.add(number)
         content = b"" if number == RAW else read(part.start, part.end)
         if number == RAW:
-            place = part.content, part.end - part.content
+            span = part.content, part.end - part.content
         elif number == TYPE and content[1] not in _WHOLE:
             return None
         elif number == LOCATION:
@@ -124,9 +124,9 @@ def _tensor(read: Read, start: int, end: int) -> bytes | None:
                 return None
         else:
             kept.append(content)
-    if place is None or TYPE not in seen or place[1] < LARGE:
+    if span is None or TYPE not in seen or span[1] < LARGE:
         return None
-    return b"".join((*kept, *_told(*place)))
+    return b"".join((*kept, *_told(*span)))
 
 
 def _told(offset: int, length: int) -> Iterator[bytes]:

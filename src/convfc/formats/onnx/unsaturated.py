@@ -16,13 +16,8 @@ import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of
 from convfc.formats.onnx.filter_matrix import unsigned
-from convfc.formats.onnx.operators import is_integer
+from convfc.formats.onnx.operators import is_integer, operands, operator_of
 from convfc.formats.onnx.sites import places
-
-_KERNEL = {"QLinearConv": (3, 5), "ConvInteger": (1, 3)}
-"""Which of a node's inputs are the kernel and its zero points."""
-_X = (0, 2)
-"""Which are the input of a ConvInteger and its zero point."""
 
 
 def steadied(model: str | bytes, folder: Path | None = None) -> str | bytes:
@@ -45,13 +40,14 @@ def steadied(model: str | bytes, folder: Path | None = None) -> str | bytes:
         return model
     names, constants = Names(read), dict[Any, ir.Value]()
     for place in nodes:
-        node = place.node
-        pairs = [_KERNEL[node.op_type]]
-        if node.op_type == "ConvInteger":
-            pairs.append(_X)
-        elif not _is_unsigned(node.inputs[2]):
+        node, operator = place.node, operator_of(place.node)
+        moving = ["kernel"]
+        if not operator.rounds:
+            moving.append("x")
+        elif not _is_unsigned(operands(node).get("x_zero")):
             continue  # onnxruntime has no QLinearConv of int8 and uint8, and that of int8 is exact
-        for pair in pairs:
+        for role in moving:
+            pair = operator.roles.index(role), operator.roles.index(f"{role}_zero")
             values = [node.inputs[i] if i < len(node.inputs) else None for i in pair]
             if values[0] is not None:
                 moved = unsigned(Emitter(place, names, constants), values[0], values[1])

@@ -1,0 +1,130 @@
+"""An ONNX file as a protobuf message: reading it raw, what is wrong with it, and its graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError, Message
+from onnx import checker
+
+from convfc.errors import FileError
+from convfc.formats.onnx.negative_sizes import forget_negative
+from convfc.formats.onnx.operators import DOMAINS
+from convfc.formats.onnx.stored_weights import LARGE, read_skeleton
+from convfc.text.visible import visible
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file without its external data and large weights; see `stored_weights`.
+
+    Raises:
+        FileError: the file is no protobuf message of the kind.
+    """
+    try:
+        proto = read_skeleton(path)
+    except DecodeError as error:
+        raise FileError(f"{path}: not an ONNX file, or a damaged one") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    bodies = (proto.graph, *proto.functions)
+    forget_negative(graph for body in bodies for graph in graphs_of(body))
+    return proto
+
+
+def graphs_of(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all that are in it, at any depth; of a function, those in it."""
+    if isinstance(body, onnx.GraphProto):
+        yield body
+    for node in body.node:
+        for attribute in node.attribute:
+            for subgraph in (
+                *([attribute.g] if attribute.HasField("g") else []),
+                *attribute.graphs,
+            ):
+                yield from graphs_of(subgraph)
+
+
+def malformed(node: onnx.NodeProto) -> str | None:
+    """What is wrong with a node, that no checker looks at everywhere; ``None``: nothing."""
+    if not node.op_type:
+        return "has no operator"
+    if node.domain not in DOMAINS:
+        return None
+    if node.op_type == "Constant" and len(node.attribute) != 1:
+        return "is a Constant with no value, or with several"
+    for attribute in node.attribute:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                return f"has an attribute '{visible(attribute.name)}' that is no UTF-8 text"
+    return None
+
+
+def named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
+    """Functions that no runtime would call: it has an operator of that name."""
+    version = max((e.version for e in proto.opset_import if e.domain in DOMAINS), default=1)
+    for function in proto.functions:
+        if function.domain in DOMAINS:
+            try:
+                schema = onnx.defs.get_schema(function.name, version, "")
+            except onnx.defs.SchemaError:
+                continue
+            if not schema.deprecated:
+                yield function.name
+
+
+def complaint(proto: onnx.ModelProto) -> str | None:
+    """What the official checker says against a graph; ``None`` if it is valid.
+
+    Operators of other people may lack the version of their domain, which is nothing to us.
+    """
+    bare = _without_weights(proto)
+    used = {node.domain for graph in graphs_of(proto.graph) for node in graph.node}
+    unnamed = used - {entry.domain for entry in proto.opset_import} - {"", "ai.onnx"}
+    bare.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
+    try:
+        checker.check_model(bare)
+    except Exception as error:  # a ValidationError, but for some graphs others
+        return first_line(error)
+    return None
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which the large weights are empty: the checker makes another of all it gets.
+
+    So are those in other files, which are seen to elsewhere.
+    """
+    bare = onnx.ModelProto(**_fields(proto, but="graph"))
+    bare.graph.CopyFrom(onnx.GraphProto(**_fields(proto.graph, but="initializer")))
+    bare.graph.initializer.extend(_lightened(tensor) for tensor in proto.graph.initializer)
+    for graph in graphs_of(bare.graph):
+        for tensor in graph.initializer:
+            if tensor.external_data:
+                tensor.CopyFrom(_emptied(tensor))
+    return bare
+
+
+def _fields(message: Message, but: str) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields() if field.name != but}
+
+
+def _lightened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A weight, or an empty one if it is large; it has all its bytes: see `check_weights`."""
+    large = tensor.HasField("raw_data") and ir.TensorProtoTensor(tensor).nbytes >= LARGE
+    return _emptied(tensor) if large else tensor
+
+
+def _emptied(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    empty: dict[str, Any] = {"name": tensor.name, "dims": [0], "raw_data": b""}
+    return onnx.TensorProto(data_type=tensor.data_type, **empty)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, on one line."""
+    text = visible(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:198]}.."
