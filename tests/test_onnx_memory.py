@@ -29,7 +29,7 @@ CONV = Convolution((Window(3, 1, 1, (1, 1)), Window(3, 2, 1, (0, 0))), 2, 4)
 
 
 def set_large(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    for module in ("stored", "onepiece", "reading"):
+    for module in ("stored_weights", "one_piece", "protos"):
         monkeypatch.setattr(f"convfc.formats.onnx.{module}.LARGE", size)
 
 

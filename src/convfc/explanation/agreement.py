@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from convfc.core.arrays import DIGITS, Array, smallest_normal
+from convfc.core.arrays import Array, smallest_normal
 from convfc.core.quantization import Scaling
+from convfc.core.rounding import gamma
 from convfc.errors import ConvfcError
 
 _LARGEST = {"float64": np.finfo(np.float64).max, "float16": 65504.0}
@@ -85,19 +85,13 @@ def scaled(sums: Array, scaling: Scaling) -> Array:
 
 def _of_scaling(steps: Array, scaling: Scaling) -> Array:
     """Rounding to an integer, and five roundings in float32 that may move a number over a half."""
-    return 0.5 + _gamma(5, "float32") * (abs(steps) + abs(scaling.y_zero))
+    return 0.5 + gamma(5, "float32") * (abs(steps) + abs(scaling.y_zero))
 
 
 def _of_sums(magnitude: Array, terms: int, dtype: str) -> Array:
     """Higham's bound for a sum in any order (Accuracy and Stability, 2nd ed., section 3.1)."""
     terms += 1  # the bias
-    bound = 2 * _gamma(terms, dtype) * magnitude + 2 * terms * smallest_normal(dtype)
+    bound = 2 * gamma(terms, dtype) * magnitude + 2 * terms * smallest_normal(dtype)
     largest = _LARGEST.get(dtype, float(np.finfo(np.float32).max))
     # Where it might overflow on the way, or is not finite, it may end as anything.
     return np.where(magnitude + bound < largest, bound, np.inf)
-
-
-def _gamma(terms: int, dtype: str) -> float:
-    """How much a sum of so many products may be off, as a share of their magnitudes."""
-    off = terms * 2.0 ** -DIGITS[dtype]
-    return off / (1 - off) if off < 1 else math.inf

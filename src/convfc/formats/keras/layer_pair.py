@@ -78,7 +78,7 @@ class KerasLayerPair:
     @property
     def kernel_order(self) -> tuple[int, ...]:
         """See `LayerPair.kernel_order`."""
-        return tuple(range(parts(self._layer)[0].convolution.rank + 2))
+        return tuple(range(convolutions_of(self._layer)[0].geometry.rank + 2))
 
     quantization = None
 
