@@ -202,3 +202,12 @@ def test_an_error_stays_what_it_is_on_its_way_through_a_process() -> None:
     back = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert (type(back), str(back)) == (FileError, "m.onnx: words\nSave it anew")
     assert (back.path, back.layer, back.remedy) == (Path("m.onnx"), "a\nb", "Save it anew")
+
+
+def test_a_method_may_be_called_by_its_name() -> None:
+    conv = convfc.convolution([2], channels=1, filters=1, strides=2)
+    found = convfc.lower(conv, (4,), "reshape")
+    assert isinstance(found, convfc.Lowering)
+    assert found.method is convfc.PatchMethod.RESHAPE
+    with pytest.raises(convfc.UsageError, match=r"patches is 'foo': it takes auto"):
+        convfc.lower(conv, (4,), "foo")

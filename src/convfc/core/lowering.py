@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
+from convfc.arguments import choice
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
 
@@ -188,7 +189,7 @@ _AROUND = 8
 def lower(
     convolution: AnyConvolution,
     sizes: Sizes,
-    patches: PatchMethod = PatchMethod.AUTO,
+    patches: PatchMethod | str = PatchMethod.AUTO,
     available: frozenset[PatchMethod] = frozenset(PatchMethod),
     itemsize: int = 4,
     memory: int | None = None,
@@ -201,7 +202,7 @@ def lower(
     Args:
         convolution: the geometry.
         sizes: spatial input sizes, ``None`` where unknown.
-        patches: the method that the user asked for.
+        patches: the method that the user asked for, or its name.
         available: the methods that the model's format can hold.
         itemsize: bytes of a number in the patches.
         memory: bytes that the patches of one sample may take; output is computed in blocks of
@@ -213,11 +214,13 @@ def lower(
 
     Raises:
         GeometryError: the window does not fit the sizes.
+        UsageError: there is no such method.
 
     >>> from convfc.core.builders import convolution
     >>> lower(convolution([2], channels=1, filters=1), (4,), PatchMethod.RESHAPE)
     Refusal(reason='reshape needs kernel == stride and no dilation; use --patches auto')
     """
+    patches = choice("patches", patches, PatchMethod)
     convolution.output(sizes)
     excess = excess_of(convolution, sizes, itemsize)
     if excess is not None:
