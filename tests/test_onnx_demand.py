@@ -233,3 +233,11 @@ def test_what_has_no_sizes_is_not_given_to_the_reference_evaluator(
     found = convfc.verify(path, out)
     assert not found.equivalent
     assert "onnxruntime cannot run it" in (found.layers[0].unchecked or "")
+
+
+def test_numbers_of_16_bits_are_there_in_32_as_well() -> None:
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT16, [5, 7])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, [5, 7])
+    node = helper.make_node("Relu", ["x"], ["y"])
+    model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x], [y])))
+    assert [sorted(step) for step in steps_of(model)] == [[((5, 7), 6), ((5, 7), 6)]]

@@ -205,7 +205,7 @@ def test_an_error_stays_what_it_is_on_its_way_through_a_process() -> None:
 
 
 def test_a_method_may_be_called_by_its_name() -> None:
-    conv = convfc.convolution([2], channels=1, filters=1, strides=2)
+    conv = convfc.convolution([2], channels=1, filters=1, strides=[2])
     found = convfc.lower(conv, (4,), "reshape")
     assert isinstance(found, convfc.Lowering)
     assert found.method is convfc.PatchMethod.RESHAPE
