@@ -130,7 +130,7 @@ def test_a_run_in_float64_takes_twice_as_much(
     path = bomb(tmp_path / "m.onnx", times=30)
     found = convfc.verify(path, convfc.convert(path).out, samples=1, shapes={"x": (1, 2, 30, 30)})
     assert found.float64_samples
-    monkeypatch.setattr(capacity, "memory", lambda: 9 * 10**6)
+    monkeypatch.setattr(capacity, "memory", lambda: 18 * 10**6)
     found = convfc.verify(path, samples=1, shapes={"x": (1, 2, 30, 30)})
     assert found.samples
     assert "this machine can hold" in (found.float64_missing or "")
@@ -240,4 +240,17 @@ def test_numbers_of_16_bits_are_there_in_32_as_well() -> None:
     y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, [5, 7])
     node = helper.make_node("Relu", ["x"], ["y"])
     model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x], [y])))
-    assert [sorted(step) for step in steps_of(model)] == [[((5, 7), 6), ((5, 7), 6)]]
+    assert [sorted(step) for step in steps_of(model)] == [[((5, 7), 6)] * 3]
+
+
+def test_patches_are_counted_for_each_sample_and_so_are_both_outputs() -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=2)
+    x = helper.make_tensor_value_info("x", 1, [5, 4, 10, 8])
+    w = helper.make_tensor_value_info("w", 1, [6, 2, 3, 2])
+    y = helper.make_tensor_value_info("y", 1, None)
+    model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x, w], [y])))
+    shape_inference.infer(model)
+    there, on_the_way = steps_of(model)
+    made = ((5, 6, 8, 7), 4)
+    assert sorted(there) == sorted([((5, 4, 10, 8), 4), ((6, 2, 3, 2), 4), made, made])
+    assert on_the_way == [((5, 8 * 7 * 2 * 3 * 2 * 2 * 4), 1), made]

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from convfc.core.geometry import AnyConvolution, Convolution, Sizes
-from convfc.core.limits import excess_of
+from convfc.core.limits import default_memory, excess_of
 from convfc.core.lowering import PatchMethod
 from convfc.errors import GeometryError
 from convfc.formats.onnx.operators import (
@@ -83,19 +83,40 @@ def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.No
 
 
 def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
-    """Shape and bytes per number of what each node reads and makes, as far as they are known.
+    """Shape and bytes per number of what is there while a node works, as far as they are known.
 
-    A transposed convolution makes its products of one sample, of which it adds up its output.
+    That is what it reads and makes; what the model is fed, and its outputs; and the outputs of the
+    other file, with which these are going to be compared.
     """
+    fed = [value for value in inferred.graph.inputs if not value.is_initializer()]
+    outputs = inferred.graph.outputs
+    others = [(s, _itemsize(y.dtype)) for y in outputs if (s := known_shape(y)) is not None]
     for place in places(inferred):
         node = place.node
-        values = {value for value in (*node.inputs, *node.outputs) if value is not None}
+        there = (*node.inputs, *node.outputs, *fed, *outputs)
+        values = {value for value in there if value is not None}
         shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
-        yield [(shape, _itemsize(value.dtype)) for value, shape in shapes.items()]
-        if operator_of(node).transposed:
-            x, kernel = operands(node).get("x"), operands(node).get("kernel")
-            if x in shapes and kernel in shapes:
-                yield [((1, *shapes[kernel][1:], *shapes[x][2:]), _itemsize(x.dtype))]
+        yield [*((shape, _itemsize(value.dtype)) for value, shape in shapes.items()), *others]
+        if is_convolution(node):
+            given = {role: shapes.get(value) for role, value in operands(node).items()}
+            x, kernel, y = given.get("x"), given.get("kernel"), shapes.get(node.outputs[0])
+            if x and kernel and y:
+                itemsize = _itemsize(operands(node)["x"].dtype)
+                yield [_on_the_way(node, x, kernel, y, itemsize), *others]
+
+
+def _on_the_way(
+    node: ir.Node, x: Sizes, kernel: Sizes, y: Sizes, itemsize: int
+) -> tuple[tuple[int | None, ...], int]:
+    """What a convolution makes on its way: patches, a block at a time, of each sample of a batch.
+
+    A transposed one makes its products of one sample, of which it adds up its output.
+    """
+    if operator_of(node).transposed:
+        return (1, *kernel[1:], *x[2:]), itemsize
+    groups = node.attributes.get_int("group", 1) or 1
+    patches = math.prod(size or 1 for size in (*y[2:], *kernel[1:])) * groups * itemsize
+    return (y[0], min(patches, default_memory(patches))), 1
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:
