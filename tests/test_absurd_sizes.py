@@ -27,7 +27,7 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import DataError, GeometryError, UnsupportedModelError
 from convfc.formats.demand import Demand
 from convfc.formats.onnx.emitter import Names
-from convfc.formats.onnx.unfolding import unfolds
+from convfc.formats.onnx.function_sizes import unfolds
 from convfc.formats.protocols import Port
 from convfc.samples import files
 from convfc.samples.feeds import make_feeds

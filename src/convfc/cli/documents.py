@@ -67,7 +67,7 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
 
 
 def verification_json(verification: Verification) -> dict[str, Any]:
-    """Everything in `verification_table`, and more, as JSON types."""
+    """Everything in `proof_table` and `differences_table`, and more, as JSON types."""
     return {
         "original": str(verification.original),
         "converted": str(verification.converted),

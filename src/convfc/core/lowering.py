@@ -1,7 +1,7 @@
 """From a convolution to patches + Dense: which patch method, on which sizes, at what cost.
 
 A patch method is a way to build the patch matrix P; all make the same P, of which the filter matrix
-makes the same output. It lives in these places, in the order in which a new one is added:
+makes the same output. It lives in these places; CONTRIBUTING.md says how to add one:
 
 - here: its name (`PatchMethod`), which axes it gathers or slices (`Lowering.gathered_axes`,
   `sliced_axes`), where it does not fit (`_misfit`), what it costs (`cost`); `lower` takes the

@@ -31,7 +31,7 @@ from convfc.verification.end_to_end import (
     looked_closer,
     runnable,
 )
-from convfc.verification.layers import prove_layers
+from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import changed_port, is_made_from, partner, staleness
 from convfc.verification.proof import LayerProof
 from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction

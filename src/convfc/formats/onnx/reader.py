@@ -10,6 +10,7 @@ import onnx_ir as ir
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.onnx.ambiguity import ambiguities
 from convfc.formats.onnx.external import check_external, find_external
+from convfc.formats.onnx.function_sizes import MOST_UNFOLDED, unfolds
 from convfc.formats.onnx.negative_sizes import at_risk, held_negative
 from convfc.formats.onnx.protos import (
     complaint,
@@ -25,7 +26,6 @@ from convfc.formats.onnx.shape_inference import infer
 from convfc.formats.onnx.stored_weights import fetched
 from convfc.formats.onnx.tensor_sizes import check_weights
 from convfc.formats.onnx.texts import check_texts
-from convfc.formats.onnx.unfolding import MOST_UNFOLDED, unfolds
 from convfc.formats.onnx.writer import Form, form_of
 from convfc.text.visible import visible
 
