@@ -156,7 +156,7 @@ def _spoil_onnx(content: bytes, name: str, folder: Path, random: Random) -> tupl
             entry.value = new.replace(b"\xff", protobuf.NOT_UTF8.encode()).decode(errors="replace")
         else:
             what = {**graphs.MUTATORS, **structures.STRUCTURES}[name](model, random)
-    except (UnicodeDecodeError, TypeError) as error:  # so has one that left bytes for texts
+    except (UnicodeDecodeError, TypeError, IndexError) as error:  # no texts, or nothing is left
         return content, f"not made: {error}"[:80]
     return protobuf.serialized(model), what
 
