@@ -18,7 +18,8 @@ from convfc.core.quantization import Quantization
 from convfc.formats.keras.quiet import importing
 from convfc.formats.protocols import Model, Site
 from convfc.formats.provenance import LayerRecord, Provenance
-from convfc.formats.registry import Format, format_of, open_model, provenance_of
+from convfc.formats.registry import format_of, open_model, provenance_of
+from convfc.formats.suffixes import Format
 from tests.onnx_models import integers
 from tests.onnx_models import save as save_onnx
 

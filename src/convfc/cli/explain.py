@@ -8,13 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from convfc.cli import terminal
-from convfc.cli.options import Data, Debug, Dilation, Imports, Kernel, Padding, Stride
+from convfc.cli.options import MODEL, Data, Debug, Dilation, Imports, Kernel, Padding, Stride
 
 
 def explain(
-    model: Annotated[
-        Path | None, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")
-    ] = None,
+    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
     layer: Annotated[
         str | None, typer.Option(help="Name of a convolution in MODEL; the first by default.")
     ] = None,

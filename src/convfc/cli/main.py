@@ -19,6 +19,7 @@ from convfc.cli import program, terminal
 from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
 from convfc.cli.options import (
+    MODEL,
     Data,
     Debug,
     Dilation,
@@ -71,7 +72,7 @@ def convfc(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file.")],
+    model: Annotated[Path, typer.Argument(help=MODEL)],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
@@ -238,7 +239,7 @@ def verify(
 def shapes(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A .onnx, .h5, .hdf5 or .keras file."),
+        typer.Argument(help=MODEL),
     ] = None,
     size: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convfc.core.lowering import PatchMethod
+from convfc.formats.suffixes import SUFFIXES
 
 if TYPE_CHECKING:  # mypy knows no enumerations that are computed
     _Patches = PatchMethod
@@ -17,6 +18,8 @@ else:
         {one.name: one.value for one in PatchMethod if one is not PatchMethod.NONE},
     )
 
+MODEL = f"A {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
+"""What is said of the argument."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Imports = Annotated[
     list[str] | None,

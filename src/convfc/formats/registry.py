@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 
 from convfc import arguments
 from convfc.errors import FileError
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
+from convfc.formats.suffixes import SUFFIXES, Format
 from convfc.gates import gated, require_file
-
-
-class Format(Enum):
-    """A file format; the value lists its suffixes, the usual one first."""
-
-    ONNX = (".onnx",)
-    HDF5 = (".h5", ".hdf5")
-    KERAS = (".keras",)
-
-
-SUFFIXES = tuple(suffix for kind in Format for suffix in kind.value)
-"""Of all files that convfc reads."""
 
 
 def format_of(path: Path) -> Format:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.protocols import Model
-from convfc.formats.registry import Format, open_model, provenance_of
+from convfc.formats.registry import open_model, provenance_of
+from convfc.formats.suffixes import Format
 from convfc.gates import gated
 from convfc.planning import Layer, plan
 from convfc.samples.batches import Feeds

@@ -16,12 +16,12 @@ from convfc.formats.keras.bounds import check_archive, check_hdf5, member, read_
 from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rehearsal import rehearse
 from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.suffixes import Format
 from convfc.text.visible import visible
 
-HDF5, ZIP = ".h5", ".keras"
+_SUFFIXES = {kind.value[0]: kind.value for kind in (Format.HDF5, Format.KERAS)}
+HDF5, ZIP = _SUFFIXES
 """The two formats, named by the suffix by which Keras tells them apart."""
-
-_SUFFIXES = {HDF5: (".h5", ".hdf5"), ZIP: (".keras",)}
 
 CONFIG = "config.json"
 """The member of a zip with the model's configuration."""
