@@ -211,3 +211,30 @@ def test_a_method_may_be_called_by_its_name() -> None:
     assert found.method is convfc.PatchMethod.RESHAPE
     with pytest.raises(convfc.UsageError, match=r"patches is 'foo': it takes auto"):
         convfc.lower(conv, (4,), "foo")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sample": "0"}, "sample is '0': it takes a whole number of at least 0"),
+        ({"sample": -1}, "sample is -1: it takes a whole number of at least 0"),
+        ({"digit": [3]}, "digit is .3.: it takes a whole number of at least 0"),
+        ({"data": 3}, "data is 3: it takes a path"),
+    ],
+)
+def test_what_explain_is_given(model: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        convfc.explain_model(model, **given)
+    conv = convfc.convolution([2, 2], channels=1, filters=1)
+    with pytest.raises(UsageError, match=words):
+        convfc.explain_convolution(conv, (6, 6), **given)
+
+
+def test_explain_takes_a_convolution() -> None:
+    with pytest.raises(UsageError, match="convolution is 3: it takes a Convolution"):
+        UNTYPED.explain_convolution(3, (3,))
+
+
+def test_a_folder_whose_name_cannot_be() -> None:
+    with pytest.raises(convfc.FileError, match="cannot be read: embedded null"):
+        convfc.verify_folder("a\0")

@@ -122,6 +122,18 @@ def verifying(
             raise wrong(f"inputs[{name!r}]", value, "a file, a number or an array")
 
 
+def sampling(data: object, sample: object, digit: object) -> None:
+    """See that what says which sample to take can be meant.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    path("data", data)
+    for name, number in (("sample", sample), ("digit", digit)):
+        if number is not None:
+            whole(name, number, 0)
+
+
 def _named(name: str, given: object, takes: str) -> Mapping[str, object]:
     """What is given for inputs by their names."""
     if given is None:

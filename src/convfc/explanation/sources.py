@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convfc import arguments
 from convfc.conversion import convert
 from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution
@@ -55,6 +56,7 @@ def explain_model(
         FileError: the file cannot be read.
         DataError: the samples cannot be read or hold no such one.
     """
+    arguments.sampling(data, sample, digit)
     path = Path(model)
     opened = open_model(path, imports)
     site = _site(opened, layer)
@@ -123,7 +125,11 @@ def explain_convolution(
         GeometryError: the window does not fit the sizes.
         DataError: the samples cannot be read or hold no such one.
     """
-    convolution.output(tuple(sizes))
+    arguments.sampling(data, sample, digit)
+    if not isinstance(convolution, Convolution):
+        raise arguments.wrong("convolution", convolution, "a Convolution, as of convfc.convolution")
+    sizes = arguments.wholes("sizes", sizes)
+    convolution.output(sizes)
     _require_flat(convolution, "the convolution")
     _require_small(convolution, sizes, "the convolution")
     index = _index(data, sample, digit)

@@ -14,13 +14,14 @@ from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.protocols import Model
 from convfc.formats.registry import open_model, provenance_of
-from convfc.formats.suffixes import Format
+from convfc.formats.suffixes import SUFFIXES
 from convfc.gates import gated
 from convfc.planning import Layer, plan
 from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
+from convfc.text.visible import visible
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
     MANY,
@@ -317,15 +318,15 @@ def verify_folder(
         UsageError: an argument of another kind.
     """
     arguments.verifying(**options)
-    suffixes = {suffix for kind in Format for suffix in kind.value}
     try:
         files = sorted(
             path
             for path in arguments.path("folder", folder).iterdir()
-            if path.suffix.lower() in suffixes
+            if path.suffix.lower() in SUFFIXES
         )
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter of names with NUL
+        why = error.strerror if isinstance(error, OSError) else error
+        raise FileError(f"{visible(str(folder))}: cannot be read: {why}") from error
     results = []
     for path in files:
         original = path
