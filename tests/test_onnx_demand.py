@@ -40,6 +40,12 @@ def bomb(path: Path, *last: onnx.NodeProto, times: int = 10**5) -> Path:
     return path
 
 
+def plain(path: Path) -> Path:
+    """One convolution."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    return save(path, [node], {"x": ["n", 2, 5, 7]}, ["y"], {"w": integers([3, 2, 3, 2])})
+
+
 @pytest.mark.parametrize("last", [(), (ENDS,)], ids=["plain", "sliced"])
 def test_sizes_that_the_file_leaves_open_are_those_of_the_feed(
     tmp_path: Path, last: Sequence[onnx.NodeProto]
@@ -89,13 +95,7 @@ def test_large_weights_are_not_handed_to_the_child(
 
 def test_nodes_of_others_in_the_place_of_a_layer_are_counted(tmp_path: Path) -> None:
     """What is put into a converted layer is as free as what is around it."""
-    path = save(
-        tmp_path / "m.onnx",
-        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
-        {"x": ["n", 2, 5, 7]},
-        ["y"],
-        {"w": integers([3, 2, 3, 2])},
-    )
+    path = plain(tmp_path / "m.onnx")
     out = convfc.convert(path).out
     model = onnx.load(out)
     at, product = next((i, n) for i, n in enumerate(model.graph.node) if n.op_type == "MatMul")
@@ -214,13 +214,7 @@ def test_as_many_activations_as_can_be_run(tmp_path: Path, monkeypatch: pytest.M
 def test_what_has_no_sizes_is_not_given_to_the_reference_evaluator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save(
-        tmp_path / "m.onnx",
-        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
-        {"x": ["n", 2, 5, 7]},
-        ["y"],
-        {"w": integers([3, 2, 3, 2])},
-    )
+    path = plain(tmp_path / "m.onnx")
     out = convfc.convert(path).out
     model = onnx.load(out)
     product = next(node for node in model.graph.node if node.op_type == "MatMul")

@@ -16,7 +16,7 @@ _LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
 _LARGEST_TENSOR = 2**63 - 1
 """Bytes."""
 _LARGEST_BLOCK = 2**28
-"""Numbers of patches that are made at once at most, where nobody says; see `lowering`."""
+"""Numbers of patches that are made at once at most, where nobody says; see `default_memory`."""
 
 
 def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import onnx
 import onnx_ir as ir
 
+from convfc.core.geometry import Sizes
 from convfc.formats.demand import Demand
 from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.formats.onnx.operators import known_shape
@@ -38,11 +39,10 @@ class Demands:
 
     def __init__(self, inferred: ir.Model, sites: Sequence[Site] = ()) -> None:
         self._inferred = inferred
-        self._sites = sites
         self._stated = Demand.of(steps_of(inferred), sites)
-        nodes = [place.node for place in places(inferred)]
-        made = [known_shape(value) for node in nodes for value in node.outputs]
-        self._open = len(nodes) <= _MOST_NODES and any(s is None or None in s for s in made)
+        made = _made(inferred)
+        nodes = sum(1 for _ in places(inferred))
+        self._open = nodes <= _MOST_NODES and not _all_known(made)
         self._only_batch = all(s is not None and None not in s[1:] for s in made)
         self._found: dict[Shapes, Demand] = {}
 
@@ -96,8 +96,16 @@ def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> tuple[De
 
 def _followed(model: ir.Model) -> tuple[Demand, bool]:
     infer(model)
-    made = (known_shape(value) for place in places(model) for value in place.node.outputs)
-    return Demand.of(steps_of(model), ()), all(s is not None and None not in s for s in made)
+    return Demand.of(steps_of(model), ()), _all_known(_made(model))
+
+
+def _made(inferred: ir.Model) -> list[Sizes | None]:
+    """The shape of everything that a node makes."""
+    return [known_shape(value) for place in places(inferred) for value in place.node.outputs]
+
+
+def _all_known(shapes: Iterable[Sizes | None]) -> bool:
+    return all(shape is not None and None not in shape for shape in shapes)
 
 
 def _let_go_of_weights(model: ir.Model) -> None:

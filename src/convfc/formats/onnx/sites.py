@@ -98,10 +98,11 @@ def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], 
         shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
         yield [*((shape, _itemsize(value.dtype)) for value, shape in shapes.items()), *others]
         if is_convolution(node):
-            given = {role: shapes.get(value) for role, value in operands(node).items()}
-            x, kernel, y = given.get("x"), given.get("kernel"), shapes.get(node.outputs[0])
+            given = operands(node)
+            read = {role: shapes.get(value) for role, value in given.items()}
+            x, kernel, y = read.get("x"), read.get("kernel"), shapes.get(node.outputs[0])
             if x and kernel and y:
-                itemsize = _itemsize(operands(node)["x"].dtype)
+                itemsize = _itemsize(given["x"].dtype)
                 yield [_on_the_way(node, x, kernel, y, itemsize), *others]
 
 
