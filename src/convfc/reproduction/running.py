@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convfc import arguments
 from convfc._version import __version__
 from convfc.errors import FileError, UsageError
 from convfc.formats.registry import import_keras
@@ -29,7 +30,7 @@ SETTINGS_FILE = "settings.json"
 def experiment(
     out: str | Path,
     *,
-    optimizers: tuple[str, ...] = OPTIMIZERS,
+    optimizers: str | Sequence[str] = OPTIMIZERS,
     epochs: int = Settings.epochs,
     filters: int = Settings.filters,
     images: int = Settings.images,
@@ -66,12 +67,11 @@ def experiment(
         DataError: the images cannot be read or are too few.
         FileError: `out` cannot be written, or a state in it is damaged.
     """
-    settings = Settings(
-        tuple(optimizers), epochs, filters, images, batch, learning_rate, seed, str(data)
-    )
+    folder = arguments.path("out", out)
+    chosen, source = arguments.texts("optimizers", optimizers), str(arguments.path("data", data))
+    settings = Settings(chosen, epochs, filters, images, batch, learning_rate, seed, source)
     require_matplotlib()
     seen = load_images(settings.data, images)
-    folder = Path(out)
     _open_folder(folder, settings, resume)
     import_keras()
     from convfc.reproduction.networks import deterministic
