@@ -116,7 +116,7 @@ def verifying(
     path("data", data)
     whole("seed", seed, 0)
     if samples is not None and whole("samples", samples) < 1:
-        raise UsageError(f"{samples} samples prove nothing; give at least 1")
+        raise UsageError(f"{samples} samples prove nothing", remedy="give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance is not None and not 0 <= real(name, tolerance) < math.inf:
             raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")

@@ -132,7 +132,9 @@ def load_images(data: str, count: int) -> Images:
         pools = [np.asarray(found[n * count : (n + 1) * count]) for n in range(3)]
     if len(pools[1]) < count:
         held = len(parts[0]) if parts else len(pools[0]) + len(pools[1])
-        raise DataError(f"{data}: holds too few images ({held}); ask for fewer with --images")
+        raise DataError(
+            f"{data}: holds too few images ({held})", remedy="ask for fewer with --images"
+        )
     if len(pools[2]) < count:
         pools[2] = pools[1]
         source += ", the validation images as new ones"

@@ -44,7 +44,8 @@ def rehearse(path: Path) -> None:
         who = "onnxruntime" if said == LOADING else "onnx's shape inference"
         raise FileError(
             f"{path}: damaged: {who} does not come back from it, as where a Slice reads what a "
-            "window makes that is larger than its input; get a fresh copy of it"
+            "window makes that is larger than its input",
+            remedy="get a fresh copy of it",
         )
     _passed.add(state)
 
