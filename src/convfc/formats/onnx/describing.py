@@ -8,7 +8,7 @@ told in numbers; names of open sizes are those of the model's inputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +16,6 @@ import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import DOMAINS, known_shape
-from convfc.formats.onnx.sites import places
 
 _Size: TypeAlias = "tuple[int, tuple[object, ...]]"
 """A number, and the open sizes that it is multiplied with: names, or marks of nameless ones."""
@@ -41,12 +40,15 @@ def known_of(model: ir.Model, inferred: ir.Model) -> Known:
         model: the model.
         inferred: the same with its shapes.
     """
-    pairs = [*zip(model.graph.inputs, inferred.graph.inputs, strict=True)]
-    for place, other in zip(places(model), places(inferred), strict=True):
-        pairs += zip(place.node.outputs, other.node.outputs, strict=True)
-        if place.body is not model.graph:
-            pairs += zip(place.body.inputs, other.body.inputs, strict=True)
+    graphs = zip(model.graphs(), inferred.graphs(), strict=True)
+    pairs = (pair for two in graphs for pair in zip(*map(_values, two), strict=True))
     return {value: _Known(shaped.dtype, _given(shaped)) for value, shaped in pairs}
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
 
 
 def _given(shaped: ir.Value) -> _Sizes | None:
@@ -74,19 +76,17 @@ def describe(model: ir.Model, known: Known) -> None:
     found = dict(known)
     dims = (dim for value in model.graph.inputs for dim in value.shape or ())
     names = {dim.value for dim in dims if isinstance(dim, ir.SymbolicDim)}
-    for place in places(model):
-        node = place.node
+    for node in (node for graph in model.graphs() for node in graph):
         rule = _RULES.get(node.op_type) if node.domain in DOMAINS else None
-        for value in node.outputs:
-            if value in found or not isinstance(place.body, ir.Graph):
-                continue
-            if rule is None or len(node.outputs) > 1 or constant_of(value) is not None:
-                continue
-            made = _of(node, rule, found)
-            found[value] = made
-            if made.dtype is not None and made.sizes is not None and value.shape is None:
-                value.type = ir.TensorType(made.dtype)
-                value.shape = ir.Shape([_told(size, names) for size in made.sizes])
+        if rule is None or len(node.outputs) > 1:
+            continue
+        value = node.outputs[0]
+        if value in found:
+            continue
+        found[value] = made = _of(node, rule, found)
+        if made.dtype is not None and made.sizes is not None and value.shape is None:
+            value.type = ir.TensorType(made.dtype)
+            value.shape = ir.Shape([_told(size, names) for size in made.sizes])
 
 
 def _told(size: _Size, names: set[str | None]) -> int | str | None:

@@ -175,10 +175,11 @@ class OnnxOps(Ops[ir.Value]):
         else:
             space = range(1, rank + 1)
             merged, apart = _merged(positions), positions if rank == 1 else one_open(positions)
+            kept = [None, None if merged == -1 else groups]  # with the batch, if that has to be
             blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
-            flat = emit.reshape(blocks, [None, groups, merged, convolution.patch_length])
+            flat = emit.reshape(blocks, [*kept, merged, convolution.patch_length])
             y = self._multiply(flat, 4)
-            y = emit.reshape(y, [None, groups, *apart, convolution.filters // groups])
+            y = emit.reshape(y, [*kept, *apart, convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
 
