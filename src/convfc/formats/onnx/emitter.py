@@ -43,6 +43,7 @@ class Names:
 SHARED = "convfc"
 """What stands before the names of constants that several layers read."""
 _MADE = {
+    "Add": "sum",
     "Concat": "joined",
     "Gather": "gathered",
     "MatMul": "product",
@@ -132,12 +133,15 @@ class Emitter:
             return self.integers(functools.reduce(np.add, parts), role)
 
         def summed() -> ir.Value:
-            y, *others = (self.integers(part, f"{role}_part") for part in parts)
+            stored = [self.integers(part, f"{role}_part") for part in parts]
+            for value in stored:
+                self._share(value, f"{role}_part")
+            y, *others = stored
             first = self.place.body[0]
             for number, other in enumerate(others, 1):
                 made = role if number == len(others) else f"{role}_sum"
                 output = ir.Value(name=self.names.fresh(f"{SHARED}/{made}"))
-                name = self.names.fresh(f"{SHARED}/{made}/Add")
+                name = self.names.fresh(f"{SHARED}/Add")
                 node = ir.Node("", "Add", [y, other], outputs=[output], name=name)
                 self.place.body.insert_before(first, node)
                 y = output
@@ -152,12 +156,14 @@ class Emitter:
         if value is None:
             value = self._constants[known] = make()
             self._own.add(value)
-        elif value not in self._own and not (value.name or "").startswith(f"{SHARED}/"):
+        elif value not in self._own:
             self._share(value, role)
         return value
 
     def _share(self, value: ir.Value, role: str) -> None:
-        """Give a constant a name of no layer."""
+        """Give a constant a name of no layer, if it has none yet."""
+        if (value.name or "").startswith(f"{SHARED}/"):
+            return
         self.names.taken.discard(value.name)
         value.name = self.names.fresh(f"{SHARED}/{role}")
         producer = value.producer()
