@@ -41,7 +41,7 @@ class SymbolicOps(Ops[Tensor]):
         return x
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
-        return x.take(1, index)
+        return x.take(1, index.reshape(-1))
 
     def concatenate(self, xs: Sequence[Tensor], axis: int) -> Tensor:
         return concatenate(xs, axis)

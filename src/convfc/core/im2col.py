@@ -62,7 +62,11 @@ class Ops(Protocol[T]):
         """
 
     def take(self, x: T, index: NDArray[np.int64]) -> T:
-        """Rows of axis 1 by a flat constant index."""
+        """Rows of axis 1 by a constant index map: (positions.., taps), places in that axis.
+
+        It is a sum: of a vector along each of its axes. In how many axes its rows lie then does
+        not matter: a reshape follows.
+        """
 
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
         """Join along a spatial axis, from 1 on, or -1, the channels."""
@@ -245,7 +249,8 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     pixels = ops.reshape(x, [math.prod(known), convolution.channels])
-    rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
+    index = convolution.index_map(known).reshape(*outputs, convolution.taps)
+    rows = ops.take(pixels, index)
     return ops.reshape(rows, [*outputs, convolution.taps * convolution.channels])
 
 

@@ -18,6 +18,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.demand import Demands
+from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.external import external_tensors
@@ -98,6 +99,7 @@ class OnnxModel:
         self.path = path
         prepared = prepare(path)
         self._model = prepared.model
+        self._inferred = prepared.inferred
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
         self.files: Sequence[Path] = (path, *sorted(apart))
         self._altered = prepared.altered
@@ -285,11 +287,13 @@ class OnnxModel:
         keeps its own weights until then.
         """
         model = self._model
+        known = known_of(model, self._inferred)
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
         rewrite(
             model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         )
+        describe(model, known)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
