@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from convfc.errors import UsageError
 from convfc.formats.forms import DEFAULT, Forms
-from convfc.formats.protocols import Port
 from convfc.formats.shapes import Shapes
+
+if TYPE_CHECKING:  # who asks what there is need not wait for numpy
+    from convfc.formats.protocols import Port
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,27 @@ _FIXED = "all sizes known: a batch of 1 where it is open, the others by --shape"
 _ALL = (
     Client(
         "crown",
-        "auto_LiRPA and what is built on it",
+        "auto_LiRPA, and verifiers built on it",
         Forms(keep_batch=True, filters_right=True),
-        why="CROWN takes products of a batch with constants on the right only",
+        why="CROWN stops where a Reshape takes the batch along, and at weights on the left",
     ),
     Client(
         "matmul-quantizer",
-        "quantizers that look for MatMul alone: onnxruntime's MatMulNBits, dynamic",
+        "quantizers that look for MatMul alone, as onnxruntime's",
         Forms(depthwise_products=True, filters_right=True),
-        why="they pass over Mul and ReduceSum, and over weights on the left",
+        why="dynamic and static ones pass over Mul, 4-bit ones over weights on the left",
+    ),
+    Client(
+        "ezkl",
+        "proofs of a run in zero knowledge",
+        fixed=True,
+        why="it stops at an open batch: 'Undetermined symbol in expression'",
+    ),
+    Client(
+        "qonnx",
+        "quantized networks on FPGAs, as FINN builds them",
+        fixed=True,
+        why="it takes an open batch for one of 0 samples",
     ),
 )
 

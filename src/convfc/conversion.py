@@ -205,7 +205,7 @@ def converting(
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:
     """What a client and shapes change about the file, a sentence each."""
     if wanted.forms != forms:
-        yield f"What '{wanted.name}' sets is for ONNX files: to a Keras file it makes no difference."
+        yield f"What '{wanted.name}' sets is for ONNX: it makes no difference to a Keras file."
     elif wanted.sets:
         yield f"For '{wanted.name}': {'; '.join(wanted.sets)}."
     if fixed:

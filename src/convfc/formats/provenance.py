@@ -190,7 +190,7 @@ _FILE: Mapping[str, _Check] = {
     "sha256": _word,
     "version": _word,
     "layers": _list_of(lambda layer: isinstance(layer, dict)),
-    "client": lambda value: value is None or _word(value),
+    "client": lambda value: value is None or (_word(value) and value != ""),
     "forms": _list_of(lambda value: value in FORMS),
     "shapes": lambda value: isinstance(value, dict) and all(map(_shape, value.values())),
 }
