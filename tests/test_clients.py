@@ -340,7 +340,6 @@ def test_from_the_command_to_the_document(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a model; only --for list does without"),
         (["m.onnx", "--shape", "x=1x4x0x9"], "write sizes as positive numbers"),
         (["m.onnx", "--shape", "x"], "--shape x: write it as NAME=VALUE"),
         (["m.onnx", "--shape", "x=1x4x9x9", "--shape", "x=1x4x9x8"], "x: is given twice"),

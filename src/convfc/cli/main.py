@@ -126,11 +126,10 @@ def convert(
         return
     from convfc.cli import documents, parsing
     from convfc.conversion import converting
-    from convfc.errors import UsageError
     from convfc.verification.verdict import Verdict
 
     if model is None:
-        raise UsageError("give a model; only --for list does without")
+        raise _UsageError("Missing argument 'MODEL'.")
 
     conversion = converting(
         model,
