@@ -15,7 +15,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 import convfc
 from convfc import CLIENTS, UsageError, Verdict, Verification
-from convfc.cli import documents
+from convfc.cli import documents, junit
 from convfc.cli.verification_tables import verification_summary
 from convfc.clients import Client
 from convfc.system import rehearsal
@@ -213,6 +213,8 @@ def test_open_sizes_are_fixed(tmp_path: Path) -> None:
     as_emitted(found)
     assert dict(found.shapes) == SIZES
     assert "m.onnx for x=2x4x11x9 are the same function" in verification_summary(found)
+    junit.write(report := tmp_path / "report.xml", [found])
+    assert 'name="verdict for x=2x4x11x9"' in report.read_text()
     seen = convfc.verify(path, done.out, samples=4, rtol=1e-3)
     assert seen.equivalent
     assert not seen.proved
