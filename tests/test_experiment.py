@@ -222,7 +222,11 @@ def test_without_matplotlib_it_says_so_before_it_trains(
     [
         ({"optimizers": ("rmsprop",)}, "optimizer rmsprop"),
         ({"optimizers": ()}, "optimizer none"),
+        ({"optimizers": "rmsprop"}, "optimizer rmsprop"),
+        ({"optimizers": None}, "optimizers is None: it takes a text or a list of texts"),
         ({"epochs": 0}, "at least 1"),
+        ({"epochs": "x"}, "epochs is 'x': it takes a whole number"),
+        ({"learning_rate": "x"}, "learning_rate is 'x': it takes a number"),
         ({"learning_rate": float("nan")}, "learning rate nan"),
         ({"images": 5000}, "too few images"),
         ({"data": "nothing.npz"}, "no such file"),

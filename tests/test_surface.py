@@ -186,6 +186,15 @@ def test_an_error_knows_its_layer_and_what_to_do(
     assert str(error).splitlines()[1:] == [error.remedy]
 
 
+def test_a_remedy_that_ends_a_line_is_known_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        convfc.convert(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: is a folder, and not a file; name a file on disk"
+    back = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert str(back) == str(caught.value)
+    assert back.remedy == "name a file on disk"
+
+
 def test_an_error_of_the_file_that_was_being_written_knows_its_name(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

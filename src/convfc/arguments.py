@@ -104,6 +104,17 @@ def shapes(name: str, given: object) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def real(name: str, given: object) -> float:
+    """A number, finite or not.
+
+    Raises:
+        UsageError: something else.
+    """
+    if not isinstance(given, Real):
+        raise wrong(name, given, "a number")
+    return float(given)
+
+
 def verifying(
     *,
     data: object = "mnist",
@@ -123,13 +134,9 @@ def verifying(
     path("data", data)
     whole("seed", seed, 0)
     if samples is not None and whole("samples", samples) < 1:
-        raise UsageError(f"{samples} samples prove nothing; give at least 1")
+        raise UsageError(f"{samples} samples prove nothing", remedy="give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
-        if tolerance is None:
-            continue
-        if not isinstance(tolerance, Real):
-            raise wrong(name, tolerance, "a number")
-        if not (math.isfinite(tolerance) and float(tolerance) >= 0):
+        if tolerance is not None and not 0 <= real(name, tolerance) < math.inf:
             raise UsageError(f"{name} is {tolerance}: a tolerance is a finite number of at least 0")
     for name, sizes in _named("shapes", shapes, "a list of sizes").items():
         for size in wholes(f"shapes[{name!r}]", sizes):

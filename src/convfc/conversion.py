@@ -238,11 +238,13 @@ def _target(source: Path, out: str | Path | None, force: bool) -> Path:
         if target.is_dir():
             target /= default_out(source).name
         if not target.parent.is_dir():
-            raise FileError(f"{target}: there is no folder '{target.parent}'; create it first")
+            raise FileError(
+                f"{target}: there is no folder '{target.parent}'", remedy="create it first"
+            )
         if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
             raise UsageError(
-                f"{target}: the converted model has the format of '{source}'; "
-                f"give it a name that ends in {kind.value[0]}"
+                f"{target}: the converted model has the format of '{source}'",
+                remedy=f"give it a name that ends in {kind.value[0]}",
             )
         _check_target(source, target, force)
     return target
@@ -255,11 +257,13 @@ def _check_target(source: Path, target: Path, force: bool) -> None:
     if target.samefile(source):
         raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
     if not target.is_file():
-        raise FileError(f"{target}: exists and is no regular file; choose another name with -o")
+        raise FileError(
+            f"{target}: exists and is no regular file", remedy="choose another name with -o"
+        )
     if not force and not _is_ours(target):
         raise FileError(
-            f"{target}: exists and was not made by convfc; "
-            "replace it with --force or choose another name with -o"
+            f"{target}: exists and was not made by convfc",
+            remedy="replace it with --force or choose another name with -o",
         )
 
 

@@ -16,22 +16,41 @@ class ConvfcError(Exception):
         layer 'a\nb': cannot be read
         Save it anew
 
+    Args:
+        lines: the message.
+        remedy: what is to be done about it, where that is no line of its own but ends the last:
+
+            >>> print(ConvfcError("m.h5: is cut short", remedy="get a fresh copy of it"))
+            m.h5: is cut short; get a fresh copy of it
+
+        path: see below.
+        layer: see below.
+
     Attributes:
         path: the file that it is about; ``None`` where that is not known.
         layer: the layer in it, as the file calls it; ``None`` where that is not known.
     """
 
     def __init__(
-        self, *lines: object, path: str | Path | None = None, layer: str | None = None
+        self,
+        *lines: object,
+        remedy: str | None = None,
+        path: str | Path | None = None,
+        layer: str | None = None,
     ) -> None:
+        if remedy is not None:
+            *before, last = lines
+            lines = (*before, f"{last}; {remedy}")
         super().__init__(*lines)
+        self._remedy = remedy
         self.path = None if path is None else Path(path)
         self.layer = layer
 
     @property
     def remedy(self) -> str | None:
-        """The second line of the message, if it has one."""
-        return visible(str(self.args[1])) if len(self.args) > 1 else None
+        """What is to be done about it: the second line of the message, or what ends the first."""
+        said = self.args[1] if len(self.args) > 1 else self._remedy
+        return None if said is None else visible(str(said))
 
     def __str__(self) -> str:
         return "\n".join(visible(str(line)) for line in self.args)

@@ -45,7 +45,9 @@ def require_file(path: Path) -> None:
         raise FileError(f"{path}: cannot be read: {words}", path=path) from error
     if not stat.S_ISREG(mode):
         kind = next(kind for is_kind, kind in _KINDS if is_kind(mode))
-        raise FileError(f"{path}: is a {kind}, and not a file; name a file on disk", path=path)
+        raise FileError(
+            f"{path}: is a {kind}, and not a file", remedy="name a file on disk", path=path
+        )
 
 
 @contextmanager

@@ -250,8 +250,8 @@ def _parameters(pair: LayerPair, site: Site, where: str) -> tuple[Array, Array |
     known = [value for value in pair.parameters.values() if value is not None]
     if not known or len(known) < len(pair.parameters) or len(pair.stages) > 1:
         raise UnsupportedModelError(
-            f"{where}: explain needs one stored kernel; this layer is separable, or its kernel or "
-            "bias is computed at run time"
+            f"{where}: explain needs one stored kernel",
+            remedy="this layer is separable, or its kernel or bias is computed at run time",
         )
     assert site.convolution is not None  # noqa: S101 - `_site` saw to it
     kernel, *biases = known

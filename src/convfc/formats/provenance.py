@@ -141,7 +141,7 @@ class Provenance:
         except (ValueError, TypeError, RecursionError) as error:
             what = visible(str(error))[:200]
             raise FileError(
-                f"{path}: its convfc record is damaged: {what}; convert the original again"
+                f"{path}: its convfc record is damaged: {what}", remedy="convert the original again"
             ) from error
         layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
         record["forms"] = Forms.of(record["forms"])

@@ -27,8 +27,8 @@ def format_of(path: Path) -> Format:
     """
     if os.path.isfile(path / "saved_model.pb"):  # noqa: PTH113 - this one takes any text
         raise FileError(
-            f"{path}: a TensorFlow SavedModel; save the Keras model as .keras, "
-            "or export it to .onnx, and convert that"
+            f"{path}: a TensorFlow SavedModel",
+            remedy="save the Keras model as .keras, or export it to .onnx, and convert that",
         )
     require_file(path)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convfc import arguments
 from convfc._version import __version__
 from convfc.errors import FileError, UsageError
 from convfc.formats.registry import import_keras
@@ -29,7 +30,7 @@ SETTINGS_FILE = "settings.json"
 def experiment(
     out: str | Path,
     *,
-    optimizers: tuple[str, ...] = OPTIMIZERS,
+    optimizers: str | Sequence[str] = OPTIMIZERS,
     epochs: int = Settings.epochs,
     filters: int = Settings.filters,
     images: int = Settings.images,
@@ -66,12 +67,11 @@ def experiment(
         DataError: the images cannot be read or are too few.
         FileError: `out` cannot be written, or a state in it is damaged.
     """
-    settings = Settings(
-        tuple(optimizers), epochs, filters, images, batch, learning_rate, seed, str(data)
-    )
+    folder = arguments.path("out", out)
+    chosen, source = arguments.texts("optimizers", optimizers), str(arguments.path("data", data))
+    settings = Settings(chosen, epochs, filters, images, batch, learning_rate, seed, source)
     require_matplotlib()
     seen = load_images(settings.data, images)
-    folder = Path(out)
     _open_folder(folder, settings, resume)
     import_keras()
     from convfc.reproduction.networks import deterministic
@@ -96,7 +96,9 @@ def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
     wanted = json.loads(json.dumps(asdict(settings)))
     if not path.exists():
         if resume:
-            raise UsageError(f"{folder}: holds no experiment to go on with; leave out --resume")
+            raise UsageError(
+                f"{folder}: holds no experiment to go on with", remedy="leave out --resume"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             taken = next(folder.iterdir(), None)
@@ -104,25 +106,28 @@ def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
             raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
         if taken is not None:
             raise UsageError(
-                f"{folder}: holds other things, like {taken.name!r}; choose another with --out"
+                f"{folder}: holds other things, like {taken.name!r}",
+                remedy="choose another with --out",
             )
         with staged(path) as stage:
             stage.write_text(json.dumps(wanted, indent=2) + "\n")
         return
     if not resume:
         raise UsageError(
-            f"{folder}: holds an experiment already; "
-            "go on with it with --resume, or choose another folder with --out"
+            f"{folder}: holds an experiment already",
+            remedy="go on with it with --resume, or choose another folder with --out",
         )
     try:
         held = json.loads(path.read_text())
         others = [name for name in wanted if held[name] != wanted[name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path}: cannot be read; delete the folder to begin anew") from error
+        raise FileError(
+            f"{path}: cannot be read", remedy="delete the folder to begin anew"
+        ) from error
     if others:
         were = ", ".join(f"{name} {held[name]}" for name in others)
         raise UsageError(
-            f"{folder}: was begun with other settings ({were}); repeat them with --resume"
+            f"{folder}: was begun with other settings ({were})", remedy="repeat them with --resume"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc import arguments
 from convfc.core.arrays import Array
 from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution
@@ -58,13 +59,16 @@ class Settings:
     data: str = "mnist"
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "filters", "images", "batch", "seed"):
+            arguments.whole(name, getattr(self, name))
         unknown = [name for name in self.optimizers if name not in OPTIMIZERS]
         if unknown or not self.optimizers:
             raise UsageError(f"optimizer {', '.join(unknown) or 'none'}: choose sgd, adam or both")
         if min(self.epochs, self.filters, self.images, self.batch) < 1 or self.seed < 0:
             raise UsageError("epochs, filters, images and batch must be at least 1, the seed 0")
-        if self.learning_rate is not None and not 0 < self.learning_rate < np.inf:
-            raise UsageError(f"learning rate {self.learning_rate}: must be a positive number")
+        rate = self.learning_rate
+        if rate is not None and not 0 < arguments.real("learning_rate", rate) < np.inf:
+            raise UsageError(f"learning rate {rate}: must be a positive number")
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Which images each step of an epoch sees, in order: the same for every network."""
@@ -128,7 +132,9 @@ def load_images(data: str, count: int) -> Images:
         pools = [np.asarray(found[n * count : (n + 1) * count]) for n in range(3)]
     if len(pools[1]) < count:
         held = len(parts[0]) if parts else len(pools[0]) + len(pools[1])
-        raise DataError(f"{data}: holds too few images ({held}); ask for fewer with --images")
+        raise DataError(
+            f"{data}: holds too few images ({held})", remedy="ask for fewer with --images"
+        )
     if len(pools[2]) < count:
         pools[2] = pools[1]
         source += ", the validation images as new ones"

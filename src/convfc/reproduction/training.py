@@ -81,7 +81,9 @@ class Training:
                 kernel=held.get("kernel"),
             )
         except (DataError, KeyError) as error:
-            raise FileError(f"{path}: is no state of a training; delete it and resume") from error
+            raise FileError(
+                f"{path}: is no state of a training", remedy="delete it and resume"
+            ) from error
 
 
 def train(

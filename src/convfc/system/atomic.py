@@ -184,7 +184,8 @@ def temporary_folder() -> Iterator[Path]:
             folder = stack.enter_context(work_folder())
         except OSError as error:
             raise FileError(
-                f"a temporary folder cannot be made: {error.strerror or error}; {OTHER_PLACE}"
+                f"a temporary folder cannot be made: {error.strerror or error}",
+                remedy=OTHER_PLACE,
             ) from error
         yield folder.files
 
@@ -228,7 +229,8 @@ class Unchanged:
             now = _status(path)
             if now is None or before is None or stamp(now) != stamp(before):
                 raise FileError(
-                    f"{path}: has changed while it was {doing}; do that again when it is complete"
+                    f"{path}: has changed while it was {doing}",
+                    remedy="do that again when it is complete",
                 )
 
 

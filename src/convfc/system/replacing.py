@@ -49,16 +49,18 @@ def check(out: Path, kind: Kind) -> None:
     path = _real(out)
     with writing(out):
         if path.is_dir():
-            raise FileError(f"{out}: is a folder; name a file")
+            raise FileError(f"{out}: is a folder", remedy="name a file")
         if not path.parent.is_dir():
-            raise FileError(f"{out}: there is no folder '{out.parent}'; create it first")
+            raise FileError(f"{out}: there is no folder '{out.parent}'", remedy="create it first")
         if path.exists() and not path.is_file():
-            raise FileError(f"{out}: exists and is no regular file; choose another name")
+            raise FileError(f"{out}: exists and is no regular file", remedy="choose another name")
         if path.exists():
             with path.open("rb") as file:
                 head = file.read(4096)
             if head and not kind.begins.match(head):
-                raise FileError(f"{out}: exists and is no {kind.name}; choose another name")
+                raise FileError(
+                    f"{out}: exists and is no {kind.name}", remedy="choose another name"
+                )
         with tempfile.TemporaryFile(dir=path.parent):
             pass
 

@@ -27,8 +27,8 @@ def partner(path: Path, record: Provenance | None) -> Path:
     converted = default_out(path)
     if not converted.exists():
         raise FileError(
-            f"{path}: there is no '{converted.name}' beside it; "
-            "convert it first or name the converted file"
+            f"{path}: there is no '{converted.name}' beside it",
+            remedy="convert it first or name the converted file",
         )
     return converted
 

@@ -355,5 +355,5 @@ def verify_folder(
             # A file that cannot be read may be one that convfc made: it is not passed over.
             results.append(Verification(original, path, Verdict.COULD_NOT_CHECK, str(error)))
     if not results:
-        raise FileError(f"{folder}: no model that convfc made; name the files to compare")
+        raise FileError(f"{folder}: no model that convfc made", remedy="name the files to compare")
     return results

@@ -60,8 +60,8 @@ def import_keras() -> None:
         except ImportError as error:
             backend = os.environ.get("KERAS_BACKEND", "tensorflow")
             raise UsageError(
-                f"Keras cannot be imported with the backend {backend!r} ({error}); "
-                "install what it needs, or set KERAS_BACKEND=tensorflow"
+                f"Keras cannot be imported with the backend {backend!r} ({error})",
+                remedy="install what it needs, or set KERAS_BACKEND=tensorflow",
             ) from error
         tensorflow = importlib.import_module("tensorflow")
     if not tensorflow.compat.v1.executing_eagerly_outside_functions():
@@ -116,6 +116,6 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except Exception as error:
         raise UsageError(
-            f"--import {module}: {type(error).__name__}: {error}; give a module that is installed "
-            "or in the current folder, without .py"
+            f"--import {module}: {type(error).__name__}: {error}",
+            remedy="give a module that is installed or in the current folder, without .py",
         ) from error

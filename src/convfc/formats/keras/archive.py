@@ -77,15 +77,15 @@ def read_envelope(path: Path) -> Envelope:
         is_hdf5 = h5py.is_hdf5(path)
         if is_hdf5 and _has_zip(path):
             raise FileError(
-                f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name; "
-                "get a fresh copy of it"
+                f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name",
+                remedy="get a fresh copy of it",
             )
         try:
             return _read_hdf5(path) if is_hdf5 else _read_zip(path)
         except zipfile.BadZipFile as error:
             raise FileError(
-                f"{path}: neither an HDF5 file nor a .keras zip, or cut short; "
-                "get a fresh copy of it"
+                f"{path}: neither an HDF5 file nor a .keras zip, or cut short",
+                remedy="get a fresh copy of it",
             ) from error
 
 
@@ -182,8 +182,8 @@ def _read_hdf5(path: Path) -> Envelope:
         config, training, version, record = _texts(file, path)
     if config is None:
         raise FileError(
-            f"{path}: holds weights and no model; "
-            "load them into the model and save it whole, with model.save(...)"
+            f"{path}: holds weights and no model",
+            remedy="load them into the model and save it whole, with model.save(...)",
         )
     setup = None if training is None else read_json(training, TRAINING_CONFIG)
     return _envelope(path, HDF5, read_json(config, MODEL_CONFIG), setup, version or "", record)
@@ -201,7 +201,7 @@ def _text(file: h5py.File, name: str, path: Path) -> str | None:
         return None
     attribute = file.attrs.get_id(name)
     if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-        raise FileError(f"{path}: damaged: its {name} is no text; get a fresh copy of it")
+        raise FileError(f"{path}: damaged: its {name} is no text", remedy="get a fresh copy of it")
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -213,7 +213,7 @@ def _read_zip(path: Path) -> Envelope:
         if CONFIG not in members:
             raise FileError(f"{path}: a zip file with no Keras model in it (no {CONFIG})")
         for name in {WEIGHTS, _METADATA}.difference(members):
-            raise FileError(f"{path}: damaged: it has no {name}; get a fresh copy of it")
+            raise FileError(f"{path}: damaged: it has no {name}", remedy="get a fresh copy of it")
         config = read_json(archive.read(CONFIG), CONFIG)
         metadata = read_json(archive.read(_METADATA), _METADATA)
         record = archive.read(_MEMBER) if _MEMBER in members else None
@@ -232,10 +232,12 @@ def _envelope(
 ) -> Envelope:
     """What was read, if it is of the types that Keras writes."""
     if not isinstance(version, str):
-        raise FileError(f"{path}: damaged: its keras_version is no text; get a fresh copy of it")
+        raise FileError(
+            f"{path}: damaged: its keras_version is no text", remedy="get a fresh copy of it"
+        )
     inner = config.get("config") if isinstance(config, dict) else None
     if not isinstance(inner, dict | list) or not isinstance(config.get("class_name"), str):
-        raise FileError(f"{path}: {NO_CONFIG}; get a fresh copy of it")
+        raise FileError(f"{path}: {NO_CONFIG}", remedy="get a fresh copy of it")
     # Without a training setup that it can read, Keras loads the model all the same.
     training = training if isinstance(training, dict) else None
     provenance = None if record is None else Provenance.from_json(record, path)

@@ -75,17 +75,17 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     names = {member.filename for member in members}
     if len(members) > _MOST_MEMBERS:
         raise FileError(
-            f"{path}: a zip of {len(members)} files is no model; get a fresh copy of it"
+            f"{path}: a zip of {len(members)} files is no model", remedy="get a fresh copy of it"
         )
     if len(names) < len(members):
-        raise FileError(f"{path}: holds two files of one name; get a fresh copy of it")
+        raise FileError(f"{path}: holds two files of one name", remedy="get a fresh copy of it")
     for member in members:
         if member.flag_bits & 1:
-            raise FileError(f"{path}: is encrypted; decrypt it first")
+            raise FileError(f"{path}: is encrypted", remedy="decrypt it first")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FileError(
-                f"{path}: is packed by method {member.compress_type}, which Keras does not use; "
-                "unpack it and pack it again without compression"
+                f"{path}: is packed by method {member.compress_type}, which Keras does not use",
+                remedy="unpack it and pack it again without compression",
             )
     check_size(path, sum(member.file_size for member in members), "its members unpacked")
 
@@ -214,8 +214,8 @@ def _objects(root: h5py.Group, path: Path) -> Iterator[tuple[str, Any]]:
             seen.add(link.u)
             if len(seen) > _MOST_OBJECTS or depth > _DEEPEST:
                 raise FileError(
-                    f"{path}: has more groups, or deeper ones, than a model has; "
-                    "get a fresh copy of it"
+                    f"{path}: has more groups, or deeper ones, than a model has",
+                    remedy="get a fresh copy of it",
                 )
             item = h5o.open(group, name)
             yield inner, item
@@ -240,13 +240,13 @@ def _check_location(name: str, data: Any, path: Path) -> None:
     if plist.get_external_count() or plist.get_layout() == h5d.VIRTUAL:
         raise _elsewhere(name, path)
     if data.dtype.hasobject:
-        raise FileError(f"{path}: {name!r} is not made of numbers; get a fresh copy of it")
+        raise FileError(f"{path}: {name!r} is not made of numbers", remedy="get a fresh copy of it")
 
 
 def _elsewhere(name: str, path: Path) -> FileError:
     return FileError(
-        f"{path}: takes {name!r} from another file, which convfc does not open; "
-        "load the model where it was made and save it again, with model.save(...)"
+        f"{path}: takes {name!r} from another file, which convfc does not open",
+        remedy="load the model where it was made and save it again, with model.save(...)",
     )
 
 
@@ -259,8 +259,8 @@ def _check_blocks(name: str, data: Any, path: Path) -> None:
     known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
     if not known.issuperset(filters) or filters.count(h5z.FILTER_DEFLATE) > 1:
         raise FileError(
-            f"{path}: {name!r} is packed in a way that Keras does not use; "
-            "save the model again with model.save(...)"
+            f"{path}: {name!r} is packed in a way that Keras does not use",
+            remedy="save the model again with model.save(...)",
         )
     most = math.prod(plist.get_chunk()) * data.dtype.itemsize
     check_size(path, most, f"a block of {name!r}")
@@ -272,7 +272,9 @@ def _check_blocks(name: str, data: Any, path: Path) -> None:
             return
         # A checksum of four bytes may be in it.
         if len(zlib.decompressobj().decompress(packed, most + 5)) > most + 4:
-            raise FileError(f"{path}: {name!r} unpacks to more than it is; get a fresh copy of it")
+            raise FileError(
+                f"{path}: {name!r} unpacks to more than it is", remedy="get a fresh copy of it"
+            )
 
     data.chunk_iter(check)
 

@@ -107,14 +107,15 @@ def _refuse_contents(path: Path, envelope: Envelope) -> None:
     """
     for name in _layers_with_code(envelope.config):
         raise UnsupportedModelError(
-            f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs; "
-            "replace it by a stock layer and save the model again"
+            f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs",
+            remedy="replace it by a stock layer and save the model again",
         )
     for kind, given in arguments(envelope.training):
         if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
             raise UnsupportedModelError(
                 f"{path}: its metric {kind!r} asks for {number} thresholds, which Keras lists one "
-                "by one; compile the model with fewer and save it again"
+                "by one",
+                remedy="compile the model with fewer and save it again",
             )
 
 
@@ -179,8 +180,8 @@ def _other_name(path: Path, envelope: Envelope) -> list[str]:
         return ["It is an HDF5 file by another name; a converted file is what its name says."]
     for name in operations_in(envelope.config):
         raise UnsupportedModelError(
-            f"{path}: is a .keras zip with the operation {name!r}, which HDF5 cannot hold; "
-            "rename it to end in .keras"
+            f"{path}: is a .keras zip with the operation {name!r}, which HDF5 cannot hold",
+            remedy="rename it to end in .keras",
         )
     return ["It is a .keras zip by another name; a converted file is what its name says."]
 
@@ -258,14 +259,15 @@ _GONE = (
 def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
     """What a failure of Keras's loader means to a person."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return FileError(f"{path}: Keras cannot unpack it: {error.strerror}; {OTHER_PLACE}")
+        return FileError(f"{path}: Keras cannot unpack it: {error.strerror}", remedy=OTHER_PLACE)
     unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
     of_today = envelope.file_format == HDF5 and not envelope.is_old
     unheld = operations_in(envelope.config) if of_today else set()
     if unheld and (unknown is None or unknown["name"] in unheld):
         return UnsupportedModelError(
             f"{path}: holds the operation {min(unheld)!r}, which Keras writes to HDF5 but "
-            "does not load; build the model again and save it again as .keras"
+            "does not load",
+            remedy="build the model again and save it again as .keras",
         )
     if unknown and unknown["name"] in _GONE:
         return UnsupportedModelError(

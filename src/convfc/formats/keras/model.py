@@ -75,7 +75,8 @@ class KerasModel:
             if self._graph is None:
                 raise UnsupportedModelError(
                     f"{path}: its class {type(loaded.model).__name__} does not say what its "
-                    "inputs are; build it as a Functional model and save it again"
+                    "inputs are",
+                    remedy="build it as a Functional model and save it again",
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)

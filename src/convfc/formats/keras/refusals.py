@@ -28,12 +28,14 @@ def refusing(path: Path, fault: str = "damaged or cut short") -> Iterator[None]:
         raise
     except MemoryError as error:
         raise FileError(
-            f"{path}: there is not enough memory to load it; load it on a larger machine"
+            f"{path}: there is not enough memory to load it", remedy="load it on a larger machine"
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and not path.exists():
             raise FileError(f"{path}: no such file") from error
-        raise FileError(f"{path}: {fault} ({brief(error)}); get a fresh copy of it") from error
+        raise FileError(
+            f"{path}: {fault} ({brief(error)})", remedy="get a fresh copy of it"
+        ) from error
 
 
 NO_CONFIG = "damaged: its configuration is none that Keras writes"

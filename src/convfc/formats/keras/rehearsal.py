@@ -44,8 +44,8 @@ def rehearse(path: Path, file_format: str) -> None:
     )
     if code is None or code < 0:
         raise FileError(
-            f"{path}: damaged: the HDF5 library does not come back from reading it; "
-            "get a fresh copy of it"
+            f"{path}: damaged: the HDF5 library does not come back from reading it",
+            remedy="get a fresh copy of it",
         )
     if code == FAULT:
-        raise FileError(f"{path}: damaged or cut short ({said}); get a fresh copy of it")
+        raise FileError(f"{path}: damaged or cut short ({said})", remedy="get a fresh copy of it")

@@ -68,7 +68,9 @@ def upgraded_copy(path: Path, file_format: str, upgraded: Upgraded) -> Iterator[
         if error.errno is None:  # h5py's, of a damaged file
             raise
         what = error.strerror or error
-        raise FileError(f"{path}: cannot be brought up to date: {what}; {OTHER_PLACE}") from error
+        raise FileError(
+            f"{path}: cannot be brought up to date: {what}", remedy=OTHER_PLACE
+        ) from error
 
 
 def _copy_hdf5(source: Path, target: Path, upgraded: Upgraded) -> None:

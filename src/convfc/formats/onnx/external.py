@@ -34,8 +34,8 @@ def check_external(path: Path, proto: onnx.ModelProto) -> None:
             sizes[location] = _size(path, name, location)
         if sizes[location] < int(told.get("offset", 0)) + length_of(tensor):
             raise FileError(
-                f"{path}: its external data file '{visible(location)}' is cut short; "
-                "get a fresh copy of it"
+                f"{path}: its external data file '{visible(location)}' is cut short",
+                remedy="get a fresh copy of it",
             )
 
 
@@ -64,8 +64,8 @@ def _size(path: Path, name: str, location: str) -> int:
     except (FileError, OSError) as error:
         what = str(error).removeprefix(f"{data}: ")
         raise FileError(
-            f"{path}: its external data file '{shown}' is missing: {what}; "
-            "it belongs beside the model"
+            f"{path}: its external data file '{shown}' is missing: {what}",
+            remedy="it belongs beside the model",
         ) from error
 
 

@@ -50,13 +50,13 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
         raise FileError(f"{path}: not an ONNX model: it has no graph with outputs")
     if proto.training_info:
         raise UnsupportedModelError(
-            f"{path}: it carries training information, which would be lost; "
-            "export the model for inference"
+            f"{path}: it carries training information, which would be lost",
+            remedy="export the model for inference",
         )
     bodies = (proto.graph, *proto.functions)
     if any(graph.sparse_initializer for body in bodies for graph in graphs_of(body)):
         raise UnsupportedModelError(
-            f"{path}: it has sparse initializers, which would be lost; make them dense"
+            f"{path}: it has sparse initializers, which would be lost", remedy="make them dense"
         )
     graphs = (*proto.functions, *(graph for body in bodies for graph in graphs_of(body)))
     for node in (node for graph in graphs for node in graph.node):
@@ -72,12 +72,14 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
     for name in named_like_operators(proto):
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
-            "run instead; rename it"
+            "run instead",
+            remedy="rename it",
         )
     if unfolds(proto):
         raise UnsupportedModelError(
             f"{path}: its functions call each other so often that it would unfold to more than "
-            f"{MOST_UNFOLDED:,} nodes; export it without functions"
+            f"{MOST_UNFOLDED:,} nodes",
+            remedy="export it without functions",
         )
     check_weights(path, proto)
     check_external(path, proto)

@@ -51,7 +51,8 @@ def rehearse(path: Path, shapes: Shapes | None = None) -> None:
         who = "onnxruntime" if said == LOADING else "onnx's shape inference"
         raise FileError(
             f"{path}: damaged: {who} does not come back from it, as where a Slice reads what a "
-            "window makes that is larger than its input; get a fresh copy of it"
+            "window makes that is larger than its input",
+            remedy="get a fresh copy of it",
         )
     _passed.add(state)
 

@@ -19,8 +19,8 @@ def check_texts(path: Path, proto: onnx.ModelProto) -> None:
     """
     for where, text in _undecoded(proto):
         raise FileError(
-            f"{path}: an invalid ONNX graph: the {where} is no UTF-8 text: {text[:40]!r}; "
-            "export the model again"
+            f"{path}: an invalid ONNX graph: the {where} is no UTF-8 text: {text[:40]!r}",
+            remedy="export the model again",
         )
 
 

@@ -125,11 +125,12 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
 def _refuse_leftovers(path: Path, config: Config) -> None:
     if graphs.lacks_input(config):
         raise UnsupportedModelError(
-            f"{path}: does not say what its input looks like; "
-            "build the model with an Input of known channels and save it again"
+            f"{path}: does not say what its input looks like",
+            remedy="build the model with an Input of known channels and save it again",
         )
     for name, operation in operations.left_over(config):
         raise UnsupportedModelError(
             f"{path}: layer {name!r} is the TensorFlow operation {operation!r}, which "
-            "Keras 3 does not load; build the model with a stock layer and save it again"
+            "Keras 3 does not load",
+            remedy="build the model with a stock layer and save it again",
         )
