@@ -55,8 +55,8 @@ class Client:
             if port.shape is None or None in port.shape[1:]:
                 sizes = "DIMS" if port.shape is None else _example(port.shape)
                 raise UsageError(
-                    f"'{self.name}' needs known sizes, and those of input '{port.name}' are open; "
-                    f"give them with --shape {port.name}={sizes}"
+                    f"'{self.name}' needs known sizes, and those of input '{port.name}' are open",
+                    remedy=f"give them with --shape {port.name}={sizes}",
                 )
             found[port.name] = (1, *(size for size in port.shape[1:] if size is not None))
         return found

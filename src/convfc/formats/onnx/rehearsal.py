@@ -14,6 +14,7 @@ from convfc.errors import FileError
 from convfc.formats.shapes import Shapes
 from convfc.system import capacity, rehearsal
 from convfc.system.atomic import stamp
+from convfc.text.sizes import shapes_text
 
 LOADING = "loading"
 """What the child says before onnxruntime loads the file."""
@@ -49,10 +50,13 @@ def rehearse(path: Path, shapes: Shapes | None = None) -> None:
     )
     if code is not None and -code in _CRASHES:
         who = "onnxruntime" if said == LOADING else "onnx's shape inference"
+        what, remedy = "damaged", "get a fresh copy of it"
+        if shapes:
+            what, remedy = f"cannot be had for {shapes_text(shapes)}", "give other sizes"
         raise FileError(
-            f"{path}: damaged: {who} does not come back from it, as where a Slice reads what a "
+            f"{path}: {what}: {who} does not come back from it, as where a Slice reads what a "
             "window makes that is larger than its input",
-            remedy="get a fresh copy of it",
+            remedy=remedy,
         )
     _passed.add(state)
 
