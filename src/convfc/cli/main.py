@@ -29,6 +29,7 @@ from convfc.cli.options import (
     Padding,
     Patches,
     PatchMemory,
+    Shapes,
     Stride,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
@@ -72,7 +73,7 @@ def convfc(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help=MODEL)],
+    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
@@ -86,6 +87,16 @@ def convert(
     skip: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Leave layers with such names alone; repeatable."),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
+    ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
+        ),
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
@@ -110,9 +121,15 @@ def convert(
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
+    if client == "list":
+        _clients(as_json)
+        return
     from convfc.cli import documents, parsing
     from convfc.conversion import converting
     from convfc.verification.verdict import Verdict
+
+    if model is None:
+        raise _UsageError("Missing argument 'MODEL'.")
 
     conversion = converting(
         model,
@@ -121,6 +138,8 @@ def convert(
         patch_memory=parsing.memory(patch_memory),
         only=only or (),
         skip=skip or (),
+        shapes=parsing.shapes(shape),
+        client=client,
         partial=partial,
         force=force,
         check=not no_check,
@@ -140,6 +159,16 @@ def convert(
     raise typer.Exit(YES if done.complete else NO)
 
 
+def _clients(as_json: bool) -> None:
+    from convfc.cli import documents, tables
+    from convfc.clients import CLIENTS
+
+    if as_json:
+        terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
+    else:
+        terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
+
+
 @app.command()
 def verify(
     original: Annotated[
@@ -155,10 +184,7 @@ def verify(
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),
-    ] = None,
+    shape: Shapes = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=FILE|VALUE", help="Feed an input; repeatable."),
@@ -201,7 +227,7 @@ def verify(
         options: dict[str, Any] = {
             "data": data,
             "samples": samples,
-            "shapes": {name: parsing.dims(text) for name, text in parsing.pairs("--shape", shape)},
+            "shapes": parsing.shapes(shape),
             "inputs": dict(parsing.pairs("--input", inputs)),
             "rtol": rtol,
             "atol": atol,

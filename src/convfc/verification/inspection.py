@@ -91,7 +91,9 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
     if found.reason is None or found.problem is not None:
         return found
     # Writing the file may have changed what is in memory.
-    first, second = open_model(original.path, imports), open_model(path, imports)
+    second = open_model(path, imports)
+    fixed = None if second.provenance is None else second.provenance.shapes
+    first = open_model(original.path, imports, fixed)
     return _by_layers(found, first, second, feed, random)
 
 

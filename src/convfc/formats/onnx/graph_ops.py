@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from convfc.core.geometry import Convolution, Pads, Sizes, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.emitter import Emitter, constant_of, reshaping
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
 
@@ -38,12 +40,20 @@ class OnnxOps(Ops[ir.Value]):
         emitter: where the nodes go.
         lowering: the layer.
         given: its inputs by their roles.
+        forms: how its product is written.
     """
 
-    def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        lowering: Lowering,
+        given: Mapping[str, ir.Value],
+        forms: Forms = DEFAULT,
+    ) -> None:
         self.emit = emitter
         self._lowering = lowering
         self.given = given
+        self._forms = forms
         self._rank = lowering.convolution.rank
 
     @property
@@ -56,6 +66,7 @@ class OnnxOps(Ops[ir.Value]):
         padded = any(map(any, lowering.pads or ()))
         return (
             lowering.method is PatchMethod.NONE
+            and not self._forms.filters_right
             and isinstance(lowering.convolution, Convolution)
             and not (padded or lowering.inner.depthwise)
             and self._adds
@@ -191,7 +202,8 @@ class OnnxOps(Ops[ir.Value]):
         emit, sizes = self.emit, [size for size in positions if size is not None]
         if len(sizes) < len(positions):
             return self._finish(self._multiply(patches, self._rank + 2))
-        y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
+        rows = [-1, math.prod(sizes)] if self._forms.keep_batch else [-1]
+        y = self._multiply(emit.reshape(patches, [*rows, convolution.patch_length]), len(rows) + 1)
         return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
     def _multiply_and_sum(
@@ -210,7 +222,8 @@ class OnnxOps(Ops[ir.Value]):
     @property
     def _sums(self) -> bool:
         """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
-        return self._lowering.inner.depthwise and self.emit.place.opset >= 7
+        wanted = not self._forms.depthwise_products
+        return wanted and self._lowering.inner.depthwise and self.emit.place.opset >= 7
 
     @cached_property
     def _matrix(self) -> ir.Value:

@@ -16,6 +16,7 @@ from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
@@ -43,6 +44,7 @@ from convfc.formats.onnx.stored_weights import is_inside, runnable
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.shapes import Shapes
 from convfc.system.surroundings import Library, until_the_end
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -56,15 +58,20 @@ _LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
 
-def open_onnx(path: Path) -> OnnxModel:
+def open_onnx(path: Path, shapes: Shapes | None = None) -> OnnxModel:
     """Open an ONNX file.
+
+    Args:
+        path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError: the file or its external data cannot be read.
         UnsupportedModelError: it holds something that would be lost on the way back.
+        UsageError: it has no such input, or one that takes another shape.
     """
     until_the_end(_ONNX_IR.overheard)
-    return OnnxModel(path)
+    return OnnxModel(path, shapes)
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -95,9 +102,10 @@ class OnnxModel:
 
     notes: Sequence[str] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
         self.path = path
-        prepared = prepare(path)
+        self._shapes = shapes
+        prepared = prepare(path, shapes)
         self._model = prepared.model
         self._inferred = prepared.inferred
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
@@ -191,7 +199,7 @@ class OnnxModel:
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
         self._demands.check(feed, str(self.path), times=2)
-        fresh = OnnxModel(self.path)
+        fresh = OnnxModel(self.path, self._shapes)
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
@@ -244,9 +252,10 @@ class OnnxModel:
         def paired(site: Site, lowering: Lowering) -> OnnxLayerPair:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
-            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch)
+            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch, forms)
 
-        expected = self._emitted(lowerings)
+        forms = DEFAULT if converted.provenance is None else converted.provenance.forms
+        expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings
         ]
@@ -268,13 +277,14 @@ class OnnxModel:
             tuple(found.remarks),
         )
 
-    def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
+    def _emitted(self, lowerings: Mapping[str, Lowering], forms: Forms) -> dict[str, ir.Value]:
         """What the emitter makes of some sites in a copy of the whole model: their outputs."""
         copy = self._model.clone()
         own = {place.node: name for name, place in self._places.items()}
         copies = zip(places(self._model), places(copy), strict=True)
         found = {own[here.node]: there for here, there in copies if here.node in own}
-        rewrite(copy, {name: (found[name], lowering) for name, lowering in lowerings.items()})
+        made = {name: (found[name], lowering) for name, lowering in lowerings.items()}
+        rewrite(copy, made, forms=forms)
         return {name: found[name].node.outputs[0] for name in lowerings}
 
     def save_converted(
@@ -290,9 +300,8 @@ class OnnxModel:
         known = known_of(model, self._inferred)
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
-        rewrite(
-            model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
-        )
+        made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
+        rewrite(model, made, forms=provenance.forms)
         describe(model, known)
         for value in self._unfounded:
             if not value.is_graph_output():

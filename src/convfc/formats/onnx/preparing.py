@@ -9,11 +9,13 @@ import onnx
 import onnx_ir as ir
 from onnx import checker, helper, version_converter
 
+from convfc.formats.onnx.fixed_sizes import fixed, restate
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
 from convfc.formats.onnx.writer import Form, form_of
+from convfc.formats.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,25 @@ class Prepared:
     form: Form
 
 
-def prepare(path: Path) -> Prepared:
+def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
     """Read a model file, open up functions and raise the opset where a convolution needs that.
+
+    Args:
+        path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError, UnsupportedModelError: see `reader.read`.
+        UsageError: see `fixed_sizes.fixed`.
     """
     model, inferred, ambiguous, form = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
+    if shapes:
+        altered = fixed(read_proto(path), shapes)
+        model, inferred = copies_of(path, altered, shapes)
     if undetermined(inferred):
-        opened = _opened_up(path, read_proto(path))
+        opened = _opened_up(path, read_proto(path) if altered is None else altered)
         if opened is not None:
             before = len(model.functions)
             altered, model, inferred = opened
@@ -71,6 +81,8 @@ def prepare(path: Path) -> Prepared:
         )
     if altered is not None:
         form = form_of(altered)
+    if shapes:
+        restate(model, inferred)
     return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
 
 

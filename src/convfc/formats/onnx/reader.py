@@ -27,6 +27,7 @@ from convfc.formats.onnx.stored_weights import fetched
 from convfc.formats.onnx.tensor_sizes import check_weights
 from convfc.formats.onnx.texts import check_texts
 from convfc.formats.onnx.writer import Form, form_of
+from convfc.formats.shapes import Shapes
 from convfc.text.visible import visible
 
 
@@ -90,17 +91,24 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
     return *copies, tuple(ambiguities(proto)), form_of(proto)
 
 
-def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    """The two copies that `read` returns, of a message whose data lie beside the file."""
+def copies_of(
+    path: Path, proto: onnx.ModelProto, shapes: Shapes | None = None
+) -> tuple[ir.Model, ir.Model]:
+    """The two copies that `read` returns, of a message whose data lie beside the file.
+
+    `shapes` are what inputs of the message are fixed to, in comparison with the file.
+    """
     try:
-        return _copies_of(path, proto)
+        return _copies_of(path, proto, shapes)
     except ConvfcError:
         raise
     except Exception as error:  # onnx_ir has many kinds for what the checker lets pass
         raise FileError(f"{path}: an invalid ONNX graph: {first_line(error)}") from error
 
 
-def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
+def _copies_of(
+    path: Path, proto: onnx.ModelProto, shapes: Shapes | None
+) -> tuple[ir.Model, ir.Model]:
     model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
     for copy in (model, inferred):
         _sort(copy)
@@ -112,7 +120,7 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         fetched(copy, path)
         find_external(copy, path)
     if at_risk(inferred):
-        rehearse(path)
+        rehearse(path, shapes)
     infer(inferred)
     return model, inferred
 

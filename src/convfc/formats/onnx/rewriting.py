@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.channels_first import staying
 from convfc.formats.onnx.dynamic_crop import framed
 from convfc.formats.onnx.emitter import Emitter, Names
@@ -21,6 +22,7 @@ def rewrite(
     model: ir.Model,
     lowerings: Mapping[str, tuple[Place, Lowering]],
     channels_first: bool | None = None,
+    forms: Forms = DEFAULT,
 ) -> None:
     """Lower the given nodes; nothing else in the model changes.
 
@@ -29,11 +31,12 @@ def rewrite(
         lowerings: by site name, the node's place and its lowering.
         channels_first: whether layers that can have their channels first do; what is around each
             decides if ``None``.
+        forms: how products are written.
     """
     names = Names(model)
     constants: dict[Any, ir.Value] = {}
     layers = {
-        place.node: _ops(Emitter(place, names, constants), lowering)
+        place.node: _ops(Emitter(place, names, constants), lowering, forms)
         for place, lowering in lowerings.values()
     }
     first = staying(layers)
@@ -48,9 +51,9 @@ def rewrite(
         _drop_if_unused(value)
 
 
-def _ops(emit: Emitter, lowering: Lowering) -> OnnxOps:
+def _ops(emit: Emitter, lowering: Lowering, forms: Forms) -> OnnxOps:
     node = emit.place.node
-    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node))
+    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node), forms)
 
 
 def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_first: bool) -> None:

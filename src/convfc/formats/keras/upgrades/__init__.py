@@ -83,12 +83,14 @@ class Upgraded:
         training: what it was compiled with; ``None`` if it was not.
         done: what was brought up to date, a phrase each.
         cautions: what Keras 3 computes otherwise, a sentence each.
+        altered: whether the configuration is another for a reason of its own.
     """
 
     config: Config
     training: Config | None
     done: tuple[str, ...]
     cautions: tuple[str, ...]
+    altered: bool = False
 
 
 def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
