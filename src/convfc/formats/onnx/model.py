@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.onnx.alignment import replacements
+from convfc.formats.onnx.carried_types import named
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
@@ -26,6 +28,7 @@ from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import graphs_of, read_proto
+from convfc.formats.onnx.returned import arrays_of, names_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
 from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
@@ -120,7 +123,8 @@ class OnnxModel:
         self.provenance = None if text is None else Provenance.from_json(text, path)
         graph = self._model.graph
         self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
-        self.outputs = [_port(value) for value in graph.outputs]
+        self.outputs = [port for value in graph.outputs for port in _returned(value)]
+        self._names = [value.name or "" for value in graph.outputs]
 
     @cached_property
     def has_steps(self) -> bool:
@@ -159,15 +163,17 @@ class OnnxModel:
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
         self._demands.check(feed, str(self.path))
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        return self._arrays(self._session.run(self._names, feed))
+
+    def _arrays(self, found: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        return arrays_of(self._model.graph.outputs, found, str(self.path))
 
     def cautions(self, feed: Feed) -> Sequence[str]:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
         self._demands.check(feed, str(self.path))
-        if not default_differs(self.path, [port.name for port in self.outputs], feed):
+        if not default_differs(self.path, self._names, feed):
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
@@ -179,9 +185,8 @@ class OnnxModel:
         """See `Model.run_once`."""
         self._demands.check(feed, str(self.path))
         path = self.path if path is None else path
-        names = [port.name for port in self.outputs]
         session = Session(path, str(path), once=True, seconds=self._seconds)
-        return dict(zip(names, session.run(names, feed), strict=True))
+        return self._arrays(session.run(self._names, feed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
@@ -196,7 +201,7 @@ class OnnxModel:
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path}: {error}") from error
         found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
-        return {port.name: found[port.name] for port in self.outputs}
+        return self._arrays([found[name] for name in self._names])
 
     def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
         """Every convolution that can be lowered, by `gather` where that fits: a single node."""
@@ -316,8 +321,14 @@ class OnnxModel:
 
 def _port(value: ir.Value) -> Port:
     if not isinstance(value.type, ir.TensorType):
-        return Port(value.name or "", None, "string" if value.type is None else str(value.type))
+        return Port(value.name or "", None, "string" if value.type is None else named(value.type))
     dims = () if value.shape is None else value.shape
     symbols = tuple(dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in dims)
     dtype = numpy_name(value.dtype)
     return Port(value.name or "", known_shape(value), dtype, channels_last=False, symbols=symbols)
+
+
+def _returned(value: ir.Value) -> list[Port]:
+    """An output as what is returned of it: mostly one port."""
+    port = _port(value)
+    return [replace(port, name=name) for name in names_of(value)]

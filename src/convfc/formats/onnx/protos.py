@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from convfc.formats.onnx.negative_sizes import forget_negative
 from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.stored_weights import LARGE, read_skeleton
 from convfc.text.visible import visible
+
+_ANY = onnx.TensorProto.FLOAT
+_NAMED = re.compile(r"""^(?:Error calling .* with: )?name: "(.+?)"$""", re.MULTILINE)
+"""How the text of a message in protobuf names what it is about."""
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -81,17 +86,36 @@ def named_like_operators(proto: onnx.ModelProto) -> Iterator[str]:
 def complaint(proto: onnx.ModelProto) -> str | None:
     """What the official checker says against a graph; ``None`` if it is valid.
 
-    Operators of other people may lack the version of their domain, which is nothing to us.
+    Operators of other people may lack the version of their domain, which is nothing to us. Nor is
+    what every runtime finds out by itself: see `_mend`.
     """
     bare = _without_weights(proto)
     used = {node.domain for graph in graphs_of(proto.graph) for node in graph.node}
     unnamed = used - {entry.domain for entry in proto.opset_import} - {"", "ai.onnx"}
     bare.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=1) for d in unnamed)
+    _mend(bare)
     try:
         checker.check_model(bare)
     except Exception as error:  # a ValidationError, but for some graphs others
         return first_line(error)
     return None
+
+
+def _mend(proto: onnx.ModelProto) -> None:
+    """Add what the checker insists on, and what nobody who runs a model needs.
+
+    That are the shapes of tensors, the types of what nodes make, and the list of weights among the
+    inputs that files had before IR version 4.
+    """
+    if 0 < proto.ir_version < 4:
+        proto.ir_version = 4
+    for graph in graphs_of(proto.graph):
+        for info in (*graph.output, *graph.value_info):
+            if info.type.WhichOneof("value") in (None, "tensor_type"):
+                info.type.tensor_type.elem_type = info.type.tensor_type.elem_type or _ANY
+        for info in (*graph.input, *graph.output, *graph.value_info):
+            if info.type.HasField("tensor_type"):
+                info.type.tensor_type.shape.SetInParent()
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -124,7 +148,20 @@ def _emptied(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return onnx.TensorProto(data_type=tensor.data_type, **empty)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an exception says, on one line."""
     text = visible(" ".join(str(error).split())) or type(error).__name__
+    text = text.partition(". Please contribute")[0]  # to onnx_ir, in words that help nobody here
     return text if len(text) <= 200 else f"{text[:198]}.."
+
+
+def cause(error: BaseException) -> str:
+    """What lies behind an exception of onnx_ir, and in what: it names each thing on the way."""
+    names: list[str] = []
+    while error.__cause__ is not None:
+        found = _NAMED.search(str(error))
+        if found and found[1] not in names:
+            names.append(found[1])
+        error = error.__cause__
+    where = ", ".join(f"'{visible(name)}'" for name in names)
+    return f"{where}: {first_line(error)}" if names else first_line(error)
