@@ -7,10 +7,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx import checker, helper, version_converter
+from onnx import helper, version_converter
 
+from convfc.formats.onnx.experimental import without_experimental
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
-from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.protos import complaint, read_proto
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
 from convfc.formats.onnx.writer import Form, form_of
@@ -115,15 +116,16 @@ def _converted(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     apart = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
     listed = {value.name for value in graph.input}
     kept = [tensor for tensor in graph.initializer if tensor.name not in apart]
-    without = onnx.ModelProto()
-    without.CopyFrom(proto)
+    without = without_experimental(proto)
     del without.graph.initializer[:]
     without.graph.initializer.extend(kept)
     for name in apart.keys() - listed:
         value = helper.make_tensor_value_info(name, apart[name].data_type, apart[name].dims)
         without.graph.input.append(value)
     newer = version_converter.convert_version(without, opset)
-    checker.check_model(newer)
+    wrong = complaint(newer)
+    if wrong is not None:
+        raise ValueError(wrong)
     inputs = [value for value in newer.graph.input if value.name in listed]
     del newer.graph.input[:]
     newer.graph.input.extend(inputs)
