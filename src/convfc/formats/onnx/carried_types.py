@@ -46,14 +46,6 @@ def unpack(proto: onnx.ModelProto) -> bool:
     return found
 
 
-def hide_from_inference(model: ir.Model) -> None:
-    """Let shape inference not know the operator that makes such a type."""
-    bodies = (*model.graphs(), *(f.graph for f in model.functions.values()))
-    for node in (node for body in bodies for node in body.all_nodes()):
-        if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
-            node.domain = f"{node.domain}.carried"
-
-
 def named(kind: ir.TypeProtocol) -> str:
     """What a type is called, as in the documentation of operators."""
     text = kind.denotation or ""

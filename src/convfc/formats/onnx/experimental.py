@@ -6,7 +6,6 @@ onnxruntime runs them up to opset 9 only, and the official converter of versions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,23 +13,12 @@ from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 
 from convfc.formats.onnx.operators import DOMAINS
-from convfc.formats.onnx.protos import graphs_of
-
-_Settings = dict[str, Any]
+from convfc.formats.onnx.protos import fresh_names, settings
 
 
 def without_experimental(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A model of before opset 10 with standard operators in the places of experimental ones."""
-    graphs = list(graphs_of(proto.graph))
-    taken = {name for graph in graphs for node in graph.node for name in node.output}
-    taken |= {value.name for graph in graphs for value in (*graph.input, *graph.initializer)}
-
-    def fresh(name: str) -> str:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
-
+    fresh = fresh_names(proto)
     newer = onnx.ModelProto()
     newer.CopyFrom(proto)
     del newer.graph.node[:]
@@ -38,10 +26,6 @@ def without_experimental(proto: onnx.ModelProto) -> onnx.ModelProto:
         expand = _EXPANSIONS.get(node.op_type) if node.domain in DOMAINS else None
         newer.graph.node.extend([node] if expand is None else expand(node, fresh))
     return newer
-
-
-def _settings(node: onnx.NodeProto) -> _Settings:
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
 
 
 def _scaled(
@@ -58,18 +42,18 @@ def _scaled(
 
 
 def _image_scaler(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
-    given = _settings(node)
+    given = settings(node)
     bias = np.reshape(given.get("bias", 0.0), (-1, 1, 1))
     return _scaled(node, fresh, given.get("scale", 1.0), bias)
 
 
 def _affine(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
-    given = _settings(node)
+    given = settings(node)
     return _scaled(node, fresh, given.get("alpha", 1.0), given.get("beta", 0.0))
 
 
 def _crop(node: onnx.NodeProto, _fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
-    given = _settings(node)
+    given = settings(node)
     left, top, right, bottom = given["border"]
     if "scale" in given:
         height, width = given["scale"]

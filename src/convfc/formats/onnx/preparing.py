@@ -13,7 +13,8 @@ from convfc.formats.onnx.experimental import without_experimental
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import complaint, read_proto
 from convfc.formats.onnx.reader import copies_of, read
-from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
+from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
+from convfc.formats.onnx.unfused import is_fused, unfused
 from convfc.formats.onnx.writer import Form, form_of
 
 
@@ -47,8 +48,17 @@ def prepare(path: Path) -> Prepared:
     model, inferred, ambiguous, form = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
+    if _has_fused(model):
+        plain, count = unfused(read_proto(path))
+        if count:
+            altered = plain
+            model, inferred = copies_of(path, altered)
+            remarks.append(
+                f"{count} convolutions that onnxruntime's optimizer fused with what is around them "
+                "are in standard operators again."
+            )
     if undetermined(inferred):
-        opened = _opened_up(path, read_proto(path))
+        opened = _opened_up(path, read_proto(path) if altered is None else altered)
         if opened is not None:
             before = len(model.functions)
             altered, model, inferred = opened
@@ -73,6 +83,10 @@ def prepare(path: Path) -> Prepared:
     if altered is not None:
         form = form_of(altered)
     return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
+
+
+def _has_fused(model: ir.Model) -> bool:
+    return any(is_fused(place.node) for place in places(model))
 
 
 _Altered = tuple[onnx.ModelProto, ir.Model, ir.Model]

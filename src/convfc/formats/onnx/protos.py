@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message
-from onnx import checker
+from onnx import checker, helper
 
 from convfc.errors import FileError
 from convfc.formats.onnx.negative_sizes import forget_negative
@@ -51,6 +51,29 @@ def graphs_of(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Graph
                 *attribute.graphs,
             ):
                 yield from graphs_of(subgraph)
+
+
+def settings(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by their names; texts as bytes."""
+    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def fresh_names(proto: onnx.ModelProto) -> Callable[[str], str]:
+    """What makes a name for a value that nothing in a model has, of a wish."""
+    bodies = (proto.graph, *proto.functions)
+    graphs = [graph for body in bodies for graph in graphs_of(body)]
+    nodes = (node for body in (*graphs, *proto.functions) for node in body.node)
+    taken = {name for node in nodes for name in node.output}
+    taken |= {value.name for graph in graphs for value in (*graph.input, *graph.initializer)}
+    taken |= {name for function in proto.functions for name in function.input}
+
+    def fresh(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    return fresh
 
 
 def malformed(node: onnx.NodeProto) -> str | None:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.onnx.ambiguity import ambiguities
-from convfc.formats.onnx.carried_types import carried, hide_from_inference
+from convfc.formats.onnx.carried_types import carried
 from convfc.formats.onnx.external import check_external, find_external
 from convfc.formats.onnx.function_sizes import MOST_UNFOLDED, unfolds
 from convfc.formats.onnx.negative_sizes import at_risk, held_negative
@@ -25,6 +25,7 @@ from convfc.formats.onnx.protos import (
 from convfc.formats.onnx.rehearsal import rehearse
 from convfc.formats.onnx.runtimes import Session
 from convfc.formats.onnx.shape_inference import infer
+from convfc.formats.onnx.stand_ins import put_stand_ins
 from convfc.formats.onnx.stored_weights import fetched
 from convfc.formats.onnx.tensor_sizes import check_weights
 from convfc.formats.onnx.texts import check_texts
@@ -124,9 +125,10 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
 def _make_inferable(model: ir.Model) -> None:
     """Keep what would end shape inference from the copy that it runs on.
 
-    That is a type of which onnx_ir does not know, and a domain of which the file has no version.
+    That is a domain of which the file has no version. And operators that inference does not know,
+    but we do, are told in others.
     """
-    hide_from_inference(model)
+    put_stand_ins(model)
     bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for body in bodies:
         for node in body.all_nodes():
