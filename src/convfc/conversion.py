@@ -69,6 +69,7 @@ def convert(
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Conversion:
     """Rewrite the convolutions of a model file as patches + Dense and save the result.
@@ -89,6 +90,8 @@ def convert(
             that cannot be; see `convfc.verification.inspection`.
         verify: prove the result instead and run MNIST samples through both files; write nothing if
             they differ.
+        freeze_weights: make constants of weights that are inputs as well, as ONNX files of IR
+            version 4 and later may have them: callers can no longer override these.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -112,6 +115,7 @@ def convert(
         force=force,
         check=check,
         verify=verify,
+        freeze_weights=freeze_weights,
         imports=imports,
     ) as done:
         return done
@@ -130,6 +134,7 @@ def converting(
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
@@ -141,6 +146,8 @@ def converting(
         target = _target(source, out, force)
         unchanged = Unchanged(source)
         opened = open_model(source, imports)
+        if freeze_weights:
+            opened.freeze_weights()
         unchanged.watch(*opened.files)
         layers = plan(opened.sites, patches, only, skip, patch_memory)
         notes = tuple(opened.notes)

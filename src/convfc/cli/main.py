@@ -99,6 +99,10 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
     ] = False,
+    freeze_weights: Annotated[
+        bool,
+        typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
+    ] = False,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -125,6 +129,7 @@ def convert(
         force=force,
         check=not no_check,
         verify=verify,
+        freeze_weights=freeze_weights,
         imports=imports or (),
     )
     with terminal.working(f"converting {model.name}"), conversion as done:

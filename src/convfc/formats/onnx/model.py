@@ -24,6 +24,7 @@ from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
+from convfc.formats.onnx.frozen import freeze, overridable, record, recorded, told
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.preparing import prepare
@@ -108,6 +109,7 @@ class OnnxModel:
         self._remarks = prepared.remarks
         self._ambiguous = prepared.ambiguous
         self._unfounded = unfounded(prepared.model, prepared.inferred)
+        self._frozen: list[str] = []
         self._places: dict[str, Place] = {}
         self._same_names: Counter[str] = Counter()
         sites = []
@@ -125,6 +127,11 @@ class OnnxModel:
         self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
         self.outputs = [port for value in graph.outputs for port in _returned(value)]
         self._names = [value.name or "" for value in graph.outputs]
+
+    def freeze_weights(self) -> None:
+        """See `Model.freeze_weights`."""
+        self._frozen = overridable(self._model)
+        freeze(self._model, self._frozen)
 
     @cached_property
     def has_steps(self) -> bool:
@@ -238,6 +245,13 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
+        frozen = recorded(converted._model)
+        if set(frozen).intersection(overridable(self._model)):
+            fresh = OnnxModel(self.path)
+            freeze(fresh._model, frozen)
+            aligned = fresh.align(converted)
+            remark = f"weights that callers of '{self.path.name}' may override were compared as "
+            return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
         found = replacements(self._model, converted._model)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
@@ -290,6 +304,7 @@ class OnnxModel:
         keeps its own weights until then.
         """
         model = self._model
+        of_inputs = told(model, self._frozen)
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
         rewrite(
@@ -298,11 +313,14 @@ class OnnxModel:
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        record = provenance.to_json()
-        model.metadata_props[KEY] = record
-        write(model, path, self._form, record, apart=apart)
+        text = provenance.to_json()
+        model.metadata_props[KEY] = text
+        if self._frozen:
+            record(model, self._frozen)
+        write(model, path, self._form, text, apart=apart)
         return (
             *self._remarks,
+            *of_inputs,
             *(
                 f"The file is ambiguous, and runtimes may read it otherwise: {what}."
                 for what in self._ambiguous
