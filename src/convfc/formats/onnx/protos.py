@@ -19,6 +19,9 @@ from convfc.formats.onnx.stored_weights import LARGE, read_skeleton
 from convfc.text.visible import visible
 
 _ANY = onnx.TensorProto.FLOAT
+_EXPERIMENTAL = "experimental"
+_TRIED = {"Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill"}
+_TRIED |= {"ATen", "ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"}
 _NAMED = re.compile(r"""^(?:Error calling .* with: )?name: "(.+?)"$""", re.MULTILINE)
 """How the text of a message in protobuf names what it is about."""
 
@@ -128,11 +131,16 @@ def _mend(proto: onnx.ModelProto) -> None:
     """Add what the checker insists on, and what nobody who runs a model needs.
 
     That are the shapes of tensors, the types of what nodes make, and the list of weights among the
-    inputs that files had before IR version 4.
+    inputs that files had before IR version 4. Experimental operators, of which the checker writes
+    to descriptor 2, become somebody's own.
     """
+    proto.opset_import.add(domain=_EXPERIMENTAL, version=1)
     if 0 < proto.ir_version < 4:
         proto.ir_version = 4
     for graph in graphs_of(proto.graph):
+        for node in graph.node:
+            if node.domain in DOMAINS and node.op_type in _TRIED:
+                node.domain = _EXPERIMENTAL
         for info in (*graph.output, *graph.value_info):
             if info.type.WhichOneof("value") in (None, "tensor_type"):
                 info.type.tensor_type.elem_type = info.type.tensor_type.elem_type or _ANY

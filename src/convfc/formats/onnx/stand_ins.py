@@ -29,6 +29,8 @@ def put_stand_ins(model: ir.Model) -> None:
 def _become(
     node: ir.Node, kind: str, inputs: Sequence[ir.Value | None], kept: Sequence[str] = ()
 ) -> None:
+    if not inputs or None in inputs:
+        return  # it is damaged, and remains unknown
     node.domain, node.op_type = "", kind
     node.resize_inputs(len(inputs))
     for index, value in enumerate(inputs):

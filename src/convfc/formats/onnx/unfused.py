@@ -5,7 +5,7 @@ Many people have no other file of a net than the one that it wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -78,7 +78,10 @@ def _parts(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
     """The standard operators that compute what a node does; ``None`` if that is not known."""
     if not is_fused(node) or known.opset < 7 or len(node.output) != 1:
         return None
-    return _TAKEN_APART[node.op_type](node, known)
+    try:
+        return _TAKEN_APART[node.op_type](node, known)
+    except ValueError:  # of an attribute without a type
+        return None
 
 
 def _fused_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
@@ -117,15 +120,18 @@ def _activation(
     dtype: int | None,
 ) -> Callable[[str, str], list[onnx.NodeProto]] | None:
     """Makes the nodes of an activation of onnxruntime, between two values."""
-    word = name.decode() if isinstance(name, bytes) else ""
+    word = name.decode(errors="replace") if isinstance(name, bytes) else ""
     wanted = _PARAMETERS.get(word)
-    if wanted is None or (wanted and len(wanted) != len(parameters)):
+    if wanted is None:
         return None
-    numbers = dict(zip(wanted, parameters, strict=False))
+    real = isinstance(parameters, Sequence) and all(isinstance(x, float) for x in parameters)
+    if wanted and not (real and len(wanted) == len(parameters)):
+        return None
+    numbers = dict(zip(wanted, parameters, strict=True)) if wanted else {}
     if word == "HardSwish":
         return partial(_hard_swish, known)
     if word == "Clip" and known.opset >= 11:
-        return None if dtype is None else partial(_clip, known, numbers, dtype)
+        return partial(_clip, known, numbers, dtype) if dtype in _REAL else None
     return lambda x, y: [helper.make_node(word, [x], [y], **numbers)]
 
 
@@ -150,6 +156,7 @@ def _hard_swish(known: _Known, x: str, y: str) -> list[onnx.NodeProto]:
     ]
 
 
+_REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "Relu": (),
     "Tanh": (),
