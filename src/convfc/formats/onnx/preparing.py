@@ -7,11 +7,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx import helper, version_converter
 
-from convfc.formats.onnx.experimental import without_experimental
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
-from convfc.formats.onnx.protos import complaint, read_proto
+from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.raising import raised
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
 from convfc.formats.onnx.unfused import is_fused, unfused
@@ -118,30 +117,7 @@ def _raised(path: Path, proto: onnx.ModelProto, opset: int) -> _Altered | None:
     try:
         functions = {(f.domain, f.name, f.overload) for f in proto.functions}
         old = inlined(proto, functions) if functions else proto
-        newer = _converted(old, opset)
+        newer = raised(old, opset)
         return newer, *copies_of(path, newer)
     except Exception:  # it raises many kinds, RuntimeError among them
         return None
-
-
-def _converted(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """`proto` converted; weights in other files, which that would lose, are inputs meanwhile."""
-    graph = proto.graph
-    apart = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
-    listed = {value.name for value in graph.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in apart]
-    without = without_experimental(proto)
-    del without.graph.initializer[:]
-    without.graph.initializer.extend(kept)
-    for name in apart.keys() - listed:
-        value = helper.make_tensor_value_info(name, apart[name].data_type, apart[name].dims)
-        without.graph.input.append(value)
-    newer = version_converter.convert_version(without, opset)
-    wrong = complaint(newer)
-    if wrong is not None:
-        raise ValueError(wrong)
-    inputs = [value for value in newer.graph.input if value.name in listed]
-    del newer.graph.input[:]
-    newer.graph.input.extend(inputs)
-    newer.graph.initializer.extend(apart.values())
-    return newer
