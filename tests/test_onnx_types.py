@@ -215,3 +215,34 @@ def test_tensors_of_several_sizes_in_a_sequence(tmp_path: Path) -> None:
     checked = convfc.verify(path, samples=2)
     assert checked.verdict is Verdict.EQUIVALENT
     assert checked.samples == 0
+
+
+@pytest.mark.parametrize("kind", ["sequence", "map"])
+def test_an_input_that_is_no_tensor(tmp_path: Path, kind: str) -> None:
+    """It is carried through; nobody can make one up."""
+    reader = {
+        "sequence": helper.make_node("SequenceLength", ["q"], ["n"]),
+        "map": helper.make_node(
+            "DictVectorizer", ["q"], ["n"], domain="ai.onnx.ml", int64_vocabulary=[1, 5]
+        ),
+    }[kind]
+    held = onnx.TypeProto()
+    held.map_type.key_type = TensorProto.INT64
+    held.map_type.value_type.tensor_type.elem_type = FLOAT
+    if kind == "sequence":
+        held = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [3, "k"]))
+    path = tmp_path / "m.onnx"
+    number = unshaped("n", TensorProto.INT64 if kind == "sequence" else FLOAT)
+    saved(path, [CONV, reader], [unshaped("c"), number], versions=(("ai.onnx.ml", 1),))
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_value_info("q", held))
+    onnx.save(model, path)
+    done = convfc.convert(path)
+    assert done.complete
+    assert onnx.load(done.out).graph.input[1].type == held
+    word = {"sequence": r"seq\(tensor\(float\)\)", "map": r"map\(int64,tensor\(float\)\)"}[kind]
+    with pytest.raises(convfc.DataError, match=f"input 'q' takes a {word}"):
+        convfc.verify(path)
+    given: dict[str, Any] = {"sequence": [np.zeros((3, 2), np.float32)], "map": {1: 2.0}}
+    expected, found = (run(one, x=X, q=given[kind]) for one in (path, done.out))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
