@@ -389,10 +389,9 @@ def in_a_branch() -> onnx.ModelProto:
 
 
 def fused() -> onnx.ModelProto:
-    """An operator that only onnxruntime knows."""
-    node = helper.make_node(
-        "FusedConv", ["x", "W"], ["c"], domain="com.microsoft", dilations=[9, 1]
-    )
+    """An operator that only onnxruntime knows, with an activation that nobody does."""
+    settings: dict[str, Any] = {"dilations": [9, 1], "activation": "Elu"}
+    node = helper.make_node("FusedConv", ["x", "W"], ["c"], domain="com.microsoft", **settings)
     model = behind(node)
     model.opset_import.add(domain="com.microsoft", version=1)
     return model

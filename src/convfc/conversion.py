@@ -80,6 +80,7 @@ def convert(
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Conversion:
     """Rewrite the convolutions of a model file as patches + Dense and save the result.
@@ -103,6 +104,8 @@ def convert(
             that cannot be; see `convfc.verification.inspection`.
         verify: prove the result instead and run MNIST samples through both files; write nothing if
             they differ.
+        freeze_weights: make constants of weights that are inputs as well, as ONNX files of IR
+            version 4 and later may have them: callers can no longer override these.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -128,6 +131,7 @@ def convert(
         force=force,
         check=check,
         verify=verify,
+        freeze_weights=freeze_weights,
         imports=imports,
     ) as done:
         return done
@@ -148,6 +152,7 @@ def converting(
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
@@ -164,6 +169,8 @@ def converting(
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
             fixed, opened = needed, open_model(source, imports, needed)
+        if freeze_weights:
+            opened.freeze_weights()
         unchanged.watch(*opened.files)
         layers = plan(opened.sites, patches, only, skip, patch_memory)
         forms = wanted.forms if converted_format(source) is Format.ONNX else DEFAULT

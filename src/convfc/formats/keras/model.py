@@ -118,6 +118,9 @@ class KerasModel:
         layers = flat_layers(self._model)
         return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
 
+    def freeze_weights(self) -> None:
+        """See `Model.freeze_weights`: in Keras no weight is an input."""
+
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
 

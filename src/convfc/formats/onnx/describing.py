@@ -46,7 +46,8 @@ def known_of(model: ir.Model, inferred: ir.Model) -> Known:
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
+    """Those that are no weights: weights may be inputs in one of two models only."""
+    yield from (value for value in graph.inputs if not value.is_initializer())
     for node in graph:
         yield from node.outputs
 

@@ -21,6 +21,7 @@ from convfc.formats.onnx.operators import (
     known_shape,
     operands,
     operator_of,
+    sounds_like_convolution,
     why_left,
 )
 from convfc.formats.protocols import Site
@@ -77,9 +78,14 @@ def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
 
 
 def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
-    """Every convolution, each with its node that has shapes."""
+    """Every convolution, each with its node that has shapes; what may be one, too."""
     pairs = zip(places(model), places(inferred), strict=True)
-    return [(place, shaped.node) for place, shaped in pairs if is_convolution(place.node)]
+
+    def counts(node: ir.Node) -> bool:
+        own = node.op_identifier() in model.functions  # of which the body is looked at
+        return is_convolution(node) or (sounds_like_convolution(node) and not own)
+
+    return [(place, shaped.node) for place, shaped in pairs if counts(place.node)]
 
 
 def open_layers(inferred: ir.Model) -> frozenset[str]:
