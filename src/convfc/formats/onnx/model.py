@@ -17,6 +17,7 @@ from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.onnx.alignment import replacements
+from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import constant_of
@@ -24,6 +25,7 @@ from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import graphs_of, read_proto
 from convfc.formats.onnx.rewriting import rewrite
@@ -233,7 +235,13 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        found = replacements(self._model, converted._model)
+        ranks = {
+            self._places[site.name].node.outputs[0].name or "": site.convolution.rank + 2
+            for site in self.sites
+            if site.convolution is not None
+        }
+        restored = in_own_layout(converted._model, self._model, ranks)
+        found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
         counts = {name: len(layer.nodes) for name, layer in made.items()}
@@ -287,12 +295,12 @@ class OnnxModel:
         model = self._model
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
-        rewrite(
-            model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
-        )
+        made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
+        heads = rewrite(model, made)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
+        keep_channels_last(model, [place.node for place, _ in made.values()], heads)
         record = provenance.to_json()
         model.metadata_props[KEY] = record
         write(model, path, self._form, record, apart=apart)
