@@ -136,7 +136,7 @@ class _Mover:
         for node, settings in movable.items():
             if node in chosen:
                 own, rank = node.outputs[0], ranks[node.outputs[0]]
-                data_last = {value: self._in_last(value, rank) for value in data_of(node)}
+                data_last = {value: self._in_last(value, rank, node) for value in data_of(node)}
                 name = self._name(own, LAST)
                 made = self.moves.copy(node, data_last, settings, name, node)
                 if own.shape is not None and len(own.shape) == rank:
@@ -146,7 +146,7 @@ class _Mover:
         for head in heads:
             value = head.inputs[0]
             if value in self._last or value in ends:
-                last = self._in_last(value, ranks[value])
+                last = self._in_last(value, ranks[value], head)
                 head.outputs[0].replace_all_uses_with(last)
                 self._graph.remove(head, safe=True)
             elif value is not None:
@@ -183,8 +183,8 @@ class _Mover:
             data[node.outputs[0]] = self.moves.copy(node, data, settings, name, before)
         return data[inner[-1][0].outputs[0]]
 
-    def _in_last(self, value: ir.Value, rank: int) -> ir.Value:
-        """A value with its channels last: what is there, or else what a new Transpose makes."""
+    def _in_last(self, value: ir.Value, rank: int, reader: ir.Node) -> ir.Value:
+        """A value with its channels last: what is there, or what a new Transpose makes."""
         if value not in self._last:
             end, name = value.producer(), self._name(value, LAST)
             if end in self._ends and end is not None and end.inputs[0] is not None:
@@ -192,7 +192,7 @@ class _Mover:
                 end.inputs[0].name = name
             else:
                 made = self.moves.transpose(value, to_last(rank), name)
-                made.name = self.moves.names.fresh(f"{value.name}/Transpose")
+                made.name = self.moves.names.fresh(f"{label(reader)}/Transpose")
                 self._last[value] = made.outputs[0]
         return self._last[value]
 

@@ -84,6 +84,7 @@ class _Restoration:
             rank, (first, *more) = transposed_rank(node, to_last), node.outputs
             if rank is not None and node.inputs[0] is not None:
                 self._own[first] = node.inputs[0], rank
+                self._left += [node] if self._hint(first)[1] else []
             elif not more and not self._take_out_of_rows(node):
                 name, form = self._hint(first)
                 if form == "channels_last" and name in self._ranks:
@@ -116,10 +117,11 @@ class _Restoration:
         readers = [(n, i) for n, i in last.uses() if transposed_rank(n, to_first) != rank]
         if readers:
             fresh = self._moves.names.fresh(f"{last.name}_again")
-            again = self._moves.transpose(own, to_last(rank), fresh).outputs[0]
-            self._own[again] = own, rank
+            again = self._moves.transpose(own, to_last(rank), fresh)
+            self._own[again.outputs[0]] = own, rank
+            self._left.append(again)
             for reader, place in readers:
-                reader.replace_input_with(place, again)
+                reader.replace_input_with(place, again.outputs[0])
 
     def _put_back(self, node: ir.Node, name: str) -> None:
         """By rules 1, 2 and 3: one that works channels last does so in its own layout."""
