@@ -38,7 +38,7 @@ from convfc.formats.onnx.elementwise import (
     to_first,
     to_last,
 )
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.minimum_cut import source_side
 from convfc.formats.onnx.moving import Moves, columns_of, reshaped_to, tell
 from convfc.formats.onnx.operators import known_shape
@@ -49,17 +49,20 @@ LAST, ROWS = "/channels_last", "/rows"
 """What names of values end in that are not in their own layout."""
 
 
-def keep_channels_last(model: ir.Model, ends: Sequence[ir.Node], heads: Sequence[ir.Node]) -> None:
+def keep_channels_last(
+    model: ir.Model, ends: Sequence[ir.Node], heads: Sequence[ir.Node], names: Names
+) -> None:
     """Move what works in any layout, and let Transposes cancel.
 
     Args:
         model: changed in place.
         ends: the last nodes of converted layers: Transposes, or Reshapes of channels first.
         heads: the first ones of those that begin with a Transpose, in the order of the file.
+        names: of the whole model.
     """
     if opset_of(model.graph) < LOWEST_OPSET:
         return
-    mover = _Mover(model, [end for end in ends if end.graph is model.graph])
+    mover = _Mover(Moves(model, names), [end for end in ends if end.graph is model.graph])
     for end in mover.ends:
         mover.into_rows(end)
     mover.cut([head for head in heads if head.graph is model.graph])
@@ -76,9 +79,9 @@ class _Mover:
         ends: what brings layers and what moved with them back into their own layout, at each step.
     """
 
-    def __init__(self, model: ir.Model, ends: Sequence[ir.Node]) -> None:
-        self.moves = Moves(model)
-        self._graph = model.graph
+    def __init__(self, moves: Moves, ends: Sequence[ir.Node]) -> None:
+        self.moves = moves
+        self._graph = moves.graph
         self._layers = {end for end in ends if _is_read(end.outputs[0])}
         self._ends = {end: None for end in ends if end in self._layers}
         self._last: dict[ir.Value, ir.Value] = {}

@@ -80,9 +80,11 @@ def data_of(node: ir.Node) -> tuple[ir.Value, ...]:
 
     BatchNormalization is not among them: its channels are axis 1. See `into_rows`.
     """
-    domain, op, overload = operator(node)
+    if node.op_type not in IN_ANY_ORDER or len(node.outputs) != 1 or node.device_configurations:
+        return ()
     given = [value for value in node.inputs if value is not None]
-    if domain or overload or len(node.outputs) != 1 or node.device_configurations or not given:
+    domain, op, overload = operator(node)
+    if domain or overload or not given:
         return ()
     data = tuple(value for value in given if constant_of(value) is None)
     first = node.inputs[0]

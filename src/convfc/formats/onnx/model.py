@@ -20,7 +20,7 @@ from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.discontinuities import is_step
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
@@ -296,11 +296,12 @@ class OnnxModel:
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
-        heads = rewrite(model, made)
+        names = Names(model)
+        heads = rewrite(model, made, names=names)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        keep_channels_last(model, [place.node for place, _ in made.values()], heads)
+        keep_channels_last(model, [place.node for place, _ in made.values()], heads, names)
         record = provenance.to_json()
         model.metadata_props[KEY] = record
         write(model, path, self._form, record, apart=apart)

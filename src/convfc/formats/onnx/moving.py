@@ -16,16 +16,16 @@ class Moves:
 
     Args:
         model: changed in place.
+        names: of the whole model.
 
     Attributes:
         graph: its main graph.
-        names: of the whole model.
         replaced: constants in whose place others are read now.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, names: Names) -> None:
         self.graph = model.graph
-        self.names = Names(model)
+        self.names = names
         self.replaced: dict[ir.Value, None] = {}
         self._constants: dict[tuple[object, ...], ir.Value] = {}
 
@@ -128,14 +128,6 @@ def tell(of: ir.Node, node: ir.Node) -> None:
     node.name, node.doc_string = of.name, of.doc_string
     node.metadata_props.clear()
     node.metadata_props.update(of.metadata_props)
-
-
-def remove_unused(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
-    """Remove those of some nodes that nobody needs; each stands behind those that it reads from."""
-    for node in reversed(nodes):
-        values = node.outputs
-        if node.graph is graph and not any(v.uses() or v.is_graph_output() for v in values):
-            graph.remove(node, safe=True)
 
 
 def columns_of(value: ir.Value | None) -> int | None:

@@ -41,7 +41,7 @@ from convfc.formats.onnx.elementwise import (
     to_last,
     transposed_rank,
 )
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.moving import Moves, columns_of, reshaped_to, tell
 from convfc.formats.onnx.sites import opset_of
 
@@ -71,7 +71,7 @@ class _Restoration:
     """Goes through the main graph of a copy once, in the order of the file."""
 
     def __init__(self, copy: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> None:
-        self._moves = Moves(copy)
+        self._moves = Moves(copy, Names(copy))
         self._graph = copy.graph
         self._ranks = ranks
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}

@@ -21,6 +21,7 @@ def rewrite(
     model: ir.Model,
     lowerings: Mapping[str, tuple[Place, Lowering]],
     channels_first: bool | None = None,
+    names: Names | None = None,
 ) -> list[ir.Node]:
     """Lower the given nodes; nothing else in the model changes.
 
@@ -29,11 +30,12 @@ def rewrite(
         lowerings: by site name, the node's place and its lowering.
         channels_first: whether layers that can have their channels first do; what is around each
             decides if ``None``.
+        names: those of the model, which will have the new ones; gathered if ``None``.
 
     Returns:
         The Transposes that layers begin with, in the order of the sites.
     """
-    names = Names(model)
+    names = Names(model) if names is None else names
     constants: dict[Any, ir.Value] = {}
     layers = {
         place.node: _ops(Emitter(place, names, constants), lowering)
