@@ -41,7 +41,7 @@ _UNARY = frozenset(
 """Of one tensor; what else they read is one number for all elements."""
 _BROADCASTING = frozenset(
     (
-        *("Add", "Sub", "Mul", "Div", "Pow", "Sum", "Max", "Min", "Mean", "PRelu", "Where"),
+        *("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean", "PRelu", "Where"),
         *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"),
     )
 )
