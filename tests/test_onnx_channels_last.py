@@ -373,3 +373,14 @@ def test_what_has_a_layout_is_never_taken_for_moved(tmp_path: Path, op: str) -> 
     except convfc.ConvfcError:
         verdict = Verdict.COULD_NOT_CHECK  # no runtime loads it
     assert verdict is not Verdict.EQUIVALENT
+
+
+def test_a_layer_that_transposes_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before opset 10 pooling makes the steps of slices, with channels first."""
+    last = helper.make_node("Conv", ["z", "P"], ["y"], strides=[2, 2])
+    nodes = [node("Conv", "x W b", "y0"), node("Abs", "y0", "a"), node("Sum", "y0 a", "z"), last]
+    weights = {**WEIGHTS, "P": integers([CHANNELS, CHANNELS, 1, 1], 9)}
+    weights = {name: array for name, array in weights.items() if name in ("W", "b", "P")}
+    path = tmp_path / "m.onnx"
+    save(path, nodes, {"x": ["n", CHANNELS, 9, 9]}, ["y"], weights, opset=8, ir_version=4)
+    agrees(path, monkeypatch)

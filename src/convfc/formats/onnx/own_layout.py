@@ -106,7 +106,7 @@ class _Restoration:
     def _part(self, node: ir.Node, name: str, rank: int) -> None:
         """By rules 1 and 2: a layer ends in a Transpose back, and what reads on has its own."""
         last = node.outputs[0]
-        back = self._back(last, rank)
+        back = self._back(last, rank, name)
         if back is None:
             if not self._are_free([name]):
                 return
@@ -114,7 +114,7 @@ class _Restoration:
             tell(node, back)
         own = back.outputs[0]
         self._own[last] = own, rank
-        readers = [(n, i) for n, i in last.uses() if transposed_rank(n, to_first) != rank]
+        readers = [(n, i) for n, i in last.uses() if n is not back]
         if readers:
             fresh = self._moves.names.fresh(f"{last.name}_again")
             again = self._moves.transpose(own, to_last(rank), fresh)
@@ -132,7 +132,7 @@ class _Restoration:
             return
         (rank,) = ranks
         settings = reordered(node, to_first(rank))
-        back = self._back(node.outputs[0], rank)
+        back = self._back(node.outputs[0], rank, name)
         if settings is not None and (back is not None or self._are_free([name])):
             given = {value: own for value, (own, _) in known.items()}
             settings = as_written(settings, node, self._originals[name], rank)
@@ -180,7 +180,7 @@ class _Restoration:
         columns = columns if columns == shape[-1] else None
         settings = [out_of_rows(node, rank, columns) for node in inner]
         names = [self._hint(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
-        back = self._back(y, rank) if last else None
+        back = self._back(y, rank, names[-1]) if last else None
         fresh = names if last and back is None else names[:-1]
         if None in settings or not self._are_free(fresh):
             return False
@@ -225,10 +225,13 @@ class _Restoration:
                 todo.pop()
         return (list(inner), roots.pop()) if len(roots) == 1 else ([], None)
 
-    def _back(self, last: ir.Value, rank: int) -> ir.Node | None:
-        """A Transpose that brings a value into its own layout, if there is one."""
-        users = (node for node, _ in last.uses() if node.graph is self._graph)
-        return next((node for node in users if transposed_rank(node, to_first) == rank), None)
+    def _back(self, last: ir.Value, rank: int, name: str) -> ir.Node | None:
+        """The Transpose that makes a value in its own layout under that name, if there is one."""
+        for node, _ in last.uses():
+            own = node.outputs[0].name == name and node.graph is self._graph
+            if own and transposed_rank(node, to_first) == rank:
+                return node
+        return None
 
     def _are_free(self, names: Sequence[str]) -> bool:
         """Whether nothing has one of these names yet; now they are taken."""
