@@ -48,6 +48,7 @@ Node = onnx.NodeProto
 
 
 def node(op: str, inputs: str, output: str, **attributes: Any) -> Node:
+    """A node by the name of what it makes, with something before it."""
     return helper.make_node(op, inputs.split(), [output], name=f"n_{output}", **attributes)
 
 
@@ -383,4 +384,13 @@ def test_a_layer_that_transposes_inside(tmp_path: Path, monkeypatch: pytest.Monk
     weights = {name: array for name, array in weights.items() if name in ("W", "b", "P")}
     path = tmp_path / "m.onnx"
     save(path, nodes, {"x": ["n", CHANNELS, 9, 9]}, ["y"], weights, opset=8, ir_version=4)
+    agrees(path, monkeypatch)
+
+
+def test_nodes_that_are_called_like_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = net(tmp_path / "m.onnx", BETWEEN["SiLU"])
+    model = onnx.load(path)
+    for each in model.graph.node:
+        each.name = each.output[0]
+    onnx.save(model, path)
     agrees(path, monkeypatch)

@@ -75,6 +75,9 @@ class _Restoration:
         self._graph = copy.graph
         self._ranks = ranks
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
+        # A node and a value may have one name: those of nodes do not count.
+        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
+        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
         self._own: dict[ir.Value, tuple[ir.Value, int]] = {}
         self._left: list[ir.Node] = []
 
@@ -235,9 +238,9 @@ class _Restoration:
 
     def _are_free(self, names: Sequence[str]) -> bool:
         """Whether nothing has one of these names yet; now they are taken."""
-        free = len({*names}) == len(names) and self._moves.names.taken.isdisjoint(names)
+        free = len({*names}) == len(names) and self._taken.isdisjoint(names)
         if free:
-            self._moves.names.taken.update(names)
+            self._taken.update(names)
         return free
 
 
