@@ -20,15 +20,17 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.carried_types import named
+from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.frozen import freeze, overridable, record, recorded, told
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of, names_of
@@ -239,7 +241,13 @@ class OnnxModel:
             aligned = fresh.align(converted)
             remark = f"weights that callers of '{self.path.name}' may override were compared as "
             return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
-        found = replacements(self._model, converted._model)
+        ranks = {
+            self._places[site.name].node.outputs[0].name or "": site.convolution.rank + 2
+            for site in self.sites
+            if site.convolution is not None
+        }
+        restored = in_own_layout(converted._model, self._model, ranks)
+        found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
         counts = {name: len(layer.nodes) for name, layer in made.items()}
@@ -298,11 +306,13 @@ class OnnxModel:
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
-        rewrite(model, made, forms=provenance.forms)
-        describe(model, known)
+        names = Names(model)
+        heads = rewrite(model, made, forms=provenance.forms, names=names)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
+        keep_channels_last(model, [place.node for place, _ in made.values()], heads, names)
+        describe(model, known)
         text = provenance.to_json()
         model.metadata_props[KEY] = text
         if self._frozen:
