@@ -101,6 +101,12 @@ def test_methods_that_need_sizes(method: PatchMethod, groups: int, stride: int) 
         prove(conv, (7 - size, size), method)
 
 
+@pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None), (4, 3)], ids=str)
+@pytest.mark.parametrize("each", [1, 2])
+def test_taps(sizes: Sizes, each: int) -> None:
+    prove(Convolution(AXES, 2, 2 * each, 2), sizes, PatchMethod.TAPS)
+
+
 def test_tiles() -> None:
     for sizes in itertools.product(range(2, 6), range(3, 8)):
         conv = Convolution((Window(2, 2, 1, (1, 0)), Window(3, 3)), 2, 1)

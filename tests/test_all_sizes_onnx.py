@@ -150,7 +150,17 @@ LAYERS = {
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_axes_do_not_mix(kind: str, sizes: Sizes) -> None:
-    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes))
+    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes, method=PatchMethod.SLICE))
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("opset", [12, 17])
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("each", [1, 2])
+def test_taps(each: int, sizes: Sizes, opset: int, constant: bool) -> None:
+    conv = Convolution(AXES, 2, 2 * each, 2)
+    taps = PatchMethod.TAPS
+    prove(conv, sizes, *emitted(conv, sizes, method=taps, opset=opset, constant=constant))
 
 
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None)], ids=str)
@@ -259,6 +269,18 @@ def test_a_wrong_constant_is_found(
     conv = one_axis(window)
     graph, given = emitted(conv, OPEN)
     wrong(graph)
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+def test_a_tap_by_the_weights_of_another_is_found() -> None:
+    """The twin: at most sizes no tap but these two meets a pixel."""
+    conv = Convolution((Window(4, 1, 1, (3, 3)),), 2, 2, 2)
+    graph, given = emitted(conv, OPEN, method=PatchMethod.TAPS)
+    first, second = [node for node in graph if node.op_type == "Mul"][:2]
+    rows = first.inputs[1], second.inputs[1]
+    first.replace_input_with(1, rows[1])
+    second.replace_input_with(1, rows[0])
     with pytest.raises(AssertionError, match=r"m0 = \d+"):
         prove(conv, OPEN, graph, given)
 

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.forms import Form, plus, times
+from tests.symbolic.forms import Form, add, plus, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
-from tests.symbolic.tensors import Tensor, concatenate
+from tests.symbolic.tensors import Tensor, concatenate, together
 
 Array = NDArray[Any]
 """Numbers that are known, or integers that are computed from sizes: those are objects."""
@@ -33,7 +33,8 @@ def evaluate(graph: ir.Graph, given: Mapping[str, Value], facts: Facts) -> list[
         values[value] = value.const_value.numpy()
     for node in graph:
         inputs = [None if value is None else values[value] for value in node.inputs]
-        values[node.outputs[0]] = _OPERATORS[node.op_type](node, facts, *inputs)
+        made = _OPERATORS[node.op_type](node, facts, *inputs)
+        values.update(zip(node.outputs, made if isinstance(made, list) else [made], strict=True))
     return [values[value] for value in graph.outputs]
 
 
@@ -160,7 +161,8 @@ def _integer_product(
 
 def _add(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
     if isinstance(a, Tensor):
-        assert isinstance(b, np.ndarray)
+        if isinstance(b, Tensor):
+            return together(a, b, lambda x, y: add([x, y]))
         return a.with_constant(b, plus)
     return _each(lambda x, y: x + y, a, b)
 
@@ -170,6 +172,13 @@ def _mul(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
         assert isinstance(b, np.ndarray)
         return a.with_constant(b, times)
     return _each(lambda x, y: x * y, a, b)
+
+
+def _split(node: ir.Node, _: Facts, x: Array, sizes: Value | None = None) -> list[Array]:
+    lengths = node.attributes.get_ints("split", ()) if sizes is None else _numbers(sizes)
+    axis = node.attributes["axis"].as_int()
+    assert sum(lengths) == x.shape[axis]
+    return np.split(x, np.cumsum(lengths)[:-1], axis)
 
 
 def _sum(node: ir.Node, _: Facts, x: Tensor, axes: Value | None = None) -> Value:
@@ -198,7 +207,7 @@ def _each(compute: Callable[..., Number], *arrays: Value) -> Array:
     return _whole([simple(compute(*row)) for row in rows])
 
 
-_OPERATORS: dict[str, Callable[..., Value]] = {
+_OPERATORS: dict[str, Callable[..., Value | list[Array]]] = {
     "Abs": _abs,
     "Add": _add,
     "AveragePool": _pool,
@@ -216,6 +225,8 @@ _OPERATORS: dict[str, Callable[..., Value]] = {
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,
+    "Split": _split,
     "Sub": lambda _, __, a, b: _each(lambda x, y: x - y, a, b),
+    "Tile": lambda _, __, x, times: np.tile(x, _numbers(times)),
     "Transpose": _transpose,
 }

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -82,6 +82,13 @@ class Ops(Protocol[T]):
 
         Called once per block of positions, always with the same kernel.
         """
+
+    def weighted_sum(self, taps: Iterable[T], convolution: Convolution, positions: Sizes) -> T:
+        """P F + b of groups of one channel, whose columns come one tap after another.
+
+        Each is (batch, positions.., channels). What comes later need not be there yet.
+        """
+        return self.product(self.concatenate([*taps], -1), convolution, positions)
 
     def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
         """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
@@ -158,6 +165,8 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     edges = lowering.block_edges(axis)
     if not edges:
         block = Lowering(inner.unpadded, sizes, lowering.method)
+        if lowering.method is PatchMethod.TAPS:
+            return ops.weighted_sum(_taps(ops, x, inner), inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -167,6 +176,12 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
         piece = x if piece_sizes == sizes else ops.slice(x, part)
         pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
     return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
+
+
+def _taps(ops: Ops[T], x: T, convolution: Convolution) -> Iterator[T]:
+    """What each tap meets at all positions, in the order of the columns of P."""
+    axes = ([window.tap(tap) for tap in range(window.kernel)] for window in convolution.windows)
+    return (ops.slice(x, cuts) for cuts in itertools.product(*axes))
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:

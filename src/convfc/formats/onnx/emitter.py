@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,22 @@ class Emitter:
         self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
     ) -> ir.Value:
         """Add a node with one output."""
+        return self._add(op, inputs, attributes, 1)[0]
+
+    def _add(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | float | str | list[int]],
+        count: int,
+    ) -> Sequence[ir.Value]:
         name = self.names.fresh(f"{self._prefix}/{op}")
-        output = ir.Value(name=self.names.fresh(f"{self._prefix}/{op}_output"))
-        node = ir.node(op, inputs, attributes=attributes, outputs=[output], name=name)
+        wanted = f"{self._prefix}/{op}_output"
+        outputs = [ir.Value(name=self.names.fresh(wanted)) for _ in range(count)]
+        node = ir.node(op, inputs, attributes=attributes, outputs=outputs, name=name)
         self.place.body.insert_before(self.place.node, node)
         self._made.append(node)
-        return output
+        return outputs
 
     def integers(self, numbers: Sequence[int] | NDArray[np.int32], role: str) -> ir.Value:
         """A constant vector: int64 from a list, an array as it is."""
@@ -136,6 +146,13 @@ class Emitter:
         if self.place.opset < 13:
             return self.node("ReduceSum", x, axes=[axis], keepdims=0)
         return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
+
+    def rows(self, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
+        """Each row of a tensor of so many, with axis 0 still there."""
+        ones = [1] * count
+        if self.place.opset < 13:
+            return self._add("Split", [matrix], {"axis": 0, "split": ones}, count)
+        return self._add("Split", [matrix, self.integers(ones, "rows")], {"axis": 0}, count)
 
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +15,9 @@ from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.onnx.emitter import Emitter, constant_of
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
+from convfc.formats.onnx.taps import kept, weighted_sum
 
 _END = np.iinfo(np.int64).max
-
-
-def _kept(positions: Sizes) -> list[int]:
-    """Batch and positions in the shape of a Reshape: as they are, in numbers where possible."""
-    return [0, *(size or 0 for size in positions)]
 
 
 class OnnxOps(Ops[ir.Value]):
@@ -149,7 +145,7 @@ class OnnxOps(Ops[ir.Value]):
             return self._dense(patches, convolution, positions)
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution, positions))
-        emit, keep = self.emit, _kept(positions)
+        emit, keep = self.emit, kept(positions)
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
         if positions.count(None) > 1:
@@ -184,12 +180,18 @@ class OnnxOps(Ops[ir.Value]):
     ) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
         emit, groups = self.emit, convolution.groups
-        keep, each = _kept(positions), convolution.filters // groups
+        keep, each = kept(positions), convolution.filters // groups
         shape = [*keep, convolution.taps, groups]
         # Several filters for one channel: it meets each of them.
         taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
         y = emit.sum(emit.node("Mul", taps, self._matrix), len(keep))
         return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    def weighted_sum(
+        self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes
+    ) -> ir.Value:
+        """See `Ops.weighted_sum`."""
+        return weighted_sum(self.emit, taps, self._matrix, self._bias, convolution, positions)
 
     @property
     def _sums(self) -> bool:

@@ -202,7 +202,7 @@ class OnnxModel:
         """Every convolution that can be lowered, by `gather` where that fits: a single node."""
         found = {}
         for site in self.sites:
-            for methods in (site.methods - {PatchMethod.SLICE}, site.methods):
+            for methods in (site.methods - {PatchMethod.SLICE, PatchMethod.TAPS}, site.methods):
                 if site.convolution is not None and site.name not in found:
                     lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
                     if isinstance(lowering, Lowering):
