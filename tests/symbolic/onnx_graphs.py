@@ -11,7 +11,7 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.forms import Form, add, plus, times
+from tests.symbolic.forms import Form, add, plus, scaled, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
 from tests.symbolic.tensors import Tensor, concatenate, together
 
@@ -112,8 +112,11 @@ def _concat(node: ir.Node, _: Facts, *xs: Value) -> Value:
     return np.concatenate([np.asarray(x) for x in xs], axis)
 
 
-def _gather(node: ir.Node, facts: Facts, x: Value, index: Array) -> Value:
+def _gather(node: ir.Node, facts: Facts, x: Value, index: Value) -> Value:
     axis = node.attributes["axis"].as_int()
+    if isinstance(index, Tensor):
+        assert isinstance(x, Tensor)
+        return x.gather(axis, index)
     if isinstance(x, Tensor):
         assert index.ndim == 1
         return x.take(axis, index)
@@ -170,8 +173,25 @@ def _add(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
 def _mul(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
     if isinstance(a, Tensor):
         assert isinstance(b, np.ndarray)
+        if b.dtype == object:  # a size
+            (size,) = _numbers(b)
+            return replace(a, at=lambda index: scaled(a.at(index), size))
         return a.with_constant(b, times)
     return _each(lambda x, y: x * y, a, b)
+
+
+def _ones(node: ir.Node, facts: Facts, sizes: Value) -> Tensor:
+    number = int(node.attributes["value"].as_tensor().numpy().item())
+    lengths = _numbers(sizes)
+    return Tensor(facts, tuple(lengths), (1,) * len(lengths), lambda _: {1: number})
+
+
+def _running_sum(node: ir.Node, _: Facts, x: Tensor, axis: Array) -> Tensor:
+    """Of a vector that is the same number throughout, without the entry itself."""
+    assert (node.attributes["exclusive"].as_int(), axis.item(), x.rank) == (1, 0, 1)
+    (number,) = x.at(x.anywhere()[1]).values()
+    assert isinstance(number, int)
+    return replace(x, at=lambda index: {1: number * index[0]})
 
 
 def _split(node: ir.Node, _: Facts, x: Array, sizes: Value | None = None) -> list[Array]:
@@ -214,6 +234,8 @@ _OPERATORS: dict[str, Callable[..., Value | list[Array]]] = {
     "Cast": lambda _, __, x: x,
     "Concat": _concat,
     "Constant": _constant,
+    "ConstantOfShape": _ones,
+    "CumSum": _running_sum,
     "Div": _div,
     "Gather": _gather,
     "MatMul": _matmul,

@@ -107,6 +107,41 @@ class Tensor:
         self.facts.demand(there, "no such entry")
         return self.lay(axis, len(index), lambda place: (True, int(index[place])))
 
+    def gather(self, axis: int, index: Tensor) -> Tensor:
+        """Entries by places that are computed: an index in the place of an axis.
+
+        An axis of several parts is gone through row by row: a place is what each part's place,
+        times the lengths of those behind it, adds up to (see `forms.scaled`).
+        """
+        start = sum(self.parts[:axis])
+        end = start + self.parts[axis]
+        strides = [row_by_row(self.lengths[part + 1 : end]) for part in range(start, end)]
+        assert set(index.parts) == {1}
+
+        def places(at: Sequence[Number]) -> list[Number]:
+            rest = dict(index.at(at))
+            found = [rest.pop(stride, 0) for stride in strides[:-1]]
+            assert all(isinstance(weight, int) for weight in rest), "rows have another length"
+            found.append(sum(weight * number for weight, number in rest.items()))
+            return [simple(place) for place in found]
+
+        there, anywhere = index.anywhere()
+        for place, length in zip(places(anywhere), self.lengths[start:end], strict=True):
+            inside = both(place >= 0, place < length)
+            self.facts.demand(z3.Implies(there, inside), "no such entry")
+        rank = index.rank
+
+        def entry(at: Sequence[Number]) -> Form:
+            mine = places(at[start : start + rank])
+            return self.at([*at[:start], *mine, *at[start + rank :]])
+
+        return replace(
+            self,
+            lengths=_put(self.lengths, start, end - start, *index.lengths),
+            parts=_put(self.parts, axis, 1, *index.parts),
+            at=entry,
+        )
+
     def transpose(self, order: Sequence[int]) -> Tensor:
         """Permute axes."""
         ends = list(itertools.accumulate(self.parts, initial=0))
@@ -249,6 +284,11 @@ class Tensor:
             return case_by_case(simple(place), len(flat), joined)
 
         return replace(self, lengths=tuple(lengths), at=entry)
+
+
+def row_by_row(lengths: Sequence[Number]) -> Number:
+    """How many entries there are in a row of parts: a number, or the term of a product."""
+    return simple(z3.Product(*lengths)) if lengths else 1
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int) -> Tensor:

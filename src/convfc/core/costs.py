@@ -7,10 +7,16 @@ has to be looked up. So few channels, hence short copies, are for slices, many f
 
 from __future__ import annotations
 
+UNKNOWN = 64
+"""What an unknown size is taken for."""
 _COPY = 16
 """Bytes that could be moved in the time that it takes to begin a copy, in a slice or a join."""
 _LOOK_UP = 64
 """The same for an entry of an index map."""
+_COMPUTE = 256
+"""The same for computing one, where sizes are unknown."""
+_COMPUTING = 20
+"""Nodes that compute an index map."""
 _NODE = 2**15
 """The same for a node of the graph; also what a simpler graph is worth."""
 _MULTIPLY = 650
@@ -38,13 +44,16 @@ def joined(pixels: int, width: int, slices: int) -> float:
     return pixels * (3 * width + slices * _COPY) + (slices + 1) * _NODE
 
 
-def gathered(entries: int, width: int) -> float:
+def gathered(entries: int, width: int, computed: bool) -> float:
     """Of a gather.
 
     Args:
         entries: of the index map.
         width: bytes of a pixel.
+        computed: whether the map is, by the graph.
     """
+    if computed:
+        return entries * (width + _LOOK_UP + _COMPUTE) + _COMPUTING * _NODE
     return entries * (width + _LOOK_UP) + 3 * _NODE
 
 

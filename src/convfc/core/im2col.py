@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -63,6 +63,13 @@ class Ops(Protocol[T]):
 
     def take(self, x: T, index: NDArray[np.int64]) -> T:
         """Rows of axis 1 by a flat constant index."""
+
+    def gather(self, x: T, convolution: Convolution, sizes: Sizes) -> T:
+        """P laid out in space, by an index map that the run computes; what it means, in slices."""
+        for axis in reversed(range(convolution.rank)):
+            x = _fold(self, x, convolution, sizes, axis)
+            convolution, sizes = convolution.folded(axis, sizes)
+        return x
 
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
         """Join along a spatial axis, from 1 on, or -1, the channels."""
@@ -166,7 +173,9 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     if not edges:
         block = Lowering(inner.unpadded, sizes, lowering.method)
         if lowering.method is PatchMethod.TAPS:
-            return ops.weighted_sum(_taps(ops, x, inner), inner, block.output)
+            axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
+            taps = (ops.slice(x, cuts) for cuts in itertools.product(*axes))
+            return ops.weighted_sum(taps, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -176,12 +185,6 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
         piece = x if piece_sizes == sizes else ops.slice(x, part)
         pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
     return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
-
-
-def _taps(ops: Ops[T], x: T, convolution: Convolution) -> Iterator[T]:
-    """What each tap meets at all positions, in the order of the columns of P."""
-    axes = ([window.tap(tap) for tap in range(window.kernel)] for window in convolution.windows)
-    return (ops.slice(x, cuts) for cuts in itertools.product(*axes))
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
@@ -258,6 +261,8 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
 
 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    if None in sizes:
+        return ops.gather(x, convolution, sizes)
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     pixels = ops.reshape(x, [math.prod(known), convolution.channels])
     rows = ops.take(pixels, convolution.index_map(known).reshape(-1))

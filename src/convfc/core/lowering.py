@@ -35,7 +35,7 @@ class PatchMethod(StrEnum):
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
-    """The index map as a constant: one gather over all pixels. Needs known, moderate sizes."""
+    """One gather over all pixels. Its index map is a constant, or computed for unknown sizes."""
     ROWS = "rows"
     """Taps of the last axis by slices, then one gather of whole rows of taps. As `GATHER`."""
     SLICE = "slice"
@@ -245,6 +245,8 @@ def lower(
         misfit = _misfit(lowering)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
+            if lowering.gathered_axes and None in lowering.framed[1]:
+                misfit = _NEEDS_SIZES
         if misfit is None:
             found.append(lowering)
         else:
@@ -271,8 +273,7 @@ def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, 
     return tuple(block)
 
 
-_UNKNOWN = 64
-"""What an unknown size is taken for, where only costs depend on it."""
+_NEEDS_SIZES = "needs sizes that are known before run time"
 
 
 def cost(lowering: Lowering, itemsize: int) -> float:
@@ -284,7 +285,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     if method in (PatchMethod.NONE, PatchMethod.RESHAPE):
         return 0.0
     axes = zip(lowering.framed[1], inner.windows, strict=True)
-    told = tuple(max(_UNKNOWN, w.extent) if size is None else size for size, w in axes)
+    told = tuple(max(costs.UNKNOWN, w.extent) if size is None else size for size, w in axes)
     pads, conv = inner.pads(told) or (), inner.unpadded
     sizes: Sizes = tuple(size + sum(pad) for size, pad in zip(told, pads, strict=True))
     entries, width = (conv.positions(sizes) or 0) * conv.taps, conv.channels * itemsize
@@ -302,7 +303,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
         total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
         entries = (conv.positions(sizes) or 0) * conv.taps
-        total += costs.gathered(entries, conv.channels * itemsize)
+        total += costs.gathered(entries, conv.channels * itemsize, None in lowering.framed[1])
     return total
 
 
@@ -332,8 +333,8 @@ def _misfit(lowering: Lowering) -> str | None:
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
     if method is PatchMethod.RESHAPE and any(not w.kernel == w.extent == w.stride for w in windows):
         return "needs kernel == stride and no dilation"
-    if method not in (PatchMethod.SLICE, PatchMethod.TAPS) and None in sizes:
-        return "needs sizes that are known before run time"
+    if method is PatchMethod.RESHAPE and None in sizes:
+        return _NEEDS_SIZES
     if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
         return "needs several taps along the last of several axes"
     entries = lowering.index_entries

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.formats.onnx.sites import Place, label, places
+
+Attribute: TypeAlias = "int | float | str | list[int] | ir.TensorProtocol"
 
 
 class Names:
@@ -61,9 +63,7 @@ class Emitter:
         self._prefix = label(place.node)
         self._made: list[ir.Node] = []
 
-    def node(
-        self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
-    ) -> ir.Value:
+    def node(self, op: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """Add a node with one output."""
         return self._add(op, inputs, attributes, 1)[0]
 
@@ -71,7 +71,7 @@ class Emitter:
         self,
         op: str,
         inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, int | float | str | list[int]],
+        attributes: Mapping[str, Attribute],
         count: int,
     ) -> Sequence[ir.Value]:
         name = self.names.fresh(f"{self._prefix}/{op}")

@@ -15,6 +15,7 @@ from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.onnx.emitter import Emitter, constant_of
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
+from convfc.formats.onnx.index_map import gathered
 from convfc.formats.onnx.taps import kept, weighted_sum
 
 _END = np.iinfo(np.int64).max
@@ -121,6 +122,11 @@ class OnnxOps(Ops[ir.Value]):
         """See `Ops.take`."""
         narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
         return self.emit.node("Gather", x, self.emit.integers(narrow, "index_map"), axis=1)
+
+    def gather(self, x: ir.Value, convolution: Convolution, sizes: Sizes) -> ir.Value:
+        """See `Ops.gather`; a row of taps for each position, then a row of numbers."""
+        taps, shape = gathered(self.emit, x, convolution), kept(convolution.output(sizes))
+        return self.emit.reshape(taps, [*shape, convolution.taps * convolution.channels])
 
     def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
         """See `Ops.concatenate`."""

@@ -175,6 +175,8 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         methods.remove(PatchMethod.TAPS)
     if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
         methods -= {PatchMethod.SLICE, PatchMethod.TAPS}
+    if place.opset < 11 and None in convolution.framed(sizes)[1]:
+        methods -= {PatchMethod.GATHER, PatchMethod.ROWS}  # nothing counts up there
     bias = "bias" in operands(inferred)
     return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
 
