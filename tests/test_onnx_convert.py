@@ -75,6 +75,20 @@ def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> Non
     assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
 
 
+@pytest.mark.parametrize("opset", [11, 13, 18])
+@pytest.mark.parametrize("filters", [3, 6])
+@pytest.mark.parametrize("patches", ["gather", "rows", "slice", "taps"])
+def test_each_method_with_unknown_sizes(
+    tmp_path: Path, patches: str, filters: int, opset: int
+) -> None:
+    conv = Convolution((Window(3, 2, 1, (1, 1)), Window(2, 1, 2)), 3, filters, 3)
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None), opset=opset)
+    out = converted(path, patches)
+    for shape in ([2, 3, 5, 7], [1, 3, 8, 3]):
+        x = integers(shape)
+        assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+
+
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 13, 18, 21, 23])
 @pytest.mark.parametrize("patches", ["gather", "slice"])
 def test_opsets_and_their_operator_forms(tmp_path: Path, opset: int, patches: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.symbolic.forms import Form, add, plus, scaled, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
-from tests.symbolic.tensors import Tensor, concatenate, together
+from tests.symbolic.tensors import Repeated, Tensor, concatenate, together, with_repeated
 
 Array = NDArray[Any]
 """Numbers that are known, or integers that are computed from sizes: those are objects."""
@@ -27,7 +27,7 @@ def evaluate(graph: ir.Graph, given: Mapping[str, Value], facts: Facts) -> list[
     Raises:
         KeyError: a node has an operator that is not in the list.
     """
-    values: dict[Any, Value] = {value: given[str(value.name)] for value in graph.inputs}
+    values: dict[Any, Any] = {value: given[str(value.name)] for value in graph.inputs}
     for value in graph.initializers.values():
         assert value.const_value is not None
         values[value] = value.const_value.numpy()
@@ -162,21 +162,27 @@ def _integer_product(
     )
 
 
-def _add(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
+def _add(_: ir.Node, __: Facts, a: Value, b: Value | Repeated) -> Value:
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             return together(a, b, lambda x, y: add([x, y]))
+        if isinstance(b, Repeated):
+            return with_repeated(a, b, plus)
         return a.with_constant(b, plus)
+    assert not isinstance(b, Repeated)
     return _each(lambda x, y: x + y, a, b)
 
 
-def _mul(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
+def _mul(_: ir.Node, __: Facts, a: Value, b: Value | Repeated) -> Value:
     if isinstance(a, Tensor):
+        if isinstance(b, Repeated):
+            return with_repeated(a, b, times)
         assert isinstance(b, np.ndarray)
         if b.dtype == object:  # a size
             (size,) = _numbers(b)
             return replace(a, at=lambda index: scaled(a.at(index), size))
         return a.with_constant(b, times)
+    assert not isinstance(b, Repeated)
     return _each(lambda x, y: x * y, a, b)
 
 
@@ -194,11 +200,23 @@ def _running_sum(node: ir.Node, _: Facts, x: Tensor, axis: Array) -> Tensor:
     return replace(x, at=lambda index: {1: number * index[0]})
 
 
-def _split(node: ir.Node, _: Facts, x: Array, sizes: Value | None = None) -> list[Array]:
+def _tile(_: ir.Node, __: Facts, x: Array, times: Value) -> Array | Repeated:
+    *before, last = _numbers(times)
+    if isinstance(last, int):
+        return np.tile(x, [*before, last])
+    assert set(before) <= {1}
+    return Repeated(x, last)
+
+
+def _split(
+    node: ir.Node, facts: Facts, x: Array | Repeated, sizes: Value | None = None
+) -> list[Any]:
+    if isinstance(x, Repeated):
+        return [replace(x, numbers=row) for row in _split(node, facts, x.numbers, sizes)]
     lengths = node.attributes.get_ints("split", ()) if sizes is None else _numbers(sizes)
     axis = node.attributes["axis"].as_int()
     assert sum(lengths) == x.shape[axis]
-    return np.split(x, np.cumsum(lengths)[:-1], axis)
+    return [*np.split(x, np.cumsum(lengths)[:-1], axis)]
 
 
 def _sum(node: ir.Node, _: Facts, x: Tensor, axes: Value | None = None) -> Value:
@@ -227,7 +245,7 @@ def _each(compute: Callable[..., Number], *arrays: Value) -> Array:
     return _whole([simple(compute(*row)) for row in rows])
 
 
-_OPERATORS: dict[str, Callable[..., Value | list[Array]]] = {
+_OPERATORS: dict[str, Callable[..., Any]] = {
     "Abs": _abs,
     "Add": _add,
     "AveragePool": _pool,
@@ -249,6 +267,6 @@ _OPERATORS: dict[str, Callable[..., Value | list[Array]]] = {
     "Slice": _slice,
     "Split": _split,
     "Sub": lambda _, __, a, b: _each(lambda x, y: x - y, a, b),
-    "Tile": lambda _, __, x, times: np.tile(x, _numbers(times)),
+    "Tile": _tile,
     "Transpose": _transpose,
 }

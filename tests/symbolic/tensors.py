@@ -286,6 +286,19 @@ class Tensor:
         return replace(self, lengths=tuple(lengths), at=entry)
 
 
+def with_repeated(x: Tensor, row: Repeated, join: Callable[[Form, int], Form]) -> Tensor:
+    """Each entry joined with that of a row of constants, by its place on the last axis."""
+    part, flat = x.part_of(-1), row.numbers.reshape(-1)
+    assert row.numbers.shape[-1] == len(flat)
+    x.facts.demand(x.lengths[part] == len(flat) * row.times, "rows do not fit")
+
+    def entry(index: Sequence[Number]) -> Form:
+        form, place = x.at(index), divide(index[part], len(flat))[1]
+        return case_by_case(place, len(flat), lambda n: join(form, int(flat[n])))
+
+    return replace(x, at=entry)
+
+
 def row_by_row(lengths: Sequence[Number]) -> Number:
     """How many entries there are in a row of parts: a number, or the term of a product."""
     return simple(z3.Product(*lengths)) if lengths else 1
@@ -333,6 +346,14 @@ def together(a: Tensor, b: Tensor, join: Callable[[Form, Form], Form]) -> Tensor
         return x.at([0 if is_one(n) else i for i, n in pairs])
 
     return replace(a, lengths=tuple(lengths), at=lambda index: join(own(a, index), own(b, index)))
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Constants whose last axis is there again and again, a number of times that is unknown."""
+
+    numbers: NDArray[Any]
+    times: Number
 
 
 class _Parts:

@@ -333,7 +333,8 @@ def _misfit(lowering: Lowering) -> str | None:
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
     if method is PatchMethod.RESHAPE and any(not w.kernel == w.extent == w.stride for w in windows):
         return "needs kernel == stride and no dilation"
-    if method is PatchMethod.RESHAPE and None in sizes:
+    endless = lowering.gathered_axes > 0 and inner.taps > MOST_OPERATIONS
+    if None in sizes and (endless or method is PatchMethod.RESHAPE):
         return _NEEDS_SIZES
     if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
         return "needs several taps along the last of several axes"

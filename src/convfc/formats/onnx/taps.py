@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial, reduce
+from itertools import chain
 
 import onnx_ir as ir
 
@@ -24,8 +25,10 @@ def weighted_sum(
 ) -> ir.Value:
     """See `Ops.weighted_sum`: a chain of Adds, so that few tensors are there at a time.
 
-    Runtimes are slow with short rows. Where the last size is known and each channel has one filter,
-    some neighbours on the last axis are taken as one, with the weights again for each of them.
+    Runtimes are slow with short rows. Where each channel has one filter, neighbours on the last
+    axis are taken as one, with the weights again for each of them: some where the size is known,
+    else all. The Reshape that this takes also keeps onnxruntime from moving the Transposes around
+    the layer inside, where it would cut taps out of channels first, in steps of single numbers.
 
     Args:
         emit: where nodes go.
@@ -35,25 +38,34 @@ def weighted_sum(
         convolution: the geometry.
         positions: sizes of the output.
     """
+    taps = iter(taps)
+    first, size = next(taps), positions[-1]
     groups, keep = convolution.groups, kept(positions)
-    each, times, shape = convolution.filters // groups, 1, [*keep, groups]
+    each, back = convolution.filters // groups, [*keep[:-1], size or -1, convolution.filters]
     if each > 1:
-        shape = [*shape, 1]  # a channel meets each of its filters
-    elif positions[-1] is not None:
-        times = _neighbours(positions[-1], groups)
-        shape = [*keep[:-1], positions[-1] // times, times * groups]
-    reshapes = each > 1 or times > 1
-    rows = emit.rows(_repeated(emit, matrix, [1, times]), convolution.taps)
+        shape = [*keep, groups, 1]  # a channel meets each of its filters
+    else:
+        if size is None:
+            shape = [*keep[:-1], -1]
+            last = emit.integers([len(positions)], "axis")
+            times = emit.node("Gather", emit.node("Shape", first), last, axis=0)
+            both = emit.node("Concat", emit.integers([1], "one"), times, axis=0)
+        else:
+            several = _neighbours(size, groups)
+            shape = [*keep[:-1], size // several, several * groups]
+            times, both = emit.integers([several], "times"), emit.integers([1, several], "times")
+        matrix = emit.node("Tile", matrix, both)
+        bias = None if bias is None else emit.node("Tile", bias, times)
+    rows = emit.rows(matrix, convolution.taps)
     terms = (
-        emit.node("Mul", emit.reshape(tap, shape) if reshapes else tap, row)
-        for tap, row in zip(taps, rows, strict=True)
+        emit.node("Mul", emit.reshape(tap, shape), row)
+        for tap, row in zip(chain([first], taps), rows, strict=True)
     )
     total = reduce(partial(emit.node, "Add"), terms)
-    if bias is not None and each == 1:
-        total = emit.node("Add", total, _repeated(emit, bias, [times]))
-    if reshapes:
-        total = emit.reshape(total, [*keep, convolution.filters])
-    return emit.node("Add", total, bias) if bias is not None and each > 1 else total
+    if each > 1:
+        total = emit.reshape(total, back)
+        return total if bias is None else emit.node("Add", total, bias)
+    return emit.reshape(total if bias is None else emit.node("Add", total, bias), back)
 
 
 def kept(positions: Sizes) -> list[int]:
@@ -62,17 +74,6 @@ def kept(positions: Sizes) -> list[int]:
 
 
 def _neighbours(size: int, channels: int) -> int:
-    """How many positions in a row are taken as one; all of them where no fewer are enough.
-
-    Never one alone: a Reshape keeps onnxruntime from moving the Transposes around the layer to the
-    inside, where it would cut taps out of channels first, in steps of single numbers.
-    """
+    """How many positions in a row are taken as one; all of them where no fewer are enough."""
     parts = (n for n in range(2, size) if size % n == 0 and n * channels >= _SPAN)
     return next(parts, size)
-
-
-def _repeated(emit: Emitter, row: ir.Value, times: Sequence[int]) -> ir.Value:
-    """The numbers of all channels, again for each of some neighbours; or a matrix of such rows."""
-    if max(times) == 1:
-        return row
-    return emit.node("Tile", row, emit.integers(times, "times"))
