@@ -172,8 +172,8 @@ def converting(
         if freeze_weights:
             opened.freeze_weights()
         unchanged.watch(*opened.files)
-        layers = plan(opened.sites, patches, only, skip, patch_memory)
         forms = wanted.forms if converted_format(source) is Format.ONNX else DEFAULT
+        layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
         notes = (*opened.notes, *_what_is_set(wanted, forms, fixed))
         done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -68,6 +68,13 @@ class Ops(Protocol[T]):
         not matter: a reshape follows.
         """
 
+    def gather(self, x: T, convolution: Convolution, sizes: Sizes) -> T:
+        """P laid out in space, by an index map that the run computes; what it means, in slices."""
+        for axis in reversed(range(convolution.rank)):
+            x = _fold(self, x, convolution, sizes, axis)
+            convolution, sizes = convolution.folded(axis, sizes)
+        return x
+
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
         """Join along a spatial axis, from 1 on, or -1, the channels."""
 
@@ -86,6 +93,13 @@ class Ops(Protocol[T]):
 
         Called once per block of positions, always with the same kernel.
         """
+
+    def weighted_sum(self, taps: Iterable[T], convolution: Convolution, positions: Sizes) -> T:
+        """P F + b of groups of one channel, whose columns come one tap after another.
+
+        Each is (batch, positions.., channels). What comes later need not be there yet.
+        """
+        return self.product(self.concatenate([*taps], -1), convolution, positions)
 
     def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
         """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
@@ -162,6 +176,10 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     edges = lowering.block_edges(axis)
     if not edges:
         block = Lowering(inner.unpadded, sizes, lowering.method)
+        if lowering.method is PatchMethod.TAPS:
+            axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
+            taps = (ops.slice(x, cuts) for cuts in itertools.product(*axes))
+            return ops.weighted_sum(taps, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -247,6 +265,8 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
 
 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    if None in sizes:
+        return ops.gather(x, convolution, sizes)
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     pixels = ops.reshape(x, [math.prod(known), convolution.channels])
     index = convolution.index_map(known).reshape(*outputs, convolution.taps)

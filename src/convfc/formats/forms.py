@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from convfc.core.lowering import PatchMethod
+
 
 @dataclass(frozen=True)
 class Forms:
@@ -31,6 +33,12 @@ class Forms:
         ('keep_batch',)
         """
         return tuple(name for name, is_set in vars(self).items() if is_set)
+
+    @property
+    def methods(self) -> frozenset[PatchMethod]:
+        """The patch methods that have these forms: by taps, there is no product."""
+        without = {PatchMethod.TAPS} if self.depthwise_products else set()
+        return frozenset(PatchMethod) - without
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Forms:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.formats.onnx.sites import Place, label, places
+
+Attribute: TypeAlias = "int | float | str | list[int] | ir.TensorProtocol"
 
 
 class Names:
@@ -60,6 +62,7 @@ _TYPES = {
     str: ir.AttributeType.STRING,
     list: ir.AttributeType.INTS,
 }
+_TENSOR = ir.AttributeType.TENSOR
 
 
 class Emitter:
@@ -85,19 +88,27 @@ class Emitter:
         self._made: set[ir.Node] = set()
         self._own: set[ir.Value] = set()
 
-    def node(
-        self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
-    ) -> ir.Value:
+    def node(self, op: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """Add a node with one output."""
+        return self._add(op, inputs, attributes, 1)[0]
+
+    def _add(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Attribute],
+        count: int,
+    ) -> Sequence[ir.Value]:
         name = self.names.fresh(f"{self._prefix}/{op}")
         made = _MADE.get(op, f"{op}_output")
-        output = ir.Value(name=self.names.fresh(f"{self._prefix}/{made}"))
+        outputs = [ir.Value(name=self.names.fresh(f"{self._prefix}/{made}")) for _ in range(count)]
         # Not by `ir.node`, which takes as long again to find out the types of attributes.
-        given = [ir.Attr(key, _TYPES[type(value)], value) for key, value in attributes.items()]
-        node = ir.Node("", op, inputs, given, outputs=[output], name=name)
+        types = {key: _TYPES.get(type(value), _TENSOR) for key, value in attributes.items()}
+        given = [ir.Attr(key, types[key], value) for key, value in attributes.items()]
+        node = ir.Node("", op, inputs, given, outputs=outputs, name=name)
         self.place.body.insert_before(self.place.node, node)
         self._made.add(node)
-        return output
+        return outputs
 
     def call(self, made: ir.Value, role: str) -> ir.Value:
         """Call what this layer has made by what it is; what is not of this layer keeps its name."""
@@ -219,6 +230,13 @@ class Emitter:
         if self.place.opset < 13:
             return self.node("ReduceSum", x, axes=[axis], keepdims=0)
         return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
+
+    def rows(self, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
+        """Each row of a tensor of so many, with axis 0 still there."""
+        ones = [1] * count
+        if self.place.opset < 13:
+            return self._add("Split", [matrix], {"axis": 0, "split": ones}, count)
+        return self._add("Split", [matrix, self.integers(ones, "rows")], {"axis": 0}, count)
 
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None

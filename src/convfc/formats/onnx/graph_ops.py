@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,8 @@ from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.emitter import Emitter, constant_of, reshaping
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
+from convfc.formats.onnx.index_map import gathered
+from convfc.formats.onnx.taps import weighted_sum
 
 _END = np.iinfo(np.int64).max
 _MOST_STORED = 2**11
@@ -150,6 +152,11 @@ class OnnxOps(Ops[ir.Value]):
             places = self.emit.total(parts, "index_map")
         return self.emit.node("Gather", x, places, axis=1)
 
+    def gather(self, x: ir.Value, convolution: Convolution, sizes: Sizes) -> ir.Value:
+        """See `Ops.gather`; a row of taps for each position, then a row of numbers."""
+        taps, columns = gathered(self.emit, x, convolution), convolution.taps * convolution.channels
+        return self.emit.reshape(taps, [None, *convolution.output(sizes), columns])
+
     def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
         """See `Ops.concatenate`."""
         return self.emit.node("Concat", *xs, axis=axis % (self._rank + 2))
@@ -218,6 +225,12 @@ class OnnxOps(Ops[ir.Value]):
         taps = emit.call(taps, "patch_matrix")
         y = emit.call(emit.sum(emit.node("Mul", taps, self._matrix), len(keep)), "product")
         return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    def weighted_sum(
+        self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes
+    ) -> ir.Value:
+        """See `Ops.weighted_sum`."""
+        return weighted_sum(self.emit, taps, self._matrix, self._bias, convolution, positions)
 
     @property
     def _sums(self) -> bool:

@@ -203,7 +203,7 @@ class OnnxModel:
         """Every convolution that can be lowered, by `gather` where that fits: a single node."""
         found = {}
         for site in self.sites:
-            for methods in (site.methods - {PatchMethod.SLICE}, site.methods):
+            for methods in (site.methods - {PatchMethod.SLICE, PatchMethod.TAPS}, site.methods):
                 if site.convolution is not None and site.name not in found:
                     lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
                     if isinstance(lowering, Lowering):
@@ -236,7 +236,7 @@ class OnnxModel:
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
         frozen = recorded(converted._model)
         if set(frozen).intersection(overridable(self._model)):
-            fresh = OnnxModel(self.path)
+            fresh = OnnxModel(self.path, self._shapes)
             freeze(fresh._model, frozen)
             aligned = fresh.align(converted)
             remark = f"weights that callers of '{self.path.name}' may override were compared as "

@@ -210,8 +210,12 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         reason = f"it has no zero point to pad with, which opset {place.opset} needs"
         return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
+    if is_integer(inferred) or place.opset < 7:  # operators did not broadcast
+        methods.remove(PatchMethod.TAPS)
     if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
-        methods.remove(PatchMethod.SLICE)
+        methods -= {PatchMethod.SLICE, PatchMethod.TAPS}
+    if place.opset < 11 and None in convolution.framed(sizes)[1]:
+        methods -= {PatchMethod.GATHER, PatchMethod.ROWS}  # nothing counts up there
     bias = "bias" in operands(inferred)
     return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
 
