@@ -15,7 +15,7 @@ DOMAINS = ("", "ai.onnx")
 
 _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
-_BLOCKS = f"its channels are in blocks (NCHWc), as one processor likes them; {_BEFORE}"
+_BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _LEFT = {
     ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
