@@ -214,6 +214,21 @@ def test_what_it_lays_out_for_one_processor_is_left(tmp_path: Path) -> None:
     assert all("in blocks (NCHWc)" in reason for reason in left)
 
 
+def test_a_function_of_the_file_that_is_called_like_a_fused_one(tmp_path: Path) -> None:
+    """It is what its body says, or what a runtime takes it for: nobody takes it apart."""
+    imports = [helper.make_opsetid("", 13)]
+    body = [helper.make_node("Conv", ["x", "W", "B"], ["y"], name="inner", **SETTINGS)]
+    function = helper.make_function(
+        "com.microsoft", "FusedConv", ["x", "W", "B"], ["y"], body, imports
+    )
+    call = helper.make_node("FusedConv", ["x", "W", "B"], ["y"], domain="com.microsoft")
+    path = tmp_path / "m.onnx"
+    save(path, [call], {"x": [2, 3, 6, 5]}, ["y"], WEIGHTS, functions=[function])
+    done = convfc.convert(path, partial=True)
+    assert "FusedConv" in operators(done.out)
+    assert not any("fused" in note for note in done.notes)
+
+
 def quantized(path: Path, domain: str, *, last: bool, **more: Any) -> Path:
     """A convolution of 8-bit integers, perhaps with its channels last."""
     rng = np.random.default_rng(0)

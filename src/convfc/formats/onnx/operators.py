@@ -24,15 +24,9 @@ _LEFT = {
     ("com.microsoft", "NhwcConv"): _LAST,
     ("com.microsoft", "NhwcFusedConv"): _LAST,
     ("com.microsoft", "QLinearConv"): _UNKNOWN,
-    (
-        "com.microsoft.nchwc",
-        "Conv",
-    ): _BLOCKS,
+    ("com.microsoft.nchwc", "Conv"): _BLOCKS,
     ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
-    (
-        "qonnx.custom_op.channels_last",
-        "Conv",
-    ): "its channels are last: no operator of ONNX",
+    ("qonnx.custom_op.channels_last", "Conv"): "its channels are last: no operator of ONNX",
 }
 _SOUNDS_LIKE_ONE = re.compile("conv(?!ers|ert|ex|ey)", re.IGNORECASE)
 

@@ -48,6 +48,7 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     newer = onnx.ModelProto()
     newer.CopyFrom(proto)
     fresh, count = fresh_names(newer), 0
+    own = {(function.domain, function.name) for function in newer.functions}
     for body in (newer.graph, *newer.functions):
         imports = newer.opset_import if isinstance(body, onnx.GraphProto) else body.opset_import
         opset = next((entry.version for entry in imports if entry.domain in DOMAINS), 1)
@@ -59,7 +60,9 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         outer = [body] if isinstance(body, onnx.FunctionProto) else []
         lists: list[onnx.GraphProto | onnx.FunctionProto] = [*reversed(graphs), *outer]
         for one in lists:
-            parts = [(node, _parts(node, known)) for node in one.node]
+            parts = [
+                (node, None if _key(node) in own else _parts(node, known)) for node in one.node
+            ]
             if any(found is not None for _, found in parts):
                 nodes = [part for node, found in parts for part in found or [node]]
                 count += sum(found is not None for _, found in parts)
@@ -72,6 +75,10 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 def is_fused(node: onnx.NodeProto | ir.Node) -> bool:
     """Whether a node is one that `unfused` looks at."""
     return node.domain == _OURS and node.op_type in _TAKEN_APART
+
+
+def _key(node: onnx.NodeProto) -> tuple[str, str]:
+    return node.domain, node.op_type
 
 
 def _parts(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
