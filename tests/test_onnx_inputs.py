@@ -49,7 +49,7 @@ def test_it_is_said_that_no_filter_matrix_is_a_constant(path: Path) -> None:
 def test_frozen_they_are_constants(path: Path) -> None:
     done = convfc.convert(path, freeze_weights=True)
     assert done.complete
-    assert any("3 weights that callers could override are constants" in note for note in done.notes)
+    assert any("could override, now constants: 3" in note for note in done.notes)
     assert not any("--freeze-weights" in note for note in done.notes)
     assert constants(done.out) >= {"conv/filter_matrix", "B", "s"}
     graph = onnx.load(done.out).graph
@@ -97,4 +97,4 @@ def test_what_has_no_such_weights_is_as_it_was(tmp_path: Path) -> None:
 def test_the_option(path: Path) -> None:
     done = cli("convert", path.name, "--freeze-weights", "--verify", cwd=path.parent)
     assert done.returncode == 0, done.stderr
-    assert "constants now" in done.stdout
+    assert "now constants: 3" in done.stdout

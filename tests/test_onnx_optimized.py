@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -160,6 +161,72 @@ def test_fused_layers_in_branches_and_functions(tmp_path: Path) -> None:
     assert "FusedConv" not in operators(done.out)
     np.testing.assert_allclose(run(done.out, x=X)[0], run(path, x=X)[0], rtol=1e-5)
     assert convfc.verify(path, samples=2).equivalent
+
+
+def optimized(path: Path, level: str) -> Path:
+    """A net as onnxruntime's own optimizer writes it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "W", "B"], ["a"], name="first", **SETTINGS),
+        helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.25),
+        helper.make_node("Conv", ["b", "V", "B"], ["c"], name="second", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "b"], ["d"]),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node("Conv", ["e", "V"], ["f"], name="third", pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["f", "low", "high"], ["g"]),
+        helper.make_node("AveragePool", ["g"], ["y"], kernel_shape=[2, 2]),
+    ]
+    weights = {
+        "W": integers([64, 3, 3, 2], 1) / 32,
+        "V": integers([64, 64, 3, 3], 2) / 512,
+        "B": integers([64], 3),
+        "low": np.array(-20, np.float32),
+        "high": np.array(30, np.float32),
+    }
+    plain = save(path.with_name("plain.onnx"), nodes, {"x": ["n", 3, 6, "w"]}, ["y"], weights)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def test_what_the_optimizer_itself_writes(tmp_path: Path) -> None:
+    path = optimized(tmp_path / "m.onnx", "ORT_ENABLE_EXTENDED")
+    assert "FusedConv" in operators(path)
+    done = convfc.convert(path)
+    assert done.complete
+    assert len(done.layers) == 3
+    found = run(done.out, x=X)[0]
+    assert found.std() > 5
+    np.testing.assert_allclose(found, run(path, x=X)[0], rtol=1e-4, atol=1e-3)
+    assert convfc.verify(path, samples=2).equivalent
+
+
+def test_what_it_lays_out_for_one_processor_is_left(tmp_path: Path) -> None:
+    path = optimized(tmp_path / "m.onnx", "ORT_ENABLE_ALL")
+    if not any(node.domain == "com.microsoft.nchwc" for node in onnx.load(path).graph.node):
+        pytest.skip("on this processor onnxruntime has no such layout")
+    done = convfc.convert(path)
+    assert not done.complete
+    left = [layer.reason for layer in done.layers if layer.reason is not None]
+    assert left
+    assert all("in blocks (NCHWc)" in reason for reason in left)
+
+
+def test_a_function_of_the_file_that_is_called_like_a_fused_one(tmp_path: Path) -> None:
+    """It is what its body says, or what a runtime takes it for: nobody takes it apart."""
+    imports = [helper.make_opsetid("", 13)]
+    body = [helper.make_node("Conv", ["x", "W", "B"], ["y"], name="inner", **SETTINGS)]
+    function = helper.make_function(
+        "com.microsoft", "FusedConv", ["x", "W", "B"], ["y"], body, imports
+    )
+    call = helper.make_node("FusedConv", ["x", "W", "B"], ["y"], domain="com.microsoft")
+    path = tmp_path / "m.onnx"
+    save(path, [call], {"x": [2, 3, 6, 5]}, ["y"], WEIGHTS, functions=[function])
+    done = convfc.convert(path, partial=True)
+    assert "FusedConv" in operators(done.out)
+    assert not any("fused" in note for note in done.notes)
 
 
 def quantized(path: Path, domain: str, *, last: bool, **more: Any) -> Path:

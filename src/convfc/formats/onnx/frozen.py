@@ -50,7 +50,7 @@ def told(model: ir.Model, frozen: list[str]) -> list[str]:
         frozen: weights that were inputs until now.
     """
     if frozen:
-        return [f"{len(frozen)} weights that callers could override are constants now."]
+        return [f"Weights that callers could override, now constants: {len(frozen)}."]
     inputs = set(overridable(model))
     nodes = [node for node in model.graph.all_nodes() if is_convolution(node)]
     kernels = [operands(node).get("kernel") for node in nodes]

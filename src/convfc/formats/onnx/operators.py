@@ -15,7 +15,7 @@ DOMAINS = ("", "ai.onnx")
 
 _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
-_BLOCKS = f"its channels are in blocks (NCHWc), as one processor likes them; {_BEFORE}"
+_BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _LEFT = {
     ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
@@ -24,15 +24,9 @@ _LEFT = {
     ("com.microsoft", "NhwcConv"): _LAST,
     ("com.microsoft", "NhwcFusedConv"): _LAST,
     ("com.microsoft", "QLinearConv"): _UNKNOWN,
-    (
-        "com.microsoft.nchwc",
-        "Conv",
-    ): _BLOCKS,
+    ("com.microsoft.nchwc", "Conv"): _BLOCKS,
     ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
-    (
-        "qonnx.custom_op.channels_last",
-        "Conv",
-    ): "its channels are last: no operator of ONNX",
+    ("qonnx.custom_op.channels_last", "Conv"): "its channels are last: no operator of ONNX",
 }
 _SOUNDS_LIKE_ONE = re.compile("conv(?!ers|ert|ex|ey)", re.IGNORECASE)
 

@@ -63,8 +63,8 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
             altered = plain
             model, inferred = copies_of(path, altered, shapes)
             remarks.append(
-                f"{count} convolutions that onnxruntime's optimizer fused with what is around them "
-                "are in standard operators again."
+                "Convolutions that onnxruntime's optimizer fused with what is around them, now in "
+                f"standard operators again: {count}."
             )
     if undetermined(inferred):
         opened = _opened_up(path, read_proto(path) if altered is None else altered)

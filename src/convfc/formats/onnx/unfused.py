@@ -31,12 +31,14 @@ class _Known:
         opset: version of the standard operators around it.
         dtypes: element types of constants, by their names.
         ranks: how many axes they have.
+        own: domains and names of the model's functions, which are none of the fused ones.
         fresh: makes a name that nothing has.
     """
 
     opset: int
     dtypes: dict[str, int]
     ranks: dict[str, int]
+    own: set[tuple[str, str]]
     fresh: Callable[[str], str]
 
 
@@ -48,13 +50,14 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     newer = onnx.ModelProto()
     newer.CopyFrom(proto)
     fresh, count = fresh_names(newer), 0
+    own = {(function.domain, function.name) for function in newer.functions}
     for body in (newer.graph, *newer.functions):
         imports = newer.opset_import if isinstance(body, onnx.GraphProto) else body.opset_import
         opset = next((entry.version for entry in imports if entry.domain in DOMAINS), 1)
         graphs = list(graphs_of(body))
         constants = [tensor for graph in graphs for tensor in graph.initializer]
         dtypes = {tensor.name: tensor.data_type for tensor in constants}
-        known = _Known(opset, dtypes, {t.name: len(t.dims) for t in constants}, fresh)
+        known = _Known(opset, dtypes, {t.name: len(t.dims) for t in constants}, own, fresh)
         # Outermost last: what is taken apart is copied, with the graphs in it.
         outer = [body] if isinstance(body, onnx.FunctionProto) else []
         lists: list[onnx.GraphProto | onnx.FunctionProto] = [*reversed(graphs), *outer]
@@ -76,7 +79,9 @@ def is_fused(node: onnx.NodeProto | ir.Node) -> bool:
 
 def _parts(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
     """The standard operators that compute what a node does; ``None`` if that is not known."""
-    if not is_fused(node) or known.opset < 7 or len(node.output) != 1:
+    if not is_fused(node) or (node.domain, node.op_type) in known.own:
+        return None
+    if known.opset < 7 or len(node.output) != 1:
         return None
     try:
         return _TAKEN_APART[node.op_type](node, known)
