@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
+from convfc.formats.onnx.elementwise import BROADCASTING, UNARY
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import DOMAINS, known_shape
 
@@ -79,15 +80,15 @@ def describe(model: ir.Model, known: Known) -> None:
     names = {dim.value for dim in dims if isinstance(dim, ir.SymbolicDim)}
     for node in (node for graph in model.graphs() for node in graph):
         rule = _RULES.get(node.op_type) if node.domain in DOMAINS else None
-        if rule is None or len(node.outputs) > 1:
+        new = [value for value in node.outputs if value not in found]
+        if rule is None or not new:
             continue
-        value = node.outputs[0]
-        if value in found:
-            continue
-        found[value] = made = _of(node, rule, found)
-        if made.dtype is not None and made.sizes is not None and value.shape is None:
-            value.type = ir.TensorType(made.dtype)
-            value.shape = ir.Shape([_told(size, names) for size in made.sizes])
+        made = _of(node, rule, found)
+        for value in new:  # those of a Split are alike
+            found[value] = made
+            if made.dtype is not None and made.sizes is not None and value.shape is None:
+                value.type = ir.TensorType(made.dtype)
+                value.shape = ir.Shape([_told(size, names) for size in made.sizes])
 
 
 def _told(size: _Size, names: set[str | None]) -> int | str | None:
@@ -272,9 +273,46 @@ def _pool(node: ir.Node, given: Sequence[_Known]) -> _Known:
     return _Known(given[0].dtype, [batch, channels, *fewer])
 
 
+def _split(node: ir.Node, given: Sequence[_Known]) -> _Known:
+    """Into parts of one size."""
+    axis, sizes = node.attributes.get_int("axis", 0) or 0, [*_sizes(given[0])]
+    size, symbols = sizes[axis]
+    if symbols or size % len(node.outputs):
+        raise _UnknownError
+    sizes[axis] = size // len(node.outputs), ()
+    return _Known(given[0].dtype, sizes)
+
+
+def _tile(node: ir.Node, given: Sequence[_Known]) -> _Known:
+    sizes, times = _sizes(given[0]), _integers(node, 1, "repeats")
+    if times is None:
+        return _Known(given[0].dtype, [_open() for _ in sizes])
+    pairs = zip(sizes, times, strict=True)
+    return _Known(given[0].dtype, [(size * n, symbols) for (size, symbols), n in pairs])
+
+
+def _of_scale(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
+    return _Known(given[1].dtype, given[0].sizes)
+
+
+def _filled(node: ir.Node, given: Sequence[_Known]) -> _Known:
+    ((rank, symbols),), value = _sizes(given[0]), node.attributes.get("value")
+    if symbols:
+        raise _UnknownError
+    dtype = ir.DataType.FLOAT if value is None else value.as_tensor().dtype
+    return _Known(dtype, [_open() for _ in range(rank)])
+
+
+_COMPARING = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where")
+"""Their results have another type than their first operand; they say nothing here."""
 _RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys(("Add", "Div", "Mod", "Mul", "Sub", "Sum"), _elementwise),
-    **dict.fromkeys(("Abs", "Clip", "Identity", "LeakyRelu", "Relu"), _like_first),
+    **dict.fromkeys(BROADCASTING.difference(_COMPARING), _elementwise),
+    **dict.fromkeys((*UNARY, "BatchNormalization", "CumSum"), _like_first),
+    "Mod": _elementwise,
+    "ConstantOfShape": _filled,
+    "DequantizeLinear": _of_scale,
+    "Split": _split,
+    "Tile": _tile,
     "AveragePool": _pool,
     "Cast": _cast,
     "Concat": _concat,

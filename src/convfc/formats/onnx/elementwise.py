@@ -29,7 +29,7 @@ from convfc.formats.onnx.structure import operator
 LOWEST_OPSET = 7
 """From here on operands are broadcast by their shapes, and no attribute says along which axis."""
 
-_UNARY = frozenset(
+UNARY = frozenset(
     (
         *("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Gelu", "HardSwish"),
         *("Sigmoid", "HardSigmoid", "Mish", "Softplus", "Softsign", "Swish", "Tanh", "Clip"),
@@ -39,14 +39,14 @@ _UNARY = frozenset(
     )
 )
 """Of one tensor; what else they read is one number for all elements."""
-_BROADCASTING = frozenset(
+BROADCASTING = frozenset(
     (
         *("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean", "PRelu", "Where"),
         *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"),
     )
 )
 """Of any operands that fit together."""
-IN_ANY_ORDER = _UNARY | _BROADCASTING | {"Concat", "Pad"}
+IN_ANY_ORDER = UNARY | BROADCASTING | {"Concat", "Pad"}
 """Operators that can be moved past a Transpose."""
 
 
@@ -88,9 +88,9 @@ def data_of(node: ir.Node) -> tuple[ir.Value, ...]:
         return ()
     data = tuple(value for value in given if constant_of(value) is None)
     first = node.inputs[0]
-    if op in _UNARY:
+    if op in UNARY:
         return data if data == (first,) and _plain(node) else ()
-    if op in _BROADCASTING:
+    if op in BROADCASTING:
         return data if len(given) == len(node.inputs) else ()
     if op == "Concat":
         return data if len(data) == len(node.inputs) and _axis(node) is not None else ()
@@ -155,7 +155,7 @@ def reordered(node: ir.Node, order: Sequence[int]) -> Settings | None:
     """
     rank = len(order)
     attributes = dict(node.attributes)
-    if node.op_type in _UNARY:
+    if node.op_type in UNARY:
         return Settings({}, attributes)
     if node.op_type == "Concat":
         axis = _axis(node) or 0
@@ -220,7 +220,7 @@ def into_rows(node: ir.Node, rank: int, columns: int | None) -> Settings | None:
     """
     if _normalizes(node, columns):
         return Settings({}, dict(node.attributes))
-    if node.op_type not in _UNARY | _BROADCASTING or not data_of(node):
+    if node.op_type not in UNARY | BROADCASTING or not data_of(node):
         return None
     found = reordered(node, to_last(rank))
     if found is None:
@@ -234,7 +234,7 @@ def out_of_rows(node: ir.Node, rank: int, columns: int | None) -> Settings | Non
     """The opposite of `into_rows`: what a node on the matrix needs to work behind its Reshape."""
     if _normalizes(node, columns):
         return Settings({}, dict(node.attributes))
-    if node.op_type not in _UNARY | _BROADCASTING or not data_of(node):
+    if node.op_type not in UNARY | BROADCASTING or not data_of(node):
         return None
     tensors = [constant_of(value) for value in node.inputs if value is not None]
     shapes = [tuple(tensor.shape.numpy()) for tensor in tensors if tensor is not None]
@@ -260,7 +260,7 @@ def as_written(settings: Settings, node: ir.Node, like: ir.Node, rank: int) -> S
     axis may be counted from behind.
     """
     constants, attributes = dict(settings.constants), dict(settings.attributes)
-    if node.op_type in _BROADCASTING:
+    if node.op_type in BROADCASTING:
         for place, (mine, other) in enumerate(zip(node.inputs, like.inputs, strict=False)):
             tensor = None if mine is None else constant_of(mine)
             wanted = None if other is None else constant_of(other)
