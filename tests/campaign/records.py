@@ -20,6 +20,9 @@ def forged(text: str, other: str, random: Random) -> tuple[str, str]:
     """
     record = json.loads(text)
     layers: list[Any] = record["layers"]
+    if not (isinstance(layers, list) and layers and all(isinstance(one, dict) for one in layers)):
+        record, where = change_somewhere(record, random)  # it was forged before
+        return json.dumps(record, separators=(",", ":")), f"any: {where}"
     how = random.choice(["method", "block", "geometry", "sizes", "lost", "name", "twice", "made up",
                          "other", "version", "source", "any", "any", "any"])  # fmt: skip
     layer = random.choice(layers)
