@@ -56,7 +56,10 @@ TRAINING_STEPS: Sequence[Step] = (
 )
 """On a training configuration."""
 
-WEIGHTS_STEPS: Sequence[Step] = (Step("renumbered the weights of layers", weight_paths.renumber),)
+WEIGHTS_STEPS: Sequence[Step] = (
+    Step("split the paths of layers where Windows does", weight_paths.split_paths),
+    Step("renumbered the weights of layers", weight_paths.renumber),
+)
 """On the HDF5 file with the weights in a zip."""
 
 
