@@ -7,9 +7,11 @@ made of it is proved; its twin is the same file with something else in it.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,7 +21,13 @@ import convfc
 from convfc import Verdict
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.formats.keras import open_keras
-from tests.keras_edits import members, write
+from convfc.formats.keras.quiet import importing
+from tests.keras_edits import Config, edited, layers_of, members, write
+from tests.keras_models import FORMATS, save, stock
+
+with importing():
+    import keras
+    from keras import layers
 
 OLD = Path(__file__).with_name("data") / "old_keras.zip"
 
@@ -115,3 +123,125 @@ def test_a_configuration_that_an_editor_of_windows_saved(tmp_path: Path, encodin
     lines = content["config.json"].decode().replace(", ", ",\r\n")
     path = write(tmp_path / "edited.keras", {**content, "config.json": lines.encode(encoding)})
     assert error(path, original.with_suffix(".npz")) < 1e-6
+
+
+def net(folder: Path, suffix: str, *stack: Any) -> Path:
+    """A model of today's Keras, compiled, with what it computes in an `.npz` beside it."""
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((6, 5, 2)), *(stack or STACK())])
+    model.compile("adam", "mse", metrics=["mae"])
+    images = np.random.default_rng(1).normal(size=(4, 6, 5, 2)).astype(np.float32)
+    path = save(model, folder / f"net{suffix}")
+    np.savez(path.with_suffix(".npz"), i0=images, o0=np.asarray(model(images)))
+    return path
+
+
+def STACK() -> list[Any]:  # noqa: N802 - a constant of layers that can be used once
+    return [layers.Conv2D(3, 2, name="conv"), layers.Flatten(), layers.Dense(2, name="dense")]
+
+
+def configured(path: Path, change: Callable[[Config], None]) -> Path:
+    """A copy with another configuration, its training setup under "compile_config" too."""
+    target = path.with_name(f"other{path.suffix}")
+    if path.suffix == ".keras":
+        return edited(path, change).rename(target)
+    target.write_bytes(path.read_bytes())
+    with h5py.File(target, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["compile_config"] = json.loads(file.attrs["training_config"])
+        change(config)
+        file.attrs["training_config"] = json.dumps(config.pop("compile_config"))
+        file.attrs["model_config"] = json.dumps(config)
+    return target
+
+
+OWN = {"module": None, "class_name": "TSG", "config": {"l": 0.1}, "registered_name": "my>TSG"}
+"""Somebody's own class, as Keras 2.13 and later write it; earlier ones wrote just two of these."""
+FUNCTION = {"module": "builtins", "class_name": "function", "config": "tsg"}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_only_training_needs_is_left_out(tmp_path: Path, suffix: str) -> None:
+    original = net(tmp_path, suffix)
+    given = {
+        "kernel_initializer": OWN,
+        "bias_initializer": FUNCTION,
+        "kernel_regularizer": "TSG",
+        "activity_regularizer": FUNCTION,
+        "kernel_constraint": {"class_name": "TSG", "config": {}},
+        "bias_regularizer": {"class_name": "L2", "config": {"l2": 0.5}},
+    }
+    path = configured(original, lambda config: layers_of(config)["conv"]["config"].update(given))
+    assert error(path, original.with_suffix(".npz")) < 1e-6
+    (note,) = [note for note in open_keras(path).notes if "does not know" in note]
+    assert "initializer 'TSG' of 'conv'" in note
+    assert note.endswith("and 2 more.")
+    assert proved(path, tmp_path)
+    converted = stock(tmp_path / f"out{suffix}")
+    assert converted.compiled
+    (kept,) = [x.bias_regularizer for x in converted.layers[0].layers if x.weights]
+    assert kept.l2 == 0.5
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("where", ["activation", "layer", "number"])
+def test_what_the_function_depends_on_stays_refused(
+    tmp_path: Path, suffix: str, where: str
+) -> None:
+    """An activation that is a layer may have no weights in the file, and begin as is written."""
+    original = net(tmp_path, suffix)
+
+    def change(config: Config) -> None:
+        conv = layers_of(config)["conv"]
+        if where == "activation":
+            conv["config"]["activation"] = {
+                "module": "keras.layers",
+                "class_name": "PReLU",
+                "config": {"alpha_initializer": OWN},
+                "registered_name": None,
+            }
+        elif where == "layer":
+            conv.update(class_name="Fancy", module=None, registered_name="my>Fancy")
+            conv["config"]["kernel_regularizer"] = OWN
+        else:
+            conv["config"]["kernel_regularizer"] = 5
+
+    with pytest.raises(UnsupportedModelError):
+        open_keras(configured(original, change))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_metrics_of_their_own_are_left_out(tmp_path: Path, suffix: str) -> None:
+    original = net(tmp_path, suffix)
+
+    def change(config: Config) -> None:
+        config["compile_config"]["metrics"] = ["mae", FUNCTION, OWN, "accuracy"]
+
+    path = configured(original, change)
+    (note,) = [note for note in open_keras(path).notes if "does not know" in note]
+    assert "metric 'tsg', metric 'TSG'." in note
+    assert proved(path, tmp_path)
+    assert stock(tmp_path / f"out{suffix}").compiled
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("key", ["loss", "optimizer", "learning_rate"])
+def test_without_its_loss_or_optimizer_it_is_not_compiled(
+    tmp_path: Path, suffix: str, key: str
+) -> None:
+    original = net(tmp_path, suffix)
+
+    def change(config: Config) -> None:
+        setup = config["compile_config"]
+        name = "optimizer_config" if suffix == ".h5" else "optimizer"
+        if key == "loss":
+            setup["loss"] = "TSG" if suffix == ".h5" else OWN
+        elif key == "optimizer":
+            setup[name] = OWN
+        else:
+            setup[name]["config"]["learning_rate"] = OWN
+
+    path = configured(original, change)
+    assert error(path, original.with_suffix(".npz")) < 1e-6
+    (note,) = [note for note in open_keras(path).notes if "training setup" in note]
+    assert "does not know 'TSG'" in note

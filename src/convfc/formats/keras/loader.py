@@ -34,6 +34,7 @@ from convfc.formats.keras.upgraded_copy import upgraded_copy
 from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.hdf5 import operations_in
+from convfc.formats.keras.upgrades.unknown import unknown_in
 from convfc.system.atomic import OTHER_PLACE
 
 
@@ -132,6 +133,8 @@ def _compiled_if_possible(path: Path, envelope: Envelope, copy: Path) -> tuple[A
         raise
     except Exception as error:
         raise _refusal(path, error, envelope) from error
+    names = unknown_in(envelope.training)
+    why = f"Keras does not know {', '.join(map(repr, names[:3]))}" if names else why
     note = f"Its training setup could not be read ({why}); the converted file will not be compiled."
     return model, [note]
 

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.archive import HDF5, Envelope
-from convfc.formats.keras.upgrades import classes, graphs, operations, training, weight_paths
+from convfc.formats.keras.upgrades import (
+    classes,
+    graphs,
+    operations,
+    training,
+    unknown,
+    weight_paths,
+)
 
 Config = dict[str, Any]
 
@@ -85,13 +92,15 @@ class Upgraded:
         config: the model's configuration.
         training: what it was compiled with; ``None`` if it was not.
         done: what was brought up to date, a phrase each.
-        cautions: what Keras 3 computes otherwise, a sentence each.
+        cautions: what Keras 3 computes otherwise, and what was left out, a sentence each.
+        as_it_was: whether the file says just that.
     """
 
     config: Config
     training: Config | None
     done: tuple[str, ...]
     cautions: tuple[str, ...]
+    as_it_was: bool
 
 
 def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
@@ -120,7 +129,21 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
     if training_config is not None and (envelope.is_old or of_hdf5):
         training_config, more = upgrade(training_config, TRAINING_STEPS)
         done += more
-    return Upgraded(config, training_config, done, cautions)
+    config, training_config, left_out = _without_unknown(config, training_config)
+    if left_out:
+        what = "Left out what only training needs and Keras does not know"
+        cautions += (f"{what}: {unknown.listed(left_out)}.",)
+    return Upgraded(config, training_config, done, cautions, not done and not left_out)
+
+
+def _without_unknown(
+    config: Config, training_config: Config | None
+) -> tuple[Config, Config | None, list[str]]:
+    """A configuration and a training setup without what `unknown` drops, and what that is."""
+    trimmed = copy.deepcopy((config, training_config))
+    left_out = unknown.drop_from_layers(trimmed[0])
+    left_out += [] if trimmed[1] is None else unknown.drop_metrics(trimmed[1])
+    return (*(trimmed if left_out else (config, training_config)), left_out)
 
 
 def _refuse_leftovers(path: Path, config: Config) -> None:
