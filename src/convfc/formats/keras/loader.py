@@ -33,7 +33,7 @@ from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.upgraded_copy import upgraded_copy
 from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
-from convfc.formats.keras.upgrades.hdf5 import operations_in
+from convfc.formats.keras.upgrades.hdf5 import operations_in, own_operations
 from convfc.formats.keras.upgrades.unknown import unknown_in
 from convfc.system.atomic import OTHER_PLACE
 
@@ -46,11 +46,13 @@ class Loaded:
         model: as Keras loads it, compiled if the file says so.
         envelope: what the file says beside it.
         notes: what loading had to change or give up, a sentence each.
+        operations: what stands among the layers and is none, by its name.
     """
 
     model: Any
     envelope: Envelope
     notes: tuple[str, ...]
+    operations: frozenset[str]
 
 
 _MOST_THRESHOLDS = 2**16
@@ -79,7 +81,7 @@ def _load(path: Path) -> Loaded:
     notes += left_out
     _untrack(model)
     notes += _optimizer_notes(path, envelope, model, said)
-    return Loaded(model, envelope, tuple(notes))
+    return Loaded(model, envelope, tuple(notes), own_operations(upgraded.config))
 
 
 def _refuse_contents(path: Path, envelope: Envelope) -> None:

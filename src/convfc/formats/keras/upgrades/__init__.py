@@ -123,6 +123,7 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
             f"{name}: Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
             for name in classes.use_other_sigmoid(config)
         )
+        cautions += tuple(classes.augment_no_more(envelope.config))
         _refuse_leftovers(path, config)
     elif of_hdf5:
         config, done = upgrade(config, HDF5_STEPS)
