@@ -21,8 +21,9 @@ import convfc
 from convfc import Verdict
 from convfc.errors import FileError, UnsupportedModelError
 from convfc.formats.keras import open_keras
-from convfc.formats.keras.quiet import importing
-from tests.keras_edits import Config, edited, layers_of, members, write
+from convfc.formats.keras.internals import mask_on
+from convfc.formats.keras.quiet import importing, overheard
+from tests.keras_edits import Change, Config, edited, layers_of, members, relayered, write
 from tests.keras_models import FORMATS, save, stock
 
 with importing():
@@ -245,3 +246,72 @@ def test_without_its_loss_or_optimizer_it_is_not_compiled(
     assert error(path, original.with_suffix(".npz")) < 1e-6
     (note,) = [note for note in open_keras(path).notes if "training setup" in note]
     assert "does not know 'TSG'" in note
+
+
+@pytest.mark.parametrize("name", ["masked_2.4.0.h5", "masked_2.15.0.h5", "masked_2.15.0.keras"])
+def test_a_mask_that_is_said_or_left_to_keras(tmp_path: Path, name: str) -> None:
+    """What Keras 2 wrote says no mask; Keras 3 says one, unless a call says whether it trains."""
+    assert proved(old(name, tmp_path), tmp_path)
+
+
+def masked(folder: Path, *, state: bool = False) -> Path:
+    """An LSTM that is given a mask, with another mask at hand, beside a convolution."""
+    with overheard():  # a convolution ends a mask
+        steps = keras.Input((6, 2), name="steps")
+        x = layers.Masking(name="masking")(steps)
+        other = layers.Masking(1.0, name="other")(steps)
+        start = [layers.Dense(3)(layers.Flatten()(steps)) for _ in range(2)] if state else None
+        own = layers.LSTM(3, name="own")(x, **({"initial_state": start} if state else {}))
+        if state:
+            own = layers.LSTM(3, name="stated")(x, initial_state=start, mask=mask_on(x))
+        ends = [own, layers.LSTM(2, name="second")(other), layers.Conv1D(3, 2)(x)]
+    return save(keras.Model(steps, ends), folder / "masked.keras")
+
+
+def given(name: str, **kwargs: Any) -> Change:
+    """What a call is given beside the first tensor; a mask by the name of whose it is."""
+
+    def change(found: dict[str, Config]) -> None:
+        call = found[name]["inbound_nodes"][0]
+        said = {**call["kwargs"], **kwargs}
+        said.pop("mask", None)
+        if "mask" in kwargs:
+            said["mask"] = found[kwargs["mask"]]["inbound_nodes"][0]["kwargs"]["mask"]
+        call["kwargs"] = said
+
+    return change
+
+
+def test_another_mask_is_another(tmp_path: Path) -> None:
+    path, out = masked(tmp_path), tmp_path / "masked_fc.keras"
+    convfc.convert(path, out)
+    silent = given("own", training=False)
+    for change, verdict in (
+        (silent, Verdict.EQUIVALENT),
+        (given("own", mask="second"), Verdict.NOT_EQUIVALENT),
+        (given("second", mask="own", training=False), Verdict.NOT_EQUIVALENT),
+    ):
+        assert convfc.verify(path, relayered(out, change), samples=2).verdict is verdict
+    assert convfc.verify(relayered(path, silent), out, samples=2).verdict is Verdict.EQUIVALENT
+
+
+def test_beside_another_tensor_no_mask_means_none(tmp_path: Path) -> None:
+    """Keras hands on the mask of the input where that is the only tensor that is given."""
+    path = masked(tmp_path, state=True)
+    out = tmp_path / "masked_fc.keras"
+    convfc.convert(path, out)
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
+    made = relayered(out, given("stated"))
+    assert convfc.verify(path, made, samples=2).verdict is Verdict.NOT_EQUIVALENT
+
+
+def test_in_a_nested_model_a_mask_may_come_from_outside(tmp_path: Path) -> None:
+    inside = keras.Input((6, 2))
+    inner = keras.Model(inside, layers.LSTM(3, name="own")(layers.Masking()(inside)), name="inner")
+    steps = keras.Input((6, 2))
+    model = keras.Model(steps, [inner(steps), layers.Conv1D(3, 2)(steps)])
+    path, out = save(model, tmp_path / "nested.keras"), tmp_path / "nested_fc.keras"
+    convfc.convert(path, out)
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
+    made = relayered(out, given("own", training=False))
+    assert convfc.verify(path, made, samples=2).verdict is Verdict.COULD_NOT_CHECK

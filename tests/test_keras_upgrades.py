@@ -1,7 +1,7 @@
 """Files of Keras 2: each difference by itself, and whole files that old versions wrote.
 
-tests/data/make_old_keras_files.py made the files, 2.21.0 those of tf_keras; their outputs beside them
-are those of the Keras that wrote them.
+tests/data/make_old_keras_files.py made the files, 2.21.0 those of tf_keras; their outputs beside
+them are those of the Keras that wrote them.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class _Cutter:
         self._root = root
         self._convolutions = convolutions
         self._strict = strict
+        self._stock = all(type(x).__module__.startswith("keras.") for x in flat_layers(root))
         self._stands_for: tuple[dict[int, Layer], dict[int, Layer]] = ({}, {})
         self._compared: set[tuple[int, int]] = set()
 
@@ -151,6 +152,7 @@ class _Cutter:
             b,
             lambda old, new: self.unlike(old, new, where),
             lambda operation: id(operation) in self._convolutions,
+            masks_told=a is self._root and self._stock,
         )
         left, right = _names(a), _names(b)
         self._note_names(pairing, a, where, left.keys() & right.keys())
