@@ -315,3 +315,86 @@ def test_in_a_nested_model_a_mask_may_come_from_outside(tmp_path: Path) -> None:
     assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
     made = relayered(out, given("own", training=False))
     assert convfc.verify(path, made, samples=2).verdict is Verdict.COULD_NOT_CHECK
+
+
+def without_input(path: Path) -> Path:
+    """As `Sequential.get_config` of Keras 2.2 writes one that was given an InputLayer: without it.
+
+    Its `layers` leave out the input, and no other layer says a shape.
+    """
+    target = path.with_name("keras2.h5")
+    target.write_bytes(path.read_bytes())
+    with h5py.File(target, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        _, *rest = config["config"]["layers"]
+        stack = [{key: layer[key] for key in ("class_name", "config")} for layer in rest]
+        config = {"class_name": "Sequential", "config": {"name": "net", "layers": stack}}
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.2.4"
+    return target
+
+
+@pytest.mark.parametrize(
+    ("shape", "stack"),
+    [
+        ((6, 5, 2), lambda: [layers.Conv2D(3, 2), layers.GlobalMaxPooling2D(), layers.Flatten()]),
+        ((6, 4), lambda: [layers.ZeroPadding1D(1), layers.Conv1D(2, 3, groups=2)]),
+        ((6, 5, 2), lambda: [layers.ReLU(), layers.Conv2DTranspose(3, 2, strides=2)]),
+        ((6, 5, 3), lambda: [layers.DepthwiseConv2D(2), layers.Conv2D(2, 1)]),
+        ((6, 5, 3), lambda: [layers.SeparableConv2D(4, 2, depth_multiplier=2)]),
+    ],
+)
+def test_a_sequential_without_an_input(tmp_path: Path, shape: Any, stack: Any) -> None:
+    model = keras.Sequential([keras.Input(shape), *stack()])
+    images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    np.savez(tmp_path / "net.npz", i0=images, o0=np.asarray(model(images)))
+    path = without_input(save(model, tmp_path / "net.h5"))
+    (port,) = open_keras(path).inputs
+    assert port.shape == (None, *[None] * (len(shape) - 1), shape[-1])
+    assert error(path, tmp_path / "net.npz") < 1e-6
+    assert proved(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        lambda: [layers.Conv2D(3, 2), layers.Flatten(), layers.Dense(2)],
+        lambda: [layers.Dense(3), layers.Conv2D(3, 2)],
+        lambda: [layers.Reshape((5, 6, 2)), layers.Conv2D(3, 2)],
+    ],
+)
+def test_a_sequential_that_needs_sizes_which_it_does_not_say(tmp_path: Path, stack: Any) -> None:
+    """Two models with other sizes would be the same file."""
+    path = save(keras.Sequential([keras.Input((6, 5, 2)), *stack()]), tmp_path / "net.h5")
+    with pytest.raises(UnsupportedModelError, match="does not say what its input looks like"):
+        open_keras(without_input(path))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda x: keras.ops.normalize(x), "'normalize': put the layer UnitNormalization"),
+        (lambda x: keras.ops.square(x), "'square': call keras.ops.square"),
+        (lambda x: x * 2.0, "replace it by a stock layer"),
+    ],
+)
+def test_a_lambda_says_what_may_stand_for_it(
+    tmp_path: Path, suffix: str, function: Any, text: str
+) -> None:
+    own = layers.Lambda(function, output_shape=(6, 5, 2), name="own")
+    path = save(keras.Sequential([keras.Input((6, 5, 2)), own]), tmp_path / f"code{suffix}")
+    with pytest.raises(UnsupportedModelError, match="Lambda layer 'own' holds") as caught:
+        open_keras(path)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["=", "!", 5, [], [None], {"config": {}}])
+def test_a_lambda_with_no_code_is_refused_all_the_same(tmp_path: Path, code: Any) -> None:
+    original = net(tmp_path, ".h5")
+
+    def change(config: Config) -> None:
+        layers_of(config)["conv"].update(class_name="Lambda", config={"function": [code]})
+
+    with pytest.raises(UnsupportedModelError, match=r"Lambda layer 'lambda'.*; replace it"):
+        open_keras(configured(original, change))

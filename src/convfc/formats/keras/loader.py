@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from convfc.formats.keras.archive import (
 )
 from convfc.formats.keras.bounds import check_size, count_data, limit
 from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
@@ -90,10 +91,10 @@ def _refuse_contents(path: Path, envelope: Envelope) -> None:
     Raises:
         UnsupportedModelError: there is such a layer or metric.
     """
-    for name in _layers_with_code(envelope.config):
+    for name, remedy in layers_with_code(envelope.config):
         raise UnsupportedModelError(
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs",
-            remedy="replace it by a stock layer and save the model again",
+            remedy=remedy,
         )
     for kind, given in arguments(envelope.training):
         if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
@@ -213,22 +214,6 @@ def _was_trained(path: Path) -> bool:
     """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
     with h5py.File(path) as file:
         return OPTIMIZER_WEIGHTS in file and count_data(file[OPTIMIZER_WEIGHTS], path) > 2
-
-
-def _layers_with_code(config: Any) -> Iterator[str]:
-    """Names of the Lambda layers whose function is code, not a name."""
-    if isinstance(config, dict):
-        inner = config.get("config")
-        if (
-            config.get("class_name") == "Lambda"
-            and isinstance(inner, dict)
-            and not isinstance(inner.get("function"), str)
-        ):
-            yield inner.get("name", "lambda")
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            yield from _layers_with_code(value)
 
 
 _UNKNOWN_NAME = re.compile(

@@ -17,6 +17,7 @@ from convfc.formats.keras.archive import HDF5, Envelope
 from convfc.formats.keras.upgrades import (
     classes,
     graphs,
+    inputs,
     operations,
     training,
     unknown,
@@ -124,6 +125,9 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
             for name in classes.use_other_sigmoid(config)
         )
         cautions += tuple(classes.augment_no_more(envelope.config))
+        if of_hdf5 and graphs.lacks_input(config) and (first := inputs.open_input(path, config)):
+            config["config"]["layers"].insert(0, first)
+            done += ("took the channels of the input from the first kernel, its sizes as open",)
         _refuse_leftovers(path, config)
     elif of_hdf5:
         config, done = upgrade(config, HDF5_STEPS)
