@@ -398,3 +398,37 @@ def test_a_lambda_with_no_code_is_refused_all_the_same(tmp_path: Path, code: Any
 
     with pytest.raises(UnsupportedModelError, match=r"Lambda layer 'lambda'.*; replace it"):
         open_keras(configured(original, change))
+
+
+@pytest.mark.parametrize("name", ["normed_2.21.0.h5", "normed_2.21.0.keras"])
+def test_a_convolution_in_a_wrapper_for_training(tmp_path: Path, name: str) -> None:
+    """A SpectralNormalization divides the kernel while it trains; the file has the quotient."""
+    path, out = old(name, tmp_path), tmp_path / f"out{Path(name).suffix}"
+    made = convfc.convert(path, out)
+    assert [layer.site.name.partition("/")[0] for layer in made.layers] == [
+        "spectral_normalization",
+        "spectral_normalization_1",
+    ]
+    assert all(layer.lowering is not None for layer in made.layers)
+    assert "spectral_normalization: it trains on without the norm of its kernel." in made.notes
+    assert error(out, path.with_suffix(".npz")) < 1e-6
+    result = convfc.verify(path, out, samples=2)
+    assert result.verdict is Verdict.EQUIVALENT
+    assert any("is without its norm" in note for note in result.notes)
+    assert stock(out).get_layer("spectral_normalization_1") is not None
+
+    model = stock(out)
+    kernel = next(w for w in model.get_layer("spectral_normalization").weights if w.shape[-1] == 4)
+    kernel.assign(kernel + 1)
+    assert not convfc.verify(path, save(model, tmp_path / f"other{out.suffix}")).equivalent
+
+
+def test_one_that_is_called_as_in_training_is_another_function(tmp_path: Path) -> None:
+    image = keras.Input((6, 5, 2))
+    conv = layers.Conv2D(3, 2, name="conv")
+    y = layers.SpectralNormalization(conv, name="normed")(image, training=True)
+    path, out = save(keras.Model(image, y), tmp_path / "always.keras"), tmp_path / "out.keras"
+    (layer,) = open_keras(path).sites
+    assert layer.reason is not None
+    assert "called as in training" in layer.reason
+    assert not convfc.convert(path, out).written

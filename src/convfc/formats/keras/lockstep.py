@@ -168,6 +168,8 @@ def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     A layer that heeds no mask is not given the one on its input; Keras gives it to the model that
     stands for it, and that ends it. A mask from elsewhere might go on from there.
     """
+    if old.get("training") is False:  # which a convolution is not told, nor what stands for it
+        new.setdefault("training", False)
     old.pop("mask", None)
     mask = mask_on(old.get("#0"))
     if mask is not None and "mask" in new:
