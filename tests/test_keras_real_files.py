@@ -184,6 +184,23 @@ def test_what_only_training_needs_is_left_out(tmp_path: Path, suffix: str) -> No
     assert kept.l2 == 0.5
 
 
+def test_what_is_called_an_initializer_is_not_made(tmp_path: Path) -> None:
+    """A model in its place would take 4 TB, before anybody has looked at the sizes of layers."""
+    dense = {"class_name": "Dense", "config": {"units": 10**6}}
+    begin = {"class_name": "InputLayer", "config": {"batch_shape": [None, 10**6]}}
+    huge = {"class_name": "Sequential", "config": {"name": "s", "layers": [begin, dense]}}
+    seed = {"class_name": "GlorotUniform", "config": {"seed": huge}}
+
+    def change(given: Any) -> Callable[[Config], None]:
+        return lambda config: layers_of(config)["conv"]["config"].update(kernel_initializer=given)
+
+    original = net(tmp_path, ".h5")
+    notes = open_keras(configured(original, change(huge))).notes
+    assert any("initializer 'Sequential'" in note for note in notes)
+    with pytest.raises((FileError, UnsupportedModelError)):
+        open_keras(configured(original, change(seed)))
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("where", ["activation", "layer", "number"])
 def test_what_the_function_depends_on_stays_refused(

@@ -45,12 +45,14 @@ class Place:
         layer: the layer, or the operation, that it is.
         inside: the class that one of its calls is hidden in, or ``None`` if all can be seen.
         shapes: of its input, one per call; empty where the call is hidden.
+        names: of the site, by all its calls.
     """
 
     name: str
     layer: Any
     inside: str | None = None
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def site(self, file_format: str) -> Site:
         """What the rest of convfc sees, given the format."""
@@ -181,12 +183,13 @@ def find_places(model: Any) -> list[Place]:
         place = places.setdefault(id(layer), Place(name, layer))
         place.inside = place.inside or inside
         place.shapes.append(shape)
+        place.names.add(name)
 
     if is_graph(model):
         _follow(model, graph_of(model).inputs, "", note)
     else:
         _look_inside(model, "", note)
-    _leave_training(model, places)
+    _leave_normed(model, places)
     taken: set[str] = set()
     for place in places.values():
         stem, count = place.name, 1
@@ -197,13 +200,21 @@ def find_places(model: Any) -> list[Place]:
     return list(places.values())
 
 
-def _leave_training(model: Any, places: Mapping[int, Place]) -> None:
-    """Leave the convolutions in wrappers that do something in training, if that is how they run."""
-    if trains_always(model):
-        for wrapper in filter(is_normed, flat_layers(model)):
-            place = places.get(id(wrapper.layer))
-            if place is not None:
-                place.inside = "SpectralNormalization that is called as in training"
+def _leave_normed(model: Any, places: Mapping[int, Place]) -> None:
+    """Leave a convolution in a wrapper that is called as in training, or which another call shares.
+
+    What takes its place is two models then, and Keras would load two sets of weights.
+    """
+    trains = trains_always(model)
+    for wrapper in filter(is_normed, flat_layers(model)):
+        place = places.get(id(wrapper.layer))
+        if place is None:
+            continue
+        own = [wrapper.name, wrapper.layer.name]
+        if trains:
+            place.inside = "SpectralNormalization that is called as in training"
+        elif any(name.split("/")[-2:] != own for name in place.names):
+            place.inside = "SpectralNormalization"
 
 
 _Note = Callable[[str, Any, tuple[int | None, ...], str | None], None]

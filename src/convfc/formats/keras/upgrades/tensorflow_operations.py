@@ -12,6 +12,9 @@ from typing import Any
 from convfc.formats.keras.upgrades.graphs import is_reference
 from convfc.formats.keras.upgrades.tensorflow_calls import Call, Operation
 
+_MOST_PARTS = 2**12
+"""How many outputs are listed, one by one."""
+
 _Maker = Callable[[Call], Operation | None]
 
 
@@ -125,7 +128,7 @@ def _split(call: Call) -> Operation | None:
         return None
     if isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes):
         sizes = [sum(sizes[:place]) for place in range(1, len(sizes))]  # where to cut
-    elif not isinstance(sizes, int):
+    elif not isinstance(sizes, int) or sizes > _MOST_PARTS:
         return None
     return Operation("Split", {"indices_or_sections": sizes, "axis": axis}, call.operands)
 
@@ -140,6 +143,7 @@ def _stack(call: Call) -> Operation | None:
 def _unstack(call: Call) -> Operation | None:
     axis, count = call.options.get("axis", 0), call.options.get("num")
     fits = isinstance(axis, int) and axis and _one(call) and call.says_only("axis", "num")
+    fits = fits and (count is None or (isinstance(count, int) and count <= _MOST_PARTS))
     return Operation("Unstack", {"num": count, "axis": axis}, call.operands) if fits else None
 
 

@@ -6,7 +6,6 @@ unknown of them is left out, and named.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from convfc.text.visible import visible
 
 Config = dict[str, Any]
 
-_OF_LAYERS: dict[str, Callable[[Any], Any]] = {
+_OF_LAYERS: dict[str, Callable[[str], Any]] = {
     "initializer": keras.initializers.get,
     "regularizer": keras.regularizers.get,
     "constraint": keras.constraints.get,
@@ -51,8 +50,9 @@ def drop_from_layers(config: Config) -> list[str]:
         for setting in list(given):
             kind = setting.rpartition("_")[2]
             make = _OF_LAYERS.get(kind)
-            if make is not None and _named(given[setting]) and not _can(make, given[setting]):
-                name = _named(given.pop(setting))
+            name = _named(given[setting])
+            if make is not None and name and not (_own(given[setting]) or _can(make, name)):
+                del given[setting]
                 phrases.append(f"{kind} '{name}' of '{_shown(given.get('name', ''))}'")
     return phrases
 
@@ -142,20 +142,26 @@ def _shown(name: Any) -> str:
     return visible(str(name))[:60]
 
 
-def _can(make: Callable[[Any], Any], value: Any) -> bool:
-    """Whether Keras makes something of it, as it will where it loads the layer."""
+def _can(make: Callable[[str], Any], name: str) -> bool:
+    """Whether Keras makes something of a name; with what else a file says, it might fill memory."""
     try:
         with overheard():
-            make(copy.deepcopy(value))
+            make(name)
     except Exception:
         return False
     return True
 
 
+def _own(found: Any) -> bool:
+    """Whether somebody gave Keras a class or function of that name."""
+    package = found.get("registered_name") if isinstance(found, dict) else None
+    names = (_named(found), package)
+    return any(keras.saving.get_registered_object(name) is not None for name in names)
+
+
 def _is_known(found: Config) -> bool:
-    """Whether Keras has a class or function for it, or somebody gave it one of that name."""
-    name, package = _named(found), found.get("registered_name")
-    own = any(keras.saving.get_registered_object(key) is not None for key in (name, package))
-    own |= str(found.get("module")).startswith("keras")
-    name = name.rpartition(">")[2]  # a stock optimizer in HDF5 of tf_keras: "Custom>SGD"
-    return own or not name or any(hasattr(module, name) for module in _TRAINING)
+    """Whether Keras has a class or function for it."""
+    name = _named(found).rpartition(">")[2]  # a stock optimizer in HDF5 of tf_keras: "Custom>SGD"
+    stock = str(found.get("module")).startswith("keras")
+    stock |= any(hasattr(module, name) for module in _TRAINING)
+    return stock or not name or _own(found)
