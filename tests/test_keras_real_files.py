@@ -6,6 +6,7 @@ made of it is proved; its twin is the same file with something else in it.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import zipfile
@@ -23,6 +24,7 @@ from convfc.errors import FileError, UnsupportedModelError
 from convfc.formats.keras import open_keras
 from convfc.formats.keras.internals import mask_on
 from convfc.formats.keras.quiet import importing, overheard
+from convfc.formats.keras.upgrades.unknown import drop_from_layers
 from tests.keras_edits import Change, Config, edited, layers_of, members, relayered, write
 from tests.keras_models import FORMATS, save, stock
 
@@ -182,6 +184,23 @@ def test_what_only_training_needs_is_left_out(tmp_path: Path, suffix: str) -> No
     assert converted.compiled
     (kept,) = [x.bias_regularizer for x in converted.layers[0].layers if x.weights]
     assert kept.l2 == 0.5
+
+
+def test_nothing_that_keras_knows_is_left_out() -> None:
+    kinds = {
+        "initializer": (keras.initializers, "he_normal"),
+        "regularizer": (keras.regularizers, "l1_l2"),
+        "constraint": (keras.constraints, "max_norm"),
+    }
+    for kind, (home, short) in kinds.items():
+        names = [name for name, value in vars(home).items() if isinstance(value, type)]
+        assert len(names) > 4
+        for name in (*names, short):
+            given: Any = {"name": "a", f"kernel_{kind}": {"class_name": name, "config": {}}}
+            given[f"bias_{kind}"] = name
+            before = copy.deepcopy(given)
+            assert drop_from_layers({"class_name": "Conv2D", "config": given}) == []
+            assert given == before
 
 
 def test_what_is_called_an_initializer_is_not_made(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ unknown of them is left out, and named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -18,12 +18,12 @@ from convfc.text.visible import visible
 
 Config = dict[str, Any]
 
-_OF_LAYERS: dict[str, Callable[[str], Any]] = {
-    "initializer": keras.initializers.get,
-    "regularizer": keras.regularizers.get,
-    "constraint": keras.constraints.get,
+_OF_LAYERS = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
 }
-"""By the ending of a setting, what makes the object that it names."""
+"""By the ending of a setting, the module of Keras with what it names."""
 
 _TRAINING = (
     *(keras, keras.optimizers, keras.optimizers.schedules, keras.losses, keras.metrics),
@@ -49,9 +49,9 @@ def drop_from_layers(config: Config) -> list[str]:
         given = layer["config"]
         for setting in list(given):
             kind = setting.rpartition("_")[2]
-            make = _OF_LAYERS.get(kind)
+            home = _OF_LAYERS.get(kind)
             name = _named(given[setting])
-            if make is not None and name and not (_own(given[setting]) or _can(make, name)):
+            if home is not None and name and not (_own(given[setting]) or _has(home, name)):
                 del given[setting]
                 phrases.append(f"{kind} '{name}' of '{_shown(given.get('name', ''))}'")
     return phrases
@@ -84,7 +84,7 @@ def drop_metrics(training: Config) -> list[str]:
 def _is_unknown(metric: Any, phrases: list[str]) -> bool:
     if isinstance(metric, str):
         # By these two Keras means another one for each kind of output.
-        known = metric in ("accuracy", "crossentropy") or _can(keras.metrics.get, metric)
+        known = metric in ("accuracy", "crossentropy") or _has(keras.metrics, metric)
     else:
         known = not _named(metric) or _is_known(metric)
     if not known:
@@ -100,7 +100,7 @@ def unknown_in(training: Config | None) -> list[str]:
         losses = [] if "class_name" in losses else list(losses.values())
     losses = losses if isinstance(losses, list) else [losses]
     by_name = [loss for loss in losses if isinstance(loss, str)]
-    names += [_shown(loss) for loss in by_name if not _can(keras.losses.get, loss)]
+    names += [_shown(loss) for loss in by_name if not _has(keras.losses, loss)]
     return list(dict.fromkeys(names))
 
 
@@ -142,14 +142,16 @@ def _shown(name: Any) -> str:
     return visible(str(name))[:60]
 
 
-def _can(make: Callable[[str], Any], name: str) -> bool:
-    """Whether Keras makes something of a name; with what else a file says, it might fill memory."""
+def _has(home: Any, name: str) -> bool:
+    """Whether a module of Keras has something by a name, its own or a short one such as "l2".
+
+    What else a file says of it is not tried: that might fill memory.
+    """
     try:
         with overheard():
-            make(name)
+            return hasattr(home, name) or home.get(name) is not None
     except Exception:
         return False
-    return True
 
 
 def _own(found: Any) -> bool:
