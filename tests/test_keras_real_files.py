@@ -292,6 +292,7 @@ def test_a_mask_that_is_said_or_left_to_keras(tmp_path: Path, name: str) -> None
 
 def masked(folder: Path, *, state: bool = False) -> Path:
     """An LSTM that is given a mask, with another mask at hand, beside a convolution."""
+    keras.utils.clear_session()  # the names of what makes a mask are not to depend on other tests
     with overheard():  # a convolution ends a mask
         steps = keras.Input((6, 2), name="steps")
         x = layers.Masking(name="masking")(steps)
