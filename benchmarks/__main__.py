@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import large, nets, peers, tool
+from benchmarks import large, nets, peers, real, real_nets, tool
 from benchmarks import onnx_nets as onnx
 from benchmarks.machine import facts
 from benchmarks.tables import Table
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     tables = f"{', '.join(TABLES)}; all by default"
-    known = [*nets.LIGHT, *nets.SIMPLE, *KERAS_NETS]
+    known = [*nets.LIGHT, *nets.SIMPLE, *real_nets.NETS, *KERAS_NETS]
     add = parser.add_argument
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=tables)
     add("--nets", nargs="+", choices=known, default=known, metavar="NET", help=", ".join(known))
@@ -86,6 +86,18 @@ def _onnx(options: argparse.Namespace) -> Iterator[Table]:
     yield from (table for table in (deployed, plain, simple) if table.rows)
 
 
+def _real(options: argparse.Namespace) -> Iterator[Table]:
+    """Networks of the kinds that people have."""
+    title = "onnxruntime, real kinds of networks: converted over native, on one thread and on two"
+    table = Table(title, real.COLUMNS)
+    for net in (net for net in real_nets.NETS if net in options.nets):
+        known = (net, options.folder, options.scratch, options.seconds)
+        table.rows.append(apart(real.measure, *known))
+    table.add_mean(real.RATIOS)
+    if table.rows:
+        yield table
+
+
 def _tool(options: argparse.Namespace) -> Iterator[Table]:
     """The program itself."""
     table = Table("convfc convert beside load + save of onnx_ir or Keras", tool.COLUMNS)
@@ -143,6 +155,7 @@ def _large(options: argparse.Namespace) -> Iterator[Table]:
 
 TABLES: dict[str, Callable[[argparse.Namespace], Iterator[Table]]] = {
     "onnx": _onnx,
+    "real": _real,
     "tool": _tool,
     "large": _large,
     "keras": _keras,

@@ -1,8 +1,8 @@
 """A program that does one thing to a model file and imports nothing that this does not need.
 
-python -m benchmarks.child onnx MODEL       runs it a few times
-python -m benchmarks.child keras MODEL      the same for a .keras file
-python -m benchmarks.child copy MODEL OUT   load + save by onnx_ir or Keras; prints its seconds
+python -m benchmarks.child onnx MODEL [SIZE ..]  runs it a few times, on an input of these sizes
+python -m benchmarks.child keras MODEL           the same for a .keras file
+python -m benchmarks.child copy MODEL OUT        load + save by onnx_ir or Keras; prints its seconds
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(task: str, *paths: str) -> None:
 
         opened = session(paths[0])
         for _ in range(_RUNS):
-            opened.run(None, feed(opened))
+            opened.run(None, feed(opened, list(map(int, paths[1:]))))
     elif task == "keras":
         from benchmarks.keras_nets import feed as keras_feed
         from benchmarks.keras_nets import graph, load

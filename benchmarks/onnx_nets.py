@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,26 @@ _UNEQUAL = 1e-2
 """Difference of outputs, over the largest, that no order of summation explains."""
 
 
-def session(path: str | Path) -> onnxruntime.InferenceSession:
-    """A session as everybody gets it."""
+def session(path: str | Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session as everybody gets it; 0 threads are as many as there are cores."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def feed(opened: onnxruntime.InferenceSession) -> dict[str, NDArray[Any]]:
-    """Random images, one of each where the batch size is open."""
+def feed(
+    opened: onnxruntime.InferenceSession, sizes: Sequence[int] = ()
+) -> dict[str, NDArray[Any]]:
+    """Random images, one of each where the batch size is open; of these sizes if given."""
     random = np.random.default_rng(0)
-    return {
-        port.name: random.normal(
-            size=[size if isinstance(size, int) else 1 for size in port.shape]
-        ).astype(np.float32)
+    shapes = {
+        port.name: [size if isinstance(size, int) else 1 for size in port.shape]
         for port in opened.get_inputs()
+    }
+    return {
+        name: random.normal(size=[1, *sizes] if sizes else shape).astype(np.float32)
+        for name, shape in shapes.items()
     }
 
 

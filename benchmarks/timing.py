@@ -21,7 +21,12 @@ _TURNS = 3
 
 
 def in_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """The shortest time that each function takes, in milliseconds.
+    """The shortest time that each function takes, in milliseconds; see `rounds`."""
+    return list(map(min, rounds(runs, seconds)))
+
+
+def rounds(runs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Every time that each function takes, in milliseconds.
 
     In each turn, every function is called once for nothing, when its memory and its threads wake
     up, and then a few times. So whatever else the machine does falls on all of them alike; and
@@ -41,7 +46,7 @@ def in_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[float
                 start = time.perf_counter()
                 run()
                 times.append(1e3 * (time.perf_counter() - start))
-    return list(map(min, found))
+    return found
 
 
 def apart(function: Callable[..., T], *arguments: Any) -> T:
@@ -80,9 +85,12 @@ def in_process(module: str, *arguments: str) -> Process:
     return Process(seconds, cpu, peak, "\n".join(lines))
 
 
-def peaks(kind: str, native: Path, converted: Path) -> dict[str, float]:
-    """Peak memory of a process that runs a model, for both models in MB, and their ratio."""
+def peaks(kind: str, native: Path, converted: Path, *sizes: str) -> dict[str, float]:
+    """Peak memory of a process that runs a model, for both models in MB, and their ratio.
+
+    `sizes` are those of its input but for the batch, where the file does not tell them.
+    """
     before, after = (
-        in_process("benchmarks.child", kind, str(path)).peak for path in (native, converted)
+        in_process("benchmarks.child", kind, str(path), *sizes).peak for path in (native, converted)
     )
     return {"native MB": before, "auto MB": after, "memory": after / before}

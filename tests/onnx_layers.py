@@ -16,7 +16,7 @@ from tests.onnx_models import Array
 
 KINDS = ["Conv", "Conv", "ConvTranspose", "ConvTranspose", "ConvInteger", "QLinearConv"]
 
-METHODS = ["auto", "auto", "gather", "rows", "slice"]
+METHODS = ["auto", "auto", "gather", "rows", "slice", "taps"]
 
 OPSETS = [11, 13, 17, 21]
 

@@ -101,6 +101,18 @@ def test_methods_that_need_sizes(method: PatchMethod, groups: int, stride: int) 
         prove(conv, (7 - size, size), method)
 
 
+@pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None), (4, 3)], ids=str)
+@pytest.mark.parametrize("each", [1, 2])
+def test_taps(sizes: Sizes, each: int) -> None:
+    prove(Convolution(AXES, 2, 2 * each, 2), sizes, PatchMethod.TAPS)
+
+
+@pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.ROWS])
+@pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None)], ids=str)
+def test_a_gather_with_unknown_sizes(method: PatchMethod, sizes: Sizes) -> None:
+    prove(Convolution(AXES, 2, 2, 2), sizes, method)
+
+
 def test_tiles() -> None:
     for sizes in itertools.product(range(2, 6), range(3, 8)):
         conv = Convolution((Window(2, 2, 1, (1, 0)), Window(3, 3)), 2, 1)

@@ -150,7 +150,43 @@ LAYERS = {
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_axes_do_not_mix(kind: str, sizes: Sizes) -> None:
-    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes))
+    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes, method=PatchMethod.SLICE))
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("opset", [12, 17])
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("each", [1, 2])
+def test_taps(each: int, sizes: Sizes, opset: int, constant: bool) -> None:
+    conv = Convolution(AXES, 2, 2 * each, 2)
+    taps = PatchMethod.TAPS
+    prove(conv, sizes, *emitted(conv, sizes, method=taps, opset=opset, constant=constant))
+
+
+@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
+def test_a_computed_index_map(window: Window | TransposedWindow) -> None:
+    """For any size; a stride of which the pads depend on the size is taken in along."""
+    conv = one_axis(window)
+    if lower(conv, OPEN) != lower(conv, OPEN, PatchMethod.NONE):
+        prove(conv, OPEN, *emitted(conv, OPEN, method=PatchMethod.GATHER))
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [*((kind, PatchMethod.GATHER) for kind in LAYERS), ("groups", PatchMethod.ROWS)],
+)
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+def test_a_computed_index_map_of_axes(
+    kind: str, method: PatchMethod, sizes: Sizes, opset: int
+) -> None:
+    prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes, method=method, opset=opset))
+
+
+def test_a_computed_index_map_of_three_unknown_sizes() -> None:
+    conv = Convolution((Window(2, 2, 1, (1, 0)), Window(2, 1, 2), Window(2, 3)), 1, 1)
+    open_ones = (None, None, None)
+    prove(conv, open_ones, *emitted(conv, open_ones, method=PatchMethod.GATHER))
 
 
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None)], ids=str)
@@ -261,6 +297,40 @@ def test_a_wrong_constant_is_found(
     wrong(graph)
     with pytest.raises(AssertionError, match=r"m0 = \d+"):
         prove(conv, OPEN, graph, given)
+
+
+def test_a_tap_by_the_weights_of_another_is_found() -> None:
+    """The twin: at most sizes no tap but these two meets a pixel."""
+    conv = Convolution((Window(4, 1, 1, (3, 3)),), 2, 2, 2)
+    graph, given = emitted(conv, OPEN, method=PatchMethod.TAPS)
+    first, second = [node for node in graph if node.op_type == "Mul"][:2]
+    rows = first.inputs[1], second.inputs[1]
+    first.replace_input_with(1, rows[1])
+    second.replace_input_with(1, rows[0])
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+@pytest.mark.parametrize("wrong", [changed("taps", plus((0, 1), 1)), changed("starts", plus(0, 1))])
+def test_a_wrong_index_map_is_found(wrong: Callable[[ir.Graph], None]) -> None:
+    """The twin: a tap that is too far, a window that starts too late."""
+    conv = one_axis(Window(2, 1))
+    graph, given = emitted(conv, OPEN, method=PatchMethod.GATHER)
+    wrong(graph)
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+def test_a_map_with_the_size_of_another_axis_is_found() -> None:
+    """The twin: right for squares alone."""
+    conv, sizes = Convolution((Window(2), Window(2)), 1, 1), (None, None)
+    graph, given = emitted(conv, sizes, method=PatchMethod.GATHER)
+    first, second = [node for node in graph if node.op_type == "Gather"][:2]
+    (mul,) = [node for node in graph if node.op_type == "Mul"]
+    assert mul.inputs[1] is second.outputs[0]
+    mul.replace_input_with(1, first.outputs[0])
+    with pytest.raises(AssertionError, match="another length"):
+        prove(conv, sizes, graph, given)
 
 
 def test_an_end_that_is_far_away_is_found() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from benchmarks import large, nets, onnx_nets, tool
+from benchmarks import large, nets, onnx_nets, real, real_nets, tool
 from benchmarks.__main__ import main
 from benchmarks.tables import Table
 from benchmarks.timing import in_process, in_turns
@@ -85,6 +85,28 @@ def test_random_weights_replace_those_that_a_network_lacks(tmp_path: Path) -> No
     (expected,), (got,) = (one.run(None, onnx_nets.feed(one)) for one in (plain, short))
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-6)
+
+
+def _small(g: real_nets.Graph) -> str:
+    return g.classes(g.depthwise(g.conv("x", 4, 3, 2)), 2)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        real_nets.Net(_small, (3, 9, 8), opened=True),
+        real_nets.Net(_small, (3, 9, 8), quantized=True),
+    ],
+    ids=["opened", "quantized"],
+)
+def test_the_table_of_real_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: real_nets.Net
+) -> None:
+    monkeypatch.setitem(real_nets.NETS, "small", net)
+    row = real.measure("small", tmp_path, tmp_path, 0)
+    known = {"over known"} if net.quantized else set()
+    assert set(row) == {*real.COLUMNS} - known
+    assert min(float(row[name] or 0) for name in real.RATIOS) > 0
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import pytest
 
 from convfc import core, text
 from convfc.core.geometry import Convolution, Window
-from convfc.core.im2col import Ops, apply, filter_matrices, patch_tensor
+from convfc.core.im2col import Ops, apply, patch_tensor
 from convfc.core.lowering import Lowering, lower
+from convfc.core.numpy_ops import filter_matrices
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 
 MODULES = [

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution, Same, Window
-from convfc.core.im2col import NumpyOps, apply, filter_matrices, patch_tensor
+from convfc.core.im2col import apply, patch_tensor
 from convfc.core.limits import default_memory
 from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.numpy_ops import NumpyOps, filter_matrices
 from tests.reference import convolve
 
 paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 2), st.integers(0, 2)))
@@ -54,8 +55,7 @@ def test_every_method_computes_the_convolution(
     told = tuple(None if no else size for size, no in zip(sizes, unknown, strict=False))
     lowering = lower(conv, told, method, memory=memory)
     if isinstance(lowering, Refusal):
-        assert method not in (PatchMethod.AUTO, PatchMethod.SLICE)
-        assert method is not PatchMethod.GATHER or None in told
+        assert method not in (PatchMethod.AUTO, PatchMethod.SLICE, PatchMethod.GATHER)
         return
     at_once, one = lowering.block_bytes(4), lowering.patch_matrix[1] * 4
     assert memory is None or at_once is None or at_once <= max(memory, one)
@@ -108,10 +108,9 @@ def test_auto_takes_the_cheapest_that_fits() -> None:
 @pytest.mark.parametrize(
     ("patches", "sizes", "reason"),
     [
-        (PatchMethod.GATHER, (9, None), "known before run time"),
+        (PatchMethod.TAPS, (9, 9), "groups of one channel"),
         (PatchMethod.RESHAPE, (9, 9), "kernel == stride"),
         (PatchMethod.GATHER, (9000, 9000), "index map of"),
-        (PatchMethod.ROWS, (9, None), "known before run time"),
     ],
 )
 def test_a_method_that_does_not_fit_is_refused_with_the_reason(
@@ -132,6 +131,14 @@ def test_a_method_that_the_format_lacks_is_not_chosen() -> None:
     refusal = lower(conv, (9,), PatchMethod.GATHER, few)
     assert isinstance(refusal, Refusal)
     assert "format" in refusal.reason
+    refusal = lower(conv, (None,), PatchMethod.GATHER, few)
+    assert isinstance(refusal, Refusal)
+    assert "known before run time" in refusal.reason
+    refusal = lower(
+        convolution([2], channels=1, filters=1, strides=[2]), (None,), PatchMethod.RESHAPE
+    )
+    assert isinstance(refusal, Refusal)
+    assert "known before run time" in refusal.reason
 
 
 def test_bytes_of_the_patch_matrix() -> None:
@@ -192,7 +199,7 @@ def test_without_a_limit_there_are_a_few_blocks_that_the_cache_holds() -> None:
 def test_the_cost_says_what_was_measured() -> None:
     """Which method was fastest with onnxruntime on a processor with AVX-512, two threads."""
 
-    def fastest(channels: int, size: int, kernel: int, stride: int = 1) -> PatchMethod:
+    def fastest(channels: int, size: int | None, kernel: int, stride: int = 1) -> PatchMethod:
         conv = convolution([kernel] * 2, channels=channels, filters=32, strides=[stride] * 2)
         return chosen(conv, size, size)
 
@@ -202,3 +209,24 @@ def test_the_cost_says_what_was_measured() -> None:
     assert fastest(32, 56, 3) is PatchMethod.GATHER
     assert fastest(64, 56, 3, 2) is PatchMethod.GATHER
     assert fastest(128, 14, 3) is PatchMethod.GATHER
+    # Unknown sizes, of which the index map is computed:
+    assert fastest(8, None, 3) is PatchMethod.SLICE
+    assert fastest(64, None, 3) is PatchMethod.GATHER
+
+
+def test_the_cost_of_depthwise_layers_says_what_was_measured() -> None:
+    """With onnxruntime on a processor with AVX-512, one thread."""
+
+    def fastest(channels: int, size: int | None, kernel: int, stride: int = 1) -> PatchMethod:
+        window = Window(kernel, stride, 1, (kernel // 2, kernel // 2))
+        return chosen(Convolution((window, window), channels, channels, channels), size, size)
+
+    assert fastest(8, 160, 3) is PatchMethod.TAPS
+    assert fastest(32, 112, 3) is PatchMethod.TAPS
+    assert fastest(96, 112, 3, 2) is PatchMethod.TAPS
+    assert fastest(96, 28, 5) is PatchMethod.TAPS
+    assert fastest(32, None, 3) is PatchMethod.TAPS
+    assert fastest(240, 28, 5) is PatchMethod.GATHER
+    assert fastest(192, 28, 3, 2) is PatchMethod.GATHER
+    assert fastest(384, 14, 3) is PatchMethod.GATHER
+    assert fastest(960, 7, 3) is PatchMethod.GATHER

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from convfc import UnsupportedModelError
-from convfc.core.im2col import NumpyOps, apply
+from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.numpy_ops import NumpyOps
 from convfc.core.quantization import Quantization
 from convfc.formats.keras.quiet import importing
 from convfc.formats.protocols import Model, Site

@@ -18,7 +18,7 @@ from convfc.core.geometry import Sizes
 from tests.onnx_layers import layers
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, operators, run, save
 
-METHODS = ["auto", "reshape", "gather", "rows", "slice"]
+METHODS = ["auto", "reshape", "gather", "rows", "slice", "taps"]
 
 
 def converted(path: Path, patches: str = "auto", patch_memory: int | None = None) -> Path:
@@ -54,7 +54,8 @@ def test_random_convolutions(layer: tuple[Convolution, Sizes], patches: str, bia
 @pytest.mark.parametrize("patches", METHODS)
 def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> None:
     window = Window(3, 3) if patches == "reshape" else Window(3, 2, 2, (1, 2))
-    conv = Convolution((window, Window(2, 2)), 3, 4)
+    depthwise = patches == "taps"
+    conv = Convolution((window, Window(2, 2)), 3, *((3, 3) if depthwise else (4, 1)))
     path = conv_file(tmp_path / "m.onnx", conv, (11, 8))
     expected = {
         "auto": {"Pad", "Gather", "Reshape"},
@@ -62,11 +63,30 @@ def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> Non
         "rows": {"Pad", "Gather", "Slice", "Concat", "Reshape"},
         "slice": {"Pad", "Slice", "Concat", "Reshape"},
         "reshape": {"Slice", "Reshape"},
+        "taps": {"Pad", "Slice", "Reshape", "Tile", "Split"},
     }
     out = converted(path, patches)
-    assert operators(out) == expected[patches] | {"Transpose", "MatMul", "Add"}
+    assert operators(out) == expected[patches] | {
+        "Transpose",
+        "Mul" if depthwise else "MatMul",
+        "Add",
+    }
     x = integers([2, 3, 11, 8])
     assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18])
+@pytest.mark.parametrize("filters", [3, 6])
+@pytest.mark.parametrize("patches", ["gather", "rows", "slice", "taps"])
+def test_each_method_with_unknown_sizes(
+    tmp_path: Path, patches: str, filters: int, opset: int
+) -> None:
+    conv = Convolution((Window(3, 2, 1, (1, 1)), Window(2, 1, 2)), 3, filters, 3)
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None), opset=opset)
+    out = converted(path, patches)
+    for shape in ([2, 3, 5, 7], [1, 3, 8, 3]):
+        x = integers(shape)
+        assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 13, 18, 21, 23])

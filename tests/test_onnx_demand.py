@@ -14,11 +14,12 @@ from onnx import helper, numpy_helper
 
 import convfc
 from convfc.errors import UnsupportedModelError
+from convfc.formats.demand import Demand
 from convfc.formats.onnx import rehearsal_child, shape_inference
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.formats.onnx.runtimes import Reference, Session
-from convfc.formats.onnx.sites import steps_of
+from convfc.formats.onnx.sites import open_layers, steps_of
 from convfc.system import capacity, rehearsal
 from convfc.verification import proof
 from tests.onnx_models import integers, save
@@ -79,7 +80,7 @@ def test_large_weights_are_not_handed_to_the_child(
 ) -> None:
     sizes = []
 
-    def rehearse(_: str, path: Path, **__: int) -> tuple[int, str]:
+    def rehearse(_: str, path: Path, __: str, **___: int) -> tuple[int, str]:
         sizes.append(path.stat().st_size)
         return 0, "[7, 5]"
 
@@ -122,6 +123,41 @@ def test_the_products_of_a_transposed_convolution_are_counted() -> None:
     model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x, w], [y])))
     shape_inference.infer(model)
     assert ((1, 3, 7, 9, 100, 80), 4) in [tensor for step in steps_of(model) for tensor in step]
+
+
+def steps(sizes: Sequence[int | str], pads: Sequence[int]) -> Demand:
+    """What a convolution of 2 channels, 3 x 2, takes on an input of 1 x 2 x 40 x 30."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=pads)
+    x, w, y = (
+        helper.make_tensor_value_info(name, 1, shape)
+        for name, shape in (("x", [1, 2, *sizes]), ("w", [3, 2, 3, 2]), ("y", None))
+    )
+    model = ir.from_proto(helper.make_model(helper.make_graph([node], "g", [x, w], [y])))
+    shape_inference.infer(model)
+    whole = open_layers(model)
+    model.graph.inputs[0].shape = ir.Shape((1, 2, 40, 30))
+    shape_inference.infer(model)
+    return Demand.of(steps_of(model, whole), ())
+
+
+def test_the_patches_of_open_sizes_are_counted_whole_and_pads_as_what_they_become() -> None:
+    known, few = steps((40, 30), (0, 0, 0, 0)), steps(("h", "w"), (0, 0, 0, 0))
+    assert few.fixed - known.fixed == (38 * 29) * (3 * 2 * 2) * 4  # the slices beside the patches
+    wide = steps((40, 30), (1000, 0, 0, 7))
+    assert wide.fixed > 1040 * 37 * 2 * 4
+
+
+def test_what_waits_for_a_later_node_is_counted() -> None:
+    """Three tensors of 8 numbers while the second node works, four while the last one does."""
+    names = [("a", "b"), ("b", "c"), ("c", "d")]
+    nodes = [helper.make_node("Neg", [x], [y]) for x, y in names]
+    nodes.append(helper.make_node("Sum", ["b", "c", "d"], ["y"]))
+    ports = [helper.make_tensor_value_info(name, 1, [2, 4]) for name in ("a", "y")]
+    model = ir.from_proto(helper.make_model(helper.make_graph(nodes, "g", ports[:1], ports[1:])))
+    shape_inference.infer(model)
+    ends = 3  # the input, the output and that of the other file
+    found = [Demand.of([step], ()).fixed for step in steps_of(model)]
+    assert [size // 32 - ends for size in found] == [1, 2, 3, 3]
 
 
 def test_a_run_in_float64_takes_twice_as_much(
@@ -247,4 +283,5 @@ def test_patches_are_counted_for_each_sample_and_so_are_both_outputs() -> None:
     there, on_the_way = steps_of(model)
     made = ((5, 6, 8, 7), 4)
     assert sorted(there) == sorted([((5, 4, 10, 8), 4), ((6, 2, 3, 2), 4), made, made])
-    assert on_the_way == [((5, 8 * 7 * 2 * 3 * 2 * 2 * 4), 1), made]
+    padded = 10 * 8 * 4
+    assert on_the_way == [((5, (padded + 8 * 7 * 2 * 3 * 2 * 2) * 4), 1), made]

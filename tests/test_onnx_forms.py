@@ -197,10 +197,12 @@ def test_convolutions_in_bodies_at_depth(tmp_path: Path) -> None:
 def test_names_that_are_taken(tmp_path: Path) -> None:
     path = conv_file(tmp_path / "m.onnx", CONV, (5, 6))
     proto = onnx.load(path)
-    for name in ("Transpose", "Pad", "Gather", "Reshape", "MatMul"):
-        taken = helper.make_node("Neg", ["y"], [f"conv/{name}_output"], name=f"conv/{name}")
+    made = {"Transpose": "transposed", "Pad": "padded", "Reshape": "reshaped"}
+    made |= {"Gather": "gathered", "MatMul": "product", "Add": "patch_matrix"}
+    for op, name in made.items():
+        taken = helper.make_node("Neg", ["y"], [f"conv/{name}"], name=f"conv/{op}")
         proto.graph.node.append(taken)
-        proto.graph.output.append(value(f"conv/{name}_output"))
+        proto.graph.output.append(value(f"conv/{name}"))
     for role in ("shape", "pads", "filter_matrix"):
         proto.graph.initializer.append(numpy_helper.from_array(KERNEL, f"conv/{role}"))
         neg = helper.make_node("Neg", [f"conv/{role}"], [f"of {role}"], name="conv")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 
@@ -61,31 +60,24 @@ def test_one_size_that_is_not_known(tmp_path: Path) -> None:
     path = net(tmp_path / "m.onnx", kernel=1, x=("n", 4, None, 6))
     assert transposes(path) == {"first": 0, "second": 0}
     both = net(tmp_path / "both.onnx", kernel=1, x=("n", 4, None, None))
-    assert transposes(both) == {"first": 2, "second": 2}
+    assert transposes(both) == {"first": 1, "second": 1}
 
 
 @pytest.mark.parametrize("ops", [[], ["Relu"], ["Mul", "Relu", "Sigmoid"]])
 def test_beside_another_kind_of_layer_channels_are_last(tmp_path: Path, ops: list[str]) -> None:
-    """So that onnxruntime cancels what is between."""
-    path = net(tmp_path / "m.onnx", *ops)
-    counted = transposes(path)
-    assert (counted["first"], counted["second"] >= 2) == (2, True)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(tmp_path / "m_fc.onnx", options)
-    left = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert left.count("Transpose") <= 2 < sum(counted.values())
+    """So that what is between cancels."""
+    assert transposes(net(tmp_path / "m.onnx", *ops)) == {"first": 1, "second": 1}
 
 
 @pytest.mark.parametrize("op", ["MaxPool", "Softmax", "Transpose"])
 def test_what_moves_pixels_or_mixes_channels_parts_layers(tmp_path: Path, op: str) -> None:
     counted = transposes(net(tmp_path / "m.onnx", op))
-    assert (counted["first"], counted["second"] >= 2) == (0, True)
+    assert counted == {"first": 0, "second": 2}
 
 
 def test_groups_stay_whatever_is_around(tmp_path: Path) -> None:
     counted = transposes(net(tmp_path / "m.onnx", "Relu", groups=2))
-    assert (counted["first"], counted["second"] >= 2) == (0, True)
+    assert counted == {"first": 0, "second": 2}
 
 
 def test_a_kernel_at_run_time(tmp_path: Path) -> None:

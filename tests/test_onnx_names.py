@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convfc
-from tests.onnx_models import integers
+from convfc.core.builders import convolution
+from tests.onnx_models import conv_file, integers
 
 LAYERS = {"grouped", "transposed", "dynamic", "quantized", "e"}
 """The last one has no name, so its output's stands for it."""
@@ -64,11 +66,45 @@ def test_new_nodes_are_called_after_their_layer(tmp_path: Path, patches: str) ->
     assert len(after) == len(nodes)
     assert after.keys() >= before.keys()
     for name, node in before.items():
-        assert after[name].output == node.output
+        (made,), (value,) = after[name].output, node.output
+        assert made in (value, f"{value}/channels_last", f"{value}/rows")
         if "Conv" not in node.op_type:
-            assert after[name] == node
+            assert after[name].op_type == node.op_type
         else:
             assert "Conv" not in after[name].op_type
     new = after.keys() - before.keys()
     assert all("/" in name for name in new)
-    assert {name.partition("/")[0] for name in new} == LAYERS
+    assert LAYERS <= {name.partition("/")[0] for name in new} <= LAYERS | before.keys()
+
+
+def test_constants_of_several_layers_are_called_after_none(tmp_path: Path) -> None:
+    source = model_of_many_kinds(tmp_path / "net.onnx")
+    graph = onnx.load(convfc.convert(source).out).graph
+    old = {tensor.name for tensor in onnx.load(source).graph.initializer}
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        layer = (node.name or node.output[0]).partition("/")[0]
+        for name in node.input:
+            readers.setdefault(name, set()).add(layer)
+    for tensor in graph.initializer:
+        of_layers = readers[tensor.name]
+        told = "convfc" if len(of_layers) > 1 else next(iter(of_layers))
+        assert tensor.name in old or tensor.name.partition("/")[0] == told
+
+
+@pytest.mark.parametrize("patches", ["slice", "gather", "rows"])
+def test_names_say_what_tensors_are(tmp_path: Path, patches: str) -> None:
+    conv = convolution([3, 3], channels=4, filters=6, padding="half")
+    layers = {"plain": conv, "grouped": replace(conv, groups=2)}
+    layers["depthwise"] = replace(conv, groups=4, filters=4)
+    for name, each in layers.items():
+        source = conv_file(tmp_path / f"{name}.onnx", each, (19, 20))
+        graph = onnx.load(convfc.convert(source, patches=patches).out).graph
+        made = {node.output[0]: node for node in graph.node}
+        product = made["conv/product"]
+        if product.op_type == "ReduceSum":
+            product = made[product.input[0]]
+        assert [*product.input] == ["conv/patch_matrix", "conv/filter_matrix"]
+        assert made["conv/padded"].op_type == "Pad"
+        if patches != "slice":
+            assert made["conv/gathered"].input[1] in ("conv/index_map", "convfc/index_map")

@@ -51,7 +51,8 @@ def outcome(seed: int, folder: Path) -> str:
             assert "leaves nothing" in str(row.reason), (seed, row.reason)
             return "without output"
         try:
-            lowering = convfc.lower(convolution, sizes, PatchMethod(layer.patches))
+            method = PatchMethod(layer.patches)
+            lowering = convfc.lower(convolution, sizes, method, row.site.methods)
         except GeometryError:
             return "without output"
         assert isinstance(lowering, convfc.Refusal), seed

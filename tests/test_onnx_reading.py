@@ -295,15 +295,3 @@ def test_external_numbers_of_a_constant_node_come_along(tmp_path: Path) -> None:
     assert done.complete
     x = integers([2, 4, 5, 6])
     assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
-
-
-@pytest.mark.parametrize("kind", ["FusedConv", "NhwcConv"])
-def test_operators_of_the_runtimes_optimizer_are_left(tmp_path: Path, kind: str) -> None:
-    def optimized(model: onnx.ModelProto) -> None:
-        model.graph.node[0].op_type, model.graph.node[0].domain = kind, "com.microsoft"
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-
-    path = edited(conv_file(tmp_path / "m.onnx", CONV, (5, 6)), optimized)
-    (layer,) = convfc.shapes(path)
-    assert layer.site.kind == kind
-    assert "as it was before" in str(layer.reason)

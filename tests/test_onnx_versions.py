@@ -19,6 +19,7 @@ from tests.onnx_models import (
     integers,
     model,
     operators,
+    run,
     run_anywhere,
     same,
     save,
@@ -39,6 +40,80 @@ def test_every_opset(tmp_path: Path, opset: int) -> None:
     assert bool(done.notes) == (opset < 7)
     one, other = run_anywhere([path, done.out], {"x": X})
     assert np.array_equal(one[0], other[0])
+
+
+STYLE = [
+    helper.make_node("ImageScaler", ["x"], ["a"], name="s", scale=0.5, bias=[1.0, 2.0, 3.0]),
+    helper.make_node("Affine", ["a"], ["b"], name="affine", alpha=2.0, beta=1.0),
+    helper.make_node("Pad", ["b"], ["c"], pads=[0, 0, 1, 2, 0, 0, 2, 1], mode="reflect"),
+    helper.make_node("Conv", ["c", "W"], ["d"], name="conv", strides=[2, 1], auto_pad="SAME_UPPER"),
+    helper.make_node("Upsample", ["d"], ["e"], name="larger", scales=[1.0, 1.0, 2.0, 1.0]),
+    helper.make_node(
+        "ConvTranspose", ["e", "V"], ["f"], name="up", strides=[2, 1], output_shape=[23, 14]
+    ),
+    helper.make_node("Crop", ["f"], ["y"], name="crop", border=[1, 0, 2, 3]),
+]
+"""A net of 2018 on images of any size, of operators that later versions have not."""
+
+
+@pytest.mark.parametrize("ir_version", [3, 4])
+def test_experimental_operators_where_the_opset_is_raised(
+    tmp_path: Path, ir_version: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = {"W": integers([4, 3, 3, 2], 1), "V": integers([4, 2, 3, 2], 2)}
+    path = save(
+        tmp_path / "m.onnx",
+        STYLE,
+        {"x": ["n", 3, "h", "w"]},
+        ["y"],
+        weights,
+        opset=7,
+        ir_version=ir_version,
+        overridable=ir_version == 3,
+    )
+    done = convfc.convert(path)
+    assert done.complete
+    assert capfd.readouterr() == ("", ""), "onnx's checker warns of them in C++"
+    assert any("from 7 to 11" in note for note in done.notes)
+    assert not {node.op_type for node in STYLE} & operators(done.out) - {"Pad"}
+    x = integers([2, 3, 9, 11])
+    assert np.array_equal(run(path, x=x)[0], run(done.out, x=x)[0])
+    shape = {"x": [1, 3, 9, 11]}
+    assert convfc.verify(path, samples=2, shapes=shape).equivalent
+    twin = onnx.load(done.out)
+    for node in twin.graph.node:
+        if node.op_type == "Constant" and "a/bias" in node.output:
+            node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.ones((3, 1, 1), np.float32)))
+    onnx.save(twin, done.out)
+    found = convfc.verify(path, done.out, samples=2, shapes=shape)
+    assert found.verdict is convfc.Verdict.NOT_EQUIVALENT
+
+
+@pytest.mark.parametrize("rows", [[1, 4, 1, 1], [4, 1, 1]])
+def test_sums_of_before_opset_7_on_images_of_any_size(tmp_path: Path, rows: list[int]) -> None:
+    """The official converter asks for all sizes there; onnxruntime has no such operators."""
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["c"], name="conv", strides=[2, 1], pads=[1, 0, 1, 1]),
+        helper.make_node("Mul", ["c", "s"], ["d"], name="scaled", broadcast=1),
+        helper.make_node("Relu", ["d"], ["e"], name="relu"),
+        helper.make_node("Add", ["d", "e"], ["y"], name="sum"),
+    ]
+    weights = {"W": integers([4, 3, 3, 2], 1), "s": integers(rows, 2)}
+    shape: dict[str, list[int | str | None]] = {"x": ["n", 3, "h", None]}
+    path = save(
+        tmp_path / "m.onnx", nodes, shape, ["y"], weights, opset=6, ir_version=3, overridable=True
+    )
+    done = convfc.convert(path)
+    assert done.complete
+    after = onnx.load(done.out)
+    assert after.opset_import[0].version == 7
+    assert after.graph.input[0] == onnx.load(path).graph.input[0]
+    assert after.graph.output == onnx.load(path).graph.output
+    del nodes[1].attribute[:]
+    modern = save(tmp_path / "modern.onnx", nodes, shape, ["y"], weights)
+    x = integers([2, 3, 9, 11])
+    assert np.array_equal(run(modern, x=x)[0], run(done.out, x=x)[0])
+    assert convfc.verify(path, samples=2, shapes={"x": [1, 3, 9, 11]}).equivalent
 
 
 def test_weights_that_had_to_be_inputs(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from onnx import numpy_helper
 import convfc
 from convfc import Convolution, Site, Verdict, Window, convolution, lower
 from convfc.core.geometry import Sizes
-from convfc.core.im2col import NumpyOps, apply
+from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
+from convfc.core.numpy_ops import NumpyOps
 from convfc.verification.proof import prove
 from tests.onnx_layers import layers
 from tests.onnx_models import conv_file

@@ -17,6 +17,7 @@ from convfc.core.geometry import AnyConvolution, Convolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.formats.alignment import lowered_again
+from convfc.formats.forms import Forms
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import LayerRecord, Provenance
 
@@ -123,6 +124,10 @@ FILE = [
     *each("sha256", 5, None, ["0"], "0" * 5000),
     *each("version", 1, None, {}),
     *each("layers", None, {}, "layers", [5], [None], [[]]),
+    *each("client", 5, "", ["crown"], "c" * 101),
+    *each("forms", None, "keep_batch", {}, ["keep"], [["keep_batch"]], [1]),
+    *each("shapes", None, [], {"x": 3}, {"x": [0]}, {"x": [-1]}, {"x": ["1"]}, {"x": [None]}),
+    *each("shapes", {"x": [2**63]}, {"x": [True]}, {"x": {}}),
     ("more", 1),
 ]
 LAYER = [
@@ -167,6 +172,22 @@ def test_a_field_of_another_kind(part: Damage, damage: tuple[str, Any]) -> None:
     with pytest.raises(FileError, match=r"m_fc\.onnx: its convfc record is damaged") as caught:
         read(fields)
     assert len(str(caught.value)) < 400
+
+
+def test_a_record_of_what_somebody_asked_for() -> None:
+    layers = read(record()).layers
+    shapes = {"x": (1, 3, 9, 7), "": ()}
+    made = Provenance("m.onnx", "f", "1.0", layers, "crown", Forms(keep_batch=True), shapes)
+    text = made.to_json()
+    assert json.loads(text)["forms"] == ["keep_batch"]
+    assert Provenance.from_json(text, PATH) == made
+    nobody = Provenance("m.onnx", "f", "1.0", layers)
+    assert json.loads(nobody.to_json()).keys() == record().keys()
+    assert (read(record()).client, read(record()).forms, read(record()).shapes) == (
+        None,
+        Forms(),
+        {},
+    )
 
 
 @pytest.mark.parametrize("name", ["source", "sha256", "version", "layers"])

@@ -16,8 +16,9 @@ from convfc.cli.documents import layer_json
 from convfc.cli.tables import shapes_table
 from convfc.core.builders import named_transposed_window
 from convfc.core.geometry import Same, Sizes
-from convfc.core.im2col import NumpyOps, apply
+from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.numpy_ops import NumpyOps
 from convfc.core.transposed import (
     TransposedConvolution,
     TransposedWindow,

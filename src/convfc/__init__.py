@@ -20,6 +20,7 @@ from convfc._version import __version__
 # That of `typing` takes 10 ms to import, in which Ctrl-C would show a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from convfc.clients import CLIENTS, Client
     from convfc.conversion import Conversion, convert
     from convfc.core.builders import convolution
     from convfc.core.geometry import Convolution, Same, Window
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from convfc.verification.verify import Verification, verify, verify_folder
 
 __all__ = [
+    "CLIENTS",
+    "Client",
     "Conversion",
     "ConversionError",
     "ConvfcError",
@@ -83,6 +86,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "clients": ["CLIENTS", "Client"],
     "conversion": ["Conversion", "convert"],
     "core.builders": ["convolution"],
     "core.geometry": ["Convolution", "Same", "Window"],

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from convfc.errors import UsageError
 
+MOST_AXES = 32
+"""Of an array: as many as older versions of numpy know."""
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -84,6 +86,22 @@ def wholes(name: str, given: object) -> tuple[int, ...]:
         return tuple(map(operator.index, given))  # type: ignore[call-overload] # as above
     except TypeError as error:
         raise wrong(name, given, "a list of whole numbers") from error
+
+
+def shapes(name: str, given: object) -> dict[str, tuple[int, ...]]:
+    """Whole shapes by the names of inputs, of positive sizes; none if ``None``.
+
+    Raises:
+        UsageError: something else.
+    """
+    found = {}
+    for key, sizes in _named(name, given, "a list of sizes").items():
+        found[key] = wholes(f"{name}[{key!r}]", sizes)
+        for size in found[key]:
+            whole(f"a size of {name}[{key!r}]", size, 1)
+        if max(found[key], default=0) >= 2**63 or len(found[key]) > MOST_AXES:
+            raise wrong(f"{name}[{key!r}]", sizes, f"at most {MOST_AXES} sizes, each below 2^63")
+    return found
 
 
 def real(name: str, given: object) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convfc import arguments
 from convfc._version import __version__
+from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.registry import (
     converted_format,
@@ -19,10 +21,13 @@ from convfc.formats.registry import (
     open_model,
     provenance_of,
 )
+from convfc.formats.shapes import Shapes
+from convfc.formats.suffixes import Format
 from convfc.gates import gate
 from convfc.planning import Fate, Layer, plan
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
+from convfc.text.sizes import shapes_text
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
 from convfc.verification.verify import verify as verify_files
@@ -38,6 +43,8 @@ class Conversion:
         written: whether it is there.
         layers: every convolution, in the order of execution.
         notes: remarks, a sentence each.
+        client: whom it was made for, if for anybody.
+        shapes: what inputs were fixed to, by name.
         verification: the comparison of both files, if one was asked for and got made.
         look: what was seen of the converted file before it was published, if that was looked at.
     """
@@ -49,6 +56,8 @@ class Conversion:
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
     look: Look | None = None
+    client: str | None = None
+    shapes: Shapes = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -65,10 +74,13 @@ def convert(
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
+    shapes: Shapes | None = None,
+    client: str | None = None,
     partial: bool = False,
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Conversion:
     """Rewrite the convolutions of a model file as patches + Dense and save the result.
@@ -83,12 +95,17 @@ def convert(
         only: patterns of layer names to convert (`*`, `?` and `[..]` as in a shell), or one of
             them; all when empty.
         skip: patterns of layer names to leave alone.
+        shapes: the whole shape of an input, by its name: open sizes are fixed to it, and the file
+            accepts nothing else.
+        client: the name of what the file is for, one of `CLIENTS`, which say what that sets.
         partial: write the file even if some convolutions must be left.
         force: replace `out` even if convfc did not make it.
         check: run one sample through both files before the new one appears, layer by layer where
             that cannot be; see `convfc.verification.inspection`.
         verify: prove the result instead and run MNIST samples through both files; write nothing if
             they differ.
+        freeze_weights: make constants of weights that are inputs as well, as ONNX files of IR
+            version 4 and later may have them: callers can no longer override these.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -108,10 +125,13 @@ def convert(
         patch_memory=patch_memory,
         only=only,
         skip=skip,
+        shapes=shapes,
+        client=client,
         partial=partial,
         force=force,
         check=check,
         verify=verify,
+        freeze_weights=freeze_weights,
         imports=imports,
     ) as done:
         return done
@@ -126,10 +146,13 @@ def converting(
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
+    shapes: Shapes | None = None,
+    client: str | None = None,
     partial: bool = False,
     force: bool = False,
     check: bool = True,
     verify: bool = False,
+    freeze_weights: bool = False,
     imports: Sequence[str] = (),
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
@@ -140,12 +163,21 @@ def converting(
         source = arguments.path("model", model)
         target = _target(source, out, force)
         unchanged = Unchanged(source)
-        opened = open_model(source, imports)
+        wanted = client_named(client)
+        fixed: Shapes = arguments.shapes("shapes", shapes)
+        opened = open_model(source, imports, fixed)
+        needed = wanted.shapes(opened.inputs, fixed)
+        if needed != fixed:
+            fixed, opened = needed, open_model(source, imports, needed)
+        if freeze_weights:
+            opened.freeze_weights()
         unchanged.watch(*opened.files)
-        layers = plan(opened.sites, patches, only, skip, patch_memory)
-        notes = tuple(opened.notes)
+        forms = wanted.forms if converted_format(source) is Format.ONNX else DEFAULT
+        layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
+        notes = (*opened.notes, *_what_is_set(wanted, forms, fixed))
+        done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
-            yield Conversion(source, target, False, layers, notes)
+            yield done
             return
         lowerings = {
             layer.site.name: layer.lowering
@@ -153,11 +185,13 @@ def converting(
             if layer.fate is Fate.CONVERTED and layer.lowering is not None
         }
         records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
-        provenance = Provenance(source.name, sha256_of(source), __version__, records)
+        provenance = Provenance(
+            source.name, sha256_of(source), __version__, records, client, forms, fixed
+        )
         verification = seen = None
         with staging(target, data_names) as stage:
             with writing(target), _naming(target, stage.path):
-                notes += tuple(opened.save_converted(stage.path, lowerings, provenance))
+                remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
                     checked = verify_files(source, stage.path, imports=imports)
                     verification = replace(checked, converted=target)
@@ -167,9 +201,22 @@ def converting(
             if seen is not None and seen.problem is not None:
                 raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
             equivalent = verification is None or verification.equivalent
-            yield Conversion(source, target, equivalent, layers, notes, verification, seen)
+            notes = (*notes, *remarks)
+            yield replace(
+                done, written=equivalent, notes=notes, verification=verification, look=seen
+            )
             if equivalent:
                 stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
+
+
+def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:
+    """What a client and shapes change about the file, a sentence each."""
+    if wanted.forms != forms:
+        yield f"What '{wanted.name}' sets is for ONNX: it makes no difference to a Keras file."
+    elif wanted.sets:
+        yield f"For '{wanted.name}': {'; '.join(wanted.sets)}."
+    if fixed:
+        yield f"Sizes were fixed: it takes {shapes_text(fixed)} and nothing else."
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def plan(
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
     memory: int | None = None,
+    methods: frozenset[PatchMethod] = frozenset(PatchMethod),
 ) -> tuple[Layer, ...]:
     """Decide the fate of every site.
 
@@ -60,6 +61,7 @@ def plan(
         only: patterns of the names to convert (`*`, `?`, `[..]`), or one of them; all when empty.
         skip: patterns of the names to leave alone.
         memory: bytes that the patches of one sample may take in a layer; see `lower`.
+        methods: those that may be taken, where a site has them.
 
     Raises:
         UsageError: a pattern that matches no site, or an argument of another kind.
@@ -79,7 +81,7 @@ def plan(
 
     choose = cache(lower)  # nets repeat their layers
     return tuple(
-        _layer(site, method, memory, choose)
+        _layer(site, method, memory, site.methods & methods, choose)
         if (not only or listed(site, only)) and not listed(site, skip)
         else Layer(site, Fate.SKIPPED)
         for site in sites
@@ -90,14 +92,13 @@ def _layer(
     site: Site,
     patches: PatchMethod,
     memory: int | None,
+    methods: frozenset[PatchMethod],
     choose: Callable[..., Lowering | Refusal],
 ) -> Layer:
     if site.convolution is None or site.reason is not None:
         return Layer(site, Fate.LEFT, reason=site.reason)
     try:
-        lowering = choose(
-            site.convolution, site.sizes, patches, site.methods, site.itemsize, memory
-        )
+        lowering = choose(site.convolution, site.sizes, patches, methods, site.itemsize, memory)
     except GeometryError as error:
         return Layer(site, Fate.LEFT, reason=str(error))
     if isinstance(lowering, Refusal):

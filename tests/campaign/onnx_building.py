@@ -57,7 +57,7 @@ def model(
         [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
     )
     domains = [helper.make_opsetid("", opset)]
-    domains += [helper.make_opsetid(f.domain, 1) for f in more.get("functions", ())]
+    domains += [helper.make_opsetid(d, 1) for d in sorted({node.domain for node in nodes} - {""})]
     model = helper.make_model(graph, opset_imports=domains, ir_version=ir_version, **more)
     inferred = onnx.shape_inference.infer_shapes(model).graph.output
     rank = len(next(iter(inputs.values())))

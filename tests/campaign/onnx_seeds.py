@@ -18,6 +18,7 @@ from tests.campaign.onnx_graphs import (
     overridable,
     quantized,
 )
+from tests.campaign.onnx_optimized import channels_last, fused
 from tests.campaign.onnx_plain import (
     bare,
     chain,
@@ -36,6 +37,7 @@ SEEDS: Mapping[str, Callable[[Weights], onnx.ModelProto]] = {
     for made in (
         *(chain, bare, open_sizes, open_transposed, transposed, groups, fork, line, volume, tiles),
         *(branches, loop, function, quantized, integers, overridable, old, computed, half),
+        *(fused, channels_last),
     )
 }
 """By name."""

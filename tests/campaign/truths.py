@@ -16,7 +16,7 @@ import convfc
 from convfc.planning import Fate
 from tests.campaign.cases import Outcome
 
-METHODS = ("auto", "auto", "gather", "rows", "slice")
+METHODS = ("auto", "auto", "gather", "rows", "slice", "taps")
 SUFFIXES = (".onnx", ".h5", ".hdf5", ".keras")
 
 

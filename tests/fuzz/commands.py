@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.fuzz import hostile
+from tests.fuzz.seeding import METHODS
 
 
 @dataclass
@@ -43,7 +44,7 @@ def convert(random: Random, model: str) -> Line:
         (0.25, lambda: ["--verify"]),
         (0.1, lambda: ["--force"]),
         (0.35, lambda: ["--json"]),
-        (0.4, lambda: ["--patches", random.choice(["auto", "gather", "rows", "slice", "reshape"])]),
+        (0.4, lambda: ["--patches", random.choice(METHODS)]),
         (0.2, lambda: ["--patch-memory", random.choice(["1", "600", "8MiB"])]),
         (0.1, lambda: [random.choice(["--only", "--skip"]), "*conv*"]),
     )

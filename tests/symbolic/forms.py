@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from tests.symbolic.numbers import Claim, Number, choose
+from tests.symbolic.numbers import Claim, Number, choose, simple
 
 Form = dict[int, Number]
-"""An entry, as a sum: weights, by what each of them is multiplied. The weight 1 is the number."""
+"""An entry, as a sum: weights, by what each of them is multiplied. The weight 1 is the number.
+
+Of an index map, weights are sizes: products of two unknown numbers are nothing for a solver.
+"""
 
 
 def either(condition: Claim, yes: Callable[[], Form], no: Callable[[], Form]) -> Form:
@@ -42,6 +45,13 @@ def times(form: Form, weight: int) -> Form:
     """An entry times a weight; no weight meets another."""
     assert weight == 1 or set(form) <= {1}
     return {mine * weight: number for mine, number in form.items()} if weight else {}
+
+
+def scaled(form: Form, by: Number) -> Form:
+    """An entry times a number that may be unknown: its weights are then."""
+    known = simple(sum(w * number for w, number in form.items() if isinstance(w, int)))
+    unknown = {w: number for w, number in form.items() if not isinstance(w, int)}
+    return {simple(w * by): number for w, number in {1: known, **unknown}.items()}
 
 
 def plus(form: Form, weight: int) -> Form:

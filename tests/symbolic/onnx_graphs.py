@@ -11,9 +11,9 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.forms import Form, plus, times
+from tests.symbolic.forms import Form, add, plus, scaled, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
-from tests.symbolic.tensors import Tensor, concatenate
+from tests.symbolic.tensors import Repeated, Tensor, concatenate, together, with_repeated
 
 Array = NDArray[Any]
 """Numbers that are known, or integers that are computed from sizes: those are objects."""
@@ -27,13 +27,14 @@ def evaluate(graph: ir.Graph, given: Mapping[str, Value], facts: Facts) -> list[
     Raises:
         KeyError: a node has an operator that is not in the list.
     """
-    values: dict[Any, Value] = {value: given[str(value.name)] for value in graph.inputs}
+    values: dict[Any, Any] = {value: given[str(value.name)] for value in graph.inputs}
     for value in graph.initializers.values():
         assert value.const_value is not None
         values[value] = value.const_value.numpy()
     for node in graph:
         inputs = [None if value is None else values[value] for value in node.inputs]
-        values[node.outputs[0]] = _OPERATORS[node.op_type](node, facts, *inputs)
+        made = _OPERATORS[node.op_type](node, facts, *inputs)
+        values.update(zip(node.outputs, made if isinstance(made, list) else [made], strict=True))
     return [values[value] for value in graph.outputs]
 
 
@@ -111,8 +112,11 @@ def _concat(node: ir.Node, _: Facts, *xs: Value) -> Value:
     return np.concatenate([np.asarray(x) for x in xs], axis)
 
 
-def _gather(node: ir.Node, facts: Facts, x: Value, index: Array) -> Value:
+def _gather(node: ir.Node, facts: Facts, x: Value, index: Value) -> Value:
     axis = node.attributes["axis"].as_int()
+    if isinstance(index, Tensor):
+        assert isinstance(x, Tensor)
+        return x.gather(axis, index)
     if isinstance(x, Tensor):
         assert index.ndim == 1
         return x.take(axis, index)
@@ -158,18 +162,61 @@ def _integer_product(
     )
 
 
-def _add(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
+def _add(_: ir.Node, __: Facts, a: Value, b: Value | Repeated) -> Value:
     if isinstance(a, Tensor):
-        assert isinstance(b, np.ndarray)
+        if isinstance(b, Tensor):
+            return together(a, b, lambda x, y: add([x, y]))
+        if isinstance(b, Repeated):
+            return with_repeated(a, b, plus)
         return a.with_constant(b, plus)
+    assert not isinstance(b, Repeated)
     return _each(lambda x, y: x + y, a, b)
 
 
-def _mul(_: ir.Node, __: Facts, a: Value, b: Value) -> Value:
+def _mul(_: ir.Node, __: Facts, a: Value, b: Value | Repeated) -> Value:
     if isinstance(a, Tensor):
+        if isinstance(b, Repeated):
+            return with_repeated(a, b, times)
         assert isinstance(b, np.ndarray)
+        if b.dtype == object:  # a size
+            (size,) = _numbers(b)
+            return replace(a, at=lambda index: scaled(a.at(index), size))
         return a.with_constant(b, times)
+    assert not isinstance(b, Repeated)
     return _each(lambda x, y: x * y, a, b)
+
+
+def _ones(node: ir.Node, facts: Facts, sizes: Value) -> Tensor:
+    number = int(node.attributes["value"].as_tensor().numpy().item())
+    lengths = _numbers(sizes)
+    return Tensor(facts, tuple(lengths), (1,) * len(lengths), lambda _: {1: number})
+
+
+def _running_sum(node: ir.Node, _: Facts, x: Tensor, axis: Array) -> Tensor:
+    """Of a vector that is the same number throughout, without the entry itself."""
+    assert (node.attributes["exclusive"].as_int(), axis.item(), x.rank) == (1, 0, 1)
+    (number,) = x.at(x.anywhere()[1]).values()
+    assert isinstance(number, int)
+    return replace(x, at=lambda index: {1: number * index[0]})
+
+
+def _tile(_: ir.Node, __: Facts, x: Array, times: Value) -> Array | Repeated:
+    *before, last = _numbers(times)
+    if isinstance(last, int):
+        return np.tile(x, [*before, last])
+    assert set(before) <= {1}
+    return Repeated(x, last)
+
+
+def _split(
+    node: ir.Node, facts: Facts, x: Array | Repeated, sizes: Value | None = None
+) -> list[Any]:
+    if isinstance(x, Repeated):
+        return [replace(x, numbers=row) for row in _split(node, facts, x.numbers, sizes)]
+    lengths = node.attributes.get_ints("split", ()) if sizes is None else _numbers(sizes)
+    axis = node.attributes["axis"].as_int()
+    assert sum(lengths) == x.shape[axis]
+    return [*np.split(x, np.cumsum(lengths)[:-1], axis)]
 
 
 def _sum(node: ir.Node, _: Facts, x: Tensor, axes: Value | None = None) -> Value:
@@ -198,13 +245,15 @@ def _each(compute: Callable[..., Number], *arrays: Value) -> Array:
     return _whole([simple(compute(*row)) for row in rows])
 
 
-_OPERATORS: dict[str, Callable[..., Value]] = {
+_OPERATORS: dict[str, Callable[..., Any]] = {
     "Abs": _abs,
     "Add": _add,
     "AveragePool": _pool,
     "Cast": lambda _, __, x: x,
     "Concat": _concat,
     "Constant": _constant,
+    "ConstantOfShape": _ones,
+    "CumSum": _running_sum,
     "Div": _div,
     "Gather": _gather,
     "MatMul": _matmul,
@@ -216,6 +265,8 @@ _OPERATORS: dict[str, Callable[..., Value]] = {
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,
+    "Split": _split,
     "Sub": lambda _, __, a, b: _each(lambda x, y: x - y, a, b),
+    "Tile": _tile,
     "Transpose": _transpose,
 }

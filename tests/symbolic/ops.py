@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution, Pads, Sizes
-from convfc.core.im2col import Ops, filter_matrices
+from convfc.core.im2col import Ops
+from convfc.core.numpy_ops import filter_matrices
 from tests.symbolic.forms import plus
 from tests.symbolic.laws import Layer
 from tests.symbolic.numbers import Number, choose, divide
@@ -41,7 +42,7 @@ class SymbolicOps(Ops[Tensor]):
         return x
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
-        return x.take(1, index)
+        return x.take(1, index.reshape(-1))
 
     def concatenate(self, xs: Sequence[Tensor], axis: int) -> Tensor:
         return concatenate(xs, axis)

@@ -107,6 +107,41 @@ class Tensor:
         self.facts.demand(there, "no such entry")
         return self.lay(axis, len(index), lambda place: (True, int(index[place])))
 
+    def gather(self, axis: int, index: Tensor) -> Tensor:
+        """Entries by places that are computed: an index in the place of an axis.
+
+        An axis of several parts is gone through row by row: a place is what each part's place,
+        times the lengths of those behind it, adds up to (see `forms.scaled`).
+        """
+        start = sum(self.parts[:axis])
+        end = start + self.parts[axis]
+        strides = [row_by_row(self.lengths[part + 1 : end]) for part in range(start, end)]
+        assert set(index.parts) == {1}
+
+        def places(at: Sequence[Number]) -> list[Number]:
+            rest = dict(index.at(at))
+            found = [rest.pop(stride, 0) for stride in strides[:-1]]
+            assert all(isinstance(weight, int) for weight in rest), "rows have another length"
+            found.append(sum(weight * number for weight, number in rest.items()))
+            return [simple(place) for place in found]
+
+        there, anywhere = index.anywhere()
+        for place, length in zip(places(anywhere), self.lengths[start:end], strict=True):
+            inside = both(place >= 0, place < length)
+            self.facts.demand(z3.Implies(there, inside), "no such entry")
+        rank = index.rank
+
+        def entry(at: Sequence[Number]) -> Form:
+            mine = places(at[start : start + rank])
+            return self.at([*at[:start], *mine, *at[start + rank :]])
+
+        return replace(
+            self,
+            lengths=_put(self.lengths, start, end - start, *index.lengths),
+            parts=_put(self.parts, axis, 1, *index.parts),
+            at=entry,
+        )
+
     def transpose(self, order: Sequence[int]) -> Tensor:
         """Permute axes."""
         ends = list(itertools.accumulate(self.parts, initial=0))
@@ -251,6 +286,24 @@ class Tensor:
         return replace(self, lengths=tuple(lengths), at=entry)
 
 
+def with_repeated(x: Tensor, row: Repeated, join: Callable[[Form, int], Form]) -> Tensor:
+    """Each entry joined with that of a row of constants, by its place on the last axis."""
+    part, flat = x.part_of(-1), row.numbers.reshape(-1)
+    assert row.numbers.shape[-1] == len(flat)
+    x.facts.demand(x.lengths[part] == len(flat) * row.times, "rows do not fit")
+
+    def entry(index: Sequence[Number]) -> Form:
+        form, place = x.at(index), divide(index[part], len(flat))[1]
+        return case_by_case(place, len(flat), lambda n: join(form, int(flat[n])))
+
+    return replace(x, at=entry)
+
+
+def row_by_row(lengths: Sequence[Number]) -> Number:
+    """How many entries there are in a row of parts: a number, or the term of a product."""
+    return simple(z3.Product(*lengths)) if lengths else 1
+
+
 def concatenate(tensors: Sequence[Tensor], axis: int) -> Tensor:
     """Join along an axis."""
     part, facts = tensors[0].part_of(axis), tensors[0].facts
@@ -293,6 +346,14 @@ def together(a: Tensor, b: Tensor, join: Callable[[Form, Form], Form]) -> Tensor
         return x.at([0 if is_one(n) else i for i, n in pairs])
 
     return replace(a, lengths=tuple(lengths), at=lambda index: join(own(a, index), own(b, index)))
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Constants whose last axis is there again and again, a number of times that is unknown."""
+
+    numbers: NDArray[Any]
+    times: Number
 
 
 class _Parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from convfc.core.lowering import Lowering
 from convfc.formats.provenance import LayerRecord
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
+    from convfc.clients import Client
     from convfc.conversion import Conversion
+    from convfc.formats.shapes import Shapes
     from convfc.planning import Layer
     from convfc.verification.differences import Distance, OutputDifference, Witness
     from convfc.verification.proof import LayerProof
@@ -26,9 +29,30 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "complete": conversion.complete,
         "layers": [layer_json(layer) for layer in conversion.layers],
         "notes": list(conversion.notes),
+        "client": conversion.client,
+        "shapes": _shapes_json(conversion.shapes),
         "verification": None if checked is None else verification_json(checked),
         "look": None if conversion.look is None else asdict(conversion.look),
     }
+
+
+def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
+    """What each client needs, as JSON types."""
+    return [
+        {
+            "name": client.name,
+            "who": client.who,
+            "sets": list(client.sets),
+            "forms": list(client.forms.names),
+            "fixed": client.fixed,
+            "why": client.why,
+        }
+        for client in clients
+    ]
+
+
+def _shapes_json(shapes: Shapes) -> dict[str, list[int]]:
+    return {name: list(sizes) for name, sizes in shapes.items()}
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
@@ -73,6 +97,7 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "converted": str(verification.converted),
         "verdict": verification.verdict.value,
         "reason": verification.reason,
+        "shapes": _shapes_json(verification.shapes),
         "proved": verification.proved,
         "quick": verification.quick,
         "layers": [_proof_json(proof) for proof in verification.layers],

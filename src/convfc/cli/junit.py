@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from convfc.errors import FileError
 from convfc.system import replacing
+from convfc.text.sizes import shapes_text
 from convfc.text.visible import visible
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def _suite(verification: Verification) -> tuple[str, list[_Case]]:
     whole = None if verification.equivalent else f"{verdict}: {verification.reason}"
     cannot = verdict == "could not check"
     cases = [(layer.name, layer.reason, layer.unchecked) for layer in verification.layers]
-    cases.append(("verdict", None if cannot else whole, whole if cannot else None))
+    fixed = f" for {shapes_text(verification.shapes)}" if verification.shapes else ""
+    cases.append((f"verdict{fixed}", None if cannot else whole, whole if cannot else None))
     return str(verification.converted), cases
 
 

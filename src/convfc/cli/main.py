@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,22 +21,20 @@ from convfc.cli.options import (
     MODEL,
     Data,
     Debug,
-    Dilation,
     Imports,
     Json,
-    Kernel,
-    Padding,
     Patches,
     PatchMemory,
-    Stride,
+    Shapes,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
+from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
 if TYPE_CHECKING:
-    from convfc.core.geometry import Convolution, Sizes
+    pass
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
@@ -72,7 +69,7 @@ def convfc(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help=MODEL)],
+    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
@@ -87,6 +84,16 @@ def convert(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Leave layers with such names alone; repeatable."),
     ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
+    ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
+        ),
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
@@ -99,6 +106,10 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
     ] = False,
+    freeze_weights: Annotated[
+        bool,
+        typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
+    ] = False,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -110,9 +121,15 @@ def convert(
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
+    if client == "list":
+        _clients(as_json)
+        return
     from convfc.cli import documents, parsing
     from convfc.conversion import converting
     from convfc.verification.verdict import Verdict
+
+    if model is None:
+        raise _UsageError("Missing argument 'MODEL'.")
 
     conversion = converting(
         model,
@@ -121,10 +138,13 @@ def convert(
         patch_memory=parsing.memory(patch_memory),
         only=only or (),
         skip=skip or (),
+        shapes=parsing.shapes(shape),
+        client=client,
         partial=partial,
         force=force,
         check=not no_check,
         verify=verify,
+        freeze_weights=freeze_weights,
         imports=imports or (),
     )
     with terminal.working(f"converting {model.name}"), conversion as done:
@@ -138,6 +158,16 @@ def convert(
     if seen is not None and seen.verdict is Verdict.COULD_NOT_CHECK:
         raise typer.Exit(COULD_NOT)
     raise typer.Exit(YES if done.complete else NO)
+
+
+def _clients(as_json: bool) -> None:
+    from convfc.cli import documents, tables
+    from convfc.clients import CLIENTS
+
+    if as_json:
+        terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
+    else:
+        terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
 
 
 @app.command()
@@ -155,10 +185,7 @@ def verify(
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."),
-    ] = None,
+    shape: Shapes = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=FILE|VALUE", help="Feed an input; repeatable."),
@@ -201,7 +228,7 @@ def verify(
         options: dict[str, Any] = {
             "data": data,
             "samples": samples,
-            "shapes": {name: parsing.dims(text) for name, text in parsing.pairs("--shape", shape)},
+            "shapes": parsing.shapes(shape),
             "inputs": dict(parsing.pairs("--input", inputs)),
             "rtol": rtol,
             "atol": atol,
@@ -235,80 +262,7 @@ def verify(
     raise typer.Exit(code)
 
 
-@app.command()
-def shapes(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help=MODEL),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option("--input", metavar="HxWxC", help="Input size, channels last: 28x28x1."),
-    ] = None,
-    kernel: Kernel = None,
-    stride: Stride = "1",
-    dilation: Dilation = "1",
-    padding: Padding = "valid",
-    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
-    patch_memory: PatchMemory = None,
-    imports: Imports = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Sizes of every convolution in MODEL; or of one, from --input and --kernel.
-
-    The example of the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128
-    """
-    del debug  # `program` looks at it
-    from convfc.cli import parsing
-    from convfc.errors import UsageError
-
-    memory = parsing.memory(patch_memory)
-    if model is not None and (size is not None or kernel is not None):
-        raise UsageError("give a model, or --input and --kernel, not both")
-    if model is not None:
-        _model_shapes(model, memory, imports or (), as_json)
-    elif size is not None and kernel is not None:
-        conv, sizes = parsing.single(size, kernel, stride, dilation, padding, filters)
-        _calculate(conv, sizes, memory, as_json)
-    else:
-        raise UsageError(
-            "give a model, or --input and --kernel (such as --input 28x28x1 --kernel 4)"
-        )
-
-
-def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_json: bool) -> None:
-    import convfc
-    from convfc.cli import documents, tables
-
-    with terminal.working(f"reading {model.name}"):
-        layers = convfc.shapes(model, patch_memory=memory, imports=imports)
-    if as_json:
-        found = [documents.layer_json(layer) for layer in layers]
-        terminal.show(json_text({"model": str(model), "layers": found}))
-    elif layers:
-        terminal.show(terminal.rendered([tables.shapes_table(model, layers)]))
-    else:
-        terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
-
-
-def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
-    from convfc.core.lowering import Lowering, Refusal, lower
-
-    found = lower(conv, sizes, memory=memory)
-    refused = found.reason if isinstance(found, Refusal) else None
-    lowering = Lowering(conv, sizes, PatchMethod.SLICE) if isinstance(found, Refusal) else found
-    from convfc.cli import documents, tables
-
-    if as_json:
-        told = documents.lowering_json(lowering, itemsize=4)
-        terminal.show(json_text(told if refused is None else {**told, "left": refused}))
-    else:
-        said = [] if refused is None else [f"no model would get it: {refused}"]
-        table = tables.calculator_table(lowering, built=refused is None)
-        terminal.show(terminal.rendered([table, *said]))
-
-
+app.command()(shapes)
 app.command()(experiment)
 app.command()(explain)
 

@@ -38,6 +38,12 @@ PatchMemory = Annotated[
 Data = Annotated[
     str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
 ]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."
+    ),
+]
 Kernel = Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")]
 Stride = Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")]
 Dilation = Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from convfc.arguments import MOST_AXES
 from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution
 from convfc.errors import UsageError
@@ -24,11 +25,21 @@ def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]
         yield name, value
 
 
+def shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
+    """What `--shape` says: NAME=DIMS.
+
+    Raises:
+        UsageError: something else, or two shapes of one input.
+    """
+    found: dict[str, list[int]] = {}
+    for name, text in pairs("--shape", texts):
+        if found.setdefault(name, dims(text)) != dims(text):
+            raise UsageError(f"--shape {name}: is given twice, with different sizes")
+    return found
+
+
 LARGEST = 2**63 - 1
 """What the runtimes count with: no size is larger."""
-
-AXES = 32
-"""Of an array, at most: as many as older versions of numpy know."""
 
 
 def dims(text: str) -> list[int]:
@@ -43,8 +54,8 @@ def dims(text: str) -> list[int]:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
-    if max(numbers) > LARGEST or len(numbers) > AXES:
-        raise UsageError(f"{text}: write at most {AXES} sizes, each below 2^63")
+    if max(numbers) > LARGEST or len(numbers) > MOST_AXES:
+        raise UsageError(f"{text}: write at most {MOST_AXES} sizes, each below 2^63")
     return numbers
 
 

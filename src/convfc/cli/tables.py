@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from convfc.text.sizes import sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
+    from convfc.clients import Client
     from convfc.conversion import Conversion
     from convfc.planning import Layer
     from convfc.reproduction.results import Experiment
@@ -46,6 +47,19 @@ def conversion_table(conversion: Conversion) -> Words:
             memory = _patch_memory(layer.lowering, layer.site.itemsize)
             cells = [layer.lowering.method.value, _matrices(layer.lowering), memory]
         table.add_row(*_geometry_cells(layer), *cells, result)
+    return table
+
+
+def clients_table(clients: Iterable[Client]) -> Words:
+    """A row per thing that a client sets."""
+    table = Words("convfc convert --for CLIENT")
+    for name in ("client", "for", "sets"):
+        table.add_column(name)
+    for client in clients:
+        first, *more = client.sets
+        table.add_row(client.name, client.who, first, end_section=not more)
+        for number, one in enumerate(more, 1):
+            table.add_row("", "", one, end_section=number == len(more))
     return table
 
 

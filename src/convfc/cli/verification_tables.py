@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from convfc.text.sizes import sizes_text
+from convfc.text.sizes import shapes_text, sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def verification_summary(verification: Verification) -> str:
     """One line that a person or a script can read alone."""
     verdict = verification.verdict.value.upper()
     names = f"{verification.converted} and {verification.original}"
+    if verification.shapes:
+        names += f" for {shapes_text(verification.shapes)}"
     if not verification.equivalent:
         return f"{verdict}: {names}: {verification.reason}{_witness(verification)}"
     worst = max((out.max_abs for out in verification.outputs), default=0.0)

@@ -9,21 +9,20 @@ A transposed convolution is an ordinary one with a filter for each of its phases
 interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase.
 
 `apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
-version of them, `NumpyOps`, is the executable meaning; the format packages bring their own and
-build graphs of nodes or layers with them.
+version of them (`core.numpy_ops`) is the executable meaning; the format packages bring their own
+and build graphs of nodes or layers with them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
 from convfc.core.lowering import Lowering, PatchMethod, regroups
 
@@ -50,6 +49,7 @@ class Ops(Protocol[T]):
         before run time.
 
         >>> of_even_and_odd = (0, 1), (1, 1)  # see `Window.pads_by_remainder`
+        >>> from convfc.core.numpy_ops import NumpyOps
         >>> ops = NumpyOps(kernel=np.ones((1, 1, 1)))
         >>> [ops.pad(np.ones((1, n, 1), int), [of_even_and_odd]).ravel().tolist() for n in (2, 3)]
         [[1, 1, 0], [0, 1, 1, 1, 0]]
@@ -62,7 +62,18 @@ class Ops(Protocol[T]):
         """
 
     def take(self, x: T, index: NDArray[np.int64]) -> T:
-        """Rows of axis 1 by a flat constant index."""
+        """Rows of axis 1 by a constant index map: (positions.., taps), places in that axis.
+
+        It is a sum: of a vector along each of its axes. In how many axes its rows lie then does
+        not matter: a reshape follows.
+        """
+
+    def gather(self, x: T, convolution: Convolution, sizes: Sizes) -> T:
+        """P laid out in space, by an index map that the run computes; what it means, in slices."""
+        for axis in reversed(range(convolution.rank)):
+            x = _fold(self, x, convolution, sizes, axis)
+            convolution, sizes = convolution.folded(axis, sizes)
+        return x
 
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
         """Join along a spatial axis, from 1 on, or -1, the channels."""
@@ -83,6 +94,13 @@ class Ops(Protocol[T]):
         Called once per block of positions, always with the same kernel.
         """
 
+    def weighted_sum(self, taps: Iterable[T], convolution: Convolution, positions: Sizes) -> T:
+        """P F + b of groups of one channel, whose columns come one tap after another.
+
+        Each is (batch, positions.., channels). What comes later need not be there yet.
+        """
+        return self.product(self.concatenate([*taps], -1), convolution, positions)
+
     def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
         """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
 
@@ -92,6 +110,7 @@ class Ops(Protocol[T]):
 
         Two positions in a row, each with the outputs of 2 x 2 phases, make two rows of four:
 
+        >>> from convfc.core.numpy_ops import NumpyOps
         >>> from convfc.core.transposed import TransposedConvolution, TransposedWindow
         >>> conv = TransposedConvolution((TransposedWindow(2, stride=2),) * 2, 1, filters=1)
         >>> y = np.array([[0, 1, 2, 3], [4, 5, 6, 7]]).reshape(1, 1, 2, 4)
@@ -134,6 +153,7 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     convolution itself, `x` and what is returned are as `transposed.Frame` says.
 
     >>> from convfc.core.builders import convolution
+    >>> from convfc.core.numpy_ops import NumpyOps
     >>> x, kernel = np.array([1, 2, 3, 4]).reshape(1, 4, 1), np.array([10, 1]).reshape(2, 1, 1)
     >>> lowering = Lowering(convolution([2], channels=1, filters=1), (4,), PatchMethod.SLICE)
     >>> apply(NumpyOps(kernel), x, lowering).ravel().tolist()
@@ -158,6 +178,10 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     edges = lowering.block_edges(axis)
     if not edges:
         block = Lowering(inner.unpadded, sizes, lowering.method)
+        if lowering.method is PatchMethod.TAPS:
+            axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
+            taps = (ops.slice(x, cuts) for cuts in itertools.product(*axes))
+            return ops.weighted_sum(taps, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -173,6 +197,7 @@ def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """The patch matrix with its rows laid out in space: (batch, outputs.., taps * channels).
 
     >>> from convfc.core.builders import convolution
+    >>> from convfc.core.numpy_ops import NumpyOps
     >>> x, kernel = np.array([1, 2, 3, 4]).reshape(1, 4, 1), np.array([10, 1]).reshape(2, 1, 1)
     >>> lowering = Lowering(convolution([2], channels=1, filters=1), (4,), PatchMethod.SLICE)
     >>> patch_tensor(NumpyOps(kernel), x, lowering).tolist()
@@ -243,9 +268,12 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
 
 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
+    if None in sizes:
+        return ops.gather(x, convolution, sizes)
     known, outputs = _known(sizes), _known(convolution.output(sizes))
     pixels = ops.reshape(x, [math.prod(known), convolution.channels])
-    rows = ops.take(pixels, convolution.index_map(known).reshape(-1))
+    index = convolution.index_map(known).reshape(*outputs, convolution.taps)
+    rows = ops.take(pixels, index)
     return ops.reshape(rows, [*outputs, convolution.taps * convolution.channels])
 
 
@@ -267,72 +295,3 @@ def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
 def _known(sizes: Sizes) -> list[int]:
     """Sizes of a method that `lower` chooses for known ones only."""
     return [size for size in sizes if size is not None]
-
-
-def filter_matrices(kernel: Array, groups: int = 1) -> Array:
-    """The filter matrix of every block of channels.
-
-    Args:
-        kernel: (k1, .., kr, channels / groups, filters), channels last.
-        groups: number of blocks G.
-
-    Returns:
-        (G, K, filters / G). For one block, F = [0] is the kernel's own bytes.
-
-    >>> filter_matrices(np.array([[[1, 2]], [[3, 4]]]), groups=2).tolist()  # 2 taps of 2 filters
-    [[[1], [3]], [[2], [4]]]
-    """
-    patch_length = int(np.prod(kernel.shape[:-1]))
-    blocks = kernel.reshape(patch_length, groups, kernel.shape[-1] // groups)
-    return np.ascontiguousarray(np.moveaxis(blocks, 1, 0))
-
-
-class NumpyOps(Ops[Array]):
-    """`Ops` on numpy arrays: what a lowering means.
-
-    Args:
-        kernel: of `Lowering.inner`: (k1, .., kr, channels / groups, filters); see `inner_kernel`.
-        bias: of the same: (filters,), or ``None``; see `inner_bias`.
-    """
-
-    def __init__(self, kernel: Array, bias: Array | None = None) -> None:
-        self.kernel = kernel
-        self.bias = bias
-
-    def pad(self, x: Array, pads: Sequence[Sequence[Pads]]) -> Array:
-        """See `Ops.pad`."""
-        axes = zip(x.shape[1:-1], pads, strict=True)
-        return np.pad(x, [(0, 0), *(by[size % len(by)] for size, by in axes), (0, 0)])
-
-    def slice(self, x: Array, slices: Sequence[slice]) -> Array:
-        """See `Ops.slice`."""
-        cuts = (slice(None), *slices)
-        cut: Array = x[cuts]
-        return cut
-
-    def take(self, x: Array, index: NDArray[np.int64]) -> Array:
-        """See `Ops.take`."""
-        return np.take(x, index, axis=1)
-
-    def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
-        """See `Ops.concatenate`."""
-        return np.concatenate(xs, axis)
-
-    def reshape(self, x: Array, shape: Sequence[int | None]) -> Array:
-        """See `Ops.reshape`."""
-        sizes = [x.shape[i] if size is None else size for i, size in enumerate(shape, 1)]
-        return x.reshape(x.shape[0], *sizes)
-
-    def transpose(self, x: Array, order: Sequence[int]) -> Array:
-        """See `Ops.transpose`."""
-        return np.transpose(x, order)
-
-    def product(self, patches: Array, convolution: Convolution, positions: Sizes) -> Array:  # noqa: ARG002 - patches tell
-        """See `Ops.product`."""
-        groups = convolution.groups
-        lead = patches.shape[:-1]
-        blocks = patches.reshape(*lead, convolution.taps, groups, -1)
-        blocks = np.moveaxis(blocks, -2, 0).reshape(groups, -1, convolution.patch_length)
-        products = blocks @ filter_matrices(self.kernel, groups)
-        y: Array = np.moveaxis(products, 0, 1).reshape(*lead, convolution.filters)
-        return y if self.bias is None else y + self.bias

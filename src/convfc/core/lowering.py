@@ -20,6 +20,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from convfc.arguments import choice
+from convfc.core import costs
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
 
@@ -34,11 +35,13 @@ class PatchMethod(StrEnum):
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
-    """The index map as a constant: one gather over all pixels. Needs known, moderate sizes."""
+    """One gather over all pixels. Its index map is a constant, or computed for unknown sizes."""
     ROWS = "rows"
     """Taps of the last axis by slices, then one gather of whole rows of taps. As `GATHER`."""
     SLICE = "slice"
     """Slices for the taps of one axis after another. Works with unknown sizes."""
+    TAPS = "taps"
+    """Groups of one channel: a slice per tap, times its weights, added up; P is never there."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,15 @@ class Lowering:
         return None if pixels is None else pixels * self.convolution.channels * itemsize
 
     def patch_bytes(self, itemsize: int) -> int | None:
-        """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown."""
+        """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown.
+
+        By taps, only the column of one tap of each channel is there at a time.
+        """
         if self.method is PatchMethod.NONE:
             return 0
         rows, columns = self.patch_matrix
+        if self.method is PatchMethod.TAPS:
+            columns = self.inner.channels
         return None if rows is None else rows * columns * itemsize
 
     def block_bytes(self, itemsize: int) -> int | None:
@@ -157,6 +165,8 @@ class Lowering:
     def operations(self) -> int:
         """About how many operations a graph of it has: what takes and joins taps, in each block."""
         conv, (_, several) = self.inner, self.sliced_axes
+        if self.method is PatchMethod.TAPS:
+            return self.blocks * (3 * conv.taps + _AROUND)
         known = None not in self.framed[1]
         taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
         return self.blocks * (taps + len(several) + _AROUND)
@@ -235,6 +245,8 @@ def lower(
         misfit = _misfit(lowering)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
+            if lowering.gathered_axes and None in lowering.framed[1]:
+                misfit = _NEEDS_SIZES
         if misfit is None:
             found.append(lowering)
         else:
@@ -261,41 +273,38 @@ def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, 
     return tuple(block)
 
 
-_COPY = 16
-"""Bytes that could be moved in the time that it takes to begin a copy, in a slice or a join."""
-_LOOK_UP = 64
-"""The same for an entry of an index map."""
-_NODE = 2**15
-"""The same for a node of the graph; also what a simpler graph is worth."""
+_NEEDS_SIZES = "needs sizes that are known before run time"
 
 
 def cost(lowering: Lowering, itemsize: int) -> float:
-    """What it takes to build P for one sample, in bytes moved or what takes as long.
+    """What it takes to build P for one sample; see `convfc.core.costs`.
 
-    Measured on processors, with onnxruntime and TensorFlow: slicing and joining moves everything
-    three times (two writes, one read of what no cache holds any more), a gather once, but each of
-    its entries has to be looked up. So few channels, hence short copies, are for slices, many for
-    the gather. Between methods that fit; 0 for those that are never worse than the others.
+    Between methods that fit; 0 for those that are never worse than the others.
     """
-    conv, sizes = lowering.inner.unpadded, lowering.framed[1]
-    padding = lowering.inner.pads(sizes)
-    if lowering.method in (PatchMethod.NONE, PatchMethod.RESHAPE) or None in sizes or not padding:
+    inner, method = lowering.inner, lowering.method
+    if method in (PatchMethod.NONE, PatchMethod.RESHAPE):
         return 0.0
-    sizes = tuple((size or 0) + sum(pads) for size, pads in zip(sizes, padding, strict=True))
+    axes = zip(lowering.framed[1], inner.windows, strict=True)
+    told = tuple(max(costs.UNKNOWN, w.extent) if size is None else size for size, w in axes)
+    pads, conv = inner.pads(told) or (), inner.unpadded
+    sizes: Sizes = tuple(size + sum(pad) for size, pad in zip(told, pads, strict=True))
+    entries, width = (conv.positions(sizes) or 0) * conv.taps, conv.channels * itemsize
+    if method is PatchMethod.TAPS:
+        return costs.by_taps(entries, width, conv.taps)
+    total = costs.multiplied(entries, width) if inner.depthwise else 0.0
     single, several = lowering.sliced_axes
     for axis in single:
         conv, sizes = conv.folded(axis, sizes)
-    pixels = product(sizes) or 0
-    total = pixels * (conv.channels * itemsize + _COPY) + _NODE if single else 0
+    if single:
+        total += costs.cut(product(sizes) or 0, conv.channels * itemsize)
     for axis in several:
         slices = _slices(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
-        pixels = product(sizes) or 0
-        total += pixels * (3 * conv.channels * itemsize + slices * _COPY) + (slices + 1) * _NODE
+        total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
         entries = (conv.positions(sizes) or 0) * conv.taps
-        total += entries * (conv.channels * itemsize + _LOOK_UP) + 3 * _NODE
-    return float(total)
+        total += costs.gathered(entries, conv.channels * itemsize, None in lowering.framed[1])
+    return total
 
 
 def regroups(convolution: Convolution, axis: int) -> bool:
@@ -324,13 +333,16 @@ def _misfit(lowering: Lowering) -> str | None:
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
     if method is PatchMethod.RESHAPE and any(not w.kernel == w.extent == w.stride for w in windows):
         return "needs kernel == stride and no dilation"
-    if method is not PatchMethod.SLICE and None in sizes:
-        return "needs sizes that are known before run time"
+    endless = lowering.gathered_axes > 0 and inner.taps > MOST_OPERATIONS
+    if None in sizes and (endless or method is PatchMethod.RESHAPE):
+        return _NEEDS_SIZES
     if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
         return "needs several taps along the last of several axes"
     entries = lowering.index_entries
     if entries > _LARGEST_INDEX_MAP:
         return f"would need an index map of {entries:,} entries in the file"
+    if method is PatchMethod.TAPS and not inner.depthwise:
+        return "needs groups of one channel"
     if lowering.operations > MOST_OPERATIONS:
         return _of_many(lowering)
     return None

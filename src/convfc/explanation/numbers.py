@@ -8,8 +8,9 @@ import numpy as np
 
 from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution, Window
-from convfc.core.im2col import NumpyOps, filter_matrices, patch_tensor
+from convfc.core.im2col import patch_tensor
 from convfc.core.lowering import Lowering, Refusal, lower
+from convfc.core.numpy_ops import NumpyOps, filter_matrices
 from convfc.core.quantization import Quantization, Scaling
 from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement

@@ -247,6 +247,9 @@ class Model(Protocol):
     def provenance(self) -> Provenance | None:
         """What `save_converted` wrote into the file, if convfc made it."""
 
+    def freeze_weights(self) -> None:
+        """Make constants of weights that are inputs as well, in what `save_converted` writes."""
+
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run the file, as stored, in its format's stock runtime.
 

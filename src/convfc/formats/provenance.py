@@ -13,6 +13,8 @@ from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import FileError
+from convfc.formats.forms import DEFAULT, FORMS, Forms
+from convfc.formats.shapes import Shapes
 from convfc.text.visible import visible
 
 KEY = "convfc"
@@ -90,20 +92,30 @@ class Provenance:
         sha256: of the original file's bytes, in hexadecimal.
         version: of the convfc that made it.
         layers: what was converted, in the order of execution.
+        client: whom it was made for, by the name of a preset; ``None``: nobody in particular.
+        forms: how its products are written.
+        shapes: by the name of an input, the sizes that it was fixed to: of these alone the file
+            is the original's function.
     """
 
     source: str
     sha256: str
     version: str
     layers: tuple[LayerRecord, ...]
+    client: str | None = None
+    forms: Forms = DEFAULT
+    shapes: Shapes = field(default_factory=dict)
 
     def layer(self, name: str) -> LayerRecord | None:
         """What is recorded of a layer, if anything is."""
         return next((record for record in self.layers if record.name == name), None)
 
     def to_json(self) -> str:
-        """Compact JSON text."""
-        record = vars(self) | {"layers": [vars(layer) for layer in self.layers]}
+        """Compact JSON text; what nobody asked for is left out."""
+        asked = {"client": self.client, "forms": self.forms.names, "shapes": self.shapes}
+        record = {name: value for name, value in vars(self).items() if name not in asked}
+        record["layers"] = [vars(layer) for layer in self.layers]
+        record |= {name: value for name, value in asked.items() if value}
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -121,6 +133,8 @@ class Provenance:
             if len(text) > _LONGEST:
                 raise ValueError(f"it is longer than {_LONGEST:,} letters")
             record = json.loads(text)
+            if isinstance(record, dict):
+                record = _NOBODY_ASKED | record
             _require(record, _FILE, "the record")
             for number, layer in enumerate(record["layers"]):
                 _require({"block": []} | layer, _LAYER, f"layer {number}")
@@ -130,6 +144,8 @@ class Provenance:
                 f"{path}: its convfc record is damaged: {what}", remedy="convert the original again"
             ) from error
         layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
+        record["forms"] = Forms.of(record["forms"])
+        record["shapes"] = {name: tuple(sizes) for name, sizes in record["shapes"].items()}
         return cls(layers=layers, **record)
 
 
@@ -167,12 +183,19 @@ def _padding(value: object) -> bool:
     return pair or value in [rule.value for rule in Same]
 
 
+_shape = _list_of(_number(1))
+
 _FILE: Mapping[str, _Check] = {
     "source": _file_name,
     "sha256": _word,
     "version": _word,
     "layers": _list_of(lambda layer: isinstance(layer, dict)),
+    "client": lambda value: value is None or (_word(value) and value != ""),
+    "forms": _list_of(lambda value: value in FORMS),
+    "shapes": lambda value: isinstance(value, dict) and all(map(_shape, value.values())),
 }
+_NOBODY_ASKED: dict[str, Any] = {"client": None, "forms": [], "shapes": {}}
+"""Fields that a record need not have; older ones do not."""
 _LAYER: Mapping[str, _Check] = {
     "name": lambda value: isinstance(value, str),
     "patches": _word,

@@ -14,6 +14,7 @@ from convfc import arguments
 from convfc.errors import FileError
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
+from convfc.formats.shapes import Shapes
 from convfc.formats.suffixes import SUFFIXES, Format
 from convfc.gates import gated, require_file
 
@@ -65,15 +66,17 @@ def default_out(source: Path) -> Path:
 
 
 @gated
-def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
+def open_model(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = None) -> Model:
     """Open a model file of any known format.
 
     Args:
         path: the file.
         imports: modules that register custom Keras classes.
+        shapes: what inputs are fixed to, by name; their open sizes are known then.
 
     Raises:
-        UsageError: one of the modules cannot be imported.
+        UsageError: one of the modules cannot be imported; or there is no such input, or it takes
+            another shape.
         FileError: see `format_of`; or the file is damaged.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
@@ -81,10 +84,10 @@ def open_model(path: Path, imports: Sequence[str] = ()) -> Model:
     if format_of(path) is Format.ONNX:
         from convfc.formats.onnx import open_onnx
 
-        return open_onnx(path)
+        return open_onnx(path, shapes)
     from convfc.formats.keras import open_keras
 
-    return open_keras(path, imports)
+    return open_keras(path, imports, shapes)
 
 
 @gated

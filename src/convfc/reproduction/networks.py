@@ -12,8 +12,9 @@ from tensorflow.python.framework import config  # what is public can only be swi
 
 from convfc.conversion import convert
 from convfc.core.arrays import Array
-from convfc.core.im2col import NumpyOps, patch_tensor
+from convfc.core.im2col import patch_tensor
 from convfc.core.lowering import Lowering, lower
+from convfc.core.numpy_ops import NumpyOps
 from convfc.reproduction.settings import KERNEL, STRIDE, Settings
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import Library

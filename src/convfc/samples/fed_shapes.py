@@ -119,6 +119,8 @@ def _claim(port: Port, rank: int) -> tuple[bool, bool, bool, int]:
 def _sizes(port: Port, wanted: Sequence[int] | None) -> tuple[int | None, ...]:
     """The sizes of an input, those that the caller set included."""
     if wanted is None:
+        if port.shape is None and "(" in port.dtype:  # a sequence, a map: a type that holds others
+            raise DataError(f"input {port.name!r} takes a {port.dtype}, which is not made up here")
         if port.shape is None:
             raise DataError(
                 f"input {port.name!r} has no known shape: give it one with --shape {port.name}=DIMS"

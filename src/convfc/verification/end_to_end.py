@@ -77,6 +77,16 @@ def affordable(layers: Sequence[Layer], numbers: int) -> int:
     return max(_AFFORDABLE // effort, 1)
 
 
+def row_bytes(layers: Sequence[Layer]) -> int:
+    """The most bytes that one sample's patches can take in the converted model."""
+    sizes = [
+        layer.lowering.block_bytes(layer.site.itemsize)
+        for layer in layers
+        if layer.lowering is not None
+    ]
+    return max((size for size in sizes if size is not None), default=0)
+
+
 def _products(sites: Sequence[Site]) -> int:
     """Multiply-adds of one sample, as far as sizes are known."""
     return sum(map(products_of, sites))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from convfc.errors import FileError
-from convfc.formats.protocols import Port
+from convfc.errors import FileError, UsageError
+from convfc.formats.protocols import Model, Port
 from convfc.formats.provenance import Provenance
-from convfc.formats.registry import default_out
+from convfc.formats.registry import default_out, open_model
+from convfc.formats.shapes import Shapes
 from convfc.system.atomic import sha256_of
 
 
@@ -46,6 +47,18 @@ def staleness(original: Path, record: Provenance | None) -> tuple[str, ...]:
     if record.sha256 != sha256_of(original):
         return (f"'{original.name}' has changed since it was converted",)
     return ()
+
+
+def with_fixed_sizes(
+    original: Model, shapes: Shapes, imports: Sequence[str]
+) -> tuple[Model, str | None]:
+    """The original at the sizes that a record says, and why that cannot be, if it cannot."""
+    if not shapes:
+        return original, None
+    try:
+        return open_model(original.path, imports, shapes), None
+    except UsageError as error:
+        return original, f"its record fixes sizes that the original does not have: {error}"
 
 
 def changed_port(role: str, before: Sequence[Port], after: Sequence[Port]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.protocols import Model
 from convfc.formats.registry import open_model, provenance_of
+from convfc.formats.shapes import Shapes
 from convfc.formats.suffixes import SUFFIXES
 from convfc.gates import gated
-from convfc.planning import Layer, plan
+from convfc.planning import plan
 from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
@@ -31,10 +32,17 @@ from convfc.verification.end_to_end import (
     against_float64,
     compare,
     looked_closer,
+    row_bytes,
     runnable,
 )
 from convfc.verification.layer_proofs import prove_layers
-from convfc.verification.pairing import changed_port, is_made_from, partner, staleness
+from convfc.verification.pairing import (
+    changed_port,
+    is_made_from,
+    partner,
+    staleness,
+    with_fixed_sizes,
+)
 from convfc.verification.proof import LayerProof
 from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction
 
@@ -58,6 +66,8 @@ class Verification:
         fed: what the samples were, a line per input.
         notes: remarks, a sentence each.
         quick: whether the proof was left out.
+        shapes: by the name of an input, the sizes that it was fixed to by the conversion: the
+            verdict is about these.
     """
 
     original: Path
@@ -73,6 +83,7 @@ class Verification:
     fed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     quick: bool = False
+    shapes: Shapes = field(default_factory=dict)
 
     @property
     def equivalent(self) -> bool:
@@ -133,11 +144,15 @@ def verify(
     unchanged = Unchanged(Path(original))
     a, b = _opened(Path(original), converted, imports, unchanged)
     of_files = _of_files(a, b)
+    fixed: Shapes = {} if b.provenance is None else b.provenance.shapes
+    a, misfit = with_fixed_sizes(a, fixed, imports)
     changed = changed_port("input", a.inputs, b.inputs)
     changed = changed or changed_port("output", a.outputs, b.outputs)
     remarks: Sequence[str] = ()
     if changed is not None:
         found = Verification(a.path, b.path, Verdict.NOT_EQUIVALENT, changed)
+    elif misfit is not None:
+        found = Verification(a.path, b.path, Verdict.COULD_NOT_CHECK, misfit)
     else:
         feeds, remarks = _feeds(a, samples, data=data, shapes=shapes, inputs=inputs)
         if b.provenance is None or rtol is not None or atol is not None:
@@ -145,7 +160,7 @@ def verify(
         else:
             found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
     unchanged.check("verified")  # or its parts may be of one file and of another
-    return replace(found, notes=(*of_files, *remarks, *found.notes))
+    return replace(found, notes=(*of_files, *remarks, *found.notes), shapes=fixed)
 
 
 def _opened(
@@ -178,7 +193,7 @@ def _feeds(
     """What both models are run on, as much as is worth waiting for; and remarks on that."""
     planned = plan(a.sites)
     wanted = MANY if samples is None else samples
-    feeds = make_feeds(a.inputs, samples=wanted, row_bytes=_row_bytes(planned), **given)
+    feeds = make_feeds(a.inputs, samples=wanted, row_bytes=row_bytes(planned), **given)
     notes = []
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:
@@ -342,13 +357,3 @@ def verify_folder(
     if not results:
         raise FileError(f"{folder}: no model that convfc made", remedy="name the files to compare")
     return results
-
-
-def _row_bytes(layers: Sequence[Layer]) -> int:
-    """The most bytes that one sample's patches can take in the converted model."""
-    sizes = [
-        layer.lowering.block_bytes(layer.site.itemsize)
-        for layer in layers
-        if layer.lowering is not None
-    ]
-    return max((size for size in sizes if size is not None), default=0)

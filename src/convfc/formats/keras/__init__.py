@@ -15,21 +15,24 @@ from convfc.errors import UsageError
 from convfc.formats.keras.archive import read_provenance
 from convfc.formats.keras.quiet import importing, own_state
 from convfc.formats.protocols import Model
+from convfc.formats.shapes import Shapes
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import until_the_end
 
 __all__ = ["import_keras", "open_keras", "read_provenance"]
 
 
-def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
+def open_keras(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = None) -> Model:
     """Load a `.h5`, `.hdf5` or `.keras` file.
 
     Args:
         path: the file.
         imports: modules that register custom classes.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
-        UsageError: one of the modules cannot be imported; or eager execution is off.
+        UsageError: one of the modules cannot be imported; or eager execution is off; or there is
+            no such input, or one that takes another shape.
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
@@ -40,7 +43,7 @@ def open_keras(path: Path, imports: Sequence[str] = ()) -> Model:
         from convfc.formats.keras.model import KerasModel
 
     _register(imports)
-    return KerasModel(path)
+    return KerasModel(path, shapes)
 
 
 def import_keras() -> None:

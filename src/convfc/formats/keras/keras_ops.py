@@ -91,7 +91,7 @@ class KerasOps(StockOps):
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
         """See `Ops.take`."""
-        return keras.ops.take(x, index.astype(np.int32), axis=1)
+        return keras.ops.take(x, index.astype(np.int32).reshape(-1), axis=1)
 
     def weigh(self, settings: CarriedSettings) -> None:
         """See `StockOps.weigh`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from convfc.formats.keras.archive import (
     read_envelope,
 )
 from convfc.formats.keras.bounds import check_size, count_data, limit
+from convfc.formats.keras.fixed_sizes import fixed
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.memory import held_once
@@ -36,7 +37,9 @@ from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.hdf5 import operations_in, own_operations
 from convfc.formats.keras.upgrades.unknown import unknown_in
+from convfc.formats.shapes import Shapes
 from convfc.system.atomic import OTHER_PLACE
+from convfc.text.sizes import shapes_text
 
 
 @dataclass(frozen=True)
@@ -59,26 +62,41 @@ class Loaded:
 _MOST_THRESHOLDS = 2**16
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, shapes: Shapes | None = None) -> Loaded:
     """Load a model, with Keras's safe mode on.
+
+    Args:
+        path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
-        UnsupportedModelError: Keras cannot load what it holds.
+        UnsupportedModelError: Keras cannot load what it holds, or not at these sizes.
+        UsageError: it has no such input, or one that takes another shape.
     """
     with refusing(path, NO_CONFIG):
-        return _load(path)
+        return _load(path, shapes or {})
 
 
-def _load(path: Path) -> Loaded:
+def _load(path: Path, shapes: Shapes) -> Loaded:
     envelope = read_envelope(path)
     _refuse_contents(path, envelope)
     notes = _other_name(path, envelope)
     check_weights(path, envelope.file_format)
     upgraded = up_to_date(path, envelope)
+    if shapes:
+        upgraded = replace(upgraded, config=fixed(upgraded.config, shapes), altered=True)
     with overheard() as said, upgraded_copy(path, envelope.file_format, upgraded) as copy:
         notes += _upgrade_notes(envelope, copy.done, upgraded.cautions)
-        model, left_out = _compiled_if_possible(path, envelope, copy.path)
+        try:
+            model, left_out = _compiled_if_possible(path, envelope, copy.path)
+        except UnsupportedModelError as error:
+            if not shapes:
+                raise
+            why = brief(error.__cause__ or error)
+            raise UnsupportedModelError(
+                f"{path}: cannot be built for {shapes_text(shapes)}: {why}"
+            ) from error
     notes += left_out
     _untrack(model)
     notes += _optimizer_notes(path, envelope, model, said)

@@ -49,6 +49,7 @@ from convfc.formats.protocols import (
     in_float64,
 )
 from convfc.formats.provenance import Provenance
+from convfc.formats.shapes import Shapes
 
 
 class KerasModel:
@@ -56,17 +57,19 @@ class KerasModel:
 
     Args:
         path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
+        UsageError: it has no such input, or one that takes another shape.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
         self.path = path
         self.files: Sequence[Path] = (path,)
         with refusing(path, NO_CONFIG):
-            loaded = load(path)
+            loaded = load(path, shapes)
             self._model = loaded.model
             self._graph = graph_of(loaded.model)
             if self._graph is None:
@@ -115,6 +118,9 @@ class KerasModel:
         """See `Model.precision`."""
         layers = flat_layers(self._model)
         return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
+
+    def freeze_weights(self) -> None:
+        """See `Model.freeze_weights`: in Keras no weight is an input."""
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""

@@ -56,7 +56,7 @@ def upgraded_copy(path: Path, file_format: str, upgraded: Upgraded) -> Iterator[
         with temporary_folder() as folder:
             named = folder / f"model{file_format}"
             done = upgraded.done
-            if upgraded.as_it_was:
+            if not (done or upgraded.altered):
                 # Keras goes by the file's name, convfc by its bytes: a link has the right name.
                 named.symlink_to(path.resolve())
             elif file_format == HDF5:

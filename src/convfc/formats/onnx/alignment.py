@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.frozen import FROZEN
 from convfc.formats.onnx.operators import is_convolution, known_shape
 from convfc.formats.onnx.sites import Body, Place, label, opset_of, places, subgraphs
 from convfc.formats.onnx.structure import operator, same_attribute, same_setting, tensor_difference
@@ -79,7 +80,7 @@ def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
         found.unknown.append("what weights are changed with the IR version")
     _compare_opsets(original.graph, converted.graph, "the model", found)
     a, b = original.metadata_props, converted.metadata_props
-    for key in sorted({*a, *b} - {KEY}):
+    for key in sorted({*a, *b} - {KEY, FROZEN}):
         note = found.built if key.startswith(_READ_BY_RUNTIMES) else found.told
         note(f"the metadata '{key}'", a.get(key), b.get(key))
     by_body: dict[Body, list[Place]] = {}

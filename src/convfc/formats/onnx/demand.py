@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from convfc.formats.demand import Demand
 from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.shape_inference import MOST_FOLLOWED, infer
-from convfc.formats.onnx.sites import places, steps_of
+from convfc.formats.onnx.sites import open_layers, places, steps_of
 from convfc.formats.protocols import Feed, Site
 from convfc.system import capacity, rehearsal
 from convfc.system.atomic import temporary_folder
@@ -39,7 +39,8 @@ class Demands:
 
     def __init__(self, inferred: ir.Model, sites: Sequence[Site] = ()) -> None:
         self._inferred = inferred
-        self._stated = Demand.of(steps_of(inferred), sites)
+        self._whole = open_layers(inferred)
+        self._stated = Demand.of(steps_of(inferred, self._whole), sites)
         made = _made(inferred)
         nodes = sum(1 for _ in places(inferred))
         self._open = nodes <= _MOST_NODES and not _all_known(made)
@@ -61,16 +62,20 @@ class Demands:
 
     def _fed(self, feed: Feed) -> Demand:
         # Where onnx may abort, a child would tell little more of a batch.
-        found = demand_of(self._inferred.clone(), feed, in_child=not self._only_batch)[0]
+        copy, in_child = self._inferred.clone(), not self._only_batch
+        found, _ = demand_of(copy, feed, self._whole, in_child=in_child)
         return self._stated if found is None else replace(found, products=self._stated.products)
 
 
-def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> tuple[Demand | None, bool]:
+def demand_of(
+    model: ir.Model, feed: Feed, whole: Set[str] = frozenset(), *, in_child: bool = True
+) -> tuple[Demand | None, bool]:
     """What a model takes on a feed, convolutions apart.
 
     Args:
         model: its shapes are overwritten, and its weights may go.
         feed: by the names of its inputs.
+        whole: see `open_layers`.
         in_child: whether to follow its sizes in a child where onnx may abort the process.
 
     Returns:
@@ -80,23 +85,24 @@ def demand_of(model: ir.Model, feed: Feed, *, in_child: bool = True) -> tuple[De
         if value.name is not None and value.name in feed:
             value.shape = ir.Shape(feed[value.name].shape)
     if not at_risk(model):
-        return _followed(model)
+        return _followed(model, whole)
     if not in_child:
         return None, False
     _let_go_of_weights(model)
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         path.write_bytes(ir.to_proto(model).SerializeToString())
-        _, said = rehearsal.rehearse(__name__, path, memory=capacity.memory())
+        names = json.dumps(sorted(whole))
+        _, said = rehearsal.rehearse(__name__, path, names, memory=capacity.memory())
     with suppress(ValueError):
-        fixed, each, whole = json.loads(said)
-        return Demand(fixed, each), whole
+        fixed, each, known = json.loads(said)
+        return Demand(fixed, each), known
     return None, False
 
 
-def _followed(model: ir.Model) -> tuple[Demand, bool]:
+def _followed(model: ir.Model, whole: Set[str]) -> tuple[Demand, bool]:
     infer(model)
-    return Demand.of(steps_of(model), ()), _all_known(_made(model))
+    return Demand.of(steps_of(model, whole), ()), _all_known(_made(model))
 
 
 def _made(inferred: ir.Model) -> list[Sizes | None]:
@@ -120,10 +126,10 @@ def _let_go_of_weights(model: ir.Model) -> None:
                     graph.inputs.append(value)
 
 
-def main(path: str) -> None:
+def main(path: str, whole: str) -> None:
     """Follow the sizes of a model in a process that onnx may abort, and say what it takes."""
     with suppress(Exception):
         model = ir.serde.deserialize_model(onnx.load_model(path))
-        found, whole = _followed(model)
-        os.write(1, json.dumps([found.fixed, found.each, whole]).encode())
+        found, known = _followed(model, frozenset(json.loads(whole)))
+        os.write(1, json.dumps([found.fixed, found.each, known]).encode())
     os._exit(0)

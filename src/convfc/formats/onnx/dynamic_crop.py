@@ -53,7 +53,7 @@ def framed(
         pieces = [lengths[axis] or 0 for axis in frames]
         end = emit.node("Add", start, emit.integers(pieces, "lengths"))
         piece = emit.node("Slice", value, start, end, emit.integers(axes, "axes"))
-        return emit.reshape(piece, [0, *(length or 0 for length in lengths), last])
+        return emit.reshape(piece, [None, *lengths, last])
 
     y = compute(piece_of(padded, first, lowering.framed[1], conv.channels))
     return piece_of(y, rest, lowering.output, conv.filters)

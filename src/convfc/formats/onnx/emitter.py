@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.formats.onnx.sites import Place, label, places
+
+Attribute: TypeAlias = "int | float | str | list[int] | ir.TensorProtocol"
 
 
 class Names:
@@ -29,7 +32,7 @@ class Names:
 
     def fresh(self, wanted: str) -> str:
         """`wanted`, or with the first number behind it that makes it new."""
-        # None below the last one that was given is free again: names are only added.
+        # Whatever is free below the last number that was given stays so.
         name, number = wanted, self._numbers.get(wanted, 1)
         while name in self.taken:
             number += 1
@@ -39,6 +42,29 @@ class Names:
         return name
 
 
+SHARED = "convfc"
+"""What stands before the names of constants that several layers read."""
+_MADE = {
+    "Add": "sum",
+    "Concat": "joined",
+    "Gather": "gathered",
+    "MatMul": "product",
+    "MatMulInteger": "product",
+    "Pad": "padded",
+    "Reshape": "reshaped",
+    "Slice": "sliced",
+    "Transpose": "transposed",
+}
+"""What to call what a node makes; else after its operator."""
+_TYPES = {
+    int: ir.AttributeType.INT,
+    float: ir.AttributeType.FLOAT,
+    str: ir.AttributeType.STRING,
+    list: ir.AttributeType.INTS,
+}
+_TENSOR = ir.AttributeType.TENSOR
+
+
 class Emitter:
     """Adds nodes and constants in front of one node, in the forms that its opset has.
 
@@ -46,7 +72,7 @@ class Emitter:
 
     What is new is called ``<layer>/<what it is>``, where the layer is the node's name, or its first
     output's if it has none (`label`): that is a promise, by which people and tools find a layer's
-    nodes. A constant that several layers share is called after the first of them.
+    nodes. A constant that several layers read is called ``convfc/<what it is>``.
 
     Args:
         place: the node to work in front of.
@@ -59,18 +85,37 @@ class Emitter:
         self.names = names
         self._constants = constants
         self._prefix = label(place.node)
-        self._made: list[ir.Node] = []
+        self._made: set[ir.Node] = set()
+        self._own: set[ir.Value] = set()
 
-    def node(
-        self, op: str, *inputs: ir.Value | None, **attributes: int | float | str | list[int]
-    ) -> ir.Value:
+    def node(self, op: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """Add a node with one output."""
+        return self._add(op, inputs, attributes, 1)[0]
+
+    def _add(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Attribute],
+        count: int,
+    ) -> Sequence[ir.Value]:
         name = self.names.fresh(f"{self._prefix}/{op}")
-        output = ir.Value(name=self.names.fresh(f"{self._prefix}/{op}_output"))
-        node = ir.node(op, inputs, attributes=attributes, outputs=[output], name=name)
+        made = _MADE.get(op, f"{op}_output")
+        outputs = [ir.Value(name=self.names.fresh(f"{self._prefix}/{made}")) for _ in range(count)]
+        # Not by `ir.node`, which takes as long again to find out the types of attributes.
+        types = {key: _TYPES.get(type(value), _TENSOR) for key, value in attributes.items()}
+        given = [ir.Attr(key, types[key], value) for key, value in attributes.items()]
+        node = ir.Node("", op, inputs, given, outputs=outputs, name=name)
         self.place.body.insert_before(self.place.node, node)
-        self._made.append(node)
-        return output
+        self._made.add(node)
+        return outputs
+
+    def call(self, made: ir.Value, role: str) -> ir.Value:
+        """Call what this layer has made by what it is; what is not of this layer keeps its name."""
+        if made.producer() in self._made:
+            self.names.taken.discard(made.name)
+            made.name = self.names.fresh(f"{self._prefix}/{role}")
+        return made
 
     def integers(self, numbers: Sequence[int] | NDArray[np.int32], role: str) -> ir.Value:
         """A constant vector: int64 from a list, an array as it is."""
@@ -82,37 +127,86 @@ class Emitter:
 
     def numbers(self, array: NDArray[Any], role: str) -> ir.Value:
         """A constant of an array's own type and shape."""
-        return self.constant((array.dtype, array.shape, array.tobytes()), ir.Tensor(array), role)
+        key = (role, array.dtype, array.shape, array.tobytes())
+        return self.constant(key, lambda: ir.Tensor(array), role)
 
-    def constant(self, key: object, tensor: ir.TensorProtocol, role: str) -> ir.Value:
+    def constant(self, key: object, tensor: Callable[[], ir.TensorProtocol], role: str) -> ir.Value:
         """A constant; one with the same key in the same graph is made once."""
-        body = self.place.body
-        known = (id(body), key)
-        if known not in self._constants:
-            name = self.names.fresh(f"{self._prefix}/{role}")
-            value = ir.Value(
-                name=name,
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape(tensor.shape.numpy()),
-                const_value=tensor,
-            )
-            if self.place.initializers and isinstance(body, ir.Graph):
-                body.register_initializer(value)
-            else:
-                made = ir.node("Constant", [], attributes={"value": tensor}, outputs=[value])
-                made.name = self.names.fresh(f"{name}/Constant")
-                body.insert_before(body[0], made)
-            self._constants[known] = value
-        return self._constants[known]
+        return self._once(key, lambda: self._constant(tensor(), role), role)
 
-    def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
-        """Reshape; a 0 keeps the size of the axis in its place, so no batch size is baked in."""
-        tensor = constant_of(x)
-        if tensor is not None and 0 not in shape:
-            reshaped = ir.Tensor(tensor.numpy().reshape(shape).copy(), dtype=tensor.dtype)
-            return self.constant((id(x), *shape), reshaped, (x.name or "").rpartition("/")[2])
+    def total(self, parts: Sequence[NDArray[np.int32]], role: str) -> ir.Value:
+        """The sum of constants, broadcast: a few small ones for a large one, from opset 7 on.
+
+        Runtimes add them up when they load the file. Where there are no initializers, it is a
+        constant.
+        """
+        if len(parts) == 1 or not self.place.initializers or self.place.opset < 7:
+            return self.integers(functools.reduce(np.add, parts), role)
+
+        def summed() -> ir.Value:
+            stored = [self.integers(part, f"{role}_part") for part in parts]
+            for value in stored:
+                self._share(value, f"{role}_part")
+            y, *others = stored
+            first = self.place.body[0]
+            for number, other in enumerate(others, 1):
+                made = role if number == len(others) else f"{role}_sum"
+                output = ir.Value(name=self.names.fresh(f"{SHARED}/{made}"))
+                name = self.names.fresh(f"{SHARED}/Add")
+                node = ir.Node("", "Add", [y, other], outputs=[output], name=name)
+                self.place.body.insert_before(first, node)
+                y = output
+            return y
+
+        key = (role, *((part.shape, part.tobytes()) for part in parts))
+        return self._once(key, summed, role)
+
+    def _once(self, key: object, make: Callable[[], ir.Value], role: str) -> ir.Value:
+        known = (id(self.place.body), key)
+        value = self._constants.get(known)
+        if value is None:
+            value = self._constants[known] = make()
+            self._own.add(value)
+        elif value not in self._own:
+            self._share(value, role)
+        return value
+
+    def _share(self, value: ir.Value, role: str) -> None:
+        """Give a constant a name of no layer, if it has none yet."""
+        if (value.name or "").startswith(f"{SHARED}/"):
+            return
+        self.names.taken.discard(value.name)
+        value.name = self.names.fresh(f"{SHARED}/{role}")
+        producer = value.producer()
+        if producer is not None:
+            self.names.taken.discard(producer.name)
+            producer.name = self.names.fresh(f"{value.name}/{producer.op_type}")
+
+    def _constant(self, tensor: ir.TensorProtocol, role: str) -> ir.Value:
+        body = self.place.body
+        value = ir.Value(
+            name=self.names.fresh(f"{self._prefix}/{role}"),
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(tensor.shape.numpy()),
+            const_value=tensor,
+        )
+        if self.place.initializers and isinstance(body, ir.Graph):
+            body.register_initializer(value)
+        else:
+            made = ir.node("Constant", [], attributes={"value": tensor}, outputs=[value])
+            made.name = self.names.fresh(f"{value.name}/Constant")
+            body.insert_before(body[0], made)
+        return value
+
+    def reshape(self, x: ir.Value, wanted: Sequence[int | None]) -> ir.Value:
+        """Reshape to what `reshaping` says in the form of the operator."""
+        tensor, shape = constant_of(x), reshaping(wanted)
+        if tensor is not None and None not in wanted:
+            role = (x.name or "").rpartition("/")[2]
+            return self.constant((id(x), *shape), lambda: _reshaped(tensor, shape), role)
         before = x.producer()
         if before in self._made and not x.uses() and _bridged(before, shape):
+            self.names.taken -= {before.name, x.name}
             x = before.inputs[0] or x
             self.place.body.remove(before, safe=True)
         if self.place.opset < 5:
@@ -136,6 +230,13 @@ class Emitter:
         if self.place.opset < 13:
             return self.node("ReduceSum", x, axes=[axis], keepdims=0)
         return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
+
+    def rows(self, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
+        """Each row of a tensor of so many, with axis 0 still there."""
+        ones = [1] * count
+        if self.place.opset < 13:
+            return self._add("Split", [matrix], {"axis": 0, "split": ones}, count)
+        return self._add("Split", [matrix, self.integers(ones, "rows")], {"axis": 0}, count)
 
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None
@@ -165,6 +266,25 @@ class Emitter:
         """Put a 1 behind the last axis, in the form of `Pad` before opset 11."""
         name = "pads" if self.place.opset >= 2 else "paddings"
         return self.node("Pad", x, **{name: [0] * (2 * rank - 1) + [1]}, value=1.0)
+
+
+def _reshaped(tensor: ir.TensorProtocol, shape: Sequence[int]) -> ir.TensorProtocol:
+    return ir.Tensor(tensor.numpy().reshape(shape).copy(), dtype=tensor.dtype)
+
+
+def reshaping(wanted: Sequence[int | None]) -> list[int]:
+    """The shape of a Reshape, as the operator has it.
+
+    Many tools know no 0, which keeps a size: a batch alone among known sizes is -1, what is left.
+
+    Args:
+        wanted: ``None`` where the axis in that place stays as it is; one may be -1.
+
+    >>> reshaping([None, 4, 4, 3]), reshaping([None, None, 12])
+    ([-1, 4, 4, 3], [0, 0, 12])
+    """
+    alone = wanted.count(None) == 1 and -1 not in wanted
+    return [(-1 if alone else 0) if size is None else size for size in wanted]
 
 
 def _bridged(before: ir.Node, shape: Sequence[int]) -> bool:

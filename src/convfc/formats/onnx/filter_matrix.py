@@ -65,7 +65,7 @@ def filter_matrix(
         moved = [axis for axis in order if split[axis] > 1]
         if moved != sorted(moved):
             y = emit.transpose(emit.reshape(y, split), order)
-        return emit.reshape(y, shape)
+        return emit.call(emit.reshape(y, shape), "filter_matrix")
 
     def matrix() -> ir.TensorProtocol:
         laid_out = _laid_out(tensor.numpy(), conv).reshape(split).transpose(order).reshape(shape)
@@ -73,8 +73,10 @@ def filter_matrix(
             tensor.release()  # or in the end the whole file would be in memory
         return ir.Tensor(np.ascontiguousarray(laid_out), dtype=tensor.dtype)
 
-    # Computed while the file is written: no second copy of all weights in memory.
-    lazy = ir.LazyTensor(matrix, dtype=tensor.dtype, shape=ir.Shape(shape))
+    def lazy() -> ir.TensorProtocol:
+        # Computed while the file is written: no second copy of all weights in memory.
+        return ir.LazyTensor(matrix, dtype=tensor.dtype, shape=ir.Shape(shape))
+
     # Strides and pads do not matter to an ordinary kernel: layers that share it share this, too.
     own = conv if isinstance(conv, TransposedConvolution) else groups
     return emit.constant((id(kernel), own, layout), lazy, "filter_matrix")
@@ -144,7 +146,10 @@ def _shifted(emit: Emitter, x: ir.Value, shift: ir.Value, role: str) -> ir.Value
             tensor.release()  # see `filter_matrix`
         return ir.Tensor(numbers)
 
-    lazy = ir.LazyTensor(moved, dtype=ir.DataType.UINT8, shape=ir.Shape(tensor.shape.numpy()))
+    def lazy() -> ir.TensorProtocol:
+        shape = ir.Shape(tensor.shape.numpy())
+        return ir.LazyTensor(moved, dtype=ir.DataType.UINT8, shape=shape)
+
     return emit.constant((id(x), "unsigned"), lazy, role)
 
 
@@ -156,7 +161,10 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
         return bias
     tensor = constant_of(bias)
     if tensor is not None:
-        repeated = ir.Tensor(conv.inner_bias(tensor.numpy()), dtype=tensor.dtype)
+
+        def repeated() -> ir.TensorProtocol:
+            return ir.Tensor(conv.inner_bias(tensor.numpy()), dtype=tensor.dtype)
+
         return emit.constant((id(bias), conv), repeated, "bias")
     blocks = emit.reshape(bias, [conv.groups, conv.filters // conv.groups])
     return emit.reshape(emit.node("Concat", *[blocks] * phases, axis=1), [-1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,18 +11,28 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.core.geometry import Convolution, Pads, Sizes, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
-from convfc.formats.onnx.emitter import Emitter, constant_of
+from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.onnx.emitter import Emitter, constant_of, reshaping
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
+from convfc.formats.onnx.index_map import gathered
+from convfc.formats.onnx.taps import weighted_sum
 
 _END = np.iinfo(np.int64).max
+_MOST_STORED = 2**11
+"""Entries of an index map that is stored; a larger one is the sum of a few vectors."""
 
 
-def _kept(positions: Sizes) -> list[int]:
-    """Batch and positions in the shape of a Reshape: as they are, in numbers where possible."""
-    return [0, *(size or 0 for size in positions)]
+def _along(axis: int, rank: int) -> tuple[slice, ...]:
+    """What is along an axis, from the first element on."""
+    return tuple(slice(None) if each == axis else slice(1) for each in range(rank))
+
+
+def _merged(positions: Sizes) -> int | None:
+    """Positions as one axis, in the place of the first, to reshape to."""
+    return product(positions) if None not in positions or len(positions) == 1 else -1
 
 
 class OnnxOps(Ops[ir.Value]):
@@ -31,12 +42,20 @@ class OnnxOps(Ops[ir.Value]):
         emitter: where the nodes go.
         lowering: the layer.
         given: its inputs by their roles.
+        forms: how its product is written.
     """
 
-    def __init__(self, emitter: Emitter, lowering: Lowering, given: Mapping[str, ir.Value]) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        lowering: Lowering,
+        given: Mapping[str, ir.Value],
+        forms: Forms = DEFAULT,
+    ) -> None:
         self.emit = emitter
         self._lowering = lowering
         self.given = given
+        self._forms = forms
         self._rank = lowering.convolution.rank
 
     @property
@@ -49,6 +68,7 @@ class OnnxOps(Ops[ir.Value]):
         padded = any(map(any, lowering.pads or ()))
         return (
             lowering.method is PatchMethod.NONE
+            and not self._forms.filters_right
             and isinstance(lowering.convolution, Convolution)
             and not (padded or lowering.inner.depthwise)
             and self._adds
@@ -62,14 +82,14 @@ class OnnxOps(Ops[ir.Value]):
 
     def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
         """F^T P^T + b for each group, and the shape that makes it the layer's output."""
-        emit, inner = self.emit, self._lowering.inner
+        emit, inner, sizes = self.emit, self._lowering.inner, self._lowering.sizes
         groups = [inner.groups] if inner.groups > 1 else []
         matrix = filter_matrix(emit, self.given["kernel"], self._lowering, Layout.TRANSPOSED)
-        columns = emit.reshape(x, [0, *groups, inner.patch_length, -1])
-        y = emit.node("MatMul", matrix, columns)
+        columns = emit.reshape(x, [None, *groups, inner.patch_length, product(sizes) or -1])
+        y = emit.node("MatMul", matrix, emit.call(columns, "patch_matrix"))
         if self._bias is not None:
             y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
-        shape = [0, inner.filters, *one_open(self._lowering.sizes)]
+        shape = reshaping([None, inner.filters, *one_open(sizes)])
         return y, emit.integers(shape, "shape")
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
@@ -92,8 +112,8 @@ class OnnxOps(Ops[ir.Value]):
         padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
         # Shape inference gives up all axes of such a Pad; most of them are known.
         axes = zip(self._lowering.sizes, pads, strict=True)
-        sizes = [0 if size is None else size + sum(rows[0]) for size, rows in axes]
-        return emit.reshape(padded, [0, *sizes, self._lowering.convolution.channels])
+        sizes = [None if size is None else size + sum(rows[0]) for size, rows in axes]
+        return emit.reshape(padded, [None, *sizes, self._lowering.convolution.channels])
 
     def slice(self, x: ir.Value, slices: Sequence[slice]) -> ir.Value:
         """See `Ops.slice`; before opset 10, pooling of single numbers makes the steps."""
@@ -124,7 +144,18 @@ class OnnxOps(Ops[ir.Value]):
     def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
         """See `Ops.take`."""
         narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
-        return self.emit.node("Gather", x, self.emit.integers(narrow, "index_map"), axis=1)
+        if narrow.size <= _MOST_STORED:
+            places = self.emit.integers(narrow.reshape(-1), "index_map")
+        else:
+            # The pixel of the first tap, axis by axis, and how far the other taps are from it.
+            parts = [narrow[_along(axis, narrow.ndim)] for axis in range(narrow.ndim)]
+            places = self.emit.total(parts, "index_map")
+        return self.emit.node("Gather", x, places, axis=1)
+
+    def gather(self, x: ir.Value, convolution: Convolution, sizes: Sizes) -> ir.Value:
+        """See `Ops.gather`; a row of taps for each position, then a row of numbers."""
+        taps, columns = gathered(self.emit, x, convolution), convolution.taps * convolution.channels
+        return self.emit.reshape(taps, [None, *convolution.output(sizes), columns])
 
     def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
         """See `Ops.concatenate`."""
@@ -132,7 +163,7 @@ class OnnxOps(Ops[ir.Value]):
 
     def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
         """See `Ops.reshape`."""
-        return self.emit.reshape(x, [0, *(size or 0 for size in shape)])
+        return self.emit.reshape(x, [None, *shape])
 
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """See `Ops.transpose`."""
@@ -149,22 +180,24 @@ class OnnxOps(Ops[ir.Value]):
             return self._dense(patches, convolution, positions)
         if self._sums:
             return self._finish(self._multiply_and_sum(patches, convolution, positions))
-        emit, keep = self.emit, _kept(positions)
+        emit, keep = self.emit, [None, *positions]
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
         if positions.count(None) > 1:
             # There is no way back from one axis: a product for each line of positions.
             blocks = emit.transpose(blocks, [*range(rank), rank + 2, rank, rank + 1, rank + 3])
-            flat = emit.reshape(blocks, [0] * (rank + 2) + [convolution.patch_length])
+            flat = emit.reshape(blocks, [None] * (rank + 2) + [convolution.patch_length])
             y = emit.transpose(
                 self._multiply(flat, rank + 3), [*range(rank), rank + 1, rank, rank + 2]
             )
         else:
             space = range(1, rank + 1)
+            merged, apart = _merged(positions), positions if rank == 1 else one_open(positions)
+            kept = [None, None if merged == -1 else groups]  # with the batch, if that has to be
             blocks = emit.transpose(blocks, [0, rank + 2, *space, rank + 1, rank + 3])
-            flat = emit.reshape(blocks, [0, 0, -1, convolution.patch_length])
+            flat = emit.reshape(blocks, [*kept, merged, convolution.patch_length])
             y = self._multiply(flat, 4)
-            y = emit.reshape(y, [0, 0, *one_open(positions), convolution.filters // groups])
+            y = emit.reshape(y, [*kept, *apart, convolution.filters // groups])
             y = emit.transpose(y, [0, *(axis + 1 for axis in space), 1, rank + 2])
         return self._finish(emit.reshape(y, [*keep, convolution.filters]))
 
@@ -176,7 +209,8 @@ class OnnxOps(Ops[ir.Value]):
         emit, sizes = self.emit, [size for size in positions if size is not None]
         if len(sizes) < len(positions):
             return self._finish(self._multiply(patches, self._rank + 2))
-        y = self._multiply(emit.reshape(patches, [-1, convolution.patch_length]), 2)
+        rows = [-1, math.prod(sizes)] if self._forms.keep_batch else [-1]
+        y = self._multiply(emit.reshape(patches, [*rows, convolution.patch_length]), len(rows) + 1)
         return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
     def _multiply_and_sum(
@@ -184,17 +218,25 @@ class OnnxOps(Ops[ir.Value]):
     ) -> ir.Value:
         """Each tap times its weight, over all channels at once, then the sum of the taps."""
         emit, groups = self.emit, convolution.groups
-        keep, each = _kept(positions), convolution.filters // groups
+        keep, each = [None, *positions], convolution.filters // groups
         shape = [*keep, convolution.taps, groups]
         # Several filters for one channel: it meets each of them.
         taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
-        y = emit.sum(emit.node("Mul", taps, self._matrix), len(keep))
+        taps = emit.call(taps, "patch_matrix")
+        y = emit.call(emit.sum(emit.node("Mul", taps, self._matrix), len(keep)), "product")
         return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    def weighted_sum(
+        self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes
+    ) -> ir.Value:
+        """See `Ops.weighted_sum`."""
+        return weighted_sum(self.emit, taps, self._matrix, self._bias, convolution, positions)
 
     @property
     def _sums(self) -> bool:
         """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
-        return self._lowering.inner.depthwise and self.emit.place.opset >= 7
+        wanted = not self._forms.depthwise_products
+        return wanted and self._lowering.inner.depthwise and self.emit.place.opset >= 7
 
     @cached_property
     def _matrix(self) -> ir.Value:
@@ -205,7 +247,8 @@ class OnnxOps(Ops[ir.Value]):
         groups = self._lowering.convolution.groups
         shape = [1, -1] if groups == 1 else [groups, 1, -1]
         row = self.emit.reshape(self._bias, shape)
-        return self.emit.node("Concat", matrix, row, axis=len(shape) - 2)
+        whole = self.emit.node("Concat", matrix, row, axis=len(shape) - 2)
+        return self.emit.call(whole, "filter_matrix")
 
     @property
     def _kernel(self) -> ir.Value:
@@ -220,7 +263,7 @@ class OnnxOps(Ops[ir.Value]):
         """The product of patches, a tensor of `rank` axes, with the filter matrix."""
         if self._bias is not None and not self._adds:
             patches = self.emit.ones_column(patches, rank)
-        return self.emit.node("MatMul", patches, self._matrix)
+        return self.emit.node("MatMul", self.emit.call(patches, "patch_matrix"), self._matrix)
 
     def _finish(self, y: ir.Value) -> ir.Value:
         """Whatever follows the product."""
@@ -259,6 +302,7 @@ class IntegerOps(OnnxOps):
 
     def _multiply(self, patches: ir.Value, rank: int) -> ir.Value:  # noqa: ARG002 - see `OnnxOps`
         zeros = [self.given.get("x_zero"), self._kernel_zero]
+        patches = self.emit.call(patches, "patch_matrix")
         return self.emit.node("MatMulInteger", patches, self._matrix, *zeros)
 
     @property

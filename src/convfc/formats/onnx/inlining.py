@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from convfc.errors import GeometryError
+from convfc.formats.onnx.carried_types import carried, unpack
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.operators import geometry, is_convolution, why_left
 from convfc.formats.onnx.sites import lowest_opset, opset_of, places, subgraphs
@@ -58,7 +59,8 @@ def inlined(proto: onnx.ModelProto, functions: set[Identifier]) -> onnx.ModelPro
     `InlinePass` does it, but its names are unique per graph only, and it knows neither functions of
     an older opset nor outputs that are inputs nor those that a call leaves out.
     """
-    model = ir.from_proto(proto)
+    with carried(proto):
+        model = ir.from_proto(proto)
     mark = "/"  # for names that are yet to be made unique
     while any(name.startswith(mark) for name in Names(model).taken if name is not None):
         mark += "/"
@@ -80,7 +82,9 @@ def inlined(proto: onnx.ModelProto, functions: set[Identifier]) -> onnx.ModelPro
                 if value.name is not None and value.name.startswith(mark):
                     value.name = names.fresh(value.name.removeprefix(mark))
     undescribe(model, form_of(proto))
-    return ir.to_proto(model)
+    opened = ir.to_proto(model)
+    unpack(opened)
+    return opened
 
 
 def _make_ready(model: ir.Model, function: ir.Function, mark: str) -> None:

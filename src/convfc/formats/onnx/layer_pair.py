@@ -13,6 +13,7 @@ from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.core.quantization import Quantization
 from convfc.errors import UnsupportedModelError
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import Replacement
 from convfc.formats.onnx.demand import demand_of
 from convfc.formats.onnx.float64 import widen
@@ -38,6 +39,7 @@ class OnnxLayerPair:
         lowering: how it was lowered.
         ir_version: of the original.
         batch: of the layer's input, if that is fixed.
+        forms: how the converted file's products are written.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class OnnxLayerPair:
         lowering: Lowering,
         ir_version: int,
         batch: int | None,
+        forms: Forms = DEFAULT,
     ) -> None:
         self.site = site
         self._replacement = replacement
         self._expected = expected
         self._lowering = lowering
         self._batch = batch
-        self._alone = Standalone(site, replacement, lowering, ir_version)
+        self._alone = Standalone(site, replacement, lowering, ir_version, forms)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,23 @@ from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import replacements
+from convfc.formats.onnx.carried_types import named
+from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
+from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.float64 import widen
+from convfc.formats.onnx.frozen import freeze, overridable, record, recorded, told
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
-from convfc.formats.onnx.protos import graphs_of, read_proto
+from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.returned import arrays_of, names_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
 from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
@@ -38,10 +46,11 @@ from convfc.formats.onnx.sites import (
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
-from convfc.formats.onnx.stored_weights import is_inside, runnable
+from convfc.formats.onnx.stored_weights import runnable
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.shapes import Shapes
 from convfc.system.surroundings import Library, until_the_end
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -55,38 +64,20 @@ _LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
 
-def open_onnx(path: Path) -> OnnxModel:
+def open_onnx(path: Path, shapes: Shapes | None = None) -> OnnxModel:
     """Open an ONNX file.
+
+    Args:
+        path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError: the file or its external data cannot be read.
         UnsupportedModelError: it holds something that would be lost on the way back.
+        UsageError: it has no such input, or one that takes another shape.
     """
     until_the_end(_ONNX_IR.overheard)
-    return OnnxModel(path)
-
-
-def read_provenance(path: Path) -> Provenance | None:
-    """The record that convfc stored in an ONNX file; ``None`` if it did not make the file.
-
-    Raises:
-        FileError: the file cannot be read.
-    """
-    for entry in read_proto(path).metadata_props:
-        if entry.key == KEY:
-            return Provenance.from_json(entry.value, path)
-    return None
-
-
-def read_data_names(path: Path) -> frozenset[str]:
-    """Names of the files beside an ONNX file that hold weights of it.
-
-    Raises:
-        FileError: the file cannot be read.
-    """
-    tensors = (x for graph in graphs_of(read_proto(path).graph) for x in graph.initializer)
-    entries = (e for tensor in tensors if not is_inside(tensor) for e in tensor.external_data)
-    return frozenset(entry.value for entry in entries if entry.key == "location")
+    return OnnxModel(path, shapes)
 
 
 class OnnxModel:
@@ -94,10 +85,12 @@ class OnnxModel:
 
     notes: Sequence[str] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
         self.path = path
-        prepared = prepare(path)
+        self._shapes = shapes
+        prepared = prepare(path, shapes)
         self._model = prepared.model
+        self._inferred = prepared.inferred
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
         self.files: Sequence[Path] = (path, *sorted(apart))
         self._altered = prepared.altered
@@ -105,6 +98,7 @@ class OnnxModel:
         self._remarks = prepared.remarks
         self._ambiguous = prepared.ambiguous
         self._unfounded = unfounded(prepared.model, prepared.inferred)
+        self._frozen: list[str] = []
         self._places: dict[str, Place] = {}
         self._same_names: Counter[str] = Counter()
         sites = []
@@ -120,7 +114,13 @@ class OnnxModel:
         self.provenance = None if text is None else Provenance.from_json(text, path)
         graph = self._model.graph
         self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
-        self.outputs = [_port(value) for value in graph.outputs]
+        self.outputs = [port for value in graph.outputs for port in _returned(value)]
+        self._names = [value.name or "" for value in graph.outputs]
+
+    def freeze_weights(self) -> None:
+        """See `Model.freeze_weights`."""
+        self._frozen = overridable(self._model)
+        freeze(self._model, self._frozen)
 
     @cached_property
     def has_steps(self) -> bool:
@@ -159,15 +159,17 @@ class OnnxModel:
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
         self._demands.check(feed, str(self.path))
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        return self._arrays(self._session.run(self._names, feed))
+
+    def _arrays(self, found: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        return arrays_of(self._model.graph.outputs, found, str(self.path))
 
     def cautions(self, feed: Feed) -> Sequence[str]:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
         self._demands.check(feed, str(self.path))
-        if not default_differs(self.path, [port.name for port in self.outputs], feed):
+        if not default_differs(self.path, self._names, feed):
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
@@ -179,9 +181,8 @@ class OnnxModel:
         """See `Model.run_once`."""
         self._demands.check(feed, str(self.path))
         path = self.path if path is None else path
-        names = [port.name for port in self.outputs]
         session = Session(path, str(path), once=True, seconds=self._seconds)
-        return dict(zip(names, session.run(names, feed), strict=True))
+        return self._arrays(session.run(self._names, feed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
@@ -189,20 +190,20 @@ class OnnxModel:
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
         self._demands.check(feed, str(self.path), times=2)
-        fresh = OnnxModel(self.path)
+        fresh = OnnxModel(self.path, self._shapes)
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path}: {error}") from error
         found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
-        return {port.name: found[port.name] for port in self.outputs}
+        return self._arrays([found[name] for name in self._names])
 
     def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
         """Every convolution that can be lowered, by `gather` where that fits: a single node."""
         found = {}
         for site in self.sites:
-            for methods in (site.methods - {PatchMethod.SLICE}, site.methods):
+            for methods in (site.methods - {PatchMethod.SLICE, PatchMethod.TAPS}, site.methods):
                 if site.convolution is not None and site.name not in found:
                     lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
                     if isinstance(lowering, Lowering):
@@ -233,7 +234,20 @@ class OnnxModel:
         """See `Model.align`."""
         if not isinstance(converted, OnnxModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        found = replacements(self._model, converted._model)
+        frozen = recorded(converted._model)
+        if set(frozen).intersection(overridable(self._model)):
+            fresh = OnnxModel(self.path, self._shapes)
+            freeze(fresh._model, frozen)
+            aligned = fresh.align(converted)
+            remark = f"weights that callers of '{self.path.name}' may override were compared as "
+            return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
+        ranks = {
+            self._places[site.name].node.outputs[0].name or "": site.convolution.rank + 2
+            for site in self.sites
+            if site.convolution is not None
+        }
+        restored = in_own_layout(converted._model, self._model, ranks)
+        found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
         made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
         counts = {name: len(layer.nodes) for name, layer in made.items()}
@@ -242,9 +256,10 @@ class OnnxModel:
         def paired(site: Site, lowering: Lowering) -> OnnxLayerPair:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
-            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch)
+            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch, forms)
 
-        expected = self._emitted(lowerings)
+        forms = DEFAULT if converted.provenance is None else converted.provenance.forms
+        expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings
         ]
@@ -266,13 +281,14 @@ class OnnxModel:
             tuple(found.remarks),
         )
 
-    def _emitted(self, lowerings: Mapping[str, Lowering]) -> dict[str, ir.Value]:
+    def _emitted(self, lowerings: Mapping[str, Lowering], forms: Forms) -> dict[str, ir.Value]:
         """What the emitter makes of some sites in a copy of the whole model: their outputs."""
         copy = self._model.clone()
         own = {place.node: name for name, place in self._places.items()}
         copies = zip(places(self._model), places(copy), strict=True)
         found = {own[here.node]: there for here, there in copies if here.node in own}
-        rewrite(copy, {name: (found[name], lowering) for name, lowering in lowerings.items()})
+        made = {name: (found[name], lowering) for name, lowering in lowerings.items()}
+        rewrite(copy, made, forms=forms)
         return {name: found[name].node.outputs[0] for name in lowerings}
 
     def save_converted(
@@ -285,19 +301,26 @@ class OnnxModel:
         keeps its own weights until then.
         """
         model = self._model
+        known = known_of(model, self._inferred)
+        of_inputs = told(model, self._frozen)
         apart = len(self.files) > 1
         apart = apart or self._weight_bytes > _INLINE_LIMIT
-        rewrite(
-            model, {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
-        )
+        made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
+        names = Names(model)
+        heads = rewrite(model, made, forms=provenance.forms, names=names)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        record = provenance.to_json()
-        model.metadata_props[KEY] = record
-        write(model, path, self._form, record, apart=apart)
+        keep_channels_last(model, [place.node for place, _ in made.values()], heads, names)
+        describe(model, known)
+        text = provenance.to_json()
+        model.metadata_props[KEY] = text
+        if self._frozen:
+            record(model, self._frozen)
+        write(model, path, self._form, text, apart=apart)
         return (
             *self._remarks,
+            *of_inputs,
             *(
                 f"The file is ambiguous, and runtimes may read it otherwise: {what}."
                 for what in self._ambiguous
@@ -316,8 +339,14 @@ class OnnxModel:
 
 def _port(value: ir.Value) -> Port:
     if not isinstance(value.type, ir.TensorType):
-        return Port(value.name or "", None, "string" if value.type is None else str(value.type))
+        return Port(value.name or "", None, "string" if value.type is None else named(value.type))
     dims = () if value.shape is None else value.shape
     symbols = tuple(dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in dims)
     dtype = numpy_name(value.dtype)
     return Port(value.name or "", known_shape(value), dtype, channels_last=False, symbols=symbols)
+
+
+def _returned(value: ir.Value) -> list[Port]:
+    """An output as what is returned of it: mostly one port."""
+    port = _port(value)
+    return [replace(port, name=name) for name in names_of(value)]

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from convfc.formats.onnx.carried_types import unpack
 from convfc.formats.onnx.stored_weights import (
     EXTERNAL,
     GRAPH,
@@ -71,7 +72,9 @@ def _skeleton(model: ir.Model) -> tuple[bytes, list[ir.TensorProtocol]]:
                 doc_string=tensor.doc_string,
                 metadata_props=dict(tensor.metadata_props),
             )
-        return ir.to_proto(model).SerializeToString(), weights
+        proto = ir.to_proto(model)
+        unpack(proto)
+        return proto.SerializeToString(), weights
     finally:
         for value, tensor in zip(values, weights, strict=True):
             value.const_value = tensor

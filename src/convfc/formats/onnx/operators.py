@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -12,17 +13,22 @@ from convfc.errors import GeometryError
 
 DOMAINS = ("", "ai.onnx")
 
-_OPTIMIZED = "onnxruntime's optimizer made it; convert the model as it was before"
+_BEFORE = "convert the model as it was before onnxruntime optimized it"
+_UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
+_BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
+_LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _LEFT = {
     ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
     ("", "CausalConvWithState"): "it carries a state along; expand it into its function first",
-    ("com.microsoft", "FusedConv"): _OPTIMIZED,
-    ("com.microsoft", "NhwcConv"): _OPTIMIZED,
-    ("com.microsoft", "NhwcFusedConv"): _OPTIMIZED,
-    ("com.microsoft", "QLinearConv"): _OPTIMIZED,
-    ("com.microsoft.nchwc", "Conv"): _OPTIMIZED,
+    ("com.microsoft", "FusedConv"): _UNKNOWN,
+    ("com.microsoft", "NhwcConv"): _LAST,
+    ("com.microsoft", "NhwcFusedConv"): _LAST,
+    ("com.microsoft", "QLinearConv"): _UNKNOWN,
+    ("com.microsoft.nchwc", "Conv"): _BLOCKS,
     ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
+    ("qonnx.custom_op.channels_last", "Conv"): "its channels are last: no operator of ONNX",
 }
+_SOUNDS_LIKE_ONE = re.compile("conv(?!ers|ert|ex|ey)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,24 @@ _PADDINGS: dict[str, Pads | Same] = {
 def is_convolution(node: ir.Node) -> bool:
     """Whether a node is a convolution that convfc knows of."""
     ours = node.domain in DOMAINS and node.op_type in _OPERATORS
-    return ours or why_left(node) is not None
+    return ours or _identifier(node) in _LEFT
+
+
+def sounds_like_convolution(node: ir.Node) -> bool:
+    """Whether a node that is none convfc knows of is called like a convolution all the same."""
+    return node.domain not in DOMAINS and _SOUNDS_LIKE_ONE.search(node.op_type) is not None
 
 
 def why_left(node: ir.Node) -> str | None:
     """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
-    domain = "" if node.domain in DOMAINS else node.domain
-    return _LEFT.get((domain, node.op_type))
+    known = _LEFT.get(_identifier(node))
+    if known is None and sounds_like_convolution(node):
+        return f"convfc knows no {node.op_type} of the domain '{node.domain}'"
+    return known
+
+
+def _identifier(node: ir.Node) -> tuple[str, str]:
+    return "" if node.domain in DOMAINS else node.domain, node.op_type
 
 
 def operator_of(node: ir.Node) -> Operator:

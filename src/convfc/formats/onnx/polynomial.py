@@ -234,6 +234,13 @@ def _split(node: ir.Node, terms: Sequence[_Term]) -> _Term:
     return terms[0]
 
 
+def _tile(node: ir.Node, terms: Sequence[_Term]) -> _Term:
+    _only_places(node, terms)
+    if terms[0].fed:
+        _fail(f"'{label(node)}' (Tile) repeats what is fed")
+    return terms[0]
+
+
 def _add(node: ir.Node, terms: Sequence[_Term]) -> _Term:
     if not all(term.degree for term in terms):
         _fail(f"'{label(node)}' ({node.op_type}) adds a constant of its own")
@@ -280,6 +287,7 @@ _RULES: Mapping[str, Callable[[ir.Node, Sequence[_Term]], _Term]] = {
     "Split": _split,
     "Squeeze": _squeeze,
     "Sum": _add,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _squeeze,
 }

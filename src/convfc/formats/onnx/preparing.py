@@ -7,13 +7,16 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx import checker, helper, version_converter
 
+from convfc.formats.onnx.fixed_sizes import fixed, restate
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.raising import raised
 from convfc.formats.onnx.reader import copies_of, read
-from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of
+from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
+from convfc.formats.onnx.unfused import is_fused, unfused
 from convfc.formats.onnx.writer import Form, form_of
+from convfc.formats.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,34 @@ class Prepared:
     form: Form
 
 
-def prepare(path: Path) -> Prepared:
+def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
     """Read a model file, open up functions and raise the opset where a convolution needs that.
+
+    Args:
+        path: the file.
+        shapes: what inputs are fixed to, by name.
 
     Raises:
         FileError, UnsupportedModelError: see `reader.read`.
+        UsageError: see `fixed_sizes.fixed`.
     """
     model, inferred, ambiguous, form = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
+    if shapes:
+        altered = fixed(read_proto(path), shapes)
+        model, inferred = copies_of(path, altered, shapes)
+    if _has_fused(model):
+        plain, count = unfused(read_proto(path) if altered is None else altered)
+        if count:
+            altered = plain
+            model, inferred = copies_of(path, altered, shapes)
+            remarks.append(
+                "Convolutions that onnxruntime's optimizer fused with what is around them, now in "
+                f"standard operators again: {count}."
+            )
     if undetermined(inferred):
-        opened = _opened_up(path, read_proto(path))
+        opened = _opened_up(path, read_proto(path) if altered is None else altered)
         if opened is not None:
             before = len(model.functions)
             altered, model, inferred = opened
@@ -71,7 +91,13 @@ def prepare(path: Path) -> Prepared:
         )
     if altered is not None:
         form = form_of(altered)
+    if shapes:
+        restate(model, inferred)
     return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
+
+
+def _has_fused(model: ir.Model) -> bool:
+    return any(is_fused(place.node) for place in places(model))
 
 
 _Altered = tuple[onnx.ModelProto, ir.Model, ir.Model]
@@ -103,29 +129,7 @@ def _raised(path: Path, proto: onnx.ModelProto, opset: int) -> _Altered | None:
     try:
         functions = {(f.domain, f.name, f.overload) for f in proto.functions}
         old = inlined(proto, functions) if functions else proto
-        newer = _converted(old, opset)
+        newer = raised(old, opset)
         return newer, *copies_of(path, newer)
     except Exception:  # it raises many kinds, RuntimeError among them
         return None
-
-
-def _converted(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """`proto` converted; weights in other files, which that would lose, are inputs meanwhile."""
-    graph = proto.graph
-    apart = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
-    listed = {value.name for value in graph.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in apart]
-    without = onnx.ModelProto()
-    without.CopyFrom(proto)
-    del without.graph.initializer[:]
-    without.graph.initializer.extend(kept)
-    for name in apart.keys() - listed:
-        value = helper.make_tensor_value_info(name, apart[name].data_type, apart[name].dims)
-        without.graph.input.append(value)
-    newer = version_converter.convert_version(without, opset)
-    checker.check_model(newer)
-    inputs = [value for value in newer.graph.input if value.name in listed]
-    del newer.graph.input[:]
-    newer.graph.input.extend(inputs)
-    newer.graph.initializer.extend(apart.values())
-    return newer

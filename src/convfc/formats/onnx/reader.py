@@ -9,12 +9,14 @@ import onnx_ir as ir
 
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.onnx.ambiguity import ambiguities
+from convfc.formats.onnx.carried_types import carried
 from convfc.formats.onnx.external import check_external, find_external
 from convfc.formats.onnx.function_sizes import MOST_UNFOLDED, unfolds
 from convfc.formats.onnx.negative_sizes import at_risk, held_negative
+from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.protos import (
+    cause,
     complaint,
-    first_line,
     graphs_of,
     malformed,
     named_like_operators,
@@ -23,10 +25,12 @@ from convfc.formats.onnx.protos import (
 from convfc.formats.onnx.rehearsal import rehearse
 from convfc.formats.onnx.runtimes import Session
 from convfc.formats.onnx.shape_inference import infer
+from convfc.formats.onnx.stand_ins import put_stand_ins
 from convfc.formats.onnx.stored_weights import fetched
 from convfc.formats.onnx.tensor_sizes import check_weights
 from convfc.formats.onnx.texts import check_texts
 from convfc.formats.onnx.writer import Form, form_of
+from convfc.formats.shapes import Shapes
 from convfc.text.visible import visible
 
 
@@ -90,18 +94,27 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
     return *copies, tuple(ambiguities(proto)), form_of(proto)
 
 
-def copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    """The two copies that `read` returns, of a message whose data lie beside the file."""
+def copies_of(
+    path: Path, proto: onnx.ModelProto, shapes: Shapes | None = None
+) -> tuple[ir.Model, ir.Model]:
+    """The two copies that `read` returns, of a message whose data lie beside the file.
+
+    `shapes` are what inputs of the message are fixed to, in comparison with the file.
+    """
     try:
-        return _copies_of(path, proto)
+        return _copies_of(path, proto, shapes)
     except ConvfcError:
         raise
     except Exception as error:  # onnx_ir has many kinds for what the checker lets pass
-        raise FileError(f"{path}: an invalid ONNX graph: {first_line(error)}") from error
+        raise FileError(f"{path}: an invalid ONNX graph: {cause(error)}") from error
 
 
-def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
-    model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
+def _copies_of(
+    path: Path, proto: onnx.ModelProto, shapes: Shapes | None
+) -> tuple[ir.Model, ir.Model]:
+    with carried(proto):
+        model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
+    _make_inferable(inferred)
     for copy in (model, inferred):
         _sort(copy)
     if proto.ir_version < 4:
@@ -112,9 +125,23 @@ def _copies_of(path: Path, proto: onnx.ModelProto) -> tuple[ir.Model, ir.Model]:
         fetched(copy, path)
         find_external(copy, path)
     if at_risk(inferred):
-        rehearse(path)
+        rehearse(path, shapes)
     infer(inferred)
     return model, inferred
+
+
+def _make_inferable(model: ir.Model) -> None:
+    """Keep what would end shape inference from the copy that it runs on.
+
+    That is a domain of which the file has no version. And operators that inference does not know,
+    but we do, are told in others.
+    """
+    put_stand_ins(model)
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for body in bodies:
+        for node in body.all_nodes():
+            if node.domain not in DOMAINS:
+                body.opset_imports.setdefault(node.domain, 1)
 
 
 def _sort(model: ir.Model) -> None:

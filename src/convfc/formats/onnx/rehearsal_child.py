@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,10 @@ from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.rehearsal import LOADING, excuse
 from convfc.formats.onnx.runtimes import Session
 from convfc.formats.onnx.sites import steps_of
+from convfc.formats.onnx.stored_weights import runnable
 
 
-def main(path: str) -> None:
+def main(path: str, *fixed: str) -> None:
     """Prepare a model for a conversion, and load it.
 
     What is wrong with it without ending the process is said where that happens for good. Of a model
@@ -22,7 +24,14 @@ def main(path: str) -> None:
     file = Path(path)
     with suppress(Exception):
         excuse(file)
-        steps = steps_of(prepare(file).inferred)
+        excuse(file, *fixed)
+        prepared = prepare(file, *map(json.loads, fixed))
+        steps = steps_of(prepared.inferred)
         os.write(1, LOADING.encode())
-        Session(file, path, once=Demand.of(steps, ()).excess() is not None)
+        once = Demand.of(steps, ()).excess() is not None
+        if fixed and prepared.altered is not None:
+            content, folder = runnable(prepared.altered, file)
+            Session(content, path, folder, once=once)
+        else:
+            Session(file, path, once=once)
     os._exit(0)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.channels_first import staying
 from convfc.formats.onnx.dynamic_crop import framed
 from convfc.formats.onnx.emitter import Emitter, Names
@@ -21,7 +22,9 @@ def rewrite(
     model: ir.Model,
     lowerings: Mapping[str, tuple[Place, Lowering]],
     channels_first: bool | None = None,
-) -> None:
+    forms: Forms = DEFAULT,
+    names: Names | None = None,
+) -> list[ir.Node]:
     """Lower the given nodes; nothing else in the model changes.
 
     Args:
@@ -29,35 +32,45 @@ def rewrite(
         lowerings: by site name, the node's place and its lowering.
         channels_first: whether layers that can have their channels first do; what is around each
             decides if ``None``.
+        forms: how products are written.
+        names: those of the model, which will have the new ones; gathered if ``None``.
+
+    Returns:
+        The Transposes that layers begin with, in the order of the sites.
     """
-    names = Names(model)
+    names = Names(model) if names is None else names
     constants: dict[Any, ir.Value] = {}
     layers = {
-        place.node: _ops(Emitter(place, names, constants), lowering)
+        place.node: _ops(Emitter(place, names, constants), lowering, forms)
         for place, lowering in lowerings.values()
     }
     first = staying(layers)
     if channels_first is not None:
         first = {node for node, ops in layers.items() if channels_first and ops.has_channels_first}
+    heads = []
     for place, lowering in lowerings.values():
         node, ops = place.node, layers[place.node]
-        _rewrite_node(node, ops, lowering, node in first)
+        heads += _rewrite_node(node, ops, lowering, node in first)
         for value in ops.given.values():
-            _drop_if_unused(value)
+            drop_if_unused(value)
     for value in constants.values():
-        _drop_if_unused(value)
+        drop_if_unused(value)
+    return heads
 
 
-def _ops(emit: Emitter, lowering: Lowering) -> OnnxOps:
+def _ops(emit: Emitter, lowering: Lowering, forms: Forms) -> OnnxOps:
     node = emit.place.node
-    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node))
+    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node), forms)
 
 
-def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_first: bool) -> None:
-    """Put the chain before the node and make the node its end.
+def _rewrite_node(
+    node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_first: bool
+) -> list[ir.Node]:
+    """Put the chain before the node and make the node its end; the Transpose that it begins with.
 
     The node keeps its name, its output and its metadata: whoever refers to them still finds them.
     """
+    heads = []
     x, rank = ops.given["x"], lowering.convolution.rank
     end: tuple[ir.Value, ...]
     node.attributes.clear()
@@ -67,14 +80,16 @@ def _rewrite_node(node: ir.Node, ops: OnnxOps, lowering: Lowering, channels_firs
     else:
         node.op_type = "Transpose"
         last = ops.transpose(x, [0, *range(2, rank + 2), 1])
+        heads += [head for head in (last.producer(),) if head is not None]
         end = (framed(ops.emit, last, lowering, lambda piece: apply(ops, piece, lowering)),)
         node.attributes.add(ir.AttrInt64s("perm", [0, rank + 1, *range(1, rank + 1)]))
     node.resize_inputs(len(end))
     for index, value in enumerate(end):
         node.replace_input_with(index, value)
+    return heads
 
 
-def _drop_if_unused(value: ir.Value) -> None:
+def drop_if_unused(value: ir.Value) -> None:
     """Remove a constant that no node reads any more, unless callers see it."""
     if value.uses() or value.is_graph_input() or value.is_graph_output():
         return

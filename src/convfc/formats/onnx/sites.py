@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from convfc.formats.onnx.operators import (
     known_shape,
     operands,
     operator_of,
+    sounds_like_convolution,
     why_left,
 )
 from convfc.formats.protocols import Site
@@ -77,47 +78,85 @@ def subgraphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
 
 
 def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.Node]]:
-    """Every convolution, each with its node that has shapes."""
+    """Every convolution, each with its node that has shapes; what may be one, too."""
     pairs = zip(places(model), places(inferred), strict=True)
-    return [(place, shaped.node) for place, shaped in pairs if is_convolution(place.node)]
+
+    def counts(node: ir.Node) -> bool:
+        own = node.op_identifier() in model.functions  # of which the body is looked at
+        return is_convolution(node) or (sounds_like_convolution(node) and not own)
+
+    return [(place, shaped.node) for place, shaped in pairs if counts(place.node)]
 
 
-def steps_of(inferred: ir.Model) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
+def open_layers(inferred: ir.Model) -> frozenset[str]:
+    """Names of the outputs of convolutions on open sizes, whose patches are made all at once."""
+    nodes = (place.node for place in places(inferred) if is_convolution(place.node))
+    shapes = {node.outputs[0].name: known_shape(operands(node).get("x")) for node in nodes}
+    return frozenset(name for name, x in shapes.items() if name and None in (x or (None,))[1:])
+
+
+def steps_of(
+    inferred: ir.Model, whole: Set[str] = frozenset()
+) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
     """Shape and bytes per number of what is there while a node works, as far as they are known.
 
-    That is what it reads and makes; what the model is fed, and its outputs; and the outputs of the
-    other file, with which these are going to be compared.
+    That is what it reads and makes; what waits for those that read it later; what the model is fed,
+    and its outputs; and the outputs of the other file, with which these are going to be compared.
+
+    Args:
+        inferred: a model with shapes.
+        whole: see `open_layers`.
     """
     fed = [value for value in inferred.graph.inputs if not value.is_initializer()]
     outputs = inferred.graph.outputs
-    others = [(s, _itemsize(y.dtype)) for y in outputs if (s := known_shape(y)) is not None]
-    for place in places(inferred):
-        node = place.node
+    kept = set(outputs)
+    compared = [(s, _itemsize(y.dtype)) for y in outputs if (s := known_shape(y)) is not None]
+    nodes = [place.node for place in places(inferred)]
+    last = {value: at for at, node in enumerate(nodes) for value in node.inputs}
+    waiting: dict[ir.Value, tuple[int | None, int]] = {}
+    sums: dict[int | None, int] = {1: 0, None: 0}  # bytes of what waits, in all and for each sample
+    for at, node in enumerate(nodes):
+        for value in node.inputs:
+            first, size = waiting.pop(value, (1, 0)) if value is not None else (1, 0)
+            sums[first] -= size
         there = (*node.inputs, *node.outputs, *fed, *outputs)
         values = {value for value in there if value is not None}
         shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
+        others = [*compared, *(((first, size), 1) for first, size in sums.items() if size)]
         yield [*((shape, _itemsize(value.dtype)) for value, shape in shapes.items()), *others]
+        for value, shape in shapes.items():
+            if value.producer() is not None and last.get(value, at) > at and value not in kept:
+                first = None if shape and shape[0] is None else 1
+                size = math.prod(size or 1 for size in shape) * _itemsize(value.dtype)
+                waiting[value] = first, size
+                sums[first] += size
         if is_convolution(node):
             given = operands(node)
             read = {role: shapes.get(value) for role, value in given.items()}
             x, kernel, y = read.get("x"), read.get("kernel"), shapes.get(node.outputs[0])
             if x and kernel and y:
                 itemsize = _itemsize(given["x"].dtype)
-                yield [_on_the_way(node, x, kernel, y, itemsize), *others]
+                at_once = node.outputs[0].name in whole
+                yield [_on_the_way(node, x, kernel, y, itemsize, at_once=at_once), *others]
 
 
 def _on_the_way(
-    node: ir.Node, x: Sizes, kernel: Sizes, y: Sizes, itemsize: int
+    node: ir.Node, x: Sizes, kernel: Sizes, y: Sizes, itemsize: int, *, at_once: bool
 ) -> tuple[tuple[int | None, ...], int]:
-    """What a convolution makes on its way: patches, a block at a time, of each sample of a batch.
+    """What a converted convolution makes on its way: its padded input, and patches of each sample.
 
+    Patches are made a block at a time, or else all at once, with the slices that they are made of.
     A transposed one makes its products of one sample, of which it adds up its output.
     """
     if operator_of(node).transposed:
         return (1, *kernel[1:], *x[2:]), itemsize
     groups = node.attributes.get_int("group", 1) or 1
+    pads = node.attributes.get_ints("pads") or [0] * 2 * (len(x) - 2)
+    ends = zip(x[2:], pads, pads[len(x) - 2 :], strict=False)
+    padded = math.prod((size or 1) + before + after for size, before, after in ends) * (x[1] or 1)
     patches = math.prod(size or 1 for size in (*y[2:], *kernel[1:])) * groups * itemsize
-    return (y[0], min(patches, default_memory(patches))), 1
+    made = 2 * patches if at_once else min(patches, default_memory(patches))
+    return (y[0], padded * itemsize + made), 1
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:
@@ -171,8 +210,12 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
         reason = f"it has no zero point to pad with, which opset {place.opset} needs"
         return Site(name, kind, None, dtype=dtype, reason=reason)
     methods = set(PatchMethod)
+    if is_integer(inferred) or place.opset < 7:  # operators did not broadcast
+        methods.remove(PatchMethod.TAPS)
     if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
-        methods.remove(PatchMethod.SLICE)
+        methods -= {PatchMethod.SLICE, PatchMethod.TAPS}
+    if place.opset < 11 and None in convolution.framed(sizes)[1]:
+        methods -= {PatchMethod.GATHER, PatchMethod.ROWS}  # nothing counts up there
     bias = "bias" in operands(inferred)
     return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
+from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import Replacement
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import operands, operator_of
@@ -27,15 +28,22 @@ class Standalone:
         replacement: its node in the original and the nodes in the converted file.
         lowering: how it was lowered.
         ir_version: of the original.
+        forms: how the file's products are written.
     """
 
     def __init__(
-        self, site: Site, replacement: Replacement, lowering: Lowering, ir_version: int
+        self,
+        site: Site,
+        replacement: Replacement,
+        lowering: Lowering,
+        ir_version: int,
+        forms: Forms = DEFAULT,
     ) -> None:
         self._site = site
         self._replacement = replacement
         self._lowering = lowering
         self._ir_version = ir_version
+        self._forms = forms
 
     @property
     def fed(self) -> str | None:
@@ -64,7 +72,7 @@ class Standalone:
         graph, place = model.graph, next(iter(places(model)))
         first = self._replacement.end.producer()
         reshapes = first is not None and first.op_type == "Reshape"
-        rewrite(model, {self._site.name: (place, self._lowering)}, channels_first=reshapes)
+        rewrite(model, {self._site.name: (place, self._lowering)}, reshapes, self._forms)
         # Laid out at run time, as the layer has them; from here on they may be constants.
         originals = [
             value for value in self._replacement.place.node.inputs[1:] if value is not None

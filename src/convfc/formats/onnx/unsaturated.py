@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from convfc.formats.onnx.carried_types import carried, unpack
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of
 from convfc.formats.onnx.filter_matrix import unsigned
 from convfc.formats.onnx.operators import is_integer, operands, operator_of
@@ -31,10 +32,13 @@ def steadied(model: str | bytes, folder: Path | None = None) -> str | bytes:
         `model` itself where it has no quantized convolution, else the content of another.
     """
     if isinstance(model, bytes):
-        read = ir.from_proto(onnx.ModelProto.FromString(model))
-        ir.external_data.set_base_dir(read.graph, folder or "")
+        proto = onnx.ModelProto.FromString(model)
     else:
-        read = ir.load(model)
+        proto = onnx.load(model, format="protobuf", load_external_data=False)
+        folder = Path(model).parent
+    with carried(proto):
+        read = ir.from_proto(proto)
+    ir.external_data.set_base_dir(read.graph, folder or "")
     nodes = [place for place in places(read) if is_integer(place.node)]
     if not nodes:
         return model
@@ -54,7 +58,9 @@ def steadied(model: str | bytes, folder: Path | None = None) -> str | bytes:
                 node.resize_inputs(max(len(node.inputs), pair[1] + 1))
                 for i, value in zip(pair, moved, strict=True):
                     node.replace_input_with(i, value)
-    content: bytes = ir.to_proto(read).SerializeToString()
+    steady = ir.to_proto(read)
+    unpack(steady)
+    content: bytes = steady.SerializeToString()
     return content
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from convfc.formats.onnx.carried_types import unpack
 from convfc.formats.onnx.external import embed_attributes
 from convfc.formats.onnx.one_piece import OnePiece
 from convfc.formats.onnx.protos import graphs_of
@@ -58,6 +59,9 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
     else:
         data = data_name(path.name, _digest(model, record))
         ir.save(model, path, "protobuf", external_data=data)
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
+        if unpack(proto):
+            path.write_bytes(proto.SerializeToString())
 
 
 def _relist(model: ir.Model, form: Form) -> None:

@@ -94,14 +94,14 @@ class Upgraded:
         training: what it was compiled with; ``None`` if it was not.
         done: what was brought up to date, a phrase each.
         cautions: what Keras 3 computes otherwise, and what was left out, a sentence each.
-        as_it_was: whether the file says just that.
+        altered: whether the configuration is another for a reason of its own.
     """
 
     config: Config
     training: Config | None
     done: tuple[str, ...]
     cautions: tuple[str, ...]
-    as_it_was: bool
+    altered: bool = False
 
 
 def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
@@ -138,7 +138,7 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
     if left_out:
         what = "Left out what only training needs and Keras does not know"
         cautions += (f"{what}: {unknown.listed(left_out)}.",)
-    return Upgraded(config, training_config, done, cautions, not done and not left_out)
+    return Upgraded(config, training_config, done, cautions, altered=bool(left_out))
 
 
 def _without_unknown(

@@ -1,0 +1,122 @@
+"""Clients: what one kind of program needs of a converted file, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convfc.errors import UsageError
+from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.shapes import Shapes
+
+if TYPE_CHECKING:  # who asks what there is need not wait for numpy
+    from convfc.formats.protocols import Port
+
+
+@dataclass(frozen=True)
+class Client:
+    """A kind of program that takes converted files, and what it needs.
+
+    Attributes:
+        name: what it is asked for by.
+        who: which programs are meant.
+        forms: how products are written for it, in ONNX.
+        fixed: whether all sizes are to be known, the batch too.
+        why: what was seen without that.
+    """
+
+    name: str
+    who: str
+    forms: Forms = DEFAULT
+    fixed: bool = False
+    why: str = ""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """What it sets, a phrase each."""
+        said = [_FORMS[name] for name in self.forms.names]
+        return (*said, *([_FIXED] if self.fixed else []))
+
+    def shapes(self, ports: Sequence[Port], given: Shapes) -> dict[str, Sequence[int]]:
+        """What the inputs are fixed to: as given, and a batch of 1 where nothing else is open.
+
+        Args:
+            ports: the inputs of a model.
+            given: shapes that somebody asked for, by name.
+
+        Raises:
+            UsageError: another size is open, and has to be given.
+        """
+        found = dict(given)
+        for port in ports if self.fixed else ():
+            if port.name in given or (port.shape is not None and None not in port.shape):
+                continue
+            if port.shape is None or None in port.shape[1:]:
+                sizes = "DIMS" if port.shape is None else _example(port.shape)
+                raise UsageError(
+                    f"'{self.name}' needs known sizes, and those of input '{port.name}' are open",
+                    remedy=f"give them with --shape {port.name}={sizes}",
+                )
+            found[port.name] = (1, *(size for size in port.shape[1:] if size is not None))
+        return found
+
+
+def _example(shape: Sequence[int | None]) -> str:
+    """What to write, with letters where numbers are to be given."""
+    letters = iter("HWDEFGIJKLMNOPQRSTUVXYZ" * 2)
+    sizes = [next(letters, "Z") if size is None else str(size) for size in shape[1:]]
+    return "x".join(["1" if shape[0] is None else str(shape[0]), *sizes])
+
+
+_FORMS = {
+    "keep_batch": "products of (batch, positions, K), the batch an axis of its own",
+    "depthwise_products": "depthwise layers as a batch of products",
+    "filters_right": "the filter matrix as the right operand of each product",
+}
+_FIXED = "all sizes known: a batch of 1 where it is open, the others by --shape"
+
+_ALL = (
+    Client(
+        "crown",
+        "auto_LiRPA, and verifiers built on it",
+        Forms(keep_batch=True, filters_right=True),
+        why="CROWN stops where a Reshape takes the batch along, and at weights on the left",
+    ),
+    Client(
+        "matmul-quantizer",
+        "quantizers that look for MatMul alone, as onnxruntime's",
+        Forms(depthwise_products=True, filters_right=True),
+        why="dynamic and static ones pass over Mul, 4-bit ones over weights on the left",
+    ),
+    Client(
+        "ezkl",
+        "proofs of a run in zero knowledge",
+        fixed=True,
+        why="it stops at an open batch: 'Undetermined symbol in expression'",
+    ),
+    Client(
+        "qonnx",
+        "quantized networks on FPGAs, as FINN builds them",
+        fixed=True,
+        why="it takes an open batch for one of 0 samples",
+    ),
+)
+
+CLIENTS: Mapping[str, Client] = {client.name: client for client in _ALL}
+"""All that there are, by name."""
+ANYBODY = Client("", "")
+"""Nobody in particular."""
+
+
+def client_named(name: str | None) -> Client:
+    """The client of a name; `ANYBODY` of ``None``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name is None:
+        return ANYBODY
+    if name not in CLIENTS:
+        raise UsageError(f"no client is called '{name}'; there are: {', '.join(CLIENTS)}")
+    return CLIENTS[name]

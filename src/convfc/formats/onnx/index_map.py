@@ -1,0 +1,43 @@
+"""The index map of unknown sizes: computed in the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from convfc.core.geometry import Convolution
+from convfc.formats.onnx.emitter import Emitter
+
+
+def gathered(emit: Emitter, x: ir.Value, convolution: Convolution) -> ir.Value:
+    """What each tap meets: (batch, outputs.., taps, channels); from opset 11 on.
+
+    Row 2, column 3 of a map with 5 columns is pixel 2 * 5 + 3: each axis has its places, all taps
+    at all positions, and what the axes before it point at is multiplied by its size. Places come
+    of a running sum of ones, not of a Range, of which shape inference does not know the length.
+
+    Args:
+        emit: where nodes go.
+        x: (batch, sizes.., channels).
+        convolution: what is gathered for; it has no pads.
+    """
+    rank, sizes = convolution.rank, emit.node("Shape", x)
+    zero = emit.numbers(np.array(0, np.int64), "zero")
+    index = zero
+    for axis, window in enumerate(convolution.windows):
+        size = emit.node("Gather", sizes, emit.integers([axis + 1], "axis"), axis=0)
+        ones = emit.node("ConstantOfShape", size, value=ir.tensor(np.array([1])))
+        places = emit.node("CumSum", ones, zero, exclusive=1)
+        tap, first, taps = window.tap(0), [1] * 2 * rank, [1] * 2 * rank
+        end = np.iinfo(np.int64).max if tap.stop is None else tap.stop
+        bounds = zip((tap.start, end, 0, tap.step), _BOUNDS, strict=True)
+        cut = emit.node("Slice", places, *(emit.integers([n], name) for n, name in bounds))
+        first[axis], taps[rank + axis] = -1, window.kernel
+        steps = np.arange(window.kernel, dtype=np.int64).reshape(taps) * window.dilation
+        part = emit.node("Add", emit.reshape(cut, first), emit.numbers(steps, "taps"))
+        index = emit.node("Add", emit.node("Mul", index, size), part) if axis else part
+    index = emit.reshape(index, [*[None] * rank, convolution.taps])
+    return emit.node("Gather", emit.reshape(x, [None, -1, convolution.channels]), index, axis=1)
+
+
+_BOUNDS = ("starts", "ends", "axes", "steps")

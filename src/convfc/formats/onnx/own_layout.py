@@ -1,0 +1,249 @@
+"""Moved nodes put back: a converted model in which every node works in its own layout again.
+
+`channels_last` moves nodes in front of the Transposes that layers end with. Here they come back, so
+that each layer stands for itself, as the emitter wrote it, and every other node is the original's.
+What names say is taken for a hint only, and the pass is not trusted. A model is changed by these
+rules alone; T' has perm [0, r-1, 1, .., r-2], and T is its inverse:
+
+1. A value that nobody reads may be added, and one be removed.
+2. z = T(T'(z)).
+3. If f is in the table of `elementwise`, then T'(f(z, ..; c)) = f(T'(z), ..; T'(c)), where T'(c)
+   are its constants, axis and amounts, permuted.
+4. If f is elementwise, and all its data are made elementwise of one and the same m, they have the
+   shape of m, and Reshape(f(z, ..), S) = f(Reshape(z, S), ..). If m is known to be a matrix of C
+   columns and S ends in C, columns stay the last axis: f may read a number for each of them, and be
+   BatchNormalization, whose axis 1 they are in m, and in T'(Reshape(m, S)) as well.
+
+**Theorem.** Each rule replaces a value by the same value, in any model, if what is new is defined.
+So the model that comes out computes what the file computes, wherever it computes anything. It does
+where it is proved to be the original's function: hence the file is the original's function, too.
+
+A file makes `a/channels_last` of a chain, Relu `b/channels_last` of that, and another chain reads
+it. By rule 1, a = T'(a/channels_last); by 3, b = Relu(a) is T'(b/channels_last); by 2, the chain
+may read T(b). Had somebody swapped both names, a and b would be swapped as well, and so be found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from convfc.formats.onnx.elementwise import (
+    LOWEST_OPSET,
+    Settings,
+    as_written,
+    data_of,
+    out_of_rows,
+    reordered,
+    to_first,
+    to_last,
+    transposed_rank,
+)
+from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.moving import Moves, columns_of, reshaped_to, tell
+from convfc.formats.onnx.sites import opset_of
+
+_HINT = re.compile(r"(.+)/(channels_last|rows)(?:_\d+)?")
+
+
+def in_own_layout(converted: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> ir.Model:
+    """A converted model with all nodes that were moved in their places, as far as that is sound.
+
+    Args:
+        converted: any model; it stays as it is.
+        original: what it is going to be compared with, for the forms of constants.
+        ranks: of the outputs of the original's convolutions, by name.
+
+    Returns:
+        Another model, or the same if no name in it says that anything was moved.
+    """
+    values = (value.name or "" for node in converted.graph for value in node.outputs)
+    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(_HINT.fullmatch, values)):
+        return converted
+    copy = converted.clone()
+    _Restoration(copy, original, ranks).run()
+    return copy
+
+
+class _Restoration:
+    """Goes through the main graph of a copy once, in the order of the file."""
+
+    def __init__(self, copy: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> None:
+        self._moves = Moves(copy, Names(copy))
+        self._graph = copy.graph
+        self._ranks = ranks
+        self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
+        # A node and a value may have one name: those of nodes do not count.
+        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
+        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
+        self._own: dict[ir.Value, tuple[ir.Value, int]] = {}
+        self._left: list[ir.Node] = []
+
+    def run(self) -> None:
+        """Put back what can be, and remove what nobody reads then."""
+        for node in list(self._graph):
+            rank, (first, *more) = transposed_rank(node, to_last), node.outputs
+            if rank is not None and node.inputs[0] is not None:
+                self._own[first] = node.inputs[0], rank
+                self._left += [node] if self._hint(first)[1] else []
+            elif not more and not self._take_out_of_rows(node):
+                name, form = self._hint(first)
+                if form == "channels_last" and name in self._ranks:
+                    self._part(node, name, self._ranks[name])
+                elif form == "channels_last":
+                    self._put_back(node, name)
+        for node in reversed(self._left):
+            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+                self._graph.remove(node, safe=True)
+
+    def _hint(self, value: ir.Value | None) -> tuple[str, str]:
+        """Which value of the original it says it is, in which form; none where it says nothing."""
+        name = None if value is None else value.name
+        found = _HINT.fullmatch(name or "")
+        if found is None or name in self._originals or found[1] not in self._originals:
+            return "", ""
+        return found[1], found[2]
+
+    def _part(self, node: ir.Node, name: str, rank: int) -> None:
+        """By rules 1 and 2: a layer ends in a Transpose back, and what reads on has its own."""
+        last = node.outputs[0]
+        back = self._back(last, rank, name)
+        if back is None:
+            if not self._are_free([name]):
+                return
+            back = self._moves.transpose(last, to_first(rank), name)
+            tell(node, back)
+        own = back.outputs[0]
+        self._own[last] = own, rank
+        readers = [(n, i) for n, i in last.uses() if n is not back]
+        if readers:
+            fresh = self._moves.names.fresh(f"{last.name}_again")
+            again = self._moves.transpose(own, to_last(rank), fresh)
+            self._own[again.outputs[0]] = own, rank
+            self._left.append(again)
+            for reader, place in readers:
+                reader.replace_input_with(place, again.outputs[0])
+
+    def _put_back(self, node: ir.Node, name: str) -> None:
+        """By rules 1, 2 and 3: one that works channels last does so in its own layout."""
+        data = data_of(node)
+        known = {value: self._own[value] for value in data if value in self._own}
+        ranks = {rank for _, rank in known.values()}
+        if not data or known.keys() != {*data} or len(ranks) != 1:
+            return
+        (rank,) = ranks
+        settings = reordered(node, to_first(rank))
+        back = self._back(node.outputs[0], rank, name)
+        if settings is not None and (back is not None or self._are_free([name])):
+            given = {value: own for value, (own, _) in known.items()}
+            settings = as_written(settings, node, self._originals[name], rank)
+            self._write(node, name, given, settings, node, back, rank)
+
+    def _write(
+        self,
+        node: ir.Node,
+        name: str,
+        given: Mapping[ir.Value, ir.Value],
+        settings: Settings,
+        last: ir.Node,
+        back: ir.Node | None,
+        rank: int,
+    ) -> None:
+        """Write a node in its own layout.
+
+        Args:
+            node: the node.
+            name: of what it makes there.
+            given: what it reads there.
+            settings: what it has beside there.
+            last: what makes that with channels last, and becomes a Transpose of it.
+            back: the Transpose back of that, which becomes the node.
+            rank: of that.
+        """
+        if back is None:
+            own = self._moves.copy(node, given, settings, name, last)
+        else:
+            self._moves.become_copy(back, node, given, settings)
+            own = back.outputs[0]
+        self._moves.become_transpose(last, own, to_last(rank))
+        self._own[last.outputs[0]] = own, rank
+        self._left.append(last)
+
+    def _take_out_of_rows(self, reshape: ir.Node) -> bool:
+        """By rules 1, 2 and 4: what stands before a Reshape goes behind it."""
+        shape = reshaped_to(reshape)
+        inner, rows = self._before(reshape.inputs[0] if reshape.inputs else None)
+        if shape is None or len(shape) < 3 or not inner or rows is None:
+            return False
+        rank, y = len(shape), reshape.outputs[0]
+        last = self._hint(y)[1] == "channels_last"
+        columns = columns_of(rows) if last else None
+        columns = columns if columns == shape[-1] else None
+        settings = [out_of_rows(node, rank, columns) for node in inner]
+        names = [self._hint(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
+        back = self._back(y, rank, names[-1]) if last else None
+        fresh = names if last and back is None else names[:-1]
+        if None in settings or not self._are_free(fresh):
+            return False
+        plain = Settings({}, dict(reshape.attributes))
+        given = {value: rows for value in reshape.inputs[:1] if value is not None}
+        wanted = self._moves.names.fresh(f"{rows.name}_again") if last else names[0]
+        own = self._moves.copy(reshape, given, plain, wanted, reshape)
+        if last:
+            own = self._moves.transpose(own, to_first(rank), names[0]).outputs[0]
+        maker, end = rows.producer(), own.producer()
+        if maker is not None and end is not None:
+            tell(maker, end)
+        data = {rows: own}
+        for node, name, setting in zip(inner, names[1:], settings, strict=True):
+            if setting is None:
+                return False
+            setting = as_written(setting, node, self._originals[name], rank)
+            if node is not inner[-1]:
+                data[node.outputs[0]] = self._moves.copy(node, data, setting, name, reshape)
+            elif last:
+                self._write(node, name, data, setting, reshape, back, rank)
+            else:
+                self._moves.become_copy(reshape, node, data, setting)
+        self._left += inner
+        return True
+
+    def _before(self, value: ir.Value | None) -> tuple[list[ir.Node], ir.Value | None]:
+        """The nodes that make a value of one other, and that; by their names all are rows."""
+        inner: dict[ir.Node, None] = {}
+        roots: set[ir.Value] = set()
+        todo = [value] if value is not None and self._hint(value)[1] == "rows" else []
+        while todo:
+            node = todo[-1].producer()
+            data = [] if node is None else _data(node)
+            if node is None or not data or any(self._hint(v)[1] != "rows" for v in data):
+                roots.add(todo.pop())
+                continue
+            waiting = [v for v in data if v not in roots and v.producer() not in inner]
+            todo += waiting
+            if not waiting:
+                inner[node] = None
+                todo.pop()
+        return (list(inner), roots.pop()) if len(roots) == 1 else ([], None)
+
+    def _back(self, last: ir.Value, rank: int, name: str) -> ir.Node | None:
+        """The Transpose that makes a value in its own layout under that name, if there is one."""
+        for node, _ in last.uses():
+            own = node.outputs[0].name == name and node.graph is self._graph
+            if own and transposed_rank(node, to_first) == rank:
+                return node
+        return None
+
+    def _are_free(self, names: Sequence[str]) -> bool:
+        """Whether nothing has one of these names yet; now they are taken."""
+        free = len({*names}) == len(names) and self._taken.isdisjoint(names)
+        if free:
+            self._taken.update(names)
+        return free
+
+
+def _data(node: ir.Node) -> list[ir.Value]:
+    given = node.inputs if len(node.outputs) == 1 else ()
+    return [value for value in given if value is not None and constant_of(value) is None]

@@ -1,0 +1,74 @@
+"""Groups of one channel without a patch matrix: tap by tap, each times its row of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial, reduce
+from itertools import chain
+
+import onnx_ir as ir
+
+from convfc.core.geometry import Convolution, Sizes
+from convfc.formats.onnx.emitter import Emitter
+
+_SPAN = 256
+"""Numbers that are multiplied by a row at a time: more are hardly quicker, fewer are slower."""
+
+
+def weighted_sum(
+    emit: Emitter,
+    taps: Iterable[ir.Value],
+    matrix: ir.Value,
+    bias: ir.Value | None,
+    convolution: Convolution,
+    positions: Sizes,
+) -> ir.Value:
+    """See `Ops.weighted_sum`: a chain of Adds, so that few tensors are there at a time.
+
+    Runtimes are slow with short rows. Where each channel has one filter, neighbours on the last
+    axis are taken as one, with the weights again for each of them: some where the size is known,
+    else all. The Reshape that this takes also keeps onnxruntime from moving the Transposes around
+    the layer inside, where it would cut taps out of channels first, in steps of single numbers.
+
+    Args:
+        emit: where nodes go.
+        taps: what each meets; they are made one after another.
+        matrix: the filter matrix by tap, see `Layout`.
+        bias: of each filter.
+        convolution: the geometry.
+        positions: sizes of the output.
+    """
+    taps = iter(taps)
+    first, size = next(taps), positions[-1]
+    groups, keep = convolution.groups, [None, *positions]
+    each, back = convolution.filters // groups, [*keep[:-1], size or -1, convolution.filters]
+    if each > 1:
+        shape = [*keep, groups, 1]  # a channel meets each of its filters
+    else:
+        if size is None:
+            shape = [*keep[:-1], -1]
+            last = emit.integers([len(positions)], "axis")
+            times = emit.node("Gather", emit.node("Shape", first), last, axis=0)
+            both = emit.node("Concat", emit.integers([1], "one"), times, axis=0)
+        else:
+            several = _neighbours(size, groups)
+            shape = [*keep[:-1], size // several, several * groups]
+            times, both = emit.integers([several], "times"), emit.integers([1, several], "times")
+        matrix = emit.node("Tile", matrix, both)
+        bias = None if bias is None else emit.node("Tile", bias, times)
+    rows = emit.rows(matrix, convolution.taps)
+    terms = (
+        emit.node("Mul", emit.reshape(tap, shape), row)
+        for tap, row in zip(chain([first], taps), rows, strict=True)
+    )
+    total = reduce(partial(emit.node, "Add"), terms)
+    if each > 1:
+        total = emit.reshape(total, back)
+        return total if bias is None else emit.node("Add", total, bias)
+    return emit.reshape(total if bias is None else emit.node("Add", total, bias), back)
+
+
+def _neighbours(size: int, channels: int) -> int:
+    """How many positions in a row are taken as one; all of them where no fewer are enough."""
+    parts = (n for n in range(2, size) if size % n == 0 and n * channels >= _SPAN)
+    return next(parts, size)
