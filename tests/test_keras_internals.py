@@ -185,6 +185,8 @@ def test_where_keras_keeps_its_downloads() -> None:
 def test_what_stands_in_files(model: Any) -> None:
     for kind, module in internals.MODEL_MODULES.items():
         assert internals.find_function(f"{module}:{kind}") is not None
+    for kind, module in (internals.OPERATIONS | internals.APPLICATION_LAYERS).items():
+        assert internals.find_function(f"{module}:{kind}") is not None, kind
     sliced = keras.Model(model.inputs, model.inputs[0][:, 1:])
     written = keras.saving.serialize_keras_object(sliced.operations[-1])
     assert {key: written[key] for key in internals.SLICE} == internals.SLICE

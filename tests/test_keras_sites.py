@@ -62,7 +62,7 @@ IMAGE, FILM = (8, 7, 2), (3, 8, 7, 2)
         ),
         (
             IMAGE,
-            layers.SpectralNormalization(layers.Conv2D(2, 2, name="in"), name="x"),
+            layers.SpectralNormalization(layers.Conv2D(2, 2, name="in", dtype="float16"), name="x"),
             "x/in",
             "inside a SpectralNormalization",
         ),

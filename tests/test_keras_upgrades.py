@@ -1,7 +1,7 @@
 """Files of Keras 2: each difference by itself, and whole files that old versions wrote.
 
-tests/data/make_old_keras_files.py made the files; their outputs beside them are those of the
-Keras that wrote them.
+tests/data/make_old_keras_files.py made the files, 2.21.0 those of tf_keras; their outputs beside
+them are those of the Keras that wrote them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from convfc.errors import UnsupportedModelError
-from convfc.formats.keras import open_keras
+from convfc.formats.keras import internals, open_keras
 from convfc.formats.keras.upgrades import (
     MODEL_STEPS,
     TRAINING_STEPS,
@@ -105,6 +105,7 @@ def test_custom_classes_keep_their_modules() -> None:
         ("GlorotUniform", {"seed": 1, "dtype": "float32"}, {"seed": 1}),
         ("SpatialDropout2D", {"trainable": True, "noise_shape": None, "rate": 0.1}, {"rate": 0.1}),
         ("Attention", {"causal": False, "use_scale": True}, {"use_scale": True}),
+        ("RandomFlip", {"rng_type": "stateful", "mode": "horizontal"}, {"mode": "horizontal"}),
         ("MultiHeadAttention", {"query_shape": [1, 2], "key_dim": 3}, {"key_dim": 3}),
     ],
 )
@@ -151,6 +152,21 @@ def test_replace_classes() -> None:
     assert new["config"] == {"name": "t", "threshold": 0.5}
     custom = {**layer("ThresholdedReLU", theta=0.5), "registered_name": "my>ThresholdedReLU"}
     assert not classes.replace_classes(custom)
+
+
+def test_layers_that_augment() -> None:
+    idle = layer("RandomHeight", factor=0.1, name="h", rng_type="stateful")
+    new = changed(classes.replace_classes, idle)
+    assert (new["class_name"], new["config"]) == ("Identity", {"name": "h"})
+    crop = layer("RandomCrop", height=3, width=4, name="c", rng_type="stateful", seed=1)
+    new = changed(classes.replace_classes, crop)
+    assert new["class_name"] == "Resizing"
+    kept = {"name": "c", "height": 3, "width": 4, "crop_to_aspect_ratio": True}
+    assert new["config"] == {**kept, "data_format": "channels_last"}
+    assert [note[:2] for note in classes.augment_no_more([idle, crop, new])] == ["h:", "c:"]
+    del crop["config"]["rng_type"]  # of 2.8 or older, whose numbers are not known to be these
+    assert not classes.replace_classes(crop)
+    assert not classes.replace_classes({**idle, "registered_name": "my>RandomHeight"})
 
 
 def test_attention_is_built_for_its_call() -> None:
@@ -266,6 +282,7 @@ def _function(name: str, *node: Any) -> dict[str, Any]:
 
 
 KEPT = {"trainable": True, "dtype": "float32"}
+X = graphs.tensor(["x", 0, 0])
 SCALED = {"scale": 1.0, "offset": -2.0}
 SOFTMAX = {"activation": "softmax"}
 RESIZED = {"height": 3, "width": 4, "data_format": "channels_last"}
@@ -336,22 +353,93 @@ def test_replace_operations(operation: Any, kind: str, config: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
+    ("operation", "kind", "config", "given"),
+    [
+        (_node("Maximum", 1.0), "Maximum", {}, [X, 1.0]),
+        (_node("Minimum", -1.0), "Minimum", {}, [X, -1.0]),
+        (_function("nn.softmax", "x", 0, 0, {"axis": 1}), "Softmax", {"axis": 1}, [X]),
+        (
+            _function("clip_by_value", "x", 0, 0, {"clip_value_min": -1, "clip_value_max": 6}),
+            "Clip",
+            {"x_min": -1, "x_max": 6},
+            [X],
+        ),
+        (
+            _node("SplitV", [1, 2, 4], 3),
+            "Split",
+            {"indices_or_sections": [1, 3], "axis": 3},
+            [X],
+        ),
+        (_function("math.abs", "x", 0, 0, {"name": "a"}), "Absolute", {}, [X]),
+        (
+            _function("math.l2_normalize", "x", 0, 0, {"axis": 1, "epsilon": 4.0}),
+            "Normalize",
+            {"axis": [1], "order": 2, "epsilon": 2.0},
+            [X],
+        ),
+        (
+            _function("math.truediv", "_CONSTANT_VALUE", -1, 2.0, {"y": ["x", 0, 0]}),
+            "TrueDivide",
+            {},
+            [2.0, X],
+        ),
+        (
+            _function("math.multiply", "x", 0, 0, {"y": [1.0, 2.0]}),
+            "Multiply",
+            {},
+            [
+                X,
+                {
+                    "class_name": "__numpy__",
+                    "config": {"value": [1.0, 2.0], "dtype": "float32"},
+                },
+            ],
+        ),
+        (
+            _function("stack", ["x", 0, 0, {"axis": 1}], ["x", 0, 0, {"axis": 1}]),
+            "Stack",
+            {"axis": 1},
+            [[X, X]],
+        ),
+    ],
+)
+def test_operations_of_today(operation: Any, kind: str, config: Any, given: Any) -> None:
+    graph = functional(
+        layer("InputLayer", name="x"), operation, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]]
+    )
+    made = changed(operations.replace_operations, graph)["config"]["layers"][1]
+    assert (made["class_name"], made["module"]) == (kind, internals.OPERATIONS[kind])
+    assert made["config"] == {"name": "op", **config}
+    assert made["inbound_nodes"] == [{"args": given, "kwargs": {}}]
+
+
+@pytest.mark.parametrize(
     "operation",
     [
         _node("Mean", [0, 1]),
         _node("Transpose", [1, 0]),
         _node("Reshape", [3, 2]),
         _node("Pad", [[1, 0], [1, 2], [0, 0]]),
-        _node("Maximum", 1.0),
-        _node("Minimum", -1.0),
+        _node("Sum", [0]),
+        _node("Squeeze"),
         _node("Einsum"),
-        _function("nn.softmax", "x", 0, 0, {"axis": 1}),
         _function("activations.relu", "x", 0, 0, {"threshold": 1.0}),
-        _function("clip_by_value", "x", 0, 0, {"clip_value_min": -1, "clip_value_max": 6}),
+        _function("strings.split", "x", 0, 0, {"num_or_size_splits": 2, "axis": 1}),
+        _function("compat.v1.image.resize", "x", 0, 0, {"size": [3, 4]}),
+        _function("split", "x", 0, 0, {"num_or_size_splits": [2, -1], "axis": 1}),
+        _function("split", "x", 0, 0, {"num_or_size_splits": 2, "axis": 0}),
+        _function("math.reduce_sum", "x", 0, 0, {"axis": None}),
+        _function("math.reduce_sum", "x", 0, 0, {"axis": ["x", 0, 0]}),
+        _function("compat.v1.norm", "x", 0, 0, {"ord": 1, "axis": 1}),
+        _function("compat.v1.norm", "x", 0, 0, {"ord": 2, "axis": [1, 2]}),
+        _function("compat.v1.gather", "x", 0, 0, {"indices": ["x", 0, 0], "axis": 1}),
+        _function("linalg.matmul", "x", 0, 0, {"b": ["x", 0, 0], "transpose_b": True}),
+        _function("nn.depth_to_space", "x", 0, 0, {"block_size": 2, "data_format": "NCHW"}),
+        _function("cast", "x", 0, 0, {"dtype": "int32"}),
+        _function("math.multiply", "x", 0, 0, {"y": [1.0, "a"]}),
         _function("image.resize", "x", 0, 0, {"size": [3, 4], "antialias": True}),
         _function("image.resize", "x", 0, 0, {"size": [3, 4], "method": "lanczos3"}),
         _function("math.add", "x", 0, 0, {"y": 1.0, "fancy": 2}),
-        _function("math.truediv", "_CONSTANT_VALUE", -1, 2.0, {"y": ["x", 0, 0]}),
         layer("SlicingOpLambda", ["x", 0, 0, {}], name="op", function="boolean_mask", **KEPT),
     ],
 )
@@ -517,6 +605,12 @@ def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) ->
         "masked_2.4.0.h5",
         "slices_2.4.0.h5",
         "slices_2.15.0.keras",
+        "augmented_2.21.0.h5",
+        "convnext_2.21.0.h5",
+        "nodes_2.21.0.h5",
+        "normed_2.21.0.keras",
+        "siamese_2.21.0.h5",
+        "siamese_2.21.0.keras",
     ],
 )
 def test_an_old_file_becomes_one_of_today(folder: Path, tmp_path: Path, name: str) -> None:
@@ -546,6 +640,6 @@ def test_an_operation_without_a_stock_layer_is_named(folder: Path, tmp_path: Pat
     path.write_bytes((folder / "operations_2.4.0.h5").read_bytes())
     with h5py.File(path, "r+") as file:
         config = file.attrs["model_config"]
-        file.attrs["model_config"] = config.replace('"op": "Relu"', '"op": "Erf"')
+        file.attrs["model_config"] = config.replace('"op": "Relu"', '"op": "Bessel"')
     with pytest.raises(UnsupportedModelError, match="'tf_op_layer_Relu' is the TensorFlow"):
         open_keras(path)

@@ -2,6 +2,7 @@
 
     python make_old_keras_files.py            # tensorflow 2.x, its own keras
     python make_old_keras_files.py --keras    # standalone keras 2.x
+    python make_old_keras_files.py --tf-keras # tf_keras, what became of Keras 2
 
 Each model is written as `<name>_<keras version>.h5` (and `.keras`, from 2.12 on), beside an
 `.npz` with inputs i0, i1, .. and the outputs o0, o1, .. that this Keras computed for them.
@@ -14,6 +15,14 @@ import numpy as np
 
 if "--keras" in sys.argv:
     import keras
+
+    version = keras.__version__
+elif "--tf-keras" in sys.argv:
+    import os
+
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tensorflow as tf
+    import tf_keras as keras
 
     version = keras.__version__
 else:
@@ -178,6 +187,140 @@ def more_operations():
     write("more", keras.Model(image, [x, tf.reduce_max(x, axis=[1, 2])]), integers(2, 6, 5, 2))
 
 
+def augmented():
+    image = layers.Input((9, 7, 3))
+    x = layers.RandomFlip("horizontal")(image)
+    x = layers.RandomContrast(0.1)(layers.RandomZoom(0.1)(layers.RandomRotation(0.1)(x)))
+    x = layers.RandomBrightness(0.1)(layers.RandomTranslation(0.1, 0.2)(x))
+    crop = layers.RandomCrop(4, 6)(x)
+    x = layers.RandomWidth(0.1)(layers.RandomHeight(0.1)(x))
+    ended = [layers.Conv2D(4, 3)(layers.Rescaling(1 / 4.0)(y)) for y in (x, crop)]
+    write("augmented", keras.Model(image, ended), integers(2, 9, 7, 3))
+
+
+def convnext():
+    from tf_keras.src.applications import convnext as module
+
+    model = module.ConvNeXt(
+        depths=[1, 1, 1, 1],
+        projection_dims=[2, 3, 4, 2],
+        drop_path_rate=0.1,
+        include_preprocessing=False,
+        weights=None,
+        include_top=False,
+        input_shape=(32, 32, 3),
+        model_name="convnext",
+    )
+    write("convnext", model, integers(2, 32, 32, 3))
+
+
+def normed():
+    norm = layers.SpectralNormalization
+    image = layers.Input((6, 5, 2))
+    x = norm(layers.Conv2D(4, 2, activation="relu"), power_iterations=2)(image)
+    x = norm(layers.Conv2DTranspose(3, 2, strides=2))(x)
+    write("normed", keras.Model(image, norm(layers.Dense(2))(x)), integers(2, 6, 5, 2))
+
+
+def siamese():
+    """Functions, as people write them between layers."""
+    left, right = layers.Input((6, 5, 2)), layers.Input((6, 5, 2))
+    shared = layers.Conv2D(4, 2)
+    x, y = shared(left), shared(right)
+    apart = tf.subtract(x, y)
+    pooled = layers.GlobalMaxPooling2D(keepdims=True)(x)
+    outputs = [
+        tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(apart), axis=-1, keepdims=True), 1e-7)),
+        tf.abs(apart) * tf.constant([1.0, 2.0, 3.0, 4.0]),
+        tf.norm(apart, axis=-1),
+        tf.norm(x, axis=[1, 2]),
+        tf.math.l2_normalize(tf.reduce_mean(x, axis=1, keepdims=True), axis=-1),
+        tf.squeeze(pooled, axis=[1, 2]) / tf.math.exp(tf.reduce_max(y, axis=[1, 2]) * 0.01),
+        tf.expand_dims(-x, axis=-1),
+        tf.split(x, 2, axis=-1)[1],
+        tf.split(y, [1, 3], axis=2)[0],
+        tf.math.log(tf.abs(x) + 1.0) ** 2,
+        tf.stack([x, y], axis=1),
+        tf.unstack(x, axis=-1)[2],
+        tf.tile(x, [1, 1, 2, 1]),
+        tf.nn.depth_to_space(x, 2),
+        tf.clip_by_value(x, -1.0, 2.0),
+        tf.add_n([x, y, x]),
+        tf.nn.softmax(x, axis=1),
+        tf.nn.gelu(x),
+        tf.pad(x, [[0, 0], [1, 1], [2, 1], [0, 0]], mode="REFLECT"),
+        tf.reverse(tf.roll(tf.identity(x), 1, 1), [2]),
+        tf.gather(x, [0, 2], axis=-1),
+        tf.nn.bias_add(tf.stop_gradient(y), [1.0, 2.0, 3.0, 4.0]),
+        tf.pad(x, [[0, 0], [0, 1], [0, 0], [0, 0]], constant_values=2.0),
+        tf.math.rsqrt(tf.square(x) + 1.0),
+    ]
+    model = keras.Model([left, right], outputs)
+    write("siamese", model, integers(2, 6, 5, 2), integers(2, 6, 5, 2))
+
+
+def nodes():
+    """Nodes of TensorFlow, as 2.0 to 2.3 wrote them."""
+    from tf_keras.src.engine.base_layer import TensorFlowOpLayer
+
+    image = layers.Input((6, 5, 2))
+    x = layers.Conv2D(4, 2)(image)
+    count = [0]
+
+    def noted(function, *tensors):
+        with tf.Graph().as_default() as graph:
+            function(*[tf.compat.v1.placeholder(t.dtype, t.shape) for t in tensors])
+            made = [op for op in graph.get_operations() if op.type not in ("Const", "Placeholder")]
+        (op,) = made
+        constants = {
+            index: tf.get_static_value(value).tolist()
+            for index, value in enumerate(op.inputs)
+            if value.op.type == "Const"
+        }
+        count[0] += 1
+        name = "%s_%d" % (op.type, count[0])
+        return TensorFlowOpLayer(op.node_def.SerializeToString(), name, constants)(list(tensors))
+
+    raw = tf.raw_ops
+
+    def enlarged(kind):
+        return lambda x: kind(images=x, size=[10, 8], half_pixel_centers=True)
+
+    outputs = [
+        noted(lambda x: tf.nn.depth_to_space(x, 2), x),
+        noted(lambda x: tf.nn.space_to_depth(x, 2), layers.ZeroPadding2D(((0, 1), (0, 0)))(x)),
+        noted(lambda x: raw.Pad(input=x, paddings=[[0, 0], [1, 0], [0, 2], [0, 0]]), x),
+        noted(lambda x: tf.pad(x, [[0, 0], [1, 1], [0, 2], [0, 0]], mode="SYMMETRIC"), x),
+        noted(
+            lambda x: raw.PadV2(input=x, paddings=[[0, 0]] * 3 + [[0, 1]], constant_values=2.0), x
+        ),
+        noted(tf.add, x, x),
+        noted(lambda x, y: tf.concat([x, y], 2), x, noted(lambda x: x * 2.0, x)),
+        noted(lambda x: raw.AddV2(x=x, y=1.5), x),
+        noted(enlarged(raw.ResizeBilinear), x),
+        noted(enlarged(raw.ResizeNearestNeighbor), x),
+        noted(lambda x: tf.expand_dims(x, -1), x),
+        noted(lambda x: tf.squeeze(x, [1, 2]), layers.GlobalMaxPooling2D(keepdims=True)(x)),
+        noted(lambda x: raw.Mean(input=x, axis=[1, 2], keep_dims=True), x),
+        noted(lambda x: raw.Sum(input=x, axis=[3]), x),
+        noted(tf.nn.relu6, x),
+        noted(tf.sigmoid, x),
+        noted(lambda x: tf.transpose(x, [0, 3, 1, 2]), x),
+        noted(lambda x: raw.Abs(x=x), noted(lambda x: raw.Neg(x=x), x)),
+        noted(lambda x: raw.Pow(x=x, y=2.0), x),
+        noted(lambda x: tf.split(x, 2, -1), x)[1],
+        noted(lambda x: tf.split(x, [1, 3], 2), x)[0],
+        noted(lambda x: tf.tile(x, [1, 2, 1, 1]), x),
+        noted(lambda x, y: tf.stack([x, y], 1), x, x),
+        noted(lambda x: raw.Exp(x=x), x),
+    ]
+    write("nodes", keras.Model(image, outputs), integers(2, 6, 5, 2))
+
+
+if "--tf-keras" in sys.argv:
+    for make in (augmented, convnext, normed, siamese, nodes):
+        make()
+    sys.exit()
 for make in (mobile, nested, timed, transposed, recurrent):
     make()
 if "--keras" not in sys.argv:

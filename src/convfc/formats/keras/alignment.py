@@ -20,7 +20,7 @@ from convfc.formats.keras.likeness import (
     state_unlike,
 )
 from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
-from convfc.formats.keras.sites import graph_of, is_graph
+from convfc.formats.keras.sites import graph_of, is_graph, is_normed, trains_always
 
 Layer = Any
 """A `keras.Layer`, a `keras.Model` or an operation; keras has no types."""
@@ -68,7 +68,7 @@ def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
         converted: the model made from it.
         convolutions: the original's convolutions, by the `id` of the layer.
     """
-    strict = _trains_always(original) or _trains_always(converted)
+    strict = trains_always(original) or trains_always(converted)
     cutter = _Cutter(original, convolutions, strict)
     cutter.note(cutter.unlike(original, converted, ""), "", set(), set())
     cutter.found.training += _compiled_unlike(original, converted)
@@ -89,6 +89,7 @@ class _Cutter:
         self._root = root
         self._convolutions = convolutions
         self._strict = strict
+        self._stock = all(type(x).__module__.startswith("keras.") for x in flat_layers(root))
         self._stands_for: tuple[dict[int, Layer], dict[int, Layer]] = ({}, {})
         self._compared: set[tuple[int, int]] = set()
 
@@ -98,6 +99,9 @@ class _Cutter:
         What is in a model is compared, too, but is no fault of it as a whole.
         """
         name = f"{where}{a.name}"
+        if self._normed(a) and is_graph(b) and not self._strict:
+            self.found.training.append(f"layer '{name}' is without its norm")
+            return self.unlike(a.layer, b, f"{name}/")
         faults = list(self._one_to_one(a, b))
         if id(a) in self._convolutions and is_graph(b):
             self.found.made[id(a)] = b
@@ -115,6 +119,10 @@ class _Cutter:
         faults += self._settings(a, b, name, described(a), described(b))
         difference = None if faults else state_unlike(a, b)
         return faults if difference is None else [Fault(a, b, difference)]
+
+    def _normed(self, layer: Layer) -> bool:
+        """Whether it is a convolution in a wrapper that does something in training only."""
+        return is_normed(layer) and id(layer.layer) in self._convolutions
 
     def _settings(
         self, a: Layer, b: Layer, name: str, old: Described, new: Described
@@ -150,7 +158,8 @@ class _Cutter:
             a,
             b,
             lambda old, new: self.unlike(old, new, where),
-            lambda operation: id(operation) in self._convolutions,
+            lambda operation: id(operation) in self._convolutions or self._normed(operation),
+            masks_told=a is self._root and self._stock,
         )
         left, right = _names(a), _names(b)
         self._note_names(pairing, a, where, left.keys() & right.keys())
@@ -241,17 +250,6 @@ def calls_in(graph: Layer, operation: Layer) -> list[Any]:
     """The calls of an operation that are a graph's own: a layer may be called in several."""
     own = set(map(id, calls_of(graph)))
     return [call for call in calls_to(operation) if id(call) in own]
-
-
-def _trains_always(model: Layer) -> bool:
-    """Whether some layer is called as in training, whatever the model is called for."""
-    graphs = [graph_of(layer) for layer in flat_layers(model) if is_graph(layer)]
-    return any(
-        call.arguments.kwargs.get("training") not in (None, False)
-        or any(x is True for x in call.arguments.args)
-        for graph in graphs
-        for call in calls_of(graph)
-    )
 
 
 def _compiled_unlike(a: Layer, b: Layer) -> Iterator[str]:

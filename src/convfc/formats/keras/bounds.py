@@ -94,10 +94,11 @@ def read_json(text: str | bytes, what: str) -> Any:
     """A JSON text, if it does not take a multiple of its size in memory.
 
     Raises:
-        ValueError: it would, or it is no JSON, or not in UTF-8.
+        ValueError: it would, or it is no JSON, or not in Unicode.
         RecursionError: it is nested too deeply.
     """
-    text = text.decode() if isinstance(text, bytes) else text
+    # As Keras reads it: an editor of Windows puts a mark in front, or writes UTF-16.
+    text = text.decode(json.detect_encoding(text)) if isinstance(text, bytes) else text
     # What Python takes for a list or a dictionary, and for what stands in it.
     memory = len(text) + 256 * (text.count("[") + text.count("{")) + 64 * text.count(",")
     if memory > _MOST_TEXT:

@@ -186,6 +186,29 @@ MODEL_MODULES = {
 }
 """The modules of models, by their class; since 3.0."""
 
+APPLICATION_LAYERS = dict.fromkeys(
+    ("LayerScale", "StochasticDepth"), "keras.src.applications.convnext"
+)
+"""Layers of `keras.applications` that are not public: their modules, by their class; since 3.0."""
+
+_NUMPY = (
+    *("Absolute", "Add", "Clip", "Cos", "Exp", "ExpandDims", "Flip", "Log", "Matmul", "Max"),
+    *("Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "Pad", "Power", "Prod"),
+    *("Roll", "Sin", "Split", "Sqrt", "Square", "Squeeze", "Stack", "Subtract", "Sum"),
+    *("Take", "Tile", "TrueDivide"),
+)
+OPERATIONS = {
+    **dict.fromkeys(_NUMPY, "keras.src.ops.numpy"),
+    **dict.fromkeys(
+        ("DepthToSpace", "Gelu", "Normalize", "Softmax", "SpaceToDepth"), "keras.src.ops.nn"
+    ),
+    **dict.fromkeys(("Cast", "StopGradient", "Unstack"), "keras.src.ops.core"),
+    "GetItem": "keras.src.ops.numpy",
+    "Norm": "keras.src.ops.linalg",
+    "Rsqrt": "keras.src.ops.math",
+}
+"""The modules of operations, by their class; those with blocks since 3.15, the oldest since 3.0."""
+
 SLICE = {
     "class_name": "GetItem",
     "module": "keras.src.ops.numpy",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,15 @@ from convfc.formats.keras.archive import (
 from convfc.formats.keras.bounds import check_size, count_data, limit
 from convfc.formats.keras.fixed_sizes import fixed
 from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.upgraded_copy import upgraded_copy
 from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
-from convfc.formats.keras.upgrades.hdf5 import operations_in
+from convfc.formats.keras.upgrades.hdf5 import operations_in, own_operations
+from convfc.formats.keras.upgrades.unknown import unknown_in
 from convfc.formats.shapes import Shapes
 from convfc.system.atomic import OTHER_PLACE
 from convfc.text.sizes import shapes_text
@@ -48,11 +50,13 @@ class Loaded:
         model: as Keras loads it, compiled if the file says so.
         envelope: what the file says beside it.
         notes: what loading had to change or give up, a sentence each.
+        operations: what stands among the layers and is none, by its name.
     """
 
     model: Any
     envelope: Envelope
     notes: tuple[str, ...]
+    operations: frozenset[str]
 
 
 _MOST_THRESHOLDS = 2**16
@@ -96,7 +100,7 @@ def _load(path: Path, shapes: Shapes) -> Loaded:
     notes += left_out
     _untrack(model)
     notes += _optimizer_notes(path, envelope, model, said)
-    return Loaded(model, envelope, tuple(notes))
+    return Loaded(model, envelope, tuple(notes), own_operations(upgraded.config))
 
 
 def _refuse_contents(path: Path, envelope: Envelope) -> None:
@@ -105,10 +109,10 @@ def _refuse_contents(path: Path, envelope: Envelope) -> None:
     Raises:
         UnsupportedModelError: there is such a layer or metric.
     """
-    for name in _layers_with_code(envelope.config):
+    for name, remedy in layers_with_code(envelope.config):
         raise UnsupportedModelError(
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs",
-            remedy="replace it by a stock layer and save the model again",
+            remedy=remedy,
         )
     for kind, given in arguments(envelope.training):
         if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
@@ -150,6 +154,8 @@ def _compiled_if_possible(path: Path, envelope: Envelope, copy: Path) -> tuple[A
         raise
     except Exception as error:
         raise _refusal(path, error, envelope) from error
+    names = unknown_in(envelope.training)
+    why = f"Keras does not know {', '.join(map(repr, names[:3]))}" if names else why
     note = f"Its training setup could not be read ({why}); the converted file will not be compiled."
     return model, [note]
 
@@ -226,22 +232,6 @@ def _was_trained(path: Path) -> bool:
     """Whether an HDF5 file has more of an optimizer than its step and its learning rate."""
     with h5py.File(path) as file:
         return OPTIMIZER_WEIGHTS in file and count_data(file[OPTIMIZER_WEIGHTS], path) > 2
-
-
-def _layers_with_code(config: Any) -> Iterator[str]:
-    """Names of the Lambda layers whose function is code, not a name."""
-    if isinstance(config, dict):
-        inner = config.get("config")
-        if (
-            config.get("class_name") == "Lambda"
-            and isinstance(inner, dict)
-            and not isinstance(inner.get("function"), str)
-        ):
-            yield inner.get("name", "lambda")
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            yield from _layers_with_code(value)
 
 
 _UNKNOWN_NAME = re.compile(

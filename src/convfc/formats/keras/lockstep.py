@@ -58,6 +58,8 @@ def lockstep(
     right: Operation,
     unlike: Callable[[Operation, Operation], Sequence[Fault]],
     deaf: Callable[[Operation], bool] = lambda _: False,
+    *,
+    masks_told: bool = False,
 ) -> Pairing:
     """Walk through two graphs at once.
 
@@ -68,6 +70,8 @@ def lockstep(
             each pair. Where anything is, what feeds them is not looked at.
         deaf: whether an operation of the left graph heeds no mask, while what stands for it is
             given the one on its input.
+        masks_told: whether the mask on a tensor of a graph is the one that it has when the model
+            runs; see `_spell_out_mask`.
     """
     left, right = graph_of(left), graph_of(right)
     found = Pairing()
@@ -115,6 +119,8 @@ def lockstep(
         given = [_given(call) for call in (old_call, new_call)]
         if deaf(old):
             _mask_alike(*given)
+        elif masks_told:
+            _spell_out_mask(*given)
         fed = [dict(spread(arguments)) for arguments in given]
         for where in sorted(fed[0].keys() | fed[1].keys()):
             x, y = (leaves.get(where) for leaves in fed)
@@ -122,7 +128,9 @@ def lockstep(
             if tensors == 2:
                 todo.append((old, new, x, y))
             elif tensors == 1 or x != y:
-                found.faults.append(Fault(old, new, f"is given another {where.lstrip('.')}"))
+                implied = where == ".mask" and (x is None or y is None) and not masks_told
+                words = f"is given another {where.lstrip('.')}"
+                found.faults.append(Fault(old, new, words, certain=not implied))
     return found
 
 
@@ -160,7 +168,31 @@ def _mask_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     A layer that heeds no mask is not given the one on its input; Keras gives it to the model that
     stands for it, and that ends it. A mask from elsewhere might go on from there.
     """
+    if old.get("training") is False:  # which a convolution is not told, nor what stands for it
+        new.setdefault("training", False)
     old.pop("mask", None)
     mask = mask_on(old.get("#0"))
     if mask is not None and "mask" in new:
         old["mask"] = mask
+
+
+def _spell_out_mask(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Where one call says its mask and the other none, that is given the one on its input.
+
+    Whether a call says it is an accident: Keras notes the mask that it finds on the input, unless
+    the call also says something else, such as `training`. Either way `Layer.__call__` hands on the
+    one that the input has when the model runs, if the input is the only tensor that is given. In a
+    graph whose own inputs have no mask this is what the tensors of the graph say: each mask is made
+    by the same `compute_mask` of the same layer, of what the layer is given. Inside a model that is
+    called with a mask it need not be: the graph was built without.
+    """
+    for told, silent in ((old, new), (new, old)):
+        tensors = [
+            leaf
+            for value in silent.values()
+            for _, leaf in spread(value)
+            if isinstance(leaf, keras.KerasTensor)
+        ]
+        mask = mask_on(silent.get("#0")) if len(tensors) == 1 else None
+        if "mask" in told and "mask" not in silent and mask is not None:
+            silent["mask"] = mask

@@ -83,6 +83,7 @@ class KerasModel:
         self._places: dict[str, Place] = {place.name: place for place in places}
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
+        self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
 
@@ -262,7 +263,7 @@ class KerasModel:
             try:
                 keras.saving.save_model(model, named)
                 if self._converted_format == HDF5:
-                    make_loadable(named)
+                    make_loadable(named, self._operations)
                 write_provenance(named, self._converted_format, provenance)
             except (OSError, RuntimeError) as error:
                 raise _write_error(error) from error

@@ -17,7 +17,7 @@ from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, c
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import CarriedSettings, StockOps
-from convfc.formats.keras.sites import bias_goes_astray, is_graph, shows_calls
+from convfc.formats.keras.sites import bias_goes_astray, is_graph, is_normed, shows_calls
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -134,6 +134,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         The new model, compiled as the old one, and what could not be kept, in words.
     """
     taken: dict[int, Layer] = dict(replaced)
+    remarks: list[str] = []
     flags = [(layer, layer.trainable) for layer in flat_layers(model)]
     trained = model.trainable_variables
     compiled = model.get_compile_config() if model.compiled else None
@@ -151,6 +152,10 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     def cloned(outer: Layer) -> Layer:
         if is_graph(outer):
             return keras.models.clone_model(outer, clone_function=copied)
+        if is_normed(outer):
+            inner = copied(outer.layer)
+            remarks.append(f"{outer.name}: it trains on without the norm of its kernel.")
+            return keras.Model(inner.inputs, inner.outputs, name=outer.name)
         config = {"name": outer.name, "dtype": outer.dtype_policy}
         return layers.TimeDistributed(copied(outer.layer), **config)
 
@@ -160,7 +165,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         made_of: Any = taken.get(id(layer), layer)
         made_of.trainable = flag
     if compiled is None:
-        return made, []
+        return made, remarks
     if model.optimizer.built:
         made.compile_from_config(compiled)
     else:
@@ -174,7 +179,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
     expected = [id(new_weights.get(id(weight), weight)) for weight in trained]
     same = not phased and expected == [id(weight) for weight in made.trainable_variables]
     carried = same and _carry(model.optimizer, made.optimizer)
-    remarks = [f"{name}: each phase of its stride trains on by itself." for name in phased]
+    remarks += [f"{name}: each phase of its stride trains on by itself." for name in phased]
     return made, remarks if carried else [*remarks, _FRESH]
 
 

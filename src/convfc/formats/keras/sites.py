@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +45,14 @@ class Place:
         layer: the layer, or the operation, that it is.
         inside: the class that one of its calls is hidden in, or ``None`` if all can be seen.
         shapes: of its input, one per call; empty where the call is hidden.
+        names: of the site, by all its calls.
     """
 
     name: str
     layer: Any
     inside: str | None = None
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def site(self, file_format: str) -> Site:
         """What the rest of convfc sees, given the format."""
@@ -128,7 +130,16 @@ def is_graph(layer: Any) -> bool:
 
 def shows_calls(layer: Any) -> bool:
     """Whether it is a graph, or a stock wrapper that only calls what is in it."""
-    return type(layer) is layers.TimeDistributed or is_graph(layer)
+    return type(layer) is layers.TimeDistributed or is_normed(layer) or is_graph(layer)
+
+
+def is_normed(layer: Any) -> bool:
+    """Whether it is a convolution whose kernel is divided by its norm, but only while it trains.
+
+    The kernel in the file is what the last step of that made of it.
+    """
+    normed = type(layer) is layers.SpectralNormalization and _is_convolution(layer.layer)
+    return normed and bool(layer.compute_dtype == layer.layer.compute_dtype)
 
 
 def graph_of(model: Any) -> Any:
@@ -153,6 +164,17 @@ def makes_masks(model: Any) -> bool:
     )
 
 
+def trains_always(model: Any) -> bool:
+    """Whether some layer is called as in training, whatever the model is called for."""
+    graphs = [graph_of(layer) for layer in flat_layers(model) if is_graph(layer)]
+    return any(
+        call.arguments.kwargs.get("training") not in (None, False)
+        or any(x is True for x in call.arguments.args)
+        for graph in graphs
+        for call in calls_of(graph)
+    )
+
+
 def find_places(model: Any) -> list[Place]:
     """Every convolution of a model, in the order of execution; a shared layer once."""
     places: dict[int, Place] = {}
@@ -161,11 +183,13 @@ def find_places(model: Any) -> list[Place]:
         place = places.setdefault(id(layer), Place(name, layer))
         place.inside = place.inside or inside
         place.shapes.append(shape)
+        place.names.add(name)
 
     if is_graph(model):
         _follow(model, graph_of(model).inputs, "", note)
     else:
         _look_inside(model, "", note)
+    _leave_normed(model, places)
     taken: set[str] = set()
     for place in places.values():
         stem, count = place.name, 1
@@ -174,6 +198,23 @@ def find_places(model: Any) -> list[Place]:
             place.name = f"{stem}_{count}"
         taken.add(place.name)
     return list(places.values())
+
+
+def _leave_normed(model: Any, places: Mapping[int, Place]) -> None:
+    """Leave a convolution in a wrapper that is called as in training, or which another call shares.
+
+    What takes its place is two models then, and Keras would load two sets of weights.
+    """
+    trains = trains_always(model)
+    for wrapper in filter(is_normed, flat_layers(model)):
+        place = places.get(id(wrapper.layer))
+        if place is None:
+            continue
+        own = [wrapper.name, wrapper.layer.name]
+        if trains:
+            place.inside = "SpectralNormalization that is called as in training"
+        elif any(name.split("/")[-2:] != own for name in place.names):
+            place.inside = "SpectralNormalization"
 
 
 _Note = Callable[[str, Any, tuple[int | None, ...], str | None], None]
@@ -212,6 +253,8 @@ def _visit(operation: Any, tensors: Sequence[Any], name: str, note: _Note) -> No
             _follow(inner, steps, f"{name}/{inner.name}/", note)
         else:
             _visit(inner, steps, f"{name}/{inner.name}", note)
+    elif is_normed(operation):
+        note(f"{name}/{operation.layer.name}", operation.layer, tuple(tensors[0].shape), None)
     elif isinstance(operation, keras.Layer):
         _look_inside(operation, f"{name}/", note)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from convfc.formats.keras.archive import (
 )
 from convfc.formats.keras.upgrades import WEIGHTS_STEPS, Upgraded
 from convfc.formats.keras.upgrades.classes import leave_score
-from convfc.formats.keras.upgrades.hdf5 import leave_masks_to_keras, name_slices
+from convfc.formats.keras.upgrades.hdf5 import leave_masks_to_keras, name_modules
 from convfc.system.atomic import OTHER_PLACE, temporary_folder
 
 
@@ -101,11 +101,15 @@ def _copy_zip(source: Path, target: Path, upgraded: Upgraded) -> tuple[str, ...]
     return done
 
 
-def make_loadable(path: Path) -> None:
+def make_loadable(path: Path, own: Set[str] = frozenset()) -> None:
     """Take out of an HDF5 file what Keras wrote into it and cannot load.
 
     That is the optimizer's state, with which nobody can go on training, and what
-    `leave_masks_to_keras`, `name_slices` and `leave_score` say. The model came from such a file.
+    `leave_masks_to_keras`, `name_modules` and `leave_score` say. The model came from such a file.
+
+    Args:
+        path: the file, as Keras wrote it.
+        own: the operations that the model came with, by their names.
 
     Raises:
         OSError: the file cannot be written.
@@ -113,5 +117,5 @@ def make_loadable(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.pop(OPTIMIZER_WEIGHTS, None)
         config = json.loads(file.attrs[MODEL_CONFIG])
-        if leave_masks_to_keras(config) | name_slices(config) | leave_score(config):
+        if leave_masks_to_keras(config, own) | name_modules(config) | leave_score(config):
             file.attrs[MODEL_CONFIG] = json.dumps(config)

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.archive import HDF5, Envelope
-from convfc.formats.keras.upgrades import classes, graphs, operations, training, weight_paths
+from convfc.formats.keras.upgrades import (
+    classes,
+    graphs,
+    inputs,
+    operations,
+    training,
+    unknown,
+    weight_paths,
+)
 
 Config = dict[str, Any]
 
@@ -56,7 +64,10 @@ TRAINING_STEPS: Sequence[Step] = (
 )
 """On a training configuration."""
 
-WEIGHTS_STEPS: Sequence[Step] = (Step("renumbered the weights of layers", weight_paths.renumber),)
+WEIGHTS_STEPS: Sequence[Step] = (
+    Step("split the paths of layers where Windows does", weight_paths.split_paths),
+    Step("renumbered the weights of layers", weight_paths.renumber),
+)
 """On the HDF5 file with the weights in a zip."""
 
 
@@ -82,7 +93,7 @@ class Upgraded:
         config: the model's configuration.
         training: what it was compiled with; ``None`` if it was not.
         done: what was brought up to date, a phrase each.
-        cautions: what Keras 3 computes otherwise, a sentence each.
+        cautions: what Keras 3 computes otherwise, and what was left out, a sentence each.
         altered: whether the configuration is another for a reason of its own.
     """
 
@@ -113,13 +124,31 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
             f"{name}: Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
             for name in classes.use_other_sigmoid(config)
         )
+        cautions += tuple(classes.augment_no_more(envelope.config))
+        if of_hdf5 and graphs.lacks_input(config) and (first := inputs.open_input(path, config)):
+            config["config"]["layers"].insert(0, first)
+            done += ("took the channels of the input from the first kernel, its sizes as open",)
         _refuse_leftovers(path, config)
     elif of_hdf5:
         config, done = upgrade(config, HDF5_STEPS)
     if training_config is not None and (envelope.is_old or of_hdf5):
         training_config, more = upgrade(training_config, TRAINING_STEPS)
         done += more
-    return Upgraded(config, training_config, done, cautions)
+    config, training_config, left_out = _without_unknown(config, training_config)
+    if left_out:
+        what = "Left out what only training needs and Keras does not know"
+        cautions += (f"{what}: {unknown.listed(left_out)}.",)
+    return Upgraded(config, training_config, done, cautions, altered=bool(left_out))
+
+
+def _without_unknown(
+    config: Config, training_config: Config | None
+) -> tuple[Config, Config | None, list[str]]:
+    """A configuration and a training setup without what `unknown` drops, and what that is."""
+    trimmed = copy.deepcopy((config, training_config))
+    left_out = unknown.drop_from_layers(trimmed[0])
+    left_out += [] if trimmed[1] is None else unknown.drop_metrics(trimmed[1])
+    return (*(trimmed if left_out else (config, training_config)), left_out)
 
 
 def _refuse_leftovers(path: Path, config: Config) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import initializers, layers
 
-from convfc.formats.keras.internals import MODEL_MODULES
+from convfc.formats.keras.internals import APPLICATION_LAYERS, MODEL_MODULES
 
 Config = dict[str, Any]
 
@@ -22,6 +22,11 @@ _CONVOLUTIONS = (
 )
 _SPATIAL_DROPOUT = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+_AUGMENTING = (
+    *("RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+)
 
 _KERNEL = (*_CONVOLUTIONS[:4],)
 """They have a depthwise kernel and a pointwise one; what was said of a third meant nothing."""
@@ -43,6 +48,7 @@ _SAYS_NOTHING: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "fused": (("BatchNormalization",), (_ANY,)),
     "mode": (("BatchNormalization",), (0,)),
     "input_length": (("Embedding",), (_ANY,)),
+    "rng_type": (_AUGMENTING, (_ANY,)),
     "causal": (("Attention", "AdditiveAttention"), (False,)),
     **dict.fromkeys(
         ("query_shape", "key_shape", "value_shape"), (("MultiHeadAttention",), (_ANY,))
@@ -103,6 +109,8 @@ def name_modules(config: Config) -> bool:
             new: Config = {"class_name": today, "module": MODEL_MODULES[today]}
         elif isinstance(getattr(layers, kind, None), type):
             new = {"module": "keras.layers"}
+        elif kind in APPLICATION_LAYERS:
+            new = {"module": APPLICATION_LAYERS[kind]}
         else:
             continue
         new["registered_name"] = None
@@ -111,15 +119,51 @@ def name_modules(config: Config) -> bool:
     return changed
 
 
+_AT_INFERENCE = {"RandomHeight": "Identity", "RandomWidth": "Identity", "RandomCrop": "Resizing"}
+"""Layers that Keras 3 lacks, or skips when a model is called, and what they are then in Keras 2.
+
+A RandomCrop is meant from 2.9 on, which has an `rng_type`: it resizes what it does not crop.
+"""
+
+
+def _becomes(found: Config) -> str | None:
+    """The class that a layer is given here, if any; a custom one of that name is left alone."""
+    kind, given = found["class_name"], found["config"]
+    if kind == "ThresholdedReLU":
+        return None if found.get("registered_name") else "ReLU"
+    stock = found.get("registered_name") in (None, kind) and isinstance(given, dict)
+    fits = stock and (kind != "RandomCrop" or "rng_type" in given)
+    return _AT_INFERENCE.get(kind) if fits else None
+
+
+def augment_no_more(config: Any) -> list[str]:
+    """What `replace_classes` makes of layers that augment, a sentence each."""
+    return [
+        f"{found['config'].get('name', kind)}: a {kind} is replaced by what it is when a model is "
+        f"called, the layer {new}; training on would be another training."
+        for found in objects(config)
+        if (kind := found["class_name"]) in _AT_INFERENCE and (new := _becomes(found))
+    ]
+
+
 def replace_classes(config: Config) -> bool:
     """A class that is a case of another one now."""
     changed = False
     for found in objects(config):
-        if found["class_name"] == "ThresholdedReLU" and not found.get("registered_name"):
-            given = found["config"]
+        new, given = _becomes(found), found["config"]
+        if new is None:
+            continue
+        if new == "ReLU":
             given["threshold"] = given.pop("theta", 1.0)
-            found.update(class_name="ReLU", module="keras.layers", registered_name=None)
-            changed = True
+        else:
+            kept = ["name", "dtype", "trainable", "batch_input_shape"]
+            kept += ["height", "width"] if new == "Resizing" else []
+            found["config"] = {key: given[key] for key in kept if key in given}
+        if new == "Resizing":
+            found["config"] |= {"crop_to_aspect_ratio": True, "data_format": "channels_last"}
+        found.update(class_name=new, module="keras.layers", registered_name=None)
+        found.pop("build_config", None)
+        changed = True
     return changed
 
 

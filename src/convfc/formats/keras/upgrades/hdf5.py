@@ -1,32 +1,33 @@
-"""Operations in a configuration that Keras 3 writes to HDF5, which holds stock layers only."""
+"""Operations in a configuration that Keras 3 writes to HDF5, without saying where they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from keras import layers
 
-from convfc.formats.keras.internals import SLICE
+from convfc.formats.keras.internals import APPLICATION_LAYERS, OPERATIONS
 from convfc.formats.keras.upgrades.graphs import graphs
 
 Config = dict[str, Any]
 
 
-def leave_masks_to_keras(config: Config) -> bool:
+def leave_masks_to_keras(config: Config, own: Set[str]) -> bool:
     """Take masks that operations make out of a configuration, and the operations with them.
 
     Whoever calls a layer on a tensor with a mask gives it the mask, too, without a word. Keras
-    writes such masks into a file like any other argument, and .h5 cannot hold the operations that
-    make them.
+    writes such masks into a file like any other argument, and will make the same when it loads
+    the file.
 
-    Only for models out of an .h5 file: but for slices, there are no other operations in them, and
-    Keras will make the same masks when it loads the file.
+    Args:
+        config: of a model out of an .h5 file.
+        own: the operations that stood in that file. The others are Keras' own, for masks.
     """
     changed = False
     for graph in graphs(config):
         stack = graph["layers"]
-        makers = {layer["name"] for layer in stack if _is_operation(layer) and not is_slice(layer)}
+        makers = {layer["name"] for layer in stack if _is_operation(layer)} - own
         for layer in stack:
             for call in layer["inbound_nodes"]:
                 given = call["kwargs"]
@@ -37,17 +38,25 @@ def leave_masks_to_keras(config: Config) -> bool:
     return changed
 
 
-def name_slices(config: Config) -> bool:
-    """Say where Keras finds a slice, which it leaves out of an .h5 and does not find without."""
-    slices = [layer for graph in graphs(config) for layer in graph["layers"] if is_slice(layer)]
-    for layer in slices:
-        layer.update(SLICE)
-    return bool(slices)
+def name_modules(config: Config) -> bool:
+    """Say where Keras finds an operation, or a layer that is not public.
+
+    It leaves that out of an .h5, and does not find them without.
+    """
+    changed = False
+    for layer in (layer for graph in graphs(config) for layer in graph["layers"]):
+        kind = layer["class_name"]
+        module = OPERATIONS.get(kind) if _is_operation(layer) else APPLICATION_LAYERS.get(kind)
+        if module is not None:
+            layer.update(module=module, registered_name=kind)
+            changed = True
+    return changed
 
 
-def is_slice(layer: Config) -> bool:
-    """Whether it is a slice of a tensor, as Keras 3 has it."""
-    return bool(layer["class_name"] == SLICE["class_name"])
+def own_operations(config: Config) -> frozenset[str]:
+    """The names of all operations in a configuration."""
+    every = (layer for graph in graphs(config) for layer in graph["layers"])
+    return frozenset(layer["name"] for layer in every if _is_operation(layer))
 
 
 def operations_in(config: Config) -> set[str]:

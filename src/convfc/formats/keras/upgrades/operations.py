@@ -1,4 +1,4 @@
-"""TensorFlow operations that stood in a Keras 2 graph, where a stock layer says the same.
+"""TensorFlow operations that stood in a Keras 2 graph, where Keras 3 says the same.
 
 TF 2.0 to 2.3 wrote a `TensorFlowOpLayer` with a node of a TensorFlow graph and its constants;
 later versions wrote a `TFOpLambda` with the name of a Python function and its arguments.
@@ -6,43 +6,19 @@ later versions wrote a `TFOpLambda` with the name of a Python function and its a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import base64
+from collections.abc import Callable
+from typing import Any
 
-from convfc.formats.keras.internals import SLICE
+from convfc.formats.keras.internals import OPERATIONS, SLICE
 from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
-
-Config = dict[str, Any]
-Reference = list[Any]
-
-
-class Call(NamedTuple):
-    """An operation: what it is, what it works on in this order, and how."""
-
-    name: str
-    operands: list[Any]
-    options: Mapping[str, Any]
-
-    @property
-    def tensors(self) -> list[Reference]:
-        """The operands that are outputs of layers."""
-        return [operand for operand in self.operands if is_reference(operand)]
-
-    def says_only(self, *names: str) -> bool:
-        """Whether no other option says anything; types and counts go without saying."""
-        rest = {name: value for name, value in self.options.items() if name not in names}
-        return all(value is None or name[0] in "TN_" for name, value in rest.items())
-
-
-class Stock(NamedTuple):
-    """A stock layer for it, called with all tensors among the operands."""
-
-    kind: str
-    config: Config
+from convfc.formats.keras.upgrades.tensorflow_calls import Call, Config, Reference, Stock
+from convfc.formats.keras.upgrades.tensorflow_layers import stock_layer
+from convfc.formats.keras.upgrades.tensorflow_operations import operation_of
 
 
 def replace_operations(config: Config) -> bool:
-    """Replace what has a stock layer; Keras refuses the rest by its class."""
+    """Replace what has a stock layer, or else an operation of Keras; it refuses the rest."""
     changed = False
     for graph in graphs(config):
         for layer in graph["layers"]:
@@ -50,21 +26,37 @@ def replace_operations(config: Config) -> bool:
                 continue
             read = _READERS.get(layer["class_name"])
             call = read(layer) if read else None
-            make = _LAYERS.get(call.name) if call else None
-            stock = make(call) if make and call else None
-            if stock is None or call is None:
+            made = (stock_layer(call) or operation_of(call)) if call else None
+            if made is None or call is None:
                 continue
-            kept = {key: layer["config"][key] for key in ("trainable", "dtype")}
-            layer.update(
-                class_name=stock.kind,
-                module="keras.layers",
-                registered_name=None,
-                config={"name": layer["name"], **kept, **stock.config},
-                inbound_nodes=[[[*ref[:3], {}] for ref in call.tensors]],
-            )
+            name = {"name": layer["name"]}
+            if isinstance(made, Stock):
+                kept = {key: layer["config"][key] for key in ("trainable", "dtype")}
+                layer.update(
+                    class_name=made.kind,
+                    module="keras.layers",
+                    registered_name=None,
+                    config={**name, **kept, **made.config},
+                    inbound_nodes=[[[*ref[:3], {}] for ref in call.tensors]],
+                )
+            else:
+                layer.update(
+                    class_name=made.kind,
+                    module=OPERATIONS[made.kind],
+                    registered_name=made.kind,
+                    config={**name, **made.config},
+                    inbound_nodes=[{"args": _mentioned(made.given), "kwargs": {}}],
+                )
             layer.pop("build_config", None)
             changed = True
     return changed
+
+
+def _mentioned(given: list[Any]) -> list[Any]:
+    """Arguments as Keras 3 writes them, outputs of layers among them."""
+    return [
+        tensor(x) if is_reference(x) else _mentioned(x) if isinstance(x, list) else x for x in given
+    ]
 
 
 def replace_slices(config: Config) -> bool:
@@ -142,29 +134,64 @@ def left_over(config: Config) -> list[tuple[str, str]]:
 
 def _read_node(layer: Config) -> Call | None:
     node = layer["config"]["node_def"]
+    if not isinstance(node, dict):  # bytes of the node
+        return None
     constants = {int(index): value for index, value in layer["config"]["constants"].items()}
     tensors = iter(layer["inbound_nodes"][0])
     count = len(node["input"])
     operands = [constants[i] if i in constants else next(tensors, None) for i in range(count)]
-    options = {name: next(iter(value.values())) for name, value in node.get("attr", {}).items()}
-    name = node["op"]
-    if name == "ConcatV2":
+    options = {name: _attribute(value) for name, value in node.get("attr", {}).items()}
+    name = str(node["op"])
+    if name == "Split":  # its axis comes first
+        options["axis"] = operands.pop(0)
+    elif name == "SplitV":
         options["axis"] = operands.pop()
-    elif name in _NODE_OPTIONS:
-        options[_NODE_OPTIONS[name]] = operands.pop()
-    return Call(_NODES.get(name, name), operands, options)
+        options["num_split"] = operands.pop()
+    for option in reversed(_NODE_OPTIONS.get(name, ())):
+        options[option] = operands.pop()
+    options = {_ATTRIBUTES.get((name, key), key): value for key, value in options.items()}
+    if name == "ResizeNearestNeighbor":
+        options["method"] = "nearest"
+    return Call(_NODES.get(name, name), operands, options, _policy(layer))
+
+
+def _attribute(value: Config) -> Any:
+    """An attribute of a node, as protobuf writes one in JSON."""
+    kind: str
+    found: Any
+    kind, found = next(iter(value.items()), ("", None))
+    if kind == "i":
+        return int(found)
+    if kind == "s":
+        return base64.b64decode(found).decode(errors="replace")
+    if kind == "list":
+        return [int(item) for item in found.get("i", [])]
+    return found
 
 
 def _read_function(layer: Config) -> Call | None:
     node = layer["inbound_nodes"][0]
-    name = layer["config"]["function"].rsplit(".", 1)[-1]
+    family, _, name = layer["config"]["function"].rpartition(".")
+    if family not in _FAMILIES:
+        return None
     if isinstance(node[0], list):  # a list of tensors
-        return Call(name, [ref[:3] for ref in node], node[0][3] if len(node[0]) > 3 else {})
+        options = node[0][3] if len(node[0]) > 3 else {}
+        return Call(name, [ref[:3] for ref in node], options, _policy(layer))
     options = dict(node[3]) if len(node) > 3 else {}
     first = node[2] if node[0] == "_CONSTANT_VALUE" else node[:3]
-    second = [options.pop("y")] if "y" in options else []
-    return Call(name, [first, *second], options)
+    second = [options.pop(key) for key in ("y", "b") if key in options]
+    return Call(name, [first, *second], options, _policy(layer))
 
+
+def _policy(layer: Config) -> str:
+    return str(layer["config"].get("dtype"))
+
+
+_FAMILIES = (
+    *("", "math", "nn", "linalg", "image", "activations", "keras.activations", "__operators__"),
+    *("compat.v1", "compat.v1.nn", "compat.v1.math", "compat.v1.linalg"),
+)
+"""Modules of TensorFlow in which a name is one function; `compat.v1.image` resizes otherwise."""
 
 _READERS: dict[str, Callable[[Config], Call | None]] = {
     "TensorFlowOpLayer": _read_node,
@@ -174,166 +201,87 @@ _READERS: dict[str, Callable[[Config], Call | None]] = {
 _UNREADABLE = ("SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 _NODES = {
-    "Mul": "multiply",
+    "Abs": "abs",
     "Add": "add",
+    "AddN": "add_n",
     "AddV2": "add",
-    "Sub": "subtract",
-    "RealDiv": "truediv",
+    "BiasAdd": "bias_add",
+    "Cast": "cast",
+    "ConcatV2": "concat",
+    "DepthToSpace": "depth_to_space",
+    "Elu": "elu",
+    "Exp": "exp",
+    "ExpandDims": "expand_dims",
+    "GatherV2": "gather",
+    "Identity": "identity",
+    "LeakyRelu": "leaky_relu",
+    "Log": "log",
+    "Max": "reduce_max",
     "Maximum": "maximum",
+    "Mean": "reduce_mean",
+    "Min": "reduce_min",
     "Minimum": "minimum",
+    "MirrorPad": "pad",
+    "Mul": "multiply",
+    "Neg": "negative",
+    "Pack": "stack",
+    "Pad": "pad",
+    "PadV2": "pad",
+    "Pow": "pow",
+    "Prod": "reduce_prod",
+    "RealDiv": "truediv",
     "Relu": "relu",
     "Relu6": "relu6",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softmax": "softmax",
-    "Elu": "elu",
+    "Reshape": "reshape",
+    "ResizeBilinear": "resize",
+    "ResizeNearestNeighbor": "resize",
+    "ReverseV2": "reverse",
+    "Rsqrt": "rsqrt",
     "Selu": "selu",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
     "Softplus": "softplus",
     "Softsign": "softsign",
-    "LeakyRelu": "leaky_relu",
-    "Max": "reduce_max",
-    "ResizeBilinear": "resize",
-    "ConcatV2": "concat",
-    "Mean": "reduce_mean",
-    "Pad": "pad",
+    "SpaceToDepth": "space_to_depth",
+    "Split": "split",
+    "SplitV": "split",
+    "Sqrt": "sqrt",
+    "Square": "square",
+    "Squeeze": "squeeze",
+    "StopGradient": "stop_gradient",
+    "Sub": "subtract",
+    "Sum": "reduce_sum",
+    "Tanh": "tanh",
+    "Tile": "tile",
     "Transpose": "transpose",
-    "Reshape": "reshape",
+    "Unpack": "unstack",
 }
 """TensorFlow's nodes and its Python functions of the same meaning."""
 
-_NODE_OPTIONS = {
-    "Mean": "axis",
-    "Max": "axis",
-    "Pad": "paddings",
-    "Transpose": "perm",
-    "Reshape": "shape",
-    "ResizeBilinear": "size",
+_REDUCTIONS = dict.fromkeys(("Max", "Mean", "Min", "Prod", "Sum"), ("axis",))
+
+_NODE_OPTIONS: dict[str, tuple[str, ...]] = {
+    **_REDUCTIONS,
+    "ConcatV2": ("axis",),
+    "ExpandDims": ("axis",),
+    "GatherV2": ("indices", "axis"),
+    "MirrorPad": ("paddings",),
+    "Pad": ("paddings",),
+    "PadV2": ("paddings", "constant_values"),
+    "Reshape": ("shape",),
+    "ResizeBilinear": ("size",),
+    "ResizeNearestNeighbor": ("size",),
+    "ReverseV2": ("axis",),
+    "Tile": ("multiples",),
+    "Transpose": ("perm",),
 }
+"""What the last inputs of a node are to the function."""
 
-
-def _scaled(scale: Any, offset: Any) -> Stock:
-    return Stock("Rescaling", {"scale": scale, "offset": offset})
-
-
-def _binary(kind: str | None, scaled: Callable[[float, bool], Stock | None]) -> Any:
-    """A merging layer for two tensors, or a scaling for a tensor and a number."""
-
-    def make(call: Call) -> Stock | None:
-        plain = len(call.operands) == 2 and call.says_only()
-        first, second = call.operands if plain else (None, None)
-        if is_reference(first) and is_reference(second):
-            return Stock(kind, {}) if kind else None
-        number, leads = (second, False) if is_reference(first) else (first, True)
-        return scaled(number, leads) if isinstance(number, (int, float)) else None
-
-    return make
-
-
-def _activation(call: Call) -> Stock | None:
-    plain = call.says_only("axis") and call.options.get("axis") in (None, -1)
-    plain &= len(call.operands) == 1
-    return Stock("Activation", {"activation": call.name}) if plain else None
-
-
-_ACTIVATIONS = (
-    *("relu", "relu6", "elu", "selu", "silu", "swish"),
-    *("sigmoid", "tanh", "softmax", "softplus", "softsign"),
-)
-
-
-def _leaky_relu(call: Call) -> Stock | None:
-    slope = call.options.get("alpha", 0.2)
-    return Stock("LeakyReLU", {"negative_slope": slope}) if call.says_only("alpha") else None
-
-
-def _clip(call: Call) -> Stock | None:
-    low, high = (call.options.get(f"clip_value_{end}") for end in ("min", "max"))
-    fits = low == 0 and isinstance(high, (int, float))
-    return Stock("ReLU", {"max_value": high}) if fits else None
-
-
-def _resize(call: Call) -> Stock | None:
-    size, method = call.options.get("size"), call.options.get("method") or "bilinear"
-    if not isinstance(size, list) or method not in ("bilinear", "nearest"):
-        return None
-    if any(call.options.get(name) for name in _OTHER_RESIZING):
-        return None
-    if not call.options.get("half_pixel_centers", True):
-        return None
-    config = {"height": size[0], "width": size[1], "interpolation": method}
-    return Stock("Resizing", {**config, "data_format": "channels_last"})
-
-
-_OTHER_RESIZING = ("preserve_aspect_ratio", "antialias", "align_corners")
-
-
-def _concat(call: Call) -> Stock | None:
-    return Stock("Concatenate", {"axis": call.options.get("axis", -1)})
-
-
-def _pooling(kind: str) -> Callable[[Call], Stock | None]:
-    """A reduction over all spatial axes."""
-
-    def make(call: Call) -> Stock | None:
-        axes = call.options.get("axis")
-        kept = bool(call.options.get("keepdims") or call.options.get("keep_dims"))
-        for rank in (1, 2, 3):
-            for data_format, start in (("channels_last", 1), ("channels_first", 2)):
-                if axes == [*range(start, start + rank)]:
-                    config = {"data_format": data_format, "keepdims": kept}
-                    return Stock(f"Global{kind}Pooling{rank}D", config)
-        return None
-
-    return make
-
-
-def _pad(call: Call) -> Stock | None:
-    pads = call.options.get("paddings")
-    zeros = call.options.get("mode", "CONSTANT") == "CONSTANT"
-    zeros &= not call.options.get("constant_values")
-    if not zeros or not isinstance(pads, list) or not 3 <= len(pads) <= 5:
-        return None
-    if any(pads[0]) or any(pads[-1]):
-        return None
-    inner = pads[1:-1]
-    padding = inner[0] if len(inner) == 1 else inner
-    config = {"padding": padding, "data_format": "channels_last"}
-    return Stock(f"ZeroPadding{len(inner)}D", config)
-
-
-def _transpose(call: Call) -> Stock | None:
-    order = call.options.get("perm")
-    fits = isinstance(order, list) and order[0] == 0 and not call.options.get("conjugate")
-    return Stock("Permute", {"dims": order[1:]}) if fits and order else None
-
-
-def _reshape(call: Call) -> Stock | None:
-    shape = call.options.get("shape")
-    fits = isinstance(shape, list) and shape[0] == -1
-    return Stock("Reshape", {"target_shape": shape[1:]}) if fits and shape else None
-
-
-_LAYERS: dict[str, Callable[[Call], Stock | None]] = {
-    "multiply": _binary("Multiply", lambda c, _: _scaled(c, 0.0)),
-    "add": _binary("Add", lambda c, _: _scaled(1.0, c)),
-    "subtract": _binary(
-        "Subtract", lambda c, leads: _scaled(-1.0, c) if leads else _scaled(1.0, -c)
-    ),
-    "truediv": _binary(None, lambda c, leads: None if leads else _scaled(1 / c, 0.0)),
-    "maximum": _binary("Maximum", lambda c, _: Stock("ReLU", {}) if c == 0 else None),
-    "minimum": _binary(
-        "Minimum",
-        lambda c, _: Stock("ReLU", {"max_value": c, "negative_slope": 1.0}) if c >= 0 else None,
-    ),
-    **dict.fromkeys(_ACTIVATIONS, _activation),
-    "leaky_relu": _leaky_relu,
-    "clip_by_value": _clip,
-    "concat": _concat,
-    "reduce_mean": _pooling("Average"),
-    "reduce_max": _pooling("Max"),
-    "resize": _resize,
-    "pad": _pad,
-    "transpose": _transpose,
-    "reshape": _reshape,
+_ATTRIBUTES = {
+    **{(node, "keep_dims"): "keepdims" for node in _REDUCTIONS},
+    ("Cast", "DstT"): "dtype",
+    ("Split", "num_split"): "num_or_size_splits",
+    ("SplitV", "num_split"): "num_or_size_splits",
+    ("Squeeze", "squeeze_dims"): "axis",
 }
-"""By the name of TensorFlow's Python function."""
+"""Attributes of nodes that the function calls otherwise."""

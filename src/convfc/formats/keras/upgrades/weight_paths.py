@@ -11,6 +11,18 @@ _OLD, _NEW = "_layer_checkpoint_dependencies", "layers"
 _NUMBERED = re.compile(r"^(.+?)(?:_(\d+))?$")
 
 
+def split_paths(file: h5py.File) -> bool:
+    """Up to 2.15 a Keras on Windows took the path of a layer for one name, with backslashes in it.
+
+    Args:
+        file: may be written.
+    """
+    joined = sorted(name for name in file if "\\" in name)  # a layer before what is in it
+    for name in joined:
+        file.move(name, name.replace("\\", "/"))
+    return bool(joined)
+
+
 def renumber(group: h5py.Group) -> bool:
     """Up to 2.13 a layer with weights was counted twice: conv2d, conv2d_2, conv2d_4.
 
