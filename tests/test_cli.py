@@ -75,11 +75,11 @@ def test_a_new_column_of_figures_gets_into_no_golden_file() -> None:
 def test_exit_code_1_says_what_was_left_and_why(
     model: Path, golden: Callable[[str, str], None]
 ) -> None:
-    done = cli("convert", model.name, "--patches", "gather", cwd=model.parent)
+    done = cli("convert", model.name, "--patches", "reshape", cwd=model.parent)
     assert (done.returncode, done.stderr) == (1, "")
     golden("left", done.stdout)
     assert [file.name for file in model.parent.iterdir()] == ["net.onnx"]
-    done = cli("convert", model.name, "--patches", "gather", "--partial", cwd=model.parent)
+    done = cli("convert", model.name, "--patches", "reshape", "--partial", cwd=model.parent)
     assert done.returncode == 1
     assert (model.parent / "net_fc.onnx").exists()
 

@@ -122,6 +122,7 @@ def test_an_exported_model_holds_no_convolution(tmp_path: Path, suffix: str) -> 
     assert kinds == [{"Conv2D", "DepthwiseConv2dNative"}, set()]
 
 
+@pytest.mark.slow
 def test_nor_does_one_exported_to_onnx(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("tf2onnx", reason="Keras exports to ONNX with tf2onnx")

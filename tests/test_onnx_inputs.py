@@ -22,7 +22,8 @@ WEIGHTS = {"W": integers([4, 3, 3, 2], 1), "B": integers([4], 2), "s": integers(
 _CONV: dict[str, Any] = {"name": "conv", "strides": [2, 1], "pads": [0, 1, 1, 0]}
 NODES = [
     helper.make_node("Conv", ["x", "W", "B"], ["c"], **_CONV),
-    helper.make_node("Mul", ["c", "s"], ["y"], name="scaled"),
+    helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[1, 1]),  # what is behind it stays there
+    helper.make_node("Mul", ["p", "s"], ["y"], name="scaled"),
 ]
 
 

@@ -140,7 +140,7 @@ def converted(
         feed = {role: array for role, array in given.items() if role not in fixed}
         for method in methods:
             out = folder / f"{label}_{method}.onnx"
-            done = convfc.convert(path, out, patches=method)
+            done = convfc.convert(path, out, patches=method, check=False)  # the test looks itself
             if not done.complete:
                 assert method != "auto"
                 continue
