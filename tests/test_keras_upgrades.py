@@ -16,8 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
+import convfc
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras import internals, open_keras
+from convfc.formats.keras.quiet import importing
 from convfc.formats.keras.upgrades import (
     MODEL_STEPS,
     TRAINING_STEPS,
@@ -28,7 +30,10 @@ from convfc.formats.keras.upgrades import (
     upgrade,
     weight_paths,
 )
-from tests.keras_models import convert, stock
+from tests.keras_models import convert, save, stock
+
+with importing():
+    import keras
 
 OLD = Path(__file__).with_name("data") / "old_keras.zip"
 
@@ -105,6 +110,7 @@ def test_custom_classes_keep_their_modules() -> None:
         ("GlorotUniform", {"seed": 1, "dtype": "float32"}, {"seed": 1}),
         ("SpatialDropout2D", {"trainable": True, "noise_shape": None, "rate": 0.1}, {"rate": 0.1}),
         ("Attention", {"causal": False, "use_scale": True}, {"use_scale": True}),
+        ("MultiHeadAttention", {"softmax_robust_masking": False, "key_dim": 2}, {"key_dim": 2}),
         ("RandomFlip", {"rng_type": "stateful", "mode": "horizontal"}, {"mode": "horizontal"}),
         ("MultiHeadAttention", {"query_shape": [1, 2], "key_dim": 3}, {"key_dim": 3}),
     ],
@@ -120,6 +126,7 @@ def test_drop_arguments(kind: str, given: dict[str, Any], kept: dict[str, Any]) 
         ("DepthwiseConv2D", {"groups": 2}),
         ("LSTM", {"time_major": True}),
         ("Attention", {"causal": True}),
+        ("MultiHeadAttention", {"softmax_robust_masking": True}),
         ("Fancy", {"batch_input_shape": [1]}),
     ],
 )
@@ -643,3 +650,53 @@ def test_an_operation_without_a_stock_layer_is_named(folder: Path, tmp_path: Pat
         file.attrs["model_config"] = config.replace('"op": "Relu"', '"op": "Bessel"')
     with pytest.raises(UnsupportedModelError, match="'tf_op_layer_Relu' is the TensorFlow"):
         open_keras(path)
+
+
+def _built(*stack: Any, size: tuple[int, ...]) -> Any:
+    """A graph of Keras 2 as Keras 3 has it, brought up to date and built."""
+    door = layer("InputLayer", name="x", batch_input_shape=[None, *size], dtype="float32")
+    end = [[stack[-1]["name"], 0, 0]]
+    old = functional(door, *stack, inputs=[["x", 0, 0]], outputs=end)
+    return keras.models.model_from_json(json.dumps(upgrade(old, MODEL_STEPS)[0]))
+
+
+def test_a_mask_ends_at_an_operation_of_tensorflow() -> None:
+    """Nothing of Keras 2 handed a mask to a function, or behind one: seen in tf_keras 2.21."""
+    marks = layer("Masking", [["x", 0, 0, {}]], name="marks", mask_value=0.0)
+    x = np.array([[[2.0], [0.0], [4.0], [0.0]]], np.float32)
+    mean = _function("reduce_mean", "marks", 0, 0, {"axis": [1]})
+    assert float(_built(marks, mean, size=(4, 1))(x)[0, 0]) == 1.5
+    doubled = _function("multiply", "marks", 0, 0, {"y": 2.0})
+    pooled = layer("GlobalAveragePooling1D", [["op", 0, 0, {}]], name="pooled")
+    assert float(_built(marks, doubled, pooled, size=(4, 1))(x)[0, 0]) == 3.0
+    own = layer("GlobalAveragePooling1D", [["marks", 0, 0, {}]], name="pooled")
+    assert float(_built(marks, own, size=(4, 1))(x)[0, 0]) == 3.0
+
+
+def test_what_ends_a_mask_has_a_name_of_its_own() -> None:
+    marks = layer("Embedding", [["x", 0, 0, {}]], name="op_unmasked", mask_zero=True)
+    both = _function("add_n", ["op_unmasked", 0, 0, {}], ["op_unmasked", 0, 0, {}])
+    graph = functional(marks, both, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]])
+    new = changed(operations.replace_operations, graph)["config"]["layers"]
+    slices = [made for made in new if made["class_name"] == "GetItem"]
+    assert [made["name"] for made in slices] == ["op_unmasked_", "op_unmasked__"]
+    assert [ref[0] for ref in new[1]["inbound_nodes"][0]] == ["op_unmasked_", "op_unmasked__"]
+
+
+@pytest.mark.parametrize("size", [(5, 5), (5, 5, 3), (2, 5, 5)])
+def test_what_is_added_is_no_bias_of_another_axis(size: tuple[int, ...]) -> None:
+    """`keras.ops.add` on TensorFlow takes an array with one axis longer than 1 for one."""
+    column = [[1.0], [2.0], [3.0], [4.0], [5.0]]
+    x = np.zeros((1, *size), np.float32)
+    for given in (["x", 0, 0, {"y": column}], ["_CONSTANT_VALUE", -1, column, {"y": ["x", 0, 0]}]):
+        model = _built(_function("math.add", *given), size=size)
+        np.testing.assert_array_equal(np.asarray(model(x)), x + np.array(column, np.float32))
+
+
+def test_a_number_divided_by_a_tensor(tmp_path: Path) -> None:
+    divided = _function("math.truediv", "_CONSTANT_VALUE", -1, 3.0, {"y": ["x", 0, 0]})
+    model = _built(divided, size=(4, 4, 1))
+    net = keras.Model(model.input, keras.layers.Conv2D(1, 2)(model.output))
+    source, target = save(net, tmp_path / "net.keras"), tmp_path / "out.keras"
+    convert(source, target)
+    assert convfc.verify(source, target, samples=2).equivalent

@@ -25,7 +25,8 @@ def sequential_work(model: Any) -> int:
     graphs = [graph_of(layer) for layer in flat_layers(model) if is_graph(layer)]
     calls = [call for graph in graphs for call in calls_of(graph)]
     read = [(call.operation, keras.tree.flatten(call.arguments.args)) for call in calls]
-    return sum(_work(layer, tensors[0].shape) for layer, tensors in read if tensors)
+    # An operation may be called on a number first, as 1 / x is.
+    return sum(_work(layer, x[0].shape) for layer, x in read if x and hasattr(x[0], "shape"))
 
 
 def _work(layer: Any, shape: Sizes) -> int:

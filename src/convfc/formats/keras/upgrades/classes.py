@@ -50,6 +50,7 @@ _SAYS_NOTHING: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "input_length": (("Embedding",), (_ANY,)),
     "rng_type": (_AUGMENTING, (_ANY,)),
     "causal": (("Attention", "AdditiveAttention"), (False,)),
+    "softmax_robust_masking": (("MultiHeadAttention",), (False,)),
     **dict.fromkeys(
         ("query_shape", "key_shape", "value_shape"), (("MultiHeadAttention",), (_ANY,))
     ),

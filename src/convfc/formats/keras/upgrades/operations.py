@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convfc.formats.keras.internals import OPERATIONS, SLICE
+from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
 from convfc.formats.keras.upgrades.tensorflow_calls import Call, Config, Reference, Stock
 from convfc.formats.keras.upgrades.tensorflow_layers import stock_layer
@@ -19,9 +20,9 @@ from convfc.formats.keras.upgrades.tensorflow_operations import operation_of
 
 def replace_operations(config: Config) -> bool:
     """Replace what has a stock layer, or else an operation of Keras; it refuses the rest."""
-    changed = False
+    changed, masks = False, _makes_masks(config)
     for graph in graphs(config):
-        for layer in graph["layers"]:
+        for layer in list(graph["layers"]):
             if len(layer["inbound_nodes"]) != 1:
                 continue
             read = _READERS.get(layer["class_name"])
@@ -32,12 +33,13 @@ def replace_operations(config: Config) -> bool:
             name = {"name": layer["name"]}
             if isinstance(made, Stock):
                 kept = {key: layer["config"][key] for key in ("trainable", "dtype")}
+                given = _unmasked(call.tensors, graph, layer["name"]) if masks else call.tensors
                 layer.update(
                     class_name=made.kind,
                     module="keras.layers",
                     registered_name=None,
                     config={**name, **kept, **made.config},
-                    inbound_nodes=[[[*ref[:3], {}] for ref in call.tensors]],
+                    inbound_nodes=[[[*ref[:3], {}] for ref in given]],
                 )
             else:
                 layer.update(
@@ -50,6 +52,29 @@ def replace_operations(config: Config) -> bool:
             layer.pop("build_config", None)
             changed = True
     return changed
+
+
+def _makes_masks(config: Config) -> bool:
+    return any(kind == "Masking" or given.get("mask_zero") for kind, given in arguments(config))
+
+
+def _unmasked(tensors: list[Reference], graph: Config, reader: str) -> list[Reference]:
+    """Tensors without their masks, which ended at an operation of TensorFlow.
+
+    A stock layer would hand a mask on, or heed it: each is read through a slice of all of it.
+    """
+    taken = {layer["name"] for layer in graph["layers"]}
+    found: list[Reference] = []
+    for reference in tensors:
+        name = f"{reader}_unmasked"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        call = {"args": [tensor(reference), [_slice(None, None, None)]], "kwargs": {}}
+        slicing = {**SLICE, "name": name, "config": {"name": name}, "inbound_nodes": [call]}
+        graph["layers"].append(slicing)
+        found.append([name, 0, 0])
+    return found
 
 
 def _mentioned(given: list[Any]) -> list[Any]:

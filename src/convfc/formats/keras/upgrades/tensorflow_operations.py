@@ -66,6 +66,20 @@ def _on_two(kind: str) -> _Maker:
     return make
 
 
+def _add(call: Call) -> Operation | None:
+    """Keras on TensorFlow may take a second term for a bias of another axis: it is taken off."""
+    constants = [x for x in call.operands if isinstance(x, list) and not is_reference(x)]
+    if not constants:
+        return _on_two("Add")(call)
+    negated = _negative(constants[0]) if _numbers(constants[0]) else None
+    taken_off = Call("subtract", [*call.tensors, negated], call.options, call.dtype)
+    return _on_two("Subtract")(taken_off)
+
+
+def _negative(value: Any) -> Any:
+    return [_negative(item) for item in value] if isinstance(value, list) else -value
+
+
 def _axes(call: Call) -> list[int] | None:
     """The axes that are named, if any, the batch not among them; none at all means each."""
     axes = call.options.get("axis")
@@ -248,7 +262,7 @@ def _bias(call: Call) -> Operation | None:
 
 _OPERATIONS: dict[str, _Maker] = {
     "abs": _plain("Absolute"),
-    "add": _on_two("Add"),
+    "add": _add,
     "bias_add": _bias,
     "cast": _cast,
     "clip_by_value": _clip,
