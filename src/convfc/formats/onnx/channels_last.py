@@ -262,7 +262,9 @@ def _following(
             if node in seen or node.graph is not known.graph or not outside.keys() >= {*data}:
                 continue
             seen.add(node)
-            settings = fits(node) if _is_plain(node) else None
+            # What nobody reads stays: before the Reshape, nothing would tell where it belongs.
+            moves = _is_plain(node) and _is_read(node.outputs[0])
+            settings = fits(node) if moves else None
             if settings is None:
                 continue
             found.append((node, settings))
