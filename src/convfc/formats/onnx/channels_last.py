@@ -184,6 +184,10 @@ class _Mover:
         for node, settings in inner:
             name = self._name(node.outputs[0], suffix)
             data[node.outputs[0]] = self.moves.copy(node, data, settings, name, before)
+            for value in node.inputs:  # it may be made behind the place where it is read now
+                maker = None if value is None or value in data else value.producer()
+                if maker is not None and maker is not self._graph[0]:
+                    self._graph.insert_before(self._graph[0], maker)
         return data[inner[-1][0].outputs[0]]
 
     def _in_last(self, value: ir.Value, rank: int, reader: ir.Node) -> ir.Value:
