@@ -129,7 +129,7 @@ def test_of_two_open_sizes_either_may_be_one(tmp_path: Path) -> None:
     """What is broadcast has a name of neither."""
     layers = [helper.make_node("Conv", [x, "W"], [y]) for x, y in ("xa", "yb", "dz")]
     between = [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Relu", ["c"], ["d"])]
-    inputs = {"x": ["n", 4, 8, 8], "y": ["m", 4, 8, 8]}
+    inputs: dict[str, list[int | str | None]] = {"x": ["n", 4, 8, 8], "y": ["m", 4, 8, 8]}
     weights = {"W": integers([4, 4, 3, 3], 1)}
     path = save(tmp_path / "m.onnx", [*layers[:2], *between, layers[2]], inputs, ["z"], weights)
     told, _ = told_and_inferred(convfc.convert(path).out)
