@@ -393,3 +393,21 @@ def test_nodes_that_are_called_like_values(tmp_path: Path, monkeypatch: pytest.M
         each.name = each.output[0]
     onnx.save(model, path)
     agrees(path, monkeypatch)
+
+
+def test_what_nobody_reads_stays(tmp_path: Path) -> None:
+    """Dead nodes of an original: nothing would tell where they belong if they were moved."""
+    between = [node("LeakyRelu", "y0", "dead"), node("Relu", "y0", "z")]
+    path = net(tmp_path / "net.onnx", between)
+    out = convfc.convert(path).out
+    assert convfc.verify(path, out, samples=2).reason is None
+
+
+def test_nodes_stand_behind_what_they_read(tmp_path: Path) -> None:
+    """Exporters write a Constant just before the node that reads it, and that node moves."""
+    number = numpy_helper.from_array(np.array(0.5, np.float32))
+    between = [node("Constant", "", "half", value=number), node("Add", "y0 half", "z")]
+    path = net(tmp_path / "net.onnx", between)
+    out = convfc.convert(path).out
+    onnx.checker.check_model(str(out))
+    assert convfc.verify(path, out, samples=2).reason is None

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import checker, numpy_helper, shape_inference
+from onnx import checker, helper, numpy_helper, shape_inference
 
 import convfc
 from convfc.core.builders import convolution
-from tests.onnx_models import conv_file, integers, run
+from tests.onnx_models import conv_file, integers, run, save
 from tests.test_onnx_names import model_of_many_kinds
 
 PLAIN = convolution([3, 3], channels=4, filters=8, padding="half")
@@ -123,3 +123,15 @@ def test_layers_and_blocks_share_an_index_map(tmp_path: Path) -> None:
     assert {node.input[1] for node in graph.node if node.op_type == "Gather"} == {
         "convfc/index_map"
     }
+
+
+def test_of_two_open_sizes_either_may_be_one(tmp_path: Path) -> None:
+    """What is broadcast has a name of neither."""
+    layers = [helper.make_node("Conv", [x, "W"], [y]) for x, y in ("xa", "yb", "dz")]
+    between = [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Relu", ["c"], ["d"])]
+    inputs: dict[str, list[int | str | None]] = {"x": ["n", 4, 8, 8], "y": ["m", 4, 8, 8]}
+    weights = {"W": integers([4, 4, 3, 3], 1)}
+    path = save(tmp_path / "m.onnx", [*layers[:2], *between, layers[2]], inputs, ["z"], weights)
+    told, _ = told_and_inferred(convfc.convert(path).out)
+    assert told["d/channels_last"] == [0, 6, 6, 4]
+    assert told["a/channels_last"] == ["n", 6, 6, 4]

@@ -184,6 +184,10 @@ class _Mover:
         for node, settings in inner:
             name = self._name(node.outputs[0], suffix)
             data[node.outputs[0]] = self.moves.copy(node, data, settings, name, before)
+            for value in node.inputs:  # it may be made behind the place where it is read now
+                maker = None if value is None or value in data else value.producer()
+                if maker is not None and maker is not self._graph[0]:
+                    self._graph.insert_before(self._graph[0], maker)
         return data[inner[-1][0].outputs[0]]
 
     def _in_last(self, value: ir.Value, rank: int, reader: ir.Node) -> ir.Value:
@@ -262,7 +266,9 @@ def _following(
             if node in seen or node.graph is not known.graph or not outside.keys() >= {*data}:
                 continue
             seen.add(node)
-            settings = fits(node) if _is_plain(node) else None
+            # What nobody reads stays: before the Reshape, nothing would tell where it belongs.
+            moves = _is_plain(node) and _is_read(node.outputs[0])
+            settings = fits(node) if moves else None
             if settings is None:
                 continue
             found.append((node, settings))

@@ -218,7 +218,13 @@ def _same(sizes: Sequence[_Size]) -> _Size:
 def _broadcast(sizes: Sequence[_Sizes]) -> _Sizes:
     rank = max(map(len, sizes))
     axes = zip(*([(1, ())] * (rank - len(axes)) + axes for axes in sizes), strict=True)
-    return [_same([size for size in axis if size != (1, ())] or [(1, ())]) for axis in axes]
+    return [_joint([size for size in axis if size != (1, ())]) for axis in axes]
+
+
+def _joint(sizes: Sequence[_Size]) -> _Size:
+    """What an axis becomes whose operands have such sizes: of two open ones, each may be 1."""
+    either = len({*sizes}) > 1 and all(symbols for _, symbols in sizes)
+    return _open() if either else _same(sizes or [(1, ())])
 
 
 def _elementwise(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
