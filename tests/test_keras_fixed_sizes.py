@@ -92,3 +92,11 @@ def test_sizes_of_which_nothing_can_be_made(tmp_path: Path) -> None:
     done = convfc.convert(path, shapes={"x": (1, 4, 3)})
     assert done.complete
     assert stock(done.out).inputs[0].shape == (1, 4, 3)
+
+
+def test_that_no_weight_is_an_input_is_said(tmp_path: Path) -> None:
+    net = keras.Sequential([keras.Input((5, 4, 2)), keras.layers.Conv2D(2, 3)])
+    source = save(net, tmp_path / "m.keras")
+    notes = convfc.convert(source, freeze_weights=True, check=False).notes
+    assert notes == ("No weight of a Keras model is an input: --freeze-weights changes nothing.",)
+    assert convfc.convert(source, check=False).notes == ()

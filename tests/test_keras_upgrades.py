@@ -20,6 +20,7 @@ import convfc
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras import internals, open_keras
 from convfc.formats.keras.quiet import importing
+from convfc.formats.keras.replaced_calls import refuse_other_meanings, replaced_calls
 from convfc.formats.keras.upgrades import (
     MODEL_STEPS,
     TRAINING_STEPS,
@@ -652,11 +653,16 @@ def test_an_operation_without_a_stock_layer_is_named(folder: Path, tmp_path: Pat
         open_keras(path)
 
 
-def _built(*stack: Any, size: tuple[int, ...]) -> Any:
-    """A graph of Keras 2 as Keras 3 has it, brought up to date and built."""
-    door = layer("InputLayer", name="x", batch_input_shape=[None, *size], dtype="float32")
+def _graph(*stack: Any, size: tuple[int, ...], dtype: str = "float32") -> Any:
+    """A graph of Keras 2."""
+    door = layer("InputLayer", name="x", batch_input_shape=[None, *size], dtype=dtype)
     end = [[stack[-1]["name"], 0, 0]]
-    old = functional(door, *stack, inputs=[["x", 0, 0]], outputs=end)
+    return functional(door, *stack, inputs=[["x", 0, 0]], outputs=end)
+
+
+def _built(*stack: Any, size: tuple[int, ...], dtype: str = "float32") -> Any:
+    """The same as Keras 3 has it, brought up to date and built."""
+    old = _graph(*stack, size=size, dtype=dtype)
     return keras.models.model_from_json(json.dumps(upgrade(old, MODEL_STEPS)[0]))
 
 
@@ -691,6 +697,37 @@ def test_what_is_added_is_no_bias_of_another_axis(size: tuple[int, ...]) -> None
     for given in (["x", 0, 0, {"y": column}], ["_CONSTANT_VALUE", -1, column, {"y": ["x", 0, 0]}]):
         model = _built(_function("math.add", *given), size=size)
         np.testing.assert_array_equal(np.asarray(model(x)), x + np.array(column, np.float32))
+
+
+def _refused(*stack: Any, size: tuple[int, ...], dtype: str = "float32") -> str:
+    """Why it is another function to Keras 3; nothing if it is not."""
+    old = _graph(*stack, size=size, dtype=dtype)
+    model = keras.models.model_from_json(json.dumps(upgrade(old, MODEL_STEPS)[0]))
+    try:
+        refuse_other_meanings(Path("m.h5"), model, replaced_calls(old))
+    except UnsupportedModelError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ["reduce_mean", "reduce_sum"])
+def test_functions_of_integers_are_refused(name: str) -> None:
+    """TensorFlow keeps the type: means are cut off, sums wrap around; seen in tf_keras 2.21."""
+    function = _function(name, "x", 0, 0, {"axis": [1], "keepdims": True})
+    why = _refused(function, size=(4, 3), dtype="uint8")
+    assert why.startswith("m.h5: layer 'op' was a TensorFlow function and computes with integers")
+    assert _refused(function, size=(4, 3)) == ""
+    moved = _function("expand_dims", "x", 0, 0, {"axis": 1})
+    assert _refused(moved, size=(4, 3), dtype="int32") == ""
+
+
+def test_functions_of_unlike_ranks_are_refused() -> None:
+    """(2, 4, 3) and (2, 3): the last axes meet in TensorFlow, the first in a layer of Keras."""
+    mean = _function("reduce_mean", "x", 0, 0, {"axis": [1]}) | {"name": "mean"}
+    both = _function("math.multiply", "x", 0, 0, {"y": ["mean", 0, 0]})
+    assert "works on tensors of unlike rank" in _refused(mean, both, size=(4, 3))
+    kept = _function("reduce_mean", "x", 0, 0, {"axis": [1], "keepdims": True}) | {"name": "mean"}
+    assert _refused(kept, both, size=(4, 3)) == ""
 
 
 def test_a_number_divided_by_a_tensor(tmp_path: Path) -> None:

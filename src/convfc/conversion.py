@@ -175,6 +175,8 @@ def converting(
         forms = wanted.forms if converted_format(source) is Format.ONNX else DEFAULT
         layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
         notes = (*opened.notes, *_what_is_set(wanted, forms, fixed))
+        if freeze_weights and converted_format(source) is not Format.ONNX:
+            notes += ("No weight of a Keras model is an input: --freeze-weights changes nothing.",)
         done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done

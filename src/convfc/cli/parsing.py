@@ -12,8 +12,10 @@ from convfc.core.geometry import Convolution
 from convfc.errors import UsageError
 
 
-def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    """NAME=VALUE, cut at the first `=`.
+def pairs(
+    option: str, texts: Sequence[str] | None, form: str = "NAME=VALUE"
+) -> Iterator[tuple[str, str]]:
+    """What has such a form, cut at the first `=`.
 
     Raises:
         UsageError: there is no name or no value.
@@ -21,7 +23,7 @@ def pairs(option: str, texts: Sequence[str] | None) -> Iterator[tuple[str, str]]
     for text in texts or ():
         name, _, value = text.partition("=")
         if not name or not value:
-            raise UsageError(f"{option} {text}: write it as NAME=VALUE")
+            raise UsageError(f"{option} {text}: write it as {form}")
         yield name, value
 
 
@@ -32,7 +34,7 @@ def shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
         UsageError: something else, or two shapes of one input.
     """
     found: dict[str, list[int]] = {}
-    for name, text in pairs("--shape", texts):
+    for name, text in pairs("--shape", texts, "NAME=DIMS"):
         if found.setdefault(name, dims(text)) != dims(text):
             raise UsageError(f"--shape {name}: is given twice, with different sizes")
     return found

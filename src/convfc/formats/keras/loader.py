@@ -32,6 +32,7 @@ from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.replaced_calls import refuse_other_meanings, replaced_calls
 from convfc.formats.keras.upgraded_copy import upgraded_copy
 from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
@@ -97,6 +98,8 @@ def _load(path: Path, shapes: Shapes) -> Loaded:
             raise UnsupportedModelError(
                 f"{path}: cannot be built for {shapes_text(shapes)}: {why}"
             ) from error
+    if envelope.is_old:
+        refuse_other_meanings(path, model, replaced_calls(envelope.config))
     notes += left_out
     _untrack(model)
     notes += _optimizer_notes(path, envelope, model, said)
