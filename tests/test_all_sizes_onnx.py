@@ -38,6 +38,7 @@ from tests.symbolic.laws import Layer, sized
 from tests.symbolic.numbers import Number
 from tests.symbolic.onnx_graphs import Value, evaluate
 from tests.symbolic.tensors import Tensor
+from tests.thinned import thinned
 
 
 def kernel_of(conv: AnyConvolution) -> NDArray[np.float32]:
@@ -121,7 +122,7 @@ def depends_on_size(window: Window) -> bool:
     return isinstance(window.padding, Same) and window.stride > 1
 
 
-@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
+@pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     conv = one_axis(window)
     prove(conv, OPEN, *emitted(conv, OPEN))
@@ -163,7 +164,7 @@ def test_taps(each: int, sizes: Sizes, opset: int, constant: bool) -> None:
     prove(conv, sizes, *emitted(conv, sizes, method=taps, opset=opset, constant=constant))
 
 
-@pytest.mark.parametrize("window", cases(FEW, MANY), ids=repr)
+@pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
 def test_a_computed_index_map(window: Window | TransposedWindow) -> None:
     """For any size; a stride of which the pads depend on the size is taken in along."""
     conv = one_axis(window)
@@ -176,7 +177,7 @@ def test_a_computed_index_map(window: Window | TransposedWindow) -> None:
     [*((kind, PatchMethod.GATHER) for kind in LAYERS), ("groups", PatchMethod.ROWS)],
 )
 @pytest.mark.parametrize("opset", [11, 17])
-@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("sizes", thinned([(None, 3), (3, None), (None, None)]), ids=str)
 def test_a_computed_index_map_of_axes(
     kind: str, method: PatchMethod, sizes: Sizes, opset: int
 ) -> None:

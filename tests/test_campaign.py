@@ -18,9 +18,9 @@ from tests.campaign.onnx_seeds import seed
 from tests.campaign.report import Report, describe
 from tests.figures import count
 
-SAMPLE = [f"onnx mutant {number}" for number in range(24)]
+SAMPLE = [f"onnx mutant {number}" for number in range(16)]
 SAMPLE += [f"keras mutant {number}" for number in range(1)]
-SAMPLE += [f"onnx true {number}" for number in range(8)]
+SAMPLE += [f"onnx true {number}" for number in range(4)]
 
 
 def outcomes(cases: list[str], folder: Path) -> list[Outcome]:

@@ -216,7 +216,7 @@ def test_what_is_said_of_a_look(look: Look, line: str) -> None:
         ("convert net.onnx -o /proc/x.onnx", "/proc/x.onnx: cannot be written"),
         ("convert net.onnx --only nothing", "'nothing'; there are: conv"),
         ("verify net.onnx", "convert it first"),
-        ("verify net.onnx net.onnx --shape x", "--shape x: write it as NAME=VALUE"),
+        ("verify net.onnx net.onnx --shape x", "--shape x: write it as NAME=DIMS"),
         ("verify net.onnx net.onnx --shape x=1xb", "1xb: write sizes as positive numbers"),
         ("verify net.onnx net.onnx --shape z=1", "no input 'z'"),
         ("verify net.onnx net.onnx --input x=none.npy", "none.npy"),

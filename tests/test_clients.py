@@ -345,7 +345,7 @@ def test_from_the_command_to_the_document(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["m.onnx", "--shape", "x=1x4x0x9"], "write sizes as positive numbers"),
-        (["m.onnx", "--shape", "x"], "--shape x: write it as NAME=VALUE"),
+        (["m.onnx", "--shape", "x"], "--shape x: write it as NAME=DIMS"),
         (["m.onnx", "--shape", "x=1x4x9x9", "--shape", "x=1x4x9x8"], "x: is given twice"),
         (["m.onnx", "--for", "me"], "no client is called 'me'"),
     ],

@@ -19,6 +19,7 @@ from convfc.formats.keras import open_keras
 from convfc.formats.keras.rewriting import replacement
 from convfc.formats.keras.sites import Place
 from tests.keras_models import FIRST, FORMATS, convert, converted, integer_weights, lowering, save
+from tests.thinned import thinned_tuples
 
 ALL = 4
 """So long is every axis: of the batch, the image, channels, groups, filters and taps."""
@@ -79,7 +80,9 @@ def guessed(model: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("rank", "opened"), [(rank, axes) for rank in OPEN for axes in OPEN[rank]])
+@pytest.mark.parametrize(
+    ("rank", "opened"), thinned_tuples((rank, axes) for rank in OPEN for axes in OPEN[rank])
+)
 def test_all_axes_are_alike(rank: int, opened: tuple[int, ...]) -> None:
     for name, layer in stack(rank).items():
         size = 2 * ALL if name == "tiled" else ALL

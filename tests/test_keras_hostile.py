@@ -38,6 +38,7 @@ from convfc.formats.keras.rehearsal import rehearse
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.protocols import Site
 from tests.keras_models import FORMATS, save
+from tests.thinned import thinned
 
 Members = dict[str, bytes]
 Config = dict[str, Any]
@@ -167,7 +168,7 @@ WEIGHT_BOMBS = {
 }
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("name", WEIGHT_BOMBS)
 def test_weights_that_are_not_what_they_say(
     whole: dict[str, Path], tmp_path: Path, name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -178,7 +179,7 @@ def test_weights_that_are_not_what_they_say(
     _refusal(_edited(whole[suffix], tmp_path / f"m{suffix}", edit), word)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("way", ["gzip", "shuffle and checksum", "a loop", "two names"])
 def test_odd_weights_that_are_what_they_say(
     whole: dict[str, Path], tmp_path: Path, way: str, suffix: str
@@ -349,7 +350,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_that_is_none(
     whole: dict[str, Path], tmp_path: Path, name: str, suffix: str
@@ -397,7 +398,7 @@ def test_a_version_that_is_no_text(whole: dict[str, Path], tmp_path: Path, metad
     _refusal(path, "keras_version is no text")
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("training", ["[]", "null", '"adam"', "3", '{"optimizer": 3}'])
 def test_a_training_setup_that_is_none_is_given_up(
     whole: dict[str, Path], tmp_path: Path, training: str, suffix: str
@@ -421,7 +422,7 @@ def test_names_cannot_steer_a_terminal(whole: dict[str, Path], tmp_path: Path) -
         _refusal(_configured(whole[".keras"], tmp_path / "m.keras", json.dumps(config)))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_cut_anywhere(whole: dict[str, Path], tmp_path: Path, suffix: str) -> None:
     data = whole[suffix].read_bytes()
     path = tmp_path / f"m{suffix}"
@@ -783,7 +784,7 @@ def halves(layer: Any) -> Any:
     return keras.Sequential([layers.Reshape((2, -1, 1)), layers.TimeDistributed(layer)])
 
 
-@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.Bidirectional, halves])
+@pytest.mark.parametrize("wrap", thinned([lambda layer: layer, layers.Bidirectional, halves]))
 @pytest.mark.parametrize(("steps", "unroll"), [(10**6, False), (10**4, True)])
 def test_a_sequence_that_takes_hours_is_not_begun(
     tmp_path: Path, wrap: Callable[[Any], Any], steps: int, unroll: bool

@@ -27,6 +27,7 @@ from convfc.formats.keras.quiet import importing, overheard
 from convfc.formats.keras.upgrades.unknown import drop_from_layers
 from tests.keras_edits import Change, Config, edited, layers_of, members, relayered, write
 from tests.keras_models import FORMATS, save, stock
+from tests.thinned import thinned
 
 with importing():
     import keras
@@ -163,7 +164,7 @@ OWN = {"module": None, "class_name": "TSG", "config": {"l": 0.1}, "registered_na
 FUNCTION = {"module": "builtins", "class_name": "function", "config": "tsg"}
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_what_only_training_needs_is_left_out(tmp_path: Path, suffix: str) -> None:
     original = net(tmp_path, suffix)
     given = {
@@ -220,7 +221,7 @@ def test_what_is_called_an_initializer_is_not_made(tmp_path: Path) -> None:
         open_keras(configured(original, change(seed)))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("where", ["activation", "layer", "number"])
 def test_what_the_function_depends_on_stays_refused(
     tmp_path: Path, suffix: str, where: str
@@ -247,7 +248,7 @@ def test_what_the_function_depends_on_stays_refused(
         open_keras(configured(original, change))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_metrics_of_their_own_are_left_out(tmp_path: Path, suffix: str) -> None:
     original = net(tmp_path, suffix)
 
@@ -261,7 +262,7 @@ def test_metrics_of_their_own_are_left_out(tmp_path: Path, suffix: str) -> None:
     assert stock(tmp_path / f"out{suffix}").compiled
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize("key", ["loss", "optimizer", "learning_rate"])
 def test_without_its_loss_or_optimizer_it_is_not_compiled(
     tmp_path: Path, suffix: str, key: str
@@ -284,7 +285,9 @@ def test_without_its_loss_or_optimizer_it_is_not_compiled(
     assert "does not know 'TSG'" in note
 
 
-@pytest.mark.parametrize("name", ["masked_2.4.0.h5", "masked_2.15.0.h5", "masked_2.15.0.keras"])
+@pytest.mark.parametrize(
+    "name", thinned(["masked_2.4.0.h5", "masked_2.15.0.h5", "masked_2.15.0.keras"])
+)
 def test_a_mask_that_is_said_or_left_to_keras(tmp_path: Path, name: str) -> None:
     """What Keras 2 wrote says no mask; Keras 3 says one, unless a call says whether it trains."""
     assert proved(old(name, tmp_path), tmp_path)
@@ -407,7 +410,7 @@ def test_a_sequential_that_needs_sizes_which_it_does_not_say(tmp_path: Path, sta
         open_keras(without_input(path))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 @pytest.mark.parametrize(
     ("function", "text"),
     [

@@ -19,11 +19,12 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.protocols import LayerPair
 from tests.keras_edits import Change, Config, aligned, edited, members, sets
 from tests.keras_models import FORMATS, branches, convert, many, save
+from tests.thinned import thinned
 
 RELU = keras.activations.relu
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_of_every_kind_of_layer_it_is_the_emitters(tmp_path: Path, suffix: str) -> None:
     source = save(many(branches()), tmp_path / f"net{suffix}")
     out = tmp_path / f"net_fc{suffix}"

@@ -15,6 +15,7 @@ from convfc.formats.keras import open_keras
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.registry import open_model
 from tests.keras_models import FORMATS, convert, loaded, save, stock
+from tests.thinned import thinned
 
 RNG = np.random.default_rng(4)
 X = RNG.random((12, 8, 7, 2), dtype=np.float32)
@@ -61,6 +62,7 @@ def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
     np.testing.assert_allclose(_fit(new), _fit(original), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_of_hdf5_starts_its_optimizer_afresh(tmp_path: Path) -> None:
     """Stock Keras loads no loss of that name from HDF5, nor trains on with an optimizer's state."""
     model = _net()
@@ -78,6 +80,7 @@ def test_training_of_hdf5_starts_its_optimizer_afresh(tmp_path: Path) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_state_that_depends_on_shapes_starts_afresh(tmp_path: Path) -> None:
     source = save(_trained(keras.optimizers.Adafactor()), tmp_path / "a.keras")
     (remark,) = convert(source, tmp_path / "b.keras")
@@ -101,7 +104,7 @@ def _nodes(exported: Any) -> set[str]:
     return {node.op for node in nodes}
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_an_exported_model_holds_no_convolution(tmp_path: Path, suffix: str) -> None:
     """Nor can convfc read it; it says what to do with it."""
     import tensorflow as tf

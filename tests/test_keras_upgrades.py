@@ -32,6 +32,7 @@ from convfc.formats.keras.upgrades import (
     weight_paths,
 )
 from tests.keras_models import convert, save, stock
+from tests.thinned import thinned
 
 with importing():
     import keras
@@ -586,7 +587,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in _files() if name != OTHER_SIGMOID])
+@pytest.mark.parametrize("name", thinned(name for name in _files() if name != OTHER_SIGMOID))
 def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) -> None:
     path = folder / name
     before = path.read_bytes()

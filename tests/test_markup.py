@@ -334,7 +334,7 @@ def test_an_experiment_begins_in_an_empty_folder(program: Program, tmp_path: Pat
         ("shapes --input 9x9x1 --kernel 1 --filters " + "9" * 40, "below 2^63"),
         ("verify m.onnx m.onnx --atol inf --json", "atol is inf"),
         ("verify m.onnx m.onnx --rtol nan --json", "rtol is nan"),
-        ("verify m.onnx m.onnx --shape x=", "--shape x=: write it as NAME=VALUE"),
+        ("verify m.onnx m.onnx --shape x=", "--shape x=: write it as NAME=DIMS"),
         ("experiment -o out --learning-rate nan", "learning rate nan"),
         ("explain --input 9x9x1 --kernel 3 --filters 999999999", "explain shows at most"),
         ("explain --input 99999x99999x1 --kernel 3", "explain shows at most"),

@@ -38,6 +38,7 @@ from convfc.formats.keras.quiet import own_state
 from convfc.system import process
 from convfc.system.surroundings import Library, Shared, undisturbed, until_the_end
 from tests.onnx_models import conv_file
+from tests.thinned import thinned
 
 import_keras()
 import keras  # noqa: E402 - as convfc imports it
@@ -141,7 +142,7 @@ def use(model: Path, folder: Path) -> list[object]:
     return [done.complete, found.equivalent, [layer.site.name for layer in layers]]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", thinned(SUFFIXES))
 def test_all_is_as_it_was_after_every_call(models: Path, tmp_path: Path, suffix: str) -> None:
     model = models / f"net{suffix}"
     before = facts()
@@ -177,7 +178,7 @@ def test_what_a_call_leaves_behind_would_be_seen(
         assert changed(before, facts()) == [what]
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("suffix", thinned([".h5", ".keras"]))
 def test_settings_of_the_program_do_not_alter_what_is_made(
     models: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -263,7 +264,7 @@ class Host:
             time.sleep(0.0005)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".keras", pytest.param(".h5", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", thinned([".onnx", ".keras", ".h5"], 3))
 def test_no_line_of_another_thread_is_lost(models: Path, tmp_path: Path, suffix: str) -> None:
     host = Host()
     with host.at_work():
