@@ -197,6 +197,10 @@ def test_the_command_writes_figures_and_numbers_and_says_what_they_are(tmp_path:
     refused = cli("experiment", *options, cwd=tmp_path)
     assert refused.returncode == 2
     assert "a/b: holds an experiment already" in refused.stderr
+    other = cli("experiment", *options, "--resume", "--seed", "1", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "a/b: was begun with other settings (seed 0)" in other.stderr
+
     again = cli("experiment", *options, "--resume", cwd=tmp_path)
     assert again.returncode == 0
     assert (tmp_path / "a/b/losses_sgd.svg").read_bytes() == svg, "the same picture, byte for byte"
