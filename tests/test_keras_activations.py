@@ -12,6 +12,7 @@ from keras import layers
 
 import convfc
 from tests.keras_models import FORMATS, convert, integer_weights, save, stock
+from tests.thinned import thinned
 
 
 @keras.saving.register_keras_serializable("convfc_tests")  # type: ignore[untyped-decorator] # keras has no types
@@ -32,7 +33,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_an_activation_sees_what_it_saw(tmp_path: Path, suffix: str) -> None:
     """Also where the output is computed in blocks."""
     image = keras.Input((6, 7, 4))

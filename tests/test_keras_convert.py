@@ -23,6 +23,7 @@ from tests.keras_models import (
     read_without_convfc,
     save,
 )
+from tests.thinned import thinned
 
 # AUTO makes slices in .h5 and gathers in .keras; both make no patches at all for a pointwise
 # branch and a reshape for the patch embedding.
@@ -167,7 +168,7 @@ def test_unknown_sizes_as_long_as_a_known_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_blocks(tmp_path: Path, suffix: str) -> None:
     """Patches of some positions of a row at a time."""
     import keras
@@ -193,7 +194,7 @@ def test_blocks(tmp_path: Path, suffix: str) -> None:
     assert [port.shape for port in new.outputs] == [port.shape for port in original.outputs]
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_blocks_of_several_sizes_along_two_axes(tmp_path: Path, suffix: str) -> None:
     """Seven columns in threes; all share one layer."""
     import keras
