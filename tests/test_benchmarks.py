@@ -20,6 +20,7 @@ from convfc import convert
 from convfc.formats.keras.quiet import importing
 
 
+@pytest.mark.slow
 def test_from_the_command_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "figures.json"
     arguments = ["--tables", "onnx", "--nets", "pointwise", "--seconds", "0", "--json", str(out)]

@@ -70,6 +70,7 @@ def test_the_networks_start_alike_and_see_the_same_batches_in_the_same_order(
     np.testing.assert_array_equal(one, other, "of the same images")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

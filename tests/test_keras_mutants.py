@@ -165,6 +165,7 @@ def survivors(tmp_path: Path, suffix: str, every: int) -> tuple[int, list[str]]:
     return wrong, alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", thinned([".keras", ".h5"]))
 def test_some_mutants_do_not_pass(tmp_path: Path, suffix: str) -> None:
     wrong, alive = survivors(tmp_path, suffix, every=13)

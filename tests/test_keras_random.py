@@ -40,6 +40,7 @@ def check(folder: Path, count: int, seed: int) -> None:
         assert unequal == {}, file.suffix
 
 
+@pytest.mark.slow
 def test_random_layers(tmp_path: Path) -> None:
     check(tmp_path, 8, seed=0)
 
