@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("campaign")
 
 
+@pytest.mark.slow
 def test_a_sample_finds_nothing(folder: Path) -> None:
     found = outcomes(SAMPLE, folder)
     for outcome in found:

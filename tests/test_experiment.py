@@ -168,6 +168,7 @@ def test_a_training_twice_is_the_same_bit_for_bit_and_backwards_it_rounds_otherw
     np.testing.assert_allclose(once, backwards, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_and_numbers_and_says_what_they_are(tmp_path: Path) -> None:
     sizes = ["--epochs", "2", "--filters", "2", "--images", "12", "--batch", "8"]
     options = [*sizes, "--optimizer", "sgd", "--out", "a/b"]

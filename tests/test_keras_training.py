@@ -49,6 +49,7 @@ def _fit(model: Any) -> list[float]:
     return list(history["loss"])
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
     source = save(_trained(keras.optimizers.Adam(0.02, use_ema=True)), tmp_path / "a.keras")
     out = tmp_path / "b.keras"

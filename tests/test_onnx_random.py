@@ -86,6 +86,7 @@ def inferred_output(path: Path) -> list[int | None]:
     return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
 
 
+@pytest.mark.slow
 def test_a_sample_of_random_layers(tmp_path: Path) -> None:
     check_all(range(SAMPLE), tmp_path)
 
