@@ -1,4 +1,4 @@
-"""Arrays: the names of their types, where an element is, whether two are the same to the bit."""
+"""Arrays: names of types, orders of axes, where an element is, whether two are the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ Array = NDArray[Any]
 
 DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """Binary digits that the real types hold, by numpy's names for them; the first one counted."""
+
+
+def to_last(rank: int) -> list[int]:
+    """The axes of a tensor with channels first in the order with channels last.
+
+    >>> to_last(4), to_first(4)
+    ([0, 2, 3, 1], [0, 3, 1, 2])
+    """
+    return [0, *range(2, rank), 1]
+
+
+def to_first(rank: int) -> list[int]:
+    """The axes of a tensor with channels last in the order with channels first."""
+    return [0, rank - 1, *range(1, rank - 1)]
 
 
 def numpy_type(name: str) -> np.dtype[Any]:

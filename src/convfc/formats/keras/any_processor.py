@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from convfc.core.arrays import to_first, to_last
 from convfc.formats.keras.convolutions import CONVOLUTIONS, TRANSPOSED
 from convfc.formats.keras.internals import flat_layers
 
@@ -70,7 +71,7 @@ def _call(layer: Layer, inputs: Tensor) -> Tensor:
         given |= {name: value for name, value in _LAST.items() if name in vars(layer)}
     own = {name: vars(layer)[name] for name in given}
     rank = len(inputs.shape)
-    x = keras.ops.transpose(inputs, (0, *range(2, rank), 1)) if first else inputs
+    x = keras.ops.transpose(inputs, to_last(rank)) if first else inputs
     layer.__dict__.update(given)
     try:
         y = type(layer).call(layer, x)
@@ -78,7 +79,7 @@ def _call(layer: Layer, inputs: Tensor) -> Tensor:
         layer.__dict__.update(own)
     if not first:
         return y
-    y = keras.ops.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+    y = keras.ops.transpose(y, to_first(rank))
     if own.get("use_bias"):
         y = keras.ops.add(y, keras.ops.reshape(layer.bias, (1, -1, *[1] * (rank - 2))))
     return y if own.get("activation") is None else own["activation"](y)

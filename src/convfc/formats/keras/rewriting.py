@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from convfc.core.arrays import to_first, to_last
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.keras.archive import ZIP
@@ -64,13 +65,13 @@ def replacement(
         # A Dense alone would hand the mask on; a layer that changes nothing does not.
         x = ops.transpose(x, range(rank + 2))
     if not channels_last:
-        x = ops.transpose(x, [0, *range(2, rank + 2), 1])
+        x = ops.transpose(x, to_last(rank + 2))
     for weighted, its in chain:
         ends = output if fused and its is last else {}
         ops.weigh(_carried(layer, weighted, ends, remarks))
         x = apply(ops, x, its)
     if not channels_last:
-        x = ops.transpose(x, [0, rank + 1, *range(1, rank + 1)])
+        x = ops.transpose(x, to_first(rank + 2))
     linear = layer.activation is keras.activations.linear
     if not fused and not (linear and layer.activity_regularizer is None):
         x = ops.layer(layers.Activation, **output)(x)

@@ -29,14 +29,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
+from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.elementwise import (
     LOWEST_OPSET,
     Settings,
     data_of,
     into_rows,
     reordered,
-    to_first,
-    to_last,
 )
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.minimum_cut import source_side

@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.structure import operator
 
@@ -48,20 +49,6 @@ BROADCASTING = frozenset(
 """Of any operands that fit together."""
 IN_ANY_ORDER = UNARY | BROADCASTING | {"Concat", "Pad"}
 """Operators that can be moved past a Transpose."""
-
-
-def to_last(rank: int) -> list[int]:
-    """The axes of a tensor with channels first in the order with channels last.
-
-    >>> to_last(4), to_first(4)
-    ([0, 2, 3, 1], [0, 3, 1, 2])
-    """
-    return [0, *range(2, rank), 1]
-
-
-def to_first(rank: int) -> list[int]:
-    """The axes of a tensor with channels last in the order with channels first."""
-    return [0, rank - 1, *range(1, rank - 1)]
 
 
 def transposed_rank(node: ir.Node | None, order: Callable[[int], list[int]]) -> int | None:

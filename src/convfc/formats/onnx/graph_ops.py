@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.core.arrays import to_first, to_last
 from convfc.core.geometry import Convolution, Pads, Sizes, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
@@ -135,11 +136,11 @@ class OnnxOps(Ops[ir.Value]):
             x = emit.node("Slice", x, starts=starts, ends=ends, axes=list(pieces))
         if max(steps) == 1:
             return x
-        last = self._rank + 1
-        first = emit.transpose(x, [0, last, *range(1, last)])
+        rank = self._rank + 2
+        first = emit.transpose(x, to_first(rank))
         ones = [1] * self._rank
         kept = emit.node("AveragePool", first, kernel_shape=ones, strides=steps)
-        return emit.transpose(kept, [0, *range(2, last + 1), 1])
+        return emit.transpose(kept, to_last(rank))
 
     def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
         """See `Ops.take`."""

@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.elementwise import (
     LOWEST_OPSET,
     Settings,
@@ -37,8 +38,6 @@ from convfc.formats.onnx.elementwise import (
     data_of,
     out_of_rows,
     reordered,
-    to_first,
-    to_last,
     transposed_rank,
 )
 from convfc.formats.onnx.emitter import Names, constant_of

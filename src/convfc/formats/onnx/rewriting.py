@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from convfc.core.arrays import to_first, to_last
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
 from convfc.formats.forms import DEFAULT, Forms
@@ -79,10 +80,10 @@ def _rewrite_node(
         end = ops.channels_first_product(x)
     else:
         node.op_type = "Transpose"
-        last = ops.transpose(x, [0, *range(2, rank + 2), 1])
+        last = ops.transpose(x, to_last(rank + 2))
         heads += [head for head in (last.producer(),) if head is not None]
         end = (framed(ops.emit, last, lowering, lambda piece: apply(ops, piece, lowering)),)
-        node.attributes.add(ir.AttrInt64s("perm", [0, rank + 1, *range(1, rank + 1)]))
+        node.attributes.add(ir.AttrInt64s("perm", to_first(rank + 2)))
     node.resize_inputs(len(end))
     for index, value in enumerate(end):
         node.replace_input_with(index, value)

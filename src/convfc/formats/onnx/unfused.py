@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
+from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.protos import fresh_names, graphs_of, settings
 
@@ -189,11 +190,10 @@ def _qlinear_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] |
     rank = known.ranks.get(node.input[3])
     if rank is None or rank < 3:
         return None
-    (x, y), axes = (node.input[0], node.output[0]), list(range(1, rank - 1))
+    x, y = node.input[0], node.output[0]
     plain.input[0], plain.output[0] = known.fresh(f"{y}/moved"), known.fresh(f"{y}/conv")
-    first = helper.make_node("Transpose", [x], [plain.input[0]], perm=[0, rank - 1, *axes])
-    to_last = [0, *(axis + 1 for axis in axes), 1]
-    return [first, plain, helper.make_node("Transpose", [plain.output[0]], [y], perm=to_last)]
+    first = helper.make_node("Transpose", [x], [plain.input[0]], perm=to_first(rank))
+    return [first, plain, helper.make_node("Transpose", [plain.output[0]], [y], perm=to_last(rank))]
 
 
 def _keep_settings(node: onnx.NodeProto, names: set[str]) -> None:
