@@ -45,9 +45,9 @@ class Demand:
         fixed = each = 0
         for tensors in steps:
             sums = [0, 0]
-            for shape, itemsize in tensors:
-                open_batch = bool(shape) and shape[0] is None
-                sums[open_batch] += math.prod(size or 1 for size in shape) * itemsize
+            for tensor in tensors:
+                of_each, size = counted(tensor)
+                sums[of_each] += size
             fixed, each = max(fixed, sums[0]), max(each, sums[1])
         return cls(fixed, each, sum(map(products_of, sites)))
 
@@ -75,6 +75,16 @@ class Demand:
             times: as many bytes a number takes in that run as in the file.
         """
         return excess((self.fixed + self.each * rows) * times, self.products * rows)
+
+
+def counted(tensor: Tensor) -> tuple[bool, int]:
+    """Whether a tensor is there for each sample, as its first size is unknown; and its bytes then.
+
+    >>> counted(((None, 3, 5), 4)), counted(((2, None, 5), 4))
+    ((True, 60), (False, 40))
+    """
+    shape, itemsize = tensor
+    return bool(shape) and shape[0] is None, math.prod(size or 1 for size in shape) * itemsize
 
 
 def padded(conv: Convolution, sizes: Sizes) -> tuple[int | None, ...]:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.operators import DOMAINS
+from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import Place, label, places
 
 _NARROW = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -63,9 +63,9 @@ def _narrow_values(place: Place, to: ir.DataType) -> set[ir.Value]:
         UnsupportedModelError: it takes other values in narrow types only.
     """
     node = place.node
-    domain = "" if node.domain in DOMAINS else node.domain
+    domain, op_type = identifier(node)
     try:
-        schema = onnx.defs.get_schema(node.op_type, place.opset, domain)
+        schema = onnx.defs.get_schema(op_type, place.opset, domain)
     except onnx.defs.SchemaError:
         raise UnsupportedModelError(
             f"'{label(node)}' is a {node.op_type} of '{node.domain}', of which convfc knows nothing"

@@ -87,7 +87,7 @@ _PADDINGS: dict[str, Pads | Same] = {
 def is_convolution(node: ir.Node) -> bool:
     """Whether a node is a convolution that convfc knows of."""
     ours = node.domain in DOMAINS and node.op_type in _OPERATORS
-    return ours or _identifier(node) in _LEFT
+    return ours or identifier(node) in _LEFT
 
 
 def sounds_like_convolution(node: ir.Node) -> bool:
@@ -97,13 +97,14 @@ def sounds_like_convolution(node: ir.Node) -> bool:
 
 def why_left(node: ir.Node) -> str | None:
     """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
-    known = _LEFT.get(_identifier(node))
+    known = _LEFT.get(identifier(node))
     if known is None and sounds_like_convolution(node):
         return f"convfc knows no {node.op_type} of the domain '{node.domain}'"
     return known
 
 
-def _identifier(node: ir.Node) -> tuple[str, str]:
+def identifier(node: ir.Node) -> tuple[str, str]:
+    """Domain and name of an operator; the standard domain has two names."""
     return "" if node.domain in DOMAINS else node.domain, node.op_type
 
 

@@ -13,6 +13,7 @@ from convfc.core.geometry import AnyConvolution, Convolution, Sizes
 from convfc.core.limits import default_memory, excess_of
 from convfc.core.lowering import PatchMethod
 from convfc.errors import GeometryError
+from convfc.formats.demand import Tensor, counted, padded
 from convfc.formats.onnx.operators import (
     DOMAINS,
     geometry,
@@ -95,9 +96,7 @@ def open_layers(inferred: ir.Model) -> frozenset[str]:
     return frozenset(name for name, x in shapes.items() if name and None in (x or (None,))[1:])
 
 
-def steps_of(
-    inferred: ir.Model, whole: Set[str] = frozenset()
-) -> Iterator[list[tuple[tuple[int | None, ...], int]]]:
+def steps_of(inferred: ir.Model, whole: Set[str] = frozenset()) -> Iterator[list[Tensor]]:
     """Shape and bytes per number of what is there while a node works, as far as they are known.
 
     That is what it reads and makes; what waits for those that read it later; what the model is fed,
@@ -110,53 +109,57 @@ def steps_of(
     fed = [value for value in inferred.graph.inputs if not value.is_initializer()]
     outputs = inferred.graph.outputs
     kept = set(outputs)
-    compared = [(s, _itemsize(y.dtype)) for y in outputs if (s := known_shape(y)) is not None]
+    compared = [tensor for y in outputs if (tensor := _tensor(y)) is not None]
     nodes = [place.node for place in places(inferred)]
     last = {value: at for at, node in enumerate(nodes) for value in node.inputs}
-    waiting: dict[ir.Value, tuple[int | None, int]] = {}
-    sums: dict[int | None, int] = {1: 0, None: 0}  # bytes of what waits, in all and for each sample
+    waiting: dict[ir.Value, tuple[bool, int]] = {}
+    sums = {False: 0, True: 0}  # bytes of what waits, in all and for each sample
     for at, node in enumerate(nodes):
         for value in node.inputs:
-            first, size = waiting.pop(value, (1, 0)) if value is not None else (1, 0)
-            sums[first] -= size
-        there = (*node.inputs, *node.outputs, *fed, *outputs)
-        values = {value for value in there if value is not None}
-        shapes = {value: shape for value in values if (shape := known_shape(value)) is not None}
-        others = [*compared, *(((first, size), 1) for first, size in sums.items() if size)]
-        yield [*((shape, _itemsize(value.dtype)) for value, shape in shapes.items()), *others]
-        for value, shape in shapes.items():
+            of_each, size = waiting.pop(value, (False, 0)) if value is not None else (False, 0)
+            sums[of_each] -= size
+        values = {v for v in (*node.inputs, *node.outputs, *fed, *outputs) if v is not None}
+        there = {value: tensor for value in values if (tensor := _tensor(value)) is not None}
+        held = [((None if of_each else 1, size), 1) for of_each, size in sums.items() if size]
+        yield [*there.values(), *compared, *held]
+        for value, tensor in there.items():
             if value.producer() is not None and last.get(value, at) > at and value not in kept:
-                first = None if shape and shape[0] is None else 1
-                size = math.prod(size or 1 for size in shape) * _itemsize(value.dtype)
-                waiting[value] = first, size
-                sums[first] += size
+                waiting[value] = of_each, size = counted(tensor)
+                sums[of_each] += size
         if is_convolution(node):
-            given = operands(node)
-            read = {role: shapes.get(value) for role, value in given.items()}
-            x, kernel, y = read.get("x"), read.get("kernel"), shapes.get(node.outputs[0])
-            if x and kernel and y:
-                itemsize = _itemsize(given["x"].dtype)
-                at_once = node.outputs[0].name in whole
-                yield [_on_the_way(node, x, kernel, y, itemsize, at_once=at_once), *others]
+            made = _on_the_way(node, at_once=node.outputs[0].name in whole)
+            if made is not None:
+                yield [made, *compared, *held]
 
 
-def _on_the_way(
-    node: ir.Node, x: Sizes, kernel: Sizes, y: Sizes, itemsize: int, *, at_once: bool
-) -> tuple[tuple[int | None, ...], int]:
+def _on_the_way(node: ir.Node, *, at_once: bool) -> Tensor | None:
     """What a converted convolution makes on its way: its padded input, and patches of each sample.
 
     Patches are made a block at a time, or else all at once, with the slices that they are made of.
     A transposed one makes its products of one sample, of which it adds up its output.
     """
+    given = operands(node)
+    x, kernel, y = (known_shape(v) for v in (given.get("x"), given.get("kernel"), node.outputs[0]))
+    if not (x and kernel and y):
+        return None
+    itemsize = _itemsize(given["x"].dtype)
     if operator_of(node).transposed:
         return (1, *kernel[1:], *x[2:]), itemsize
+    try:
+        convolution, sizes = geometry(node)
+        sizes = padded(convolution.inner(sizes), sizes)
+    except GeometryError:  # it is left, and pads nothing
+        sizes = x[2:]
     groups = node.attributes.get_int("group", 1) or 1
-    pads = node.attributes.get_ints("pads") or [0] * 2 * (len(x) - 2)
-    ends = zip(x[2:], pads, pads[len(x) - 2 :], strict=False)
-    padded = math.prod((size or 1) + before + after for size, before, after in ends) * (x[1] or 1)
     patches = math.prod(size or 1 for size in (*y[2:], *kernel[1:])) * groups * itemsize
     made = 2 * patches if at_once else min(patches, default_memory(patches))
-    return (y[0], padded * itemsize + made), 1
+    return (y[0], math.prod(size or 1 for size in (x[1], *sizes)) * itemsize + made), 1
+
+
+def _tensor(value: ir.Value) -> Tensor | None:
+    """A value's shape and the bytes of a number of it, if it has a shape."""
+    shape = known_shape(value)
+    return None if shape is None else (shape, _itemsize(value.dtype))
 
 
 def _itemsize(dtype: ir.DataType | None) -> int:

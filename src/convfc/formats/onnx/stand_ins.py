@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.operators import DOMAINS
+from convfc.formats.onnx.operators import identifier
 
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _ONNXRUNTIME = "com.microsoft"
@@ -20,8 +20,7 @@ def put_stand_ins(model: ir.Model) -> None:
     bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for body in bodies:
         for node in body.all_nodes():
-            domain = "" if node.domain in DOMAINS else node.domain
-            put = _STAND_INS.get((domain, node.op_type))
+            put = _STAND_INS.get(identifier(node))
             if put is not None and node.op_identifier() not in model.functions:
                 put(node)
 

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from convfc.core.arrays import array_difference
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.operators import DOMAINS
+from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import label
 
 
@@ -102,8 +102,8 @@ def is_numbers(dtype: ir.DataType) -> bool:
 
 
 def operator(node: ir.Node) -> tuple[str, str, str]:
-    """Domain, name and overload; the standard domain has two names."""
-    return "" if node.domain in DOMAINS else node.domain, node.op_type, node.overload
+    """Domain, name and overload."""
+    return *identifier(node), node.overload
 
 
 def same_attribute(a: ir.Attr | None, b: ir.Attr | None) -> bool:
