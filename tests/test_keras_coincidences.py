@@ -19,7 +19,7 @@ from convfc.formats.keras import open_keras
 from convfc.formats.keras.rewriting import replacement
 from convfc.formats.keras.sites import Place
 from tests.keras_models import FIRST, FORMATS, convert, converted, integer_weights, lowering, save
-from tests.thinned import thinned_tuples
+from tests.thinned import thinned
 
 ALL = 4
 """So long is every axis: of the batch, the image, channels, groups, filters and taps."""
@@ -81,7 +81,7 @@ def guessed(model: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rank", "opened"), thinned_tuples((rank, axes) for rank in OPEN for axes in OPEN[rank])
+    ("rank", "opened"), thinned(pytest.param(rank, axes) for rank in OPEN for axes in OPEN[rank])
 )
 def test_all_axes_are_alike(rank: int, opened: tuple[int, ...]) -> None:
     for name, layer in stack(rank).items():

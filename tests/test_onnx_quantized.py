@@ -33,7 +33,7 @@ from convfc.formats.onnx.runtimes import Reference, Session, default_differs, sa
 from convfc.formats.onnx.unsaturated import steadied
 from tests.onnx_models import Array, attributes, conv_file, kernel_shape, operators, run
 from tests.reference import convolve
-from tests.thinned import thinned_tuples
+from tests.thinned import thinned
 
 CONVOLUTIONS = {
     "plain": convolution(
@@ -152,7 +152,9 @@ def converted(
 LAYERS = list(product(["ConvInteger", "QLinearConv"], CONVOLUTIONS, product(TYPES, TYPES)))
 
 
-@pytest.mark.parametrize(("op", "name", "types"), thinned_tuples(LAYERS, 3))
+@pytest.mark.parametrize(
+    ("op", "name", "types"), thinned((pytest.param(*layer) for layer in LAYERS), 3)
+)
 def test_a_converted_layer_is_exact(
     tmp_path: Path, op: str, name: str, types: tuple[str, str]
 ) -> None:

@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 
+_SET = type(pytest.param())
+"""Several parameters at once, or one with marks of its own."""
+
 
 def thinned(values: Iterable[Any], every: int = 2) -> list[Any]:
-    """All values; but for the first and one of `every` from there on, they are marked slow."""
-    return [
-        value if number % every == 0 else pytest.param(value, marks=pytest.mark.slow)
-        for number, value in enumerate(values)
-    ]
+    """All values, or sets of values; but for one of `every`, from the first on, they are slow."""
+    return [_slow(value) if number % every else value for number, value in enumerate(values)]
 
 
-def thinned_tuples(values: Iterable[tuple[Any, ...]], every: int = 2) -> list[Any]:
-    """The same for several parameters at once."""
-    return [
-        value if number % every == 0 else pytest.param(*value, marks=pytest.mark.slow)
-        for number, value in enumerate(values)
-    ]
+def _slow(value: Any) -> Any:
+    given = value if isinstance(value, _SET) else pytest.param(value)
+    return pytest.param(*given.values, marks=[*given.marks, pytest.mark.slow], id=given.id)
