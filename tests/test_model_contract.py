@@ -139,6 +139,7 @@ def test_what_it_is(path: Path, model: Model) -> None:
     assert model.path == path
     assert list(model.files) == [path]
     assert sentences(model.notes)
+    assert sentences(model.freeze_weights())
     assert model.provenance is provenance_of(path) is None
     assert np.dtype(model.precision) == np.float32
     assert not model.has_steps

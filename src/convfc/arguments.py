@@ -15,7 +15,7 @@ from typing import TypeVar
 from convfc.errors import UsageError
 
 MOST_AXES = 32
-"""Of an array: as many as older versions of numpy know."""
+"""Of an array: as many as every version of numpy can hold."""
 E = TypeVar("E", bound=StrEnum)
 
 

@@ -22,7 +22,6 @@ from convfc.formats.registry import (
     provenance_of,
 )
 from convfc.formats.shapes import Shapes
-from convfc.formats.suffixes import Format
 from convfc.gates import gate
 from convfc.planning import Fate, Layer, plan
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
@@ -169,14 +168,11 @@ def converting(
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
             fixed, opened = needed, open_model(source, imports, needed)
-        if freeze_weights:
-            opened.freeze_weights()
+        frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
-        forms = wanted.forms if converted_format(source) is Format.ONNX else DEFAULT
+        forms = wanted.forms if opened.takes_forms else DEFAULT
         layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
-        notes = (*opened.notes, *_what_is_set(wanted, forms, fixed))
-        if freeze_weights and converted_format(source) is not Format.ONNX:
-            notes += ("No weight of a Keras model is an input: --freeze-weights changes nothing.",)
+        notes = (*opened.notes, *_what_is_set(wanted, forms, fixed), *frozen)
         done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done

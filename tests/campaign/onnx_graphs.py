@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -86,8 +89,14 @@ def function(w: Weights) -> onnx.ModelProto:
     )
 
 
-def quantized(w: Weights) -> onnx.ModelProto:
-    """QLinearConv between a quantizer and its inverse."""
+def quantized(w: Weights, sizes: Sequence[int] = (2, 6, 5), **settings: Any) -> onnx.ModelProto:
+    """QLinearConv between a quantizer and its inverse.
+
+    Args:
+        w: the weights.
+        sizes: of the input, the batch apart.
+        settings: of the convolution, beside its pads.
+    """
     return model(
         [
             node("QuantizeLinear", ["x", "xs", "xz"], ["q"], name="quantize"),
@@ -97,10 +106,11 @@ def quantized(w: Weights) -> onnx.ModelProto:
                 ["c"],
                 name="conv",
                 pads=[1, 0, 0, 1],
+                **settings,
             ),
             node("DequantizeLinear", ["c", "ys", "yz"], ["y"], name="dequantize"),
         ],
-        {"x": ["n", 2, 6, 5]},
+        {"x": ["n", *sizes]},
         ["y"],
         {
             "W": w.whole("uint8", 3, 2, 3, 3),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
 from tests.campaign.onnx_building import Weights, model, node
+from tests.campaign.onnx_graphs import quantized
 
 _DOMAIN = "com.microsoft"
 
@@ -44,31 +44,4 @@ def fused(w: Weights) -> onnx.ModelProto:
 
 def channels_last(w: Weights) -> onnx.ModelProto:
     """A quantized convolution with its channels last."""
-    numbers = ["xs", "xz", "W", "ws", "wz", "ys", "yz", "B"]
-    return model(
-        [
-            node("QuantizeLinear", ["x", "xs", "xz"], ["q"], name="quantize"),
-            node(
-                "QLinearConv",
-                ["q", *numbers],
-                ["c"],
-                name="conv",
-                domain=_DOMAIN,
-                pads=[1, 0, 0, 1],
-                channels_last=1,
-            ),
-            node("DequantizeLinear", ["c", "ys", "yz"], ["y"], name="dequantize"),
-        ],
-        {"x": ["n", 6, 5, 2]},
-        ["y"],
-        {
-            "W": w.whole("uint8", 3, 2, 3, 3),
-            "xs": np.float32(0.02),
-            "xz": np.uint8(3),
-            "ws": np.float32(0.01),
-            "wz": np.uint8(120),
-            "ys": np.float32(0.5),
-            "yz": np.uint8(100),
-            "B": w.whole("int8", 3).astype(np.int32),
-        },
-    )
+    return quantized(w, (6, 5, 2), domain=_DOMAIN, channels_last=1)

@@ -10,7 +10,7 @@ import contextlib
 import io
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,9 +32,6 @@ from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.system import streams
 from convfc.text.jsontext import json_text
-
-if TYPE_CHECKING:
-    pass
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 

@@ -247,8 +247,16 @@ class Model(Protocol):
     def provenance(self) -> Provenance | None:
         """What `save_converted` wrote into the file, if convfc made it."""
 
-    def freeze_weights(self) -> None:
-        """Make constants of weights that are inputs as well, in what `save_converted` writes."""
+    @property
+    def takes_forms(self) -> bool:
+        """Whether `save_converted` heeds how a product is to be written, see `Forms`."""
+
+    def freeze_weights(self) -> Sequence[str]:
+        """Make constants of weights that are inputs as well, in what `save_converted` writes.
+
+        Returns:
+            What is to be said of it at once, a sentence each.
+        """
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Run the file, as stored, in its format's stock runtime.

@@ -65,6 +65,8 @@ class KerasModel:
         UsageError: it has no such input, or one that takes another shape.
     """
 
+    takes_forms = False
+
     def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
         self.path = path
         self.files: Sequence[Path] = (path,)
@@ -119,8 +121,9 @@ class KerasModel:
         layers = flat_layers(self._model)
         return coarsest(str(getattr(layer, "compute_dtype", "float32")) for layer in layers)
 
-    def freeze_weights(self) -> None:
-        """See `Model.freeze_weights`: in Keras no weight is an input."""
+    def freeze_weights(self) -> Sequence[str]:
+        """See `Model.freeze_weights`."""
+        return ("No weight of a Keras model is an input: --freeze-weights changes nothing.",)
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""

@@ -15,8 +15,8 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.internals import calls_to
 from convfc.formats.keras.sites import graph_of, is_graph
 from convfc.formats.keras.upgrades.graphs import graphs
+from convfc.formats.keras.upgrades.operations import CALLED
 
-_CALLED = ("TFOpLambda", "TensorFlowOpLayer")
 _MOVE_ONLY = frozenset(
     (
         *("Cast", "Concatenate", "ExpandDims", "Flip", "GetItem", "Identity", "Permute", "Reshape"),
@@ -33,7 +33,7 @@ def replaced_calls(config: dict[str, Any]) -> frozenset[str]:
         config: the model's, as the file has it.
     """
     found = (layer for graph in graphs(config) for layer in graph["layers"])
-    names = (layer["name"] for layer in found if layer["class_name"] in _CALLED)
+    names = (layer["name"] for layer in found if layer["class_name"] in CALLED)
     return frozenset(name.replace("/", "_") for name in names)
 
 

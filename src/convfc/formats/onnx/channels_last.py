@@ -39,13 +39,10 @@ from convfc.formats.onnx.elementwise import (
 )
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.minimum_cut import source_side
-from convfc.formats.onnx.moving import Moves, columns_of, reshaped_to, tell
+from convfc.formats.onnx.moving import LAST, ROWS, Moves, columns_of, reshaped_to, tell
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.rewriting import drop_if_unused
 from convfc.formats.onnx.sites import label, opset_of
-
-LAST, ROWS = "/channels_last", "/rows"
-"""What names of values end in that are not in their own layout."""
 
 
 def keep_channels_last(

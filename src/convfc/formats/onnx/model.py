@@ -84,6 +84,7 @@ class OnnxModel:
     """An ONNX file that was opened; see `convfc.formats.protocols.Model` for the members."""
 
     notes: Sequence[str] = ()
+    takes_forms = True
 
     def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
         self.path = path
@@ -117,10 +118,11 @@ class OnnxModel:
         self.outputs = [port for value in graph.outputs for port in _returned(value)]
         self._names = [value.name or "" for value in graph.outputs]
 
-    def freeze_weights(self) -> None:
-        """See `Model.freeze_weights`."""
+    def freeze_weights(self) -> Sequence[str]:
+        """See `Model.freeze_weights`; how many it were is said when they are written."""
         self._frozen = overridable(self._model)
         freeze(self._model, self._frozen)
+        return ()
 
     @cached_property
     def has_steps(self) -> bool:

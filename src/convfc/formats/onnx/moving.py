@@ -10,6 +10,9 @@ from convfc.formats.onnx.elementwise import Settings
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.structure import operator
 
+LAST, ROWS = "/channels_last", "/rows"
+"""What names of values end in that are not in their own layout."""
+
 
 class Moves:
     """Writes nodes into the main graph of a model.

@@ -41,10 +41,10 @@ from convfc.formats.onnx.elementwise import (
     transposed_rank,
 )
 from convfc.formats.onnx.emitter import Names, constant_of
-from convfc.formats.onnx.moving import Moves, columns_of, reshaped_to, tell
+from convfc.formats.onnx.moving import LAST, ROWS, Moves, columns_of, reshaped_to, tell
 from convfc.formats.onnx.sites import opset_of
 
-_HINT = re.compile(r"(.+)/(channels_last|rows)(?:_\d+)?")
+_HINT = re.compile(rf"(.+)({LAST}|{ROWS})(?:_\d+)?")
 
 
 def in_own_layout(converted: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> ir.Model:
@@ -89,9 +89,9 @@ class _Restoration:
                 self._left += [node] if self._hint(first)[1] else []
             elif not more and not self._take_out_of_rows(node):
                 name, form = self._hint(first)
-                if form == "channels_last" and name in self._ranks:
+                if form == LAST and name in self._ranks:
                     self._part(node, name, self._ranks[name])
-                elif form == "channels_last":
+                elif form == LAST:
                     self._put_back(node, name)
         for node in reversed(self._left):
             if not any(value.uses() or value.is_graph_output() for value in node.outputs):
@@ -177,7 +177,7 @@ class _Restoration:
         if shape is None or len(shape) < 3 or not inner or rows is None:
             return False
         rank, y = len(shape), reshape.outputs[0]
-        last = self._hint(y)[1] == "channels_last"
+        last = self._hint(y)[1] == LAST
         columns = columns_of(rows) if last else None
         columns = columns if columns == shape[-1] else None
         settings = [out_of_rows(node, rank, columns) for node in inner]
@@ -213,11 +213,11 @@ class _Restoration:
         """The nodes that make a value of one other, and that; by their names all are rows."""
         inner: dict[ir.Node, None] = {}
         roots: set[ir.Value] = set()
-        todo = [value] if value is not None and self._hint(value)[1] == "rows" else []
+        todo = [value] if value is not None and self._hint(value)[1] == ROWS else []
         while todo:
             node = todo[-1].producer()
             data = [] if node is None else _data(node)
-            if node is None or not data or any(self._hint(v)[1] != "rows" for v in data):
+            if node is None or not data or any(self._hint(v)[1] != ROWS for v in data):
                 roots.add(todo.pop())
                 continue
             waiting = [v for v in data if v not in roots and v.producer() not in inner]

@@ -16,14 +16,12 @@ import onnx_ir as ir
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
+from convfc.arguments import MOST_AXES
 from convfc.errors import FileError
 from convfc.text.visible import visible
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 """Where numbers may stand one by one, instead of as the bytes of `raw_data`."""
-
-_MOST_AXES = 32
-"""What every version of numpy can hold."""
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
@@ -49,8 +47,8 @@ def unfit(tensor: onnx.TensorProto) -> str | None:
     share a byte, four of 2 bits; the bytes of an odd number of them are rounded up.
     """
     dims = list(tensor.dims)
-    if len(dims) > _MOST_AXES:
-        return f"has {len(dims)} axes, more than the {_MOST_AXES} that numpy knows"
+    if len(dims) > MOST_AXES:
+        return f"has {len(dims)} axes, more than the {MOST_AXES} that numpy knows"
     if any(dim < 0 for dim in dims):
         return f"has the impossible shape {dims}"
     text = tensor.data_type == TensorProto.STRING

@@ -222,6 +222,8 @@ _READERS: dict[str, Callable[[Config], Call | None]] = {
     "TensorFlowOpLayer": _read_node,
     "TFOpLambda": _read_function,
 }
+CALLED = frozenset(_READERS)
+"""The classes of layers that are a call of a TensorFlow function."""
 
 _UNREADABLE = ("SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
