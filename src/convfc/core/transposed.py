@@ -28,6 +28,7 @@ from convfc.core.geometry import (
     product,
 )
 from convfc.errors import GeometryError
+from convfc.refusals import Code
 
 if TYPE_CHECKING:  # as in `convfc.core.geometry`
     import numpy as np
@@ -163,7 +164,9 @@ class TransposedWindow(AnyWindow):
             GeometryError: no length is prescribed.
         """
         if self.length is None or not isinstance(self.padding, Same):
-            raise GeometryError("its crop depends on a size that is unknown before run time")
+            raise GeometryError(
+                "its crop depends on a size that is unknown before run time", code=Code.OPEN_SIZE
+            )
         steps = -(-(self.length + self.stride - 1) // self.stride)
         wanted = self.length + self.stride - 1
         after = (steps - 1) * self.stride + self.extent - wanted
@@ -209,7 +212,9 @@ class TransposedWindow(AnyWindow):
     def _known_pads(self, size: int | None) -> Pads:
         pads = self.pads(size)
         if pads is None:
-            raise GeometryError("its crop depends on a size that is unknown before run time")
+            raise GeometryError(
+                "its crop depends on a size that is unknown before run time", code=Code.OPEN_SIZE
+            )
         return pads
 
 

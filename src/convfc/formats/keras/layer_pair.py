@@ -22,6 +22,7 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
+from convfc.refusals import Code
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -155,7 +156,9 @@ class KerasLayerPair:
             shape = [size or least for size, least in pairs]
             why = too_much(self, shape)
             if why is not None:
-                raise UnsupportedModelError(f"{self.site.name}: it is not run: {why}")
+                raise UnsupportedModelError(
+                    f"{self.site.name}: it is not run: {why}", code=Code.TOO_LONG
+                )
             once = np.zeros(shape, np.float32)
             for model in (self._expected, self._made):
                 self._call(model, once)
@@ -236,7 +239,7 @@ class KerasLayerPair:
         channels 3) of a Conv2DTranspose with a stride of 2 is (3, 16): one tap, four phases of 4.
         """
         if self._misfit is not None:
-            raise UnsupportedModelError(self._misfit)
+            raise UnsupportedModelError(self._misfit, code=Code.NOT_RUN)
         values = [
             value for each in convolutions_of(self._linear_layer) for value in each.inner_weights
         ]
@@ -285,7 +288,7 @@ class KerasLayerPair:
         """What the original computes, by a layer that has its channels last."""
         why = too_much_work(self.site, x.shape[1:-1] if self.channels_last else x.shape[2:])
         if why is not None:
-            raise UnsupportedModelError(f"it is not run: {why}")
+            raise UnsupportedModelError(f"it is not run: {why}", code=Code.TOO_LONG)
         if self._layer.data_format == "channels_last":
             return self._call(layer, x)
         return np.moveaxis(self._call(layer, np.moveaxis(x, 1, -1)), -1, 1)
@@ -295,7 +298,9 @@ class KerasLayerPair:
             with overheard():
                 return np.asarray(keras.ops.convert_to_numpy(layer(x, training=False)))
         except Exception as error:
-            raise UnsupportedModelError(f"Keras cannot run it: {brief(error)}") from error
+            raise UnsupportedModelError(
+                f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
+            ) from error
 
 
 def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:

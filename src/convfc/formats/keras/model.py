@@ -50,6 +50,7 @@ from convfc.formats.protocols import (
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 
 
 class KerasModel:
@@ -79,6 +80,7 @@ class KerasModel:
                     f"{path}: its class {type(loaded.model).__name__} does not say what its "
                     "inputs are",
                     remedy="build it as a Functional model and save it again",
+                    code=Code.NO_INPUT,
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
@@ -154,7 +156,7 @@ class KerasModel:
         try:
             wide = wide_copy(self._model)
         except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{self.path}: {error}") from error
+            raise UnsupportedModelError(f"{self.path}: {error}", code=Code.NOT_RUN) from error
         compute_anywhere(wide)
 
         def call(flat: Sequence[Any]) -> Any:
@@ -212,7 +214,7 @@ class KerasModel:
                 return outputs()
         except Exception as error:
             raise UnsupportedModelError(
-                f"{self.path}: Keras cannot run it: {brief(error)}"
+                f"{self.path}: Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
             ) from error
 
     def align(self, converted: Model) -> Alignment:
@@ -272,7 +274,7 @@ class KerasModel:
                 raise _write_error(error) from error
             except Exception as error:
                 raise UnsupportedModelError(
-                    f"{self.path}: Keras cannot save it again: {brief(error)}"
+                    f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
                 ) from error
         named.replace(path)
         return remarks
