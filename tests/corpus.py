@@ -4,7 +4,7 @@
 
 Prints a row per file and then counts: what was converted, left and refused, by code. The exit code
 is 1 if something is wrong: a verdict that the stock runtime contradicts, a converted file that
-convfc does not call equivalent, a traceback, more than 60 seconds or more memory than a file may take.
+convfc does not call equivalent, a traceback, more than 60 seconds, or too much memory.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from convfc.core.arrays import Array, array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
+from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
@@ -161,7 +162,7 @@ class KerasLayerPair:
                 )
             once = np.zeros(shape, np.float32)
             for model in (self._expected, self._made):
-                self._call(model, once)
+                self._call(Calls(model), once)
         found = lockstep(self._expected, self._made, _unlike)
         weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
         for old, new in weighted:
@@ -211,7 +212,7 @@ class KerasLayerPair:
             self._carry_over()
         else:
             self._put_back()
-        return y, self._call(self._linear_made, x)
+        return y, self._call(self._made_calls, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `LayerPair.original`."""
@@ -226,7 +227,7 @@ class KerasLayerPair:
         widened = wide_copy(self._linear_layer)
         compute_anywhere(widened)
         a = self._call_original(widened, wide)
-        return a, self._call(wide_copy(self._linear_made), wide)
+        return a, self._call(Calls(wide_copy(self._linear_made)), wide)
 
     def _assign(self, parameters: Mapping[str, Array]) -> None:
         for weight, old in zip(self._linear_layer.weights, weights_of(self._layer), strict=True):
@@ -273,6 +274,10 @@ class KerasLayerPair:
         return type(self._made).from_config(config)
 
     @cached_property
+    def _made_calls(self) -> Calls:
+        return Calls(self._linear_made)
+
+    @cached_property
     def _linear_weights(self) -> Sequence[Any]:
         """Those of the copy without activations, in the order of `_made_weights`."""
         copies = {
@@ -290,13 +295,13 @@ class KerasLayerPair:
         if why is not None:
             raise UnsupportedModelError(f"it is not run: {why}", code=Code.TOO_LONG)
         if self._layer.data_format == "channels_last":
-            return self._call(layer, x)
-        return np.moveaxis(self._call(layer, np.moveaxis(x, 1, -1)), -1, 1)
+            return self._call(Calls(layer), x)
+        return np.moveaxis(self._call(Calls(layer), np.moveaxis(x, 1, -1)), -1, 1)
 
-    def _call(self, layer: Layer, x: Array) -> Array:
+    def _call(self, call: Calls, x: Array) -> Array:
         try:
             with overheard():
-                return np.asarray(keras.ops.convert_to_numpy(layer(x, training=False)))
+                return np.asarray(keras.ops.convert_to_numpy(call(x)))
         except Exception as error:
             raise UnsupportedModelError(
                 f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
