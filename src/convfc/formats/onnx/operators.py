@@ -20,10 +20,13 @@ _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFO
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _LEFT = {
     ("", "DeformConv"): Refusal(
-        "its taps move with the data: no matrix product expresses that", Code.FOREIGN
+        "its taps move with the data: converted are two axes of known sizes, in float32 or "
+        "float64, outside functions",
+        Code.FOREIGN,
     ),
     ("", "CausalConvWithState"): Refusal(
-        "it carries a state along; expand it into its function first", Code.FOREIGN
+        "it carries a state along: converted are those of known types, outside functions",
+        Code.FOREIGN,
     ),
     ("com.microsoft", "FusedConv"): Refusal(_UNKNOWN, Code.FUSED),
     ("com.microsoft", "NhwcConv"): Refusal(_LAST, Code.FUSED),
