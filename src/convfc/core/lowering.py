@@ -21,8 +21,10 @@ from functools import cached_property
 
 from convfc.arguments import choice
 from convfc.core import costs
+from convfc.core.folding import slices_of
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
+from convfc.core.whole import Form, Whole
 
 
 class PatchMethod(StrEnum):
@@ -31,7 +33,7 @@ class PatchMethod(StrEnum):
     AUTO = "auto"
     """The cheapest of the others that fit; see `cost`."""
     NONE = "none"
-    """A 1x1 kernel with stride 1: the input is its own patch matrix."""
+    """The input is its own patch matrix: a 1x1 kernel with stride 1, or the dense form."""
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
@@ -61,12 +63,20 @@ class Lowering:
         method: never AUTO: the method that was chosen.
         block: positions of the output that are computed at once, along the first axes; all along
             those that are not mentioned. Patches of so many exist at the same time.
+        form: what it becomes; all that is said of patches is about the first one.
     """
 
     convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
     block: tuple[int, ...] = ()
+    form: Form = Form.PATCHES
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """The one matrix that it is; ``None`` where a size is unknown."""
+        known = None not in self.sizes and None not in self.output
+        return Whole(self.convolution, self.sizes) if known else None
 
     @cached_property
     def framed(self) -> tuple[AnyConvolution, Sizes]:
@@ -76,6 +86,8 @@ class Lowering:
     @cached_property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
+        if self.form is Form.DENSE and self.whole is not None:
+            return self.whole.inner
         convolution, sizes = self.framed
         return convolution.inner(sizes)
 
@@ -168,7 +180,7 @@ class Lowering:
         if self.method is PatchMethod.TAPS:
             return self.blocks * (3 * conv.taps + _AROUND)
         known = None not in self.framed[1]
-        taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
+        taps = sum(slices_of(conv, axis) if known else conv.kernel[axis] for axis in several)
         return self.blocks * (taps + len(several) + _AROUND)
 
     def block_edges(self, axis: int) -> list[tuple[int, int]]:
@@ -298,29 +310,13 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     if single:
         total += costs.cut(product(sizes) or 0, conv.channels * itemsize)
     for axis in several:
-        slices = _slices(conv, axis)
+        slices = slices_of(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
         total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
         entries = (conv.positions(sizes) or 0) * conv.taps
         total += costs.gathered(entries, conv.channels * itemsize, None in lowering.framed[1])
     return total
-
-
-def regroups(convolution: Convolution, axis: int) -> bool:
-    """Whether the taps of an axis are sliced in groups of `stride` neighbours.
-
-    They and their channels lie side by side in memory, on the last axis.
-    """
-    window = convolution.windows[axis]
-    last = axis == convolution.rank - 1
-    return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
-
-
-def _slices(convolution: Convolution, axis: int) -> int:
-    """How many slices it takes to put the taps of an axis into the channels."""
-    window = convolution.windows[axis]
-    return window.strides_spanned if regroups(convolution, axis) else window.kernel
 
 
 def _misfit(lowering: Lowering) -> str | None:
