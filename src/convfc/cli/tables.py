@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convfc.core.geometry import AnyConvolution, Same
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedWindow
-from convfc.text.sizes import sizes_text
+from convfc.text.sizes import bytes_text, sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
@@ -22,8 +21,6 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.reproduction.results import Experiment
     from convfc.verification.inspection import Look
 
-
-_UNITS = ("KiB", "MiB", "GiB")
 
 _STYLES = {
     "converted": "green",
@@ -267,9 +264,4 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
 
 
 def _bytes(number: int | None) -> str:
-    if number is None:
-        return "?"
-    if number < 1024:
-        return f"{number} B"
-    power = min((number.bit_length() - 1) // 10, len(_UNITS))
-    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"
+    return "?" if number is None else bytes_text(number)

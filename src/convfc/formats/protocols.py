@@ -14,6 +14,7 @@ from convfc.core.arrays import numpy_type
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
+from convfc.errors import GeometryError
 from convfc.formats.provenance import Provenance
 
 Feed = Mapping[str, NDArray[Any]]
@@ -57,6 +58,7 @@ class Site:
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
         reason: why convfc leaves it as it is, or ``None``.
+        not_dense: why it cannot be one matrix, its sizes apart, or ``None``.
     """
 
     name: str
@@ -67,11 +69,26 @@ class Site:
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     reason: str | None = None
+    not_dense: str | None = None
 
     @property
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return numpy_type(self.dtype).itemsize
+
+    @property
+    def made(self) -> Sizes | None:
+        """Sizes of one sample of its output, channels first; ``None``: it is no convolution.
+
+        They are unknown, too, where a window does not fit.
+        """
+        conv = self.convolution
+        if conv is None:
+            return None
+        try:
+            return (conv.filters, *conv.output(self.sizes))
+        except GeometryError:
+            return (conv.filters, *[None] * conv.rank)
 
 
 class LayerPair(Protocol):

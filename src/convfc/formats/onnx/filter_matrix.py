@@ -170,11 +170,15 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
     return emit.reshape(emit.node("Concat", *[blocks] * phases, axis=1), [-1])
 
 
+def channels_last(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
+    """A constant kernel of ONNX in the shape of `AnyConvolution.kernel_shape`."""
+    split, order, merged = _layout(conv)
+    return kernel.reshape(split).transpose(order).reshape(merged)
+
+
 def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
     """`AnyConvolution.inner_kernel` of a constant kernel: always a copy."""
-    split, order, merged = _layout(conv)
-    last = kernel.reshape(split).transpose(order).reshape(merged)
-    return np.array(conv.inner_kernel(last))
+    return np.array(conv.inner_kernel(channels_last(kernel, conv)))
 
 
 def _layout(conv: AnyConvolution) -> tuple[list[int], list[int], list[int]]:
