@@ -115,8 +115,6 @@ class _Room:
 
 def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | Refusal:
     """A site as one matrix, if that can be and there is room for it."""
-    if site.not_dense is not None:
-        return Refusal(site.not_dense)
     lowering = lower_dense(convolution, site.sizes, site.itemsize)
     if isinstance(lowering, Refusal):
         return lowering

@@ -142,6 +142,25 @@ class Whole:
                 whole[pixel, group, :, position, group, :] = weights
         return whole.reshape(self.shape)
 
+    def taps(self, axis: int) -> NDArray[np.int64]:
+        """Through which tap each input meets each output along an axis.
+
+        Returns:
+            (size, output) indices of taps; the number of taps where the two do not meet.
+
+        >>> from convfc.core.builders import convolution
+        >>> whole = Whole(convolution([2], channels=1, filters=1, strides=[2]), (4,))
+        >>> whole.taps(0).tolist()
+        [[0, 2], [1, 2], [2, 0], [2, 1]]
+        """
+        import numpy as np
+
+        window, size, output = self._axis(axis)
+        found = np.full((size, output), window.kernel, np.int64)
+        for tap in range(window.kernel):
+            found[self._pairs(axis, tap)] = tap
+        return found
+
     def bias(self, bias: NDArray[Any], *, channels_first: bool) -> NDArray[Any]:
         """The bias of M's columns, from one of shape (filters,).
 

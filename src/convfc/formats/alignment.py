@@ -44,7 +44,7 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
-    if record is not None and record.form == Form.DENSE and site.not_dense is None:
+    if record is not None and record.form == Form.DENSE:
         dense = lower_dense(site.convolution, site.sizes, site.itemsize)
         if isinstance(dense, Lowering) and not _too_large(dense, site.itemsize):
             return dense

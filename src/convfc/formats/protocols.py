@@ -58,7 +58,6 @@ class Site:
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
         reason: why convfc leaves it as it is, or ``None``.
-        not_dense: why it cannot be one matrix, its sizes apart, or ``None``.
     """
 
     name: str
@@ -69,7 +68,6 @@ class Site:
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     reason: str | None = None
-    not_dense: str | None = None
 
     @property
     def itemsize(self) -> int:

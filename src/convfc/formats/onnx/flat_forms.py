@@ -31,8 +31,9 @@ FLAT = "/flat"
 class Matrices:
     """Which values are certainly matrices, and how many columns they have.
 
-    That is what a Reshape to two axes makes, a product of a matrix with a constant one, and what
-    is elementwise of matrices with as many columns, and of constants for all or each of these.
+    That is what a Reshape to two axes makes; a product of two of them, of which the second may be a
+    constant; and what is elementwise of some with as many columns, and of constants for all or each
+    of these.
     """
 
     def __init__(self) -> None:
@@ -54,10 +55,11 @@ class Matrices:
         if shape is not None:
             return shape[1] if len(shape) == 2 and shape[1] > 0 else None
         if operator(node) in (("", "MatMul", ""), ("", "MatMulInteger", "")):
-            right = None if node.inputs[1] is None else constant_of(node.inputs[1])
+            first, second = node.inputs[:2]
+            right = None if second is None else constant_of(second)
             sizes = () if right is None else tuple(right.shape.numpy())
-            is_product = self.columns(node.inputs[0]) is not None and len(sizes) == 2
-            return sizes[1] if is_product else None
+            columns = sizes[1] if len(sizes) == 2 else self.columns(second)
+            return columns if self.columns(first) is not None else None
         if node.op_type not in UNARY | BROADCASTING:
             return None
         widths = {self.columns(value) for value in data_of(node)}

@@ -22,7 +22,6 @@ from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
-from convfc.formats.onnx.dense_ops import why_not_dense
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import Names, constant_of
@@ -114,7 +113,6 @@ class OnnxModel:
             self._batches[name] = (known_shape(operands(shaped).get("x")) or (None,))[0]
             sites.append(site_of(place, shaped, name))
         self.sites: Sequence[Site] = sites
-        self._freeze(())
         self._demands = Demands(prepared.inferred, sites)
         text = self._model.metadata_props.get(KEY)
         self.provenance = None if text is None else Provenance.from_json(text, path)
@@ -126,13 +124,8 @@ class OnnxModel:
     def freeze_weights(self) -> Sequence[str]:
         """See `Model.freeze_weights`; how many it were is said when they are written."""
         self._frozen = overridable(self._model)
-        self._freeze(self._frozen)
+        freeze(self._model, self._frozen)
         return ()
-
-    def _freeze(self, names: Sequence[str]) -> None:
-        freeze(self._model, names)
-        why = {name: why_not_dense(place.node) for name, place in self._places.items()}
-        self.sites = [replace(site, not_dense=why[site.name]) for site in self.sites]
 
     @cached_property
     def has_steps(self) -> bool:
@@ -249,7 +242,7 @@ class OnnxModel:
         frozen = recorded(converted._model)
         if set(frozen).intersection(overridable(self._model)):
             fresh = OnnxModel(self.path, self._shapes)
-            fresh._freeze(frozen)
+            freeze(fresh._model, frozen)
             aligned = fresh.align(converted)
             remark = f"weights that callers of '{self.path.name}' may override were compared as "
             return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
