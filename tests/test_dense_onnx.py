@@ -21,7 +21,7 @@ from convfc.formats.provenance import Provenance
 from tests.onnx_layers import random_layer
 from tests.onnx_models import Array, operators, run, run_anywhere, save
 from tests.onnx_suites import CASES, KINDS, Case
-from tests.program import cli
+from tests.program import SAMPLES, cli
 
 Node = onnx.NodeProto
 NEVER = {"Transpose", "Gather", "Pad", "Slice", "Concat"}
@@ -521,3 +521,38 @@ def test_the_command(tmp_path: Path) -> None:
     assert "112.5 KiB │ 15 %" in shown
     assert "49×27" in shown
     assert "left" not in shown
+
+
+def told_of(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what a file tells of its first layer."""
+    model = onnx.load(out)
+    (entry,) = (one for one in model.metadata_props if one.key == "convfc")
+    record = json.loads(entry.value)
+    change(record["layers"][0])
+    entry.value = json.dumps(record)
+    onnx.save(model, out)
+
+
+@pytest.mark.parametrize("form", ["patches", "dense"])
+def test_a_record_of_the_other_form_proves_nothing(form: str, tmp_path: Path) -> None:
+    path = net(tmp_path / "m.onnx")
+    out = convfc.convert(path, form=form).out
+    told_of(out, lambda layer: layer.update(form={"patches": "dense"}.get(form, "patches")))
+    assert convfc.verify(path, out).verdict is Verdict.COULD_NOT_CHECK
+
+
+def test_a_matrix_that_nobody_could_hold_is_not_made(tmp_path: Path) -> None:
+    """A record may say so of a layer with large maps: 4 TB, and index maps of 4 GB."""
+    nodes = [node("Conv", "x W b", "y", pads=[1] * 4)]
+    weights = {name: WEIGHTS[name] for name in ("W", "b")}
+    dims: dict[str, list[int | str | None]] = {"x": [1, 3, 600, 600]}
+    path = save(tmp_path / "m.onnx", nodes, dims, ["y"], weights, overridable=True)
+    out = convfc.convert(path, check=False).out
+    told_of(out, lambda layer: layer.update(form="dense"))
+    assert convfc.verify(path, out, samples=1, quick=True).equivalent
+
+
+def test_a_file_of_keras_says_so(tmp_path: Path) -> None:
+    done = cli("convert", SAMPLES / "mnist_cnn.h5", "--form=dense", "-o", "m.h5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--form dense is for ONNX so far" in done.stderr

@@ -142,7 +142,7 @@ class Whole:
                 whole[pixel, group, :, position, group, :] = weights
         return whole.reshape(self.shape)
 
-    def taps(self, axis: int) -> NDArray[np.int64]:
+    def taps(self, axis: int) -> NDArray[np.int32]:
         """Through which tap each input meets each output along an axis.
 
         Returns:
@@ -156,7 +156,7 @@ class Whole:
         import numpy as np
 
         window, size, output = self._axis(axis)
-        found = np.full((size, output), window.kernel, np.int64)
+        found = np.full((size, output), window.kernel, np.int32)
         for tap in range(window.kernel):
             found[self._pairs(axis, tap)] = tap
         return found

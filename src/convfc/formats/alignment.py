@@ -62,9 +62,16 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
 
 
 def _too_large(dense: Lowering, itemsize: int) -> bool:
-    """Whether this machine could not hold its matrix: then it does not come from the file."""
+    """Whether this machine could not hold its matrix, or the index maps that make it at run time.
+
+    Then it does not come from the file.
+    """
     rows, columns = dense.filter_matrix
-    return excess(rows * columns * itemsize) is not None
+    return excess(rows * columns * max(itemsize, _INDEX)) is not None
+
+
+_INDEX = 8
+"""Bytes of a place in an index map, while it is made."""
 
 
 def _told(

@@ -14,6 +14,7 @@ from convfc.core.arrays import numpy_type
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
+from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.provenance import Provenance
 
@@ -98,6 +99,10 @@ class LayerPair(Protocol):
     @property
     def site(self) -> Site:
         """The original's convolution."""
+
+    @property
+    def form(self) -> Form:
+        """What it was converted to."""
 
     @property
     def stages(self) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ class DenseOps(OnnxOps):
         pads = [*[0] * len(split), int(several), 0, 0, *[1] * rank]
         taken = emit.pad(emit.reshape(kernel, split), pads)
         for axis in reversed(range(rank)):
-            taps = emit.integers(whole.taps(axis).astype(np.int32), "taps")
+            taps = emit.integers(whole.taps(axis), "taps")
             taken = emit.node("Gather", taken, taps, axis=3 + axis)
         if several:  # no group meets another one
             of_group = np.where(np.eye(groups), np.arange(groups), groups).astype(np.int32)
