@@ -121,7 +121,8 @@ def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | R
     rows, columns = lowering.filter_matrix
     size = rows * columns * site.itemsize
     if room.taken + size > room.limit:
-        others = f", beside {bytes_text(room.taken)} of others" if room.taken else ""
+        beside = f", beside {bytes_text(room.taken)} of others"
+        others = beside if size <= room.limit else ""
         return Refusal(
             f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}, and "
             f"{bytes_text(room.limit)} is the limit: give --dense-limit more"

@@ -54,7 +54,8 @@ class Matrices:
         shape = reshaped_to(node)
         if shape is not None:
             return shape[1] if len(shape) == 2 and shape[1] > 0 else None
-        if operator(node) in (("", "MatMul", ""), ("", "MatMulInteger", "")):
+        is_product = operator(node) in (("", "MatMul", ""), ("", "MatMulInteger", ""))
+        if is_product and len(node.inputs) > 1:
             first, second = node.inputs[:2]
             right = None if second is None else constant_of(second)
             sizes = () if right is None else tuple(right.shape.numpy())
