@@ -556,3 +556,46 @@ def test_a_file_of_keras_says_so(tmp_path: Path) -> None:
     done = cli("convert", SAMPLES / "mnist_cnn.h5", "--form=dense", "-o", "m.h5", cwd=tmp_path)
     assert done.returncode == 2
     assert "--form dense is for ONNX so far" in done.stderr
+
+
+def random_net(path: Path, random: Random) -> Path:
+    """Layers, what is elementwise and pools between them, in any order, and what flattens."""
+    nodes: list[Node] = []
+    values, flat = ["x0"], []
+    nodes.append(node("Conv", "x W b", "x0", pads=[1] * 4))
+    for number in range(1, random.randint(5, 12)):
+        a, b = random.choice(values[-3:]), random.choice(values)
+        made = f"x{number}"
+        makers: dict[str, Node] = {
+            "layer": node("Conv", f"{a} V", made, pads=[1] * 4),
+            "one by one": node("Conv", f"{a} P b", made),
+            "unary": node(random.choice(["Relu", "Sigmoid", "Abs"]), a, made),
+            "sum": node(random.choice(["Add", "Max", "Mul"]), f"{a} {b}", made),
+            "each": node("Mul", f"{a} each", made),
+            "map": node("Add", f"map {a}", made),
+            "pool": node("AveragePool", a, made, kernel_shape=[3, 3], pads=[1] * 4),
+            "flatten": node("Flatten", a, f"f{number}"),
+        }
+        kind = random.choice([*makers, "layer", "unary"])
+        nodes.append(makers[kind])
+        if kind == "flatten":
+            flat.append(f"f{number}")
+            nodes.append(node("Gemm", f"f{number} H", f"g{number}"))
+        else:
+            values.append(made)
+    shapes = {"P": (4, 4, 1, 1), "H": (4 * 49, 3)}
+    weights = WEIGHTS | {name: small(shape, 3) for name, shape in shapes.items()}
+    outputs = {values[-1], random.choice(values), *(name.replace("f", "g") for name in flat)}
+    return save(path, nodes, {"x": ["n", 3, 7, 7]}, sorted(outputs), weights)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_nets_are_proved(seed: int, tmp_path: Path) -> None:
+    path = random_net(tmp_path / "m.onnx", Random(seed))  # noqa: S311 - nothing is secret here
+    done = dense(path)
+    assert not operators(done.out) & (KINDS | NEVER)
+    before, after = chain(convfc.convert(path, tmp_path / "p.onnx").out), chain(done.out)
+    assert len(after) < len(before)
+    found = convfc.verify(path, done.out)
+    assert found.verdict is Verdict.EQUIVALENT, found.reason
+    assert {layer.structure for layer in found.layers} == {None}

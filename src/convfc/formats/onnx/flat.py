@@ -41,15 +41,16 @@ def keep_flat(model: ir.Model, ends: Sequence[ir.Node], names: Names) -> None:
         names: of the whole model.
     """
     if opset_of(model.graph) >= LOWEST_OPSET:
-        _Flattener(Moves(model, names), {end: None for end in ends if end.graph is model.graph})
+        own = [end for end in ends if end.graph is model.graph and _is_read(end.outputs[0])]
+        _Flattener(Moves(model, names), own)
 
 
 class _Flattener:
     """Goes through the main graph in the order of the file, and back for what is of use."""
 
-    def __init__(self, moves: Moves, ends: dict[ir.Node, None]) -> None:
+    def __init__(self, moves: Moves, ends: Sequence[ir.Node]) -> None:
         self._moves = moves
-        self._ends = ends
+        self._ends = set(ends)
         self._nodes = list(moves.graph)
         self._sizes: dict[ir.Value, tuple[int, ...]] = {}
         self._shapes: dict[tuple[int, ...], ir.Value] = {}
@@ -65,7 +66,7 @@ class _Flattener:
             elif self._is_head(node):
                 self._cancel(node)
         for node in reversed(self._nodes):
-            if node in useful or node in ends:
+            if node in useful or node in self._ends:
                 self._clear(node)
         for value in moves.replaced:
             drop_if_unused(value)
