@@ -14,7 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import convfc
-from convfc import Verdict
+from convfc import Code, Refusal, Verdict
 from convfc.core.whole import Whole
 from convfc.errors import UsageError
 from convfc.formats.provenance import Provenance
@@ -437,8 +437,9 @@ def test_open_sizes_are_left_with_the_remedy(tmp_path: Path) -> None:
     nodes = [node("Conv", "x W b", "y0"), node("Relu", "y0", "y")]
     path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, "h", 7]}, ["y"], WEIGHTS)
     done = dense(path)
-    reason = "one matrix needs every size; give open ones with --shape NAME=DIMS"
-    assert [layer.reason for layer in done.layers] == [reason]
+    reason = "one matrix needs every size, and some are open"
+    assert [layer.refusal for layer in done.layers] == [Refusal(reason, Code.OPEN_SIZE)]
+    assert Code.OPEN_SIZE.remedy == "fix it with --shape NAME=DIMS"
     assert not done.written
     fixed = dense(path, shapes={"x": [2, 3, 7, 7]})
     assert fixed.complete
@@ -453,8 +454,9 @@ def test_the_limit_is_for_all_of_a_file(tmp_path: Path) -> None:
     assert [layer.reason for layer in done.layers] == [
         None,
         "its matrix of 196 x 45 takes 34.5 KiB, beside 112.5 KiB of others, and 147.0 KiB is the "
-        "limit: give --dense-limit more",
+        "limit",
     ]
+    assert [layer.refusal.code for layer in done.layers if layer.refusal] == [Code.DENSE_LIMIT]
     assert convfc.verify(path, done.out).equivalent
     done = dense(path, dense_limit=sizes[1], partial=True)
     assert [layer.reason is None for layer in done.layers] == [False, True]

@@ -12,12 +12,13 @@ from pathlib import Path
 from convfc import arguments
 from convfc.core.dense import DENSE_LIMIT, lower_dense
 from convfc.core.geometry import AnyConvolution
-from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import GeometryError, UsageError
 from convfc.formats.protocols import Site
 from convfc.formats.registry import open_model
 from convfc.gates import gated
+from convfc.refusals import Code, Refusal
 from convfc.system.surroundings import undisturbed
 from convfc.text.sizes import bytes_text
 
@@ -40,13 +41,18 @@ class Layer:
         site: the convolution.
         fate: converted, left or skipped.
         lowering: how, where there is a way.
-        reason: why it was left, else ``None``.
+        refusal: why it was left, else ``None``.
     """
 
     site: Site
     fate: Fate
     lowering: Lowering | None = None
-    reason: str | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was left, in words; else ``None``."""
+        return None if self.refusal is None else self.refusal.reason
 
 
 def plan(
@@ -123,23 +129,21 @@ def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | R
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""
-        return Refusal(
-            f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}, and "
-            f"{bytes_text(room.limit)} is the limit: give --dense-limit more"
-        )
+        why = f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}"
+        return Refusal(f"{why}, and {bytes_text(room.limit)} is the limit", Code.DENSE_LIMIT)
     room.taken += size
     return lowering
 
 
 def _layer(site: Site, choose: Callable[[AnyConvolution], Lowering | Refusal]) -> Layer:
-    if site.convolution is None or site.reason is not None:
-        return Layer(site, Fate.LEFT, reason=site.reason)
+    if site.convolution is None or site.refusal is not None:
+        return Layer(site, Fate.LEFT, refusal=site.refusal)
     try:
         lowering = choose(site.convolution)
     except GeometryError as error:
-        return Layer(site, Fate.LEFT, reason=str(error))
+        return Layer(site, Fate.LEFT, refusal=Refusal(str(error), error.code))
     if isinstance(lowering, Refusal):
-        return Layer(site, Fate.LEFT, reason=lowering.reason)
+        return Layer(site, Fate.LEFT, refusal=lowering)
     return Layer(site, Fate.CONVERTED, lowering)
 
 

@@ -85,13 +85,15 @@ def _model_shapes(
         terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
         table = tables.dense_table if form is Form.DENSE else tables.shapes_table
-        terminal.show(terminal.rendered([table(model, layers)]))
+        parts: list[terminal.Part] = [table(model, layers), *tables.left_lines(layers)]
+        terminal.show(terminal.rendered(parts))
     else:
         terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
-    from convfc.core.lowering import Lowering, Refusal, lower
+    from convfc.core.lowering import Lowering, lower
+    from convfc.refusals import Refusal
 
     found = lower(conv, sizes, memory=memory)
     refused = found.reason if isinstance(found, Refusal) else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.limits import excess_of
-from convfc.core.lowering import Lowering, PatchMethod, Refusal
+from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.whole import Form
+from convfc.refusals import Code, Refusal
 
 DENSE_LIMIT = 2**30
 """Bytes of the matrices of one file, where nobody says: 1 GiB."""
@@ -26,17 +27,17 @@ def lower_dense(convolution: AnyConvolution, sizes: Sizes, itemsize: int = 4) ->
         GeometryError: the window does not fit the sizes.
 
     >>> from convfc.core.builders import convolution
-    >>> lower_dense(convolution([3], channels=1, filters=2), (None,))
-    Refusal(reason='one matrix needs every size; give open ones with --shape NAME=DIMS')
+    >>> lower_dense(convolution([3], channels=1, filters=2), (None,)).reason
+    'one matrix needs every size, and some are open'
     >>> lower_dense(convolution([3], channels=1, filters=2), (8,)).filter_matrix
     (8, 12)
     """
     convolution.output(sizes)
     excess = excess_of(convolution, sizes, itemsize)
     if excess is not None:
-        return Refusal(excess)
+        return excess
     lowering = Lowering(convolution, sizes, PatchMethod.NONE, form=Form.DENSE)
     if lowering.whole is None:
-        return Refusal("one matrix needs every size; give open ones with --shape NAME=DIMS")
+        return Refusal("one matrix needs every size, and some are open", Code.OPEN_SIZE)
     excess = excess_of(lowering.inner, sizes, itemsize)
-    return lowering if excess is None else Refusal(excess)
+    return lowering if excess is None else excess
