@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -601,3 +603,25 @@ def test_random_nets_are_proved(seed: int, tmp_path: Path) -> None:
     found = convfc.verify(path, done.out)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
     assert {layer.structure for layer in found.layers} == {None}
+
+
+MEMORY = """
+import resource, sys
+import convfc
+done = convfc.convert(sys.argv[1], form="dense", check=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, done.out.stat().st_size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units")
+def test_one_matrix_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    """Four of 100 MB each; the libraries take another 150."""
+    nodes = [node("Conv", f"x{i} V{i}", f"x{i + 1}", pads=[1] * 4) for i in range(4)]
+    weights = {f"V{i}": small([4, 4, 3, 3], i) for i in range(4)}
+    path = save(tmp_path / "m.onnx", nodes, {"x0": ["n", 4, 35, 36]}, ["x4"], weights)
+    command = [sys.executable, "-c", MEMORY, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak, size = map(int, done.stdout.split())
+    assert size > 4 * 100e6
+    assert peak * 1024 < size
