@@ -1,7 +1,7 @@
 """What convfc does to a process that it is the program of, and a library must not do.
 
-Environment, descriptors, the collector and the table of modules belong to the whole process. The command line
-claims them; in another program's process they stay as they are.
+Environment, descriptors, the collector and the table of modules belong to the whole process. The
+command line claims them; in another program's process they stay as they are.
 """
 
 from __future__ import annotations
