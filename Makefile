@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow campaign fuzz kills check lint benchmark clean
+.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -25,6 +25,9 @@ fuzz: $(VENV)/installed-dev
 
 kills: $(VENV)/installed-dev
 	$(BIN)/python -m tests.kills
+
+corpus: $(VENV)/installed-dev
+	$(BIN)/python -m tests.corpus $(FOLDERS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
