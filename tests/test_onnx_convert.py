@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convfc
-from convfc import Convolution, PatchMethod, Window, convolution
+from convfc import Code, Convolution, PatchMethod, Window, convolution
 from convfc.core.geometry import Sizes
 from tests.onnx_layers import layers
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, operators, run, save
@@ -269,6 +269,27 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     assert after.ir_version == model.ir_version
     names = [name for node in after.graph.node for name in node.output]
     assert len(set(names)) == len(names)
+
+
+def test_an_output_that_no_runtime_makes_is_left(tmp_path: Path) -> None:
+    """Of 4 pixels, stride 2 and 3 taps make 9 numbers and one that the stride skips."""
+    for length, fate in ((9, "converted"), (10, "converted"), (11, "left")):
+        node = helper.make_node(
+            "ConvTranspose", ["x", "W"], ["y"], strides=[2], output_shape=[length]
+        )
+        path = save(
+            tmp_path / "m.onnx", [node], {"x": ["n", 1, 4]}, ["y"], {"W": integers([1, 1, 3])}
+        )
+        (layer,) = convfc.convert(path, partial=True).layers
+        assert layer.fate.value == fate
+        x = integers([2, 1, 4])
+        if fate == "left":
+            assert layer.refusal is not None
+            assert layer.refusal.code is Code.CONTRADICTION
+            with pytest.raises(Exception, match="inconsistent"):  # onnxruntime's own word
+                run(path, x=x)
+        else:
+            assert run(path, x=x)[0].shape == (2, 1, length)
 
 
 def test_static_shapes_stay_static(tmp_path: Path) -> None:
