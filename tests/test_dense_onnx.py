@@ -24,6 +24,7 @@ from tests.onnx_layers import random_layer
 from tests.onnx_models import Array, operators, run, run_anywhere, save
 from tests.onnx_suites import CASES, KINDS, Case
 from tests.program import SAMPLES, cli
+from tests.thinned import thinned
 
 Node = onnx.NodeProto
 NEVER = {"Transpose", "Gather", "Pad", "Slice", "Concat"}
@@ -202,7 +203,7 @@ def test_what_is_returned_stays_what_it_is(output: str, tmp_path: Path) -> None:
     assert found.count("Reshape") == 2 or found.count("Flatten") == 1
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", thinned(CASES, 3), ids=lambda case: case.name)
 def test_a_case_of_the_suites_has_its_outputs(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(case.model, path)
@@ -241,7 +242,7 @@ def compared(seeds: range, folder: Path) -> int:
         onnx.save(model, path)
         done = dense(path, check=False)
         if not done.complete:
-            assert "leaves nothing" in str(done.layers[0].reason), (seed, done.layers[0].reason)
+            assert done.layers[0].site.convolution is None, (seed, done.layers[0].reason)
             continue
         for batch in (x, np.concatenate([x, x[:, :, ::-1], x])):
             try:
@@ -265,7 +266,7 @@ def test_many_random_layers_are_the_same_to_the_bit(tmp_path: Path) -> None:
     assert compared(range(1000, 1600), tmp_path) > 500
 
 
-@pytest.mark.parametrize("seed", range(20, 40))
+@pytest.mark.parametrize("seed", thinned(range(20, 44), 3))
 def test_random_layers_are_proved(seed: int, tmp_path: Path) -> None:
     model, _ = of_known_sizes(seed)
     path = tmp_path / "m.onnx"
@@ -593,7 +594,7 @@ def random_net(path: Path, random: Random) -> Path:
     return save(path, nodes, {"x": ["n", 3, 7, 7]}, sorted(outputs), weights)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", thinned(range(12), 3))
 def test_random_nets_are_proved(seed: int, tmp_path: Path) -> None:
     path = random_net(tmp_path / "m.onnx", Random(seed))  # noqa: S311 - nothing is secret here
     done = dense(path)

@@ -1,4 +1,4 @@
-"""Slices that put the taps of an axis into the channels: which ones, and how many."""
+"""Taps of an axis as channels: how many slices it takes to put them there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def regroups(convolution: Convolution, axis: int) -> bool:
     return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
 
 
-def slices_of(convolution: Convolution, axis: int) -> int:
+def slices_for(convolution: Convolution, axis: int) -> int:
     """How many slices it takes to put the taps of an axis into the channels."""
     window = convolution.windows[axis]
     return window.strides_spanned if regroups(convolution, axis) else window.kernel

@@ -21,7 +21,7 @@ from functools import cached_property
 
 from convfc.arguments import choice
 from convfc.core import costs
-from convfc.core.folding import slices_of
+from convfc.core.folding import slices_for
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
 from convfc.core.whole import Form, Whole
@@ -45,6 +45,8 @@ class PatchMethod(StrEnum):
     """Slices for the taps of one axis after another. Works with unknown sizes."""
     TAPS = "taps"
     """Groups of one channel: a slice per tap, times its weights, added up; P is never there."""
+    SHIFT = "shift"
+    """Slices for the taps of all axes but the first; what those of the first make is added up."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,7 @@ class Lowering:
 
     @cached_property
     def pads(self) -> tuple[Pads, ...] | None:
-        """Zeros around the input per axis, or what a transposed convolution crops off.
-
-        ``None`` if they depend on an unknown size and are found at run time.
-        """
+        """Zeros around the input per axis, or a crop; ``None`` if they are found at run time."""
         return self.convolution.pads(self.sizes)
 
     @cached_property
@@ -143,13 +142,16 @@ class Lowering:
     def patch_bytes(self, itemsize: int) -> int | None:
         """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown.
 
-        By taps, only the column of one tap of each channel is there at a time.
+        By taps, only the column of one tap of each channel is there at a time; shifted, those of
+        one tap of the first axis.
         """
         if self.method is PatchMethod.NONE:
             return 0
         rows, columns = self.patch_matrix
         if self.method is PatchMethod.TAPS:
             columns = self.inner.channels
+        elif self.method is PatchMethod.SHIFT:
+            columns //= self.inner.kernel[0]
         return None if rows is None else rows * columns * itemsize
 
     def block_bytes(self, itemsize: int) -> int | None:
@@ -174,7 +176,7 @@ class Lowering:
         if self.method is PatchMethod.TAPS:
             return self.blocks * (3 * conv.taps + _AROUND)
         known = None not in self.framed[1]
-        taps = sum(slices_of(conv, axis) if known else conv.kernel[axis] for axis in several)
+        taps = sum(slices_for(conv, axis) if known else conv.kernel[axis] for axis in several)
         return self.blocks * (taps + len(several) + _AROUND)
 
     def block_edges(self, axis: int) -> list[tuple[int, int]]:
@@ -308,7 +310,9 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     if single:
         total += costs.cut(product(sizes) or 0, conv.channels * itemsize)
     for axis in several:
-        slices = slices_of(conv, axis)
+        if method is PatchMethod.SHIFT and axis == 0:
+            return total + costs.shifted(product(sizes) or 0, conv.filters * itemsize, conv.taps)
+        slices = slices_for(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
         total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
@@ -320,8 +324,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
     method, (_, sizes) = lowering.method, lowering.framed
-    inner = lowering.inner
-    windows = inner.windows
+    inner, windows = lowering.inner, lowering.inner.windows
     if method is PatchMethod.NONE:
         pointwise = all(w.kernel == w.stride == 1 for w in windows)
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
@@ -337,6 +340,9 @@ def _misfit(lowering: Lowering) -> str | None:
         return f"would need an index map of {entries:,} entries in the file"
     if method is PatchMethod.TAPS and not inner.depthwise:
         return "needs groups of one channel"
+    several = windows[0].kernel > windows[0].stride == 1
+    if method is PatchMethod.SHIFT and (inner.groups > 1 or not several):
+        return "needs one group, and several taps with stride 1 along the first axis"
     if lowering.operations > MOST_OPERATIONS:
         return _of_many(lowering)
     return None
@@ -348,7 +354,5 @@ def _of_many(lowering: Lowering) -> str:
     whole = replace(lowering, block=())
     if whole.operations > MOST_OPERATIONS:
         return f"would take {whole.operations:,} operations; {most}"
-    return (
-        f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
-        f"{most}: give --patch-memory more"
-    )
+    cut = f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations"
+    return f"{cut}; {most}: give --patch-memory more"
