@@ -170,12 +170,17 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
 
 def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
     """`AnyConvolution.inner_kernel` of a constant kernel: always a copy."""
+    return np.array(conv.inner_kernel(_channels_last(kernel, conv)))
+
+
+def _channels_last(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
+    """A constant kernel of ONNX in the shape of `AnyConvolution.kernel_shape`."""
     rank, groups, merged = conv.rank, conv.groups, conv.kernel_shape
     split, order = [conv.filters, merged[-2], *conv.kernel], [*range(2, rank + 2), 1, 0]
     if isinstance(conv, TransposedConvolution):
         split = [groups, conv.channels // groups, conv.filters // groups, *conv.kernel]
         order = [*range(3, rank + 3), 1, 0, 2]
-    return np.array(conv.inner_kernel(kernel.reshape(split).transpose(order).reshape(merged)))
+    return kernel.reshape(split).transpose(order).reshape(merged)
 
 
 def _in_order(emit: Emitter, kernel: ir.Value, conv: AnyConvolution, layout: Layout) -> ir.Value:
