@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 OTHERS := .venv-clients
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow campaign fuzz kills check lint benchmark clients clean
+.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -27,6 +27,9 @@ fuzz: $(VENV)/installed-dev
 
 kills: $(VENV)/installed-dev
 	$(BIN)/python -m tests.kills
+
+corpus: $(VENV)/installed-dev
+	$(BIN)/python -m tests.corpus $(FOLDERS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.formats.keras import open_keras
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.formats.protocols import Model, Site
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.refusals import Refusal
 
 with importing():
     import keras

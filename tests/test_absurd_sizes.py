@@ -22,13 +22,14 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution, Same, Window
-from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, Refusal, lower
+from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import DataError, GeometryError, UnsupportedModelError
 from convfc.formats.demand import Demand
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.function_sizes import unfolds
 from convfc.formats.protocols import Port
+from convfc.refusals import Refusal
 from convfc.samples import files
 from convfc.samples.feeds import make_feeds
 from convfc.samples.files import load_samples

@@ -17,6 +17,7 @@ SOURCE = Path(convfc.__file__).parent
 FLOORS = {
     "_version": 0,
     "errors": 0,
+    "refusals": 0,
     "text": 0,
     "arguments": 1,
     "core": 1,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convfc.core.lowering import Lowering, PatchMethod, Refusal
+from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.keras import open_keras
+from convfc.refusals import Refusal
 from tests.keras_models import (
     FORMATS,
     branches,

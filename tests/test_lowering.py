@@ -13,8 +13,9 @@ from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution, Same, Window
 from convfc.core.im2col import apply, patch_tensor
 from convfc.core.limits import default_memory
-from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.numpy_ops import NumpyOps, filter_matrices
+from convfc.refusals import Refusal
 from tests.reference import convolve
 
 paddings = st.one_of(st.sampled_from(Same), st.tuples(st.integers(0, 2), st.integers(0, 2)))

@@ -158,7 +158,7 @@ def test_an_error_knows_its_file(tmp_path: Path, model: Path) -> None:
     with pytest.raises(FileError, match="no such file") as missing:
         convfc.convert(tmp_path / "none.onnx")
     assert missing.value.path == tmp_path / "none.onnx"
-    assert (missing.value.layer, missing.value.remedy) == (None, None)
+    assert (missing.value.layer, missing.value.remedy) == (None, "check the name")
     (damaged := tmp_path / "damaged.onnx").write_bytes(b"no protobuf")
     with pytest.raises(FileError) as caught:
         convfc.shapes(str(damaged))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from convfc.conversion import Conversion, convert
     from convfc.core.builders import convolution
     from convfc.core.geometry import Convolution, Same, Window
-    from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+    from convfc.core.lowering import Lowering, PatchMethod, lower
     from convfc.errors import (
         ConversionError,
         ConvfcError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.formats.protocols import Site
     from convfc.planning import Fate, Layer, shapes
+    from convfc.refusals import Code, Refusal
     from convfc.reproduction.results import Experiment
     from convfc.reproduction.running import experiment
     from convfc.verification.differences import OutputDifference
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLIENTS",
     "Client",
+    "Code",
     "Conversion",
     "ConversionError",
     "ConvfcError",
@@ -90,12 +92,13 @@ _HOMES = {
     "conversion": ["Conversion", "convert"],
     "core.builders": ["convolution"],
     "core.geometry": ["Convolution", "Same", "Window"],
-    "core.lowering": ["Lowering", "PatchMethod", "Refusal", "lower"],
+    "core.lowering": ["Lowering", "PatchMethod", "lower"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.numbers": ["Explanation"],
     "explanation.sources": ["explain_convolution", "explain_model"],
     "formats.protocols": ["Site"],
     "planning": ["Fate", "Layer", "shapes"],
+    "refusals": ["Code", "Refusal"],
     "reproduction.results": ["Experiment"],
     "reproduction.running": ["experiment"],
     "verification.differences": ["OutputDifference"],

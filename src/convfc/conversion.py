@@ -24,6 +24,7 @@ from convfc.formats.registry import (
 from convfc.formats.shapes import Shapes
 from convfc.gates import gate
 from convfc.planning import Fate, Layer, plan
+from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
 from convfc.text.sizes import shapes_text
@@ -232,6 +233,7 @@ def _refusal(source: Path, problem: str) -> ConversionError:
     return ConversionError(
         f"{source}: nothing written, as the converted model is not the same function: {problem}",
         "Please report this as a fault of convfc; --no-check writes the file all the same",
+        code=Code.DIFFERS,
     )
 
 
@@ -244,7 +246,9 @@ def _target(source: Path, out: str | Path | None, force: bool) -> Path:
             target /= default_out(source).name
         if not target.parent.is_dir():
             raise FileError(
-                f"{target}: there is no folder '{target.parent}'", remedy="create it first"
+                f"{target}: there is no folder '{target.parent}'",
+                remedy="create it first",
+                code=Code.NOT_WRITTEN,
             )
         if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
             raise UsageError(
@@ -263,12 +267,15 @@ def _check_target(source: Path, target: Path, force: bool) -> None:
         raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
     if not target.is_file():
         raise FileError(
-            f"{target}: exists and is no regular file", remedy="choose another name with -o"
+            f"{target}: exists and is no regular file",
+            remedy="choose another name with -o",
+            code=Code.NOT_WRITTEN,
         )
     if not force and not _is_ours(target):
         raise FileError(
             f"{target}: exists and was not made by convfc",
             remedy="replace it with --force or choose another name with -o",
+            code=Code.NOT_WRITTEN,
         )
 
 

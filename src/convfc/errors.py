@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 
@@ -25,11 +26,15 @@ class ConvfcError(Exception):
 
         path: see below.
         layer: see below.
+        code: see below; without it, that of the kind of error.
 
     Attributes:
+        code: why, in a word that stays the same; docs/refusals.md has a row for each.
         path: the file that it is about; ``None`` where that is not known.
         layer: the layer in it, as the file calls it; ``None`` where that is not known.
     """
+
+    code: Code = Code.DAMAGED
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class ConvfcError(Exception):
         remedy: str | None = None,
         path: str | Path | None = None,
         layer: str | None = None,
+        code: Code | None = None,
     ) -> None:
         if remedy is not None:
             *before, last = lines
@@ -45,12 +51,14 @@ class ConvfcError(Exception):
         self._remedy = remedy
         self.path = None if path is None else Path(path)
         self.layer = layer
+        if code is not None:
+            self.code = code
 
     @property
-    def remedy(self) -> str | None:
-        """What is to be done about it: the second line of the message, or what ends the first."""
+    def remedy(self) -> str:
+        """What is to be done about it: what the message says of that, else what its code does."""
         said = self.args[1] if len(self.args) > 1 else self._remedy
-        return None if said is None else visible(str(said))
+        return self.code.remedy if said is None else visible(str(said))
 
     def __str__(self) -> str:
         return "\n".join(visible(str(line)) for line in self.args)
@@ -59,22 +67,34 @@ class ConvfcError(Exception):
 class GeometryError(ConvfcError, ValueError):
     """Sizes, kernels, strides, dilations, pads or groups that describe no convolution."""
 
+    code = Code.GEOMETRY
+
 
 class FileError(ConvfcError):
     """A file that is missing, unreadable, of no known format, damaged, or cannot be written."""
+
+    code = Code.DAMAGED
 
 
 class UnsupportedModelError(ConvfcError):
     """A readable file that holds something convfc cannot load or run."""
 
+    code = Code.NOT_LOADED
+
 
 class ConversionError(ConvfcError):
     """A converted model that is seen to be another function; nothing was written."""
+
+    code = Code.DIFFERS
 
 
 class DataError(ConvfcError):
     """Samples or inputs that cannot be read or do not fit the model."""
 
+    code = Code.SAMPLES
+
 
 class UsageError(ConvfcError):
     """A call whose arguments contradict each other or name nothing."""
+
+    code = Code.USAGE

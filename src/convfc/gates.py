@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from convfc import arguments
 from convfc.errors import ConvfcError, DataError, FileError, GeometryError
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 P = ParamSpec("P")
@@ -37,16 +38,19 @@ def require_file(path: Path) -> None:
         if path.is_symlink():
             there = visible(str(path.readlink()))
             raise FileError(
-                f"{path}: is a link to '{there}', which is not there", path=path
+                f"{path}: is a link to '{there}', which is not there", path=path, code=Code.MISSING
             ) from error
-        raise FileError(f"{path}: no such file", path=path) from error
+        raise FileError(f"{path}: no such file", path=path, code=Code.MISSING) from error
     except (OSError, ValueError) as error:  # a name with NUL in it is a ValueError
         words = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: cannot be read: {words}", path=path) from error
+        raise FileError(f"{path}: cannot be read: {words}", path=path, code=Code.NO_FILE) from error
     if not stat.S_ISREG(mode):
         kind = next(kind for is_kind, kind in _KINDS if is_kind(mode))
         raise FileError(
-            f"{path}: is a {kind}, and not a file", remedy="name a file on disk", path=path
+            f"{path}: is a {kind}, and not a file",
+            remedy="name a file on disk",
+            path=path,
+            code=Code.NO_FILE,
         )
 
 
@@ -69,13 +73,15 @@ def gate(path: str | Path, layer: str | None = None) -> Iterator[None]:
     try:
         yield
     except GeometryError as error:  # it knows sizes, and not whose
-        raise FileError(f"{subject}: {error}", path=path, layer=layer) from error
+        raise FileError(f"{subject}: {error}", path=path, layer=layer, code=error.code) from error
     except DataError as error:  # it knows inputs, and not whose
         if subject in str(error):
             _fill(error, path, layer)
             raise
         first, *more = error.args
-        raise DataError(f"{subject}: {first}", *more, path=path, layer=layer) from error
+        raise DataError(
+            f"{subject}: {first}", *more, path=path, layer=layer, code=error.code
+        ) from error
     except ConvfcError as error:
         _fill(error, path, layer)
         raise
@@ -83,11 +89,17 @@ def gate(path: str | Path, layer: str | None = None) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise FileError(
-            f"{subject}: it takes more memory than there is", path=path, layer=layer
+            f"{subject}: it takes more memory than there is",
+            path=path,
+            layer=layer,
+            code=Code.TOO_LARGE,
         ) from error
     except RecursionError as error:
         raise FileError(
-            f"{subject}: it is nested too deeply for convfc", path=path, layer=layer
+            f"{subject}: it is nested too deeply for convfc",
+            path=path,
+            layer=layer,
+            code=Code.TOO_LARGE,
         ) from error
     except Exception as error:
         words = visible(" ".join(str(error).split()))[:200]
@@ -97,6 +109,7 @@ def gate(path: str | Path, layer: str | None = None) -> Iterator[None]:
             "Get a fresh copy of it; if that is no better, report it with what --debug shows",
             path=path,
             layer=layer,
+            code=Code.DAMAGED,
         ) from error
 
 

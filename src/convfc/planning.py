@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from convfc import arguments
-from convfc.core.lowering import Lowering, PatchMethod, Refusal, lower
+from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import GeometryError, UsageError
 from convfc.formats.protocols import Site
 from convfc.formats.registry import open_model
 from convfc.gates import gated
+from convfc.refusals import Refusal
 from convfc.system.surroundings import undisturbed
 
 
@@ -36,13 +37,18 @@ class Layer:
         site: the convolution.
         fate: converted, left or skipped.
         lowering: how, where there is a way.
-        reason: why it was left, else ``None``.
+        refusal: why it was left, else ``None``.
     """
 
     site: Site
     fate: Fate
     lowering: Lowering | None = None
-    reason: str | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was left, in words; else ``None``."""
+        return None if self.refusal is None else self.refusal.reason
 
 
 def plan(
@@ -95,14 +101,14 @@ def _layer(
     methods: frozenset[PatchMethod],
     choose: Callable[..., Lowering | Refusal],
 ) -> Layer:
-    if site.convolution is None or site.reason is not None:
-        return Layer(site, Fate.LEFT, reason=site.reason)
+    if site.convolution is None or site.refusal is not None:
+        return Layer(site, Fate.LEFT, refusal=site.refusal)
     try:
         lowering = choose(site.convolution, site.sizes, patches, methods, site.itemsize, memory)
     except GeometryError as error:
-        return Layer(site, Fate.LEFT, reason=str(error))
+        return Layer(site, Fate.LEFT, refusal=Refusal(str(error), error.code))
     if isinstance(lowering, Refusal):
-        return Layer(site, Fate.LEFT, reason=lowering.reason)
+        return Layer(site, Fate.LEFT, refusal=lowering)
     return Layer(site, Fate.CONVERTED, lowering)
 
 

@@ -63,6 +63,7 @@ def layer_json(layer: Layer) -> dict[str, Any]:
         "kind": site.kind,
         "fate": layer.fate.value,
         "reason": layer.reason,
+        "code": None if layer.refusal is None else layer.refusal.code.value,
         "dtype": site.dtype,
         "bias": site.bias,
         "lowering": None

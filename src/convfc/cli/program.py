@@ -69,12 +69,13 @@ def _refused(error: Exception) -> str:
     """Say what went wrong; give what goes to stdout."""
     options = sys.argv[1:]
     kind, message, shown = _words(error)
+    code = error.code.value if isinstance(error, ConvfcError) else None
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
     if "--json" not in options:
         return ""
-    return json_text({"error": {"kind": kind, "message": message}})
+    return json_text({"error": {"kind": kind, "code": code, "message": message}})
 
 
 def _words(error: Exception) -> tuple[str, str, str]:
@@ -89,7 +90,8 @@ def _words(error: Exception) -> tuple[str, str, str]:
     elif not isinstance(error, ConvfcError):
         words = visible(" ".join(message.split())[:300])
         return kind, words, f"convfc: unforeseen {kind}: {words}\n(--debug shows where)"
-    return kind, message, f"convfc: {message}"
+    told = f" [{error.code}]" if isinstance(error, ConvfcError) else ""
+    return kind, message, f"convfc: {message}{told}"
 
 
 def _deliver(code: int, text: str) -> int:

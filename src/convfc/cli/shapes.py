@@ -78,13 +78,18 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
         found = [documents.layer_json(layer) for layer in layers]
         terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
-        terminal.show(terminal.rendered([tables.shapes_table(model, layers)]))
+        parts: list[terminal.Part] = [
+            tables.shapes_table(model, layers),
+            *tables.left_lines(layers),
+        ]
+        terminal.show(terminal.rendered(parts))
     else:
         terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
 
 
 def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
-    from convfc.core.lowering import Lowering, Refusal, lower
+    from convfc.core.lowering import Lowering, lower
+    from convfc.refusals import Refusal
 
     found = lower(conv, sizes, memory=memory)
     refused = found.reason if isinstance(found, Refusal) else None

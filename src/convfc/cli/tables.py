@@ -50,6 +50,12 @@ def conversion_table(conversion: Conversion) -> Words:
     return table
 
 
+def left_lines(layers: Iterable[Layer]) -> list[str]:
+    """What helps layers that were left, a line for each code."""
+    codes = Counter(layer.refusal.code for layer in layers if layer.refusal is not None)
+    return [f"{count} left [{code}]: {code.remedy}" for code, count in codes.items()]
+
+
 def clients_table(clients: Iterable[Client]) -> Words:
     """A row per thing that a client sets."""
     table = Words("convfc convert --for CLIENT")

@@ -56,6 +56,7 @@ def conversion_parts(conversion: Conversion) -> Iterator[Part]:
 
     if conversion.layers:
         yield tables.conversion_table(conversion)
+    yield from tables.left_lines(conversion.layers)
     yield from conversion.notes
     if conversion.verification is not None:
         yield from verification_parts(conversion.verification)

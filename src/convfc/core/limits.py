@@ -6,6 +6,7 @@ import itertools
 import math
 
 from convfc.core.geometry import AnyConvolution, Sizes
+from convfc.refusals import Code, Refusal
 
 _MOST_REMAINDERS = 2**16
 """Rows of a table of pads: 1 MB in the file."""
@@ -19,7 +20,7 @@ _LARGEST_BLOCK = 2**28
 """Numbers of patches that are made at once at most, where nobody says; see `default_memory`."""
 
 
-def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str | None:
+def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> Refusal | None:
     """Which of its tensors no file or runtime holds, whatever the method; ``None``: none.
 
     Args:
@@ -31,7 +32,7 @@ def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str |
         GeometryError: the window does not fit the sizes.
 
     >>> from convfc.core.builders import convolution
-    >>> excess_of(convolution([3], channels=1, filters=1), (2**62,), itemsize=4)
+    >>> excess_of(convolution([3], channels=1, filters=1), (2**62,), itemsize=4).reason
     'it has tensors of more bytes than 64 bits can count'
     """
     framed, known = convolution.framed(sizes)
@@ -39,14 +40,16 @@ def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str |
     phases = math.prod(convolution.phases)
     grown = inner.weights > max(_LARGEST_GROWN, _MOST_GROWTH * convolution.weights)
     if grown or phases > _MOST_PHASES:
-        return (
+        return Refusal(
             f"its strides make {phases:,} filters of each, and its filter matrix would hold "
-            f"{inner.weights:,} numbers"
+            f"{inner.weights:,} numbers",
+            Code.LAYER_TOO_LARGE,
         )
     axes = list(zip(inner.windows, known, strict=True))
     rows = sum(w.stride for w, size in axes if w.pads(size) is None)
     if rows > _MOST_REMAINDERS:
-        return f"its padding, of an unknown size, would need a table of {rows:,} rows"
+        why = f"its padding, of an unknown size, would need a table of {rows:,} rows"
+        return Refusal(why, Code.OPEN_SIZE)
     pads = inner.pads(known) or ()
     padded = [size + sum(pad) for size, pad in zip(known, pads, strict=False) if size is not None]
     made = [size for size in convolution.output(sizes) if size is not None]
@@ -60,7 +63,8 @@ def excess_of(convolution: AnyConvolution, sizes: Sizes, itemsize: int) -> str |
         *(window.extent + window.stride for window in convolution.windows),
     )
     if numbers * itemsize > _LARGEST_TENSOR:
-        return "it has tensors of more bytes than 64 bits can count"
+        why = "it has tensors of more bytes than 64 bits can count"
+        return Refusal(why, Code.LAYER_TOO_LARGE)
     return None
 
 

@@ -23,6 +23,7 @@ from convfc.arguments import choice
 from convfc.core import costs
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
+from convfc.refusals import Code, Refusal
 
 
 class PatchMethod(StrEnum):
@@ -42,13 +43,6 @@ class PatchMethod(StrEnum):
     """Slices for the taps of one axis after another. Works with unknown sizes."""
     TAPS = "taps"
     """Groups of one channel: a slice per tap, times its weights, added up; P is never there."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why something cannot be lowered, in words for the person who asked."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -227,14 +221,14 @@ def lower(
         UsageError: there is no such method.
 
     >>> from convfc.core.builders import convolution
-    >>> lower(convolution([2], channels=1, filters=1), (4,), PatchMethod.RESHAPE)
-    Refusal(reason='reshape needs kernel == stride and no dilation; use --patches auto')
+    >>> lower(convolution([2], channels=1, filters=1), (4,), PatchMethod.RESHAPE).reason
+    'reshape needs kernel == stride and no dilation; use --patches auto'
     """
     patches = choice("patches", patches, PatchMethod)
     convolution.output(sizes)
     excess = excess_of(convolution, sizes, itemsize)
     if excess is not None:
-        return Refusal(excess)
+        return excess
     methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
     if patches is not PatchMethod.AUTO:
         methods = [PatchMethod.NONE, patches]
@@ -254,7 +248,11 @@ def lower(
     if found:
         return min(found, key=lambda lowering: cost(lowering, itemsize))
     remedy = "" if patches is PatchMethod.AUTO else "; use --patches auto"
-    return Refusal("; ".join(refusals[1:]) + remedy)
+    code = Code.METHOD
+    if patches is PatchMethod.AUTO:  # slices fit whatever there is, if there are not too many
+        lacks = PatchMethod.SLICE not in available
+        code = Code.OPSET if lacks else Code.OPEN_SIZE if None in sizes else Code.LAYER_TOO_LARGE
+    return Refusal("; ".join(refusals[1:]) + remedy, code)
 
 
 def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:

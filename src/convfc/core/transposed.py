@@ -28,6 +28,7 @@ from convfc.core.geometry import (
     product,
 )
 from convfc.errors import GeometryError
+from convfc.refusals import Code
 
 if TYPE_CHECKING:  # as in `convfc.core.geometry`
     import numpy as np
@@ -107,11 +108,17 @@ class TransposedWindow(AnyWindow):
         9
 
         Raises:
-            GeometryError: all of it is cropped off.
+            GeometryError: all of it is cropped off, or its prescribed length is as long as with one
+                more input: no runtime takes that.
         """
         pads = self.pads(size)
         if size is None or pads is None:
             return self.length
+        if self.length is not None and self.length >= size * self.stride + self.extent:
+            raise GeometryError(
+                f"a length of {self.length} is more than what windows make of an axis of {size}",
+                code=Code.CONTRADICTION,
+            )
         length = (size - 1) * self.stride + self.extent - sum(pads)
         if length < 1:
             raise GeometryError(f"the crop {pads} leaves nothing of an axis of {size}")
@@ -163,7 +170,9 @@ class TransposedWindow(AnyWindow):
             GeometryError: no length is prescribed.
         """
         if self.length is None or not isinstance(self.padding, Same):
-            raise GeometryError("its crop depends on a size that is unknown before run time")
+            raise GeometryError(
+                "its crop depends on a size that is unknown before run time", code=Code.OPEN_SIZE
+            )
         steps = -(-(self.length + self.stride - 1) // self.stride)
         wanted = self.length + self.stride - 1
         after = (steps - 1) * self.stride + self.extent - wanted
@@ -209,7 +218,9 @@ class TransposedWindow(AnyWindow):
     def _known_pads(self, size: int | None) -> Pads:
         pads = self.pads(size)
         if pads is None:
-            raise GeometryError("its crop depends on a size that is unknown before run time")
+            raise GeometryError(
+                "its crop depends on a size that is unknown before run time", code=Code.OPEN_SIZE
+            )
         return pads
 
 

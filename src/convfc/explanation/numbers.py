@@ -9,11 +9,12 @@ import numpy as np
 from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution, Window
 from convfc.core.im2col import patch_tensor
-from convfc.core.lowering import Lowering, Refusal, lower
+from convfc.core.lowering import Lowering, lower
 from convfc.core.numpy_ops import NumpyOps, filter_matrices
 from convfc.core.quantization import Quantization, Scaling
 from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
+from convfc.refusals import Code, Refusal
 from convfc.system.capacity import excess
 from convfc.text.visible import visible
 
@@ -168,12 +169,15 @@ def explanation(
     lowering = lower(conv, x.shape[1:-1])
     if isinstance(lowering, Refusal):
         raise UnsupportedModelError(
-            f"{title or 'the convolution'}: it cannot be explained: {lowering.reason}"
+            f"{title or 'the convolution'}: it cannot be explained: {lowering.reason}",
+            code=lowering.code,
         )
     rows_, columns = lowering.patch_matrix
     why = excess(_DRAWN * (rows_ or 0) * columns, conv.multiply_adds(lowering.sizes) or 0)
     if why is not None:
-        raise UnsupportedModelError(f"{title or 'the convolution'}: it cannot be explained: {why}")
+        raise UnsupportedModelError(
+            f"{title or 'the convolution'}: it cannot be explained: {why}", code=Code.NOT_EXPLAINED
+        )
     depth, width = conv.channels // conv.groups, conv.filters // conv.groups
     if conv.groups > 1:
         remarks.append(_of_groups(conv, depth, width))

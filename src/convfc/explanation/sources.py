@@ -21,6 +21,7 @@ from convfc.explanation.numbers import Explanation, explanation
 from convfc.formats.protocols import LayerPair, Model, Port, Site
 from convfc.formats.registry import open_model
 from convfc.gates import gated
+from convfc.refusals import Code
 from convfc.samples.feeds import Feeds, make_feeds
 from convfc.samples.files import load_samples
 from convfc.system.atomic import temporary_folder
@@ -69,10 +70,10 @@ def explain_model(
         done = convert(path, out, only=[glob.escape(site.name)], imports=imports, check=False)
         if not done.written:
             reasons = [one.reason for one in done.layers if one.site.name == site.name]
-            raise UnsupportedModelError(f"{where}: {reasons[0]}")
+            raise UnsupportedModelError(f"{where}: {reasons[0]}", code=Code.NOT_EXPLAINED)
         aligned = opened.align(open_model(out, imports))
         if not aligned.pairs:
-            raise UnsupportedModelError(f"{where}: it cannot be run alone")
+            raise UnsupportedModelError(f"{where}: it cannot be run alone", code=Code.NOT_EXPLAINED)
         pair = aligned.pairs[0]
         quantization = _quantization(pair, where)
         kernel, bias = _parameters(pair, site, where)
@@ -80,7 +81,9 @@ def explain_model(
         try:
             y = pair.original(x, {})
         except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{where}: it cannot be run alone: {error}") from None
+            raise UnsupportedModelError(
+                f"{where}: it cannot be run alone: {error}", code=Code.NOT_EXPLAINED
+            ) from None
     if not pair.channels_last:
         x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
     assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
@@ -151,12 +154,13 @@ def _site(opened: Model, layer: str | None) -> Site:
         )
     site = opened.sites[0 if layer is None else names.index(layer)]
     where = f"{opened.path}: layer {site.name!r}"
-    if site.reason is not None or site.convolution is None:
-        raise UnsupportedModelError(f"{where}: {site.reason}")
+    if site.refusal is not None:
+        raise UnsupportedModelError(f"{where}: {site.refusal.reason}", code=site.refusal.code)
     if not isinstance(site.convolution, Convolution):
         raise UnsupportedModelError(
             f"{where}: is a transposed convolution, whose windows lie in its output; "
-            "explain draws ordinary ones"
+            "explain draws ordinary ones",
+            code=Code.NOT_EXPLAINED,
         )
     _require_flat(site.convolution, where)
     return site
@@ -165,7 +169,8 @@ def _site(opened: Model, layer: str | None) -> Site:
 def _require_flat(convolution: Convolution, where: str) -> None:
     if convolution.rank > 2:
         raise UnsupportedModelError(
-            f"{where}: has {convolution.rank} spatial axes; explain draws one or two"
+            f"{where}: has {convolution.rank} spatial axes; explain draws one or two",
+            code=Code.NOT_EXPLAINED,
         )
 
 
@@ -181,7 +186,8 @@ def _require_small(convolution: Convolution, sizes: Sequence[int], where: str) -
     if total > NUMBERS:
         raise UnsupportedModelError(
             f"{where}: P, F and their product have {total:,} numbers; "
-            f"explain shows at most {NUMBERS:,}"
+            f"explain shows at most {NUMBERS:,}",
+            code=Code.NOT_EXPLAINED,
         )
 
 
@@ -193,13 +199,15 @@ def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
         raise UsageError("give --sample or --digit, not both")
     labels = load_samples(data).labels
     if labels is None or digit not in labels:
-        raise DataError(f"{data}: holds no sample with the label {digit}")
+        raise DataError(f"{data}: holds no sample with the label {digit}", code=Code.SAMPLES)
     return int(np.flatnonzero(labels == digit)[0])
 
 
 def _require_row(feeds: Feeds, index: int) -> None:
     if feeds.rows <= index:
-        raise DataError(f"sample {index}: there are only {feeds.rows}, the first is 0")
+        raise DataError(
+            f"sample {index}: there are only {feeds.rows}, the first is 0", code=Code.SAMPLES
+        )
 
 
 def _said(feeds: Feeds, index: int) -> str:
@@ -218,12 +226,13 @@ def _activation(
         found = opened.activations(feeds.take(range(first, first + rows)), [site.name])
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
-            f"{where}: what it is fed cannot be computed: {error}"
+            f"{where}: what it is fed cannot be computed: {error}", code=Code.NOT_EXPLAINED
         ) from None
     if site.name not in found:
         raise UnsupportedModelError(
             f"{where}: what it is fed cannot be seen from outside (it is in a branch, a loop, "
-            "another model, or called twice)"
+            "another model, or called twice)",
+            code=Code.NOT_EXPLAINED,
         )
     x = np.asarray(found[site.name])
     said = f"what the layer gets when the model is fed {_said(feeds, index)}"
@@ -231,7 +240,8 @@ def _activation(
         said = f"{said}; the first of {len(x):,} images that the layer is fed for it"
     elif len(x) != rows:
         raise UnsupportedModelError(
-            f"{where}: is fed {len(x)} images for {rows} samples: which is whose cannot be told"
+            f"{where}: is fed {len(x)} images for {rows} samples: which is whose cannot be told",
+            code=Code.NOT_EXPLAINED,
         )
     return x[index - first :][:1], said
 
@@ -241,7 +251,8 @@ def _quantization(pair: LayerPair, where: str) -> Quantization | None:
         return pair.quantization
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
-            f"{where}: explain needs zero points and scales that are stored; {error}"
+            f"{where}: explain needs zero points and scales that are stored; {error}",
+            code=Code.NOT_EXPLAINED,
         ) from None
 
 
@@ -252,6 +263,7 @@ def _parameters(pair: LayerPair, site: Site, where: str) -> tuple[Array, Array |
         raise UnsupportedModelError(
             f"{where}: explain needs one stored kernel",
             remedy="this layer is separable, or its kernel or bias is computed at run time",
+            code=Code.NOT_EXPLAINED,
         )
     assert site.convolution is not None  # noqa: S101 - `_site` saw to it
     kernel, *biases = known

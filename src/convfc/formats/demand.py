@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convfc.core.geometry import Convolution, Sizes, product
 from convfc.errors import GeometryError, UnsupportedModelError
 from convfc.formats.protocols import LayerPair, Site
+from convfc.refusals import Code
 from convfc.system.capacity import excess
 
 Tensor = tuple[tuple[int | None, ...], int]
@@ -65,7 +66,7 @@ class Demand:
         rows = max((array.shape[0] for array in feed.values() if array.ndim), default=1)
         why = self.excess(rows, times)
         if why is not None:
-            raise UnsupportedModelError(f"{name}: it is not run: {why}")
+            raise UnsupportedModelError(f"{name}: it is not run: {why}", code=Code.TOO_LONG)
 
     def excess(self, rows: int = 1, times: int = 1) -> str | None:
         """Why a run is too much for this machine, in a phrase; ``None``: it is not.

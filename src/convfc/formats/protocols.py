@@ -15,6 +15,7 @@ from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
 from convfc.formats.provenance import Provenance
+from convfc.refusals import Refusal
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
@@ -51,12 +52,12 @@ class Site:
     Attributes:
         name: unique in the model; enclosing models or subgraphs come first, with slashes.
         kind: the format's own word for it (``"Conv"``, ``"DepthwiseConv2D"``).
-        convolution: its geometry; ``None`` where there is none to be had, for a `reason`.
+        convolution: its geometry; ``None`` where there is none to be had, for a `refusal`.
         sizes: spatial input sizes, ``None`` where unknown; empty without a convolution.
         dtype: numpy's name of the element type of its patches.
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
-        reason: why convfc leaves it as it is, or ``None``.
+        refusal: why convfc leaves it as it is, or ``None``.
     """
 
     name: str
@@ -66,7 +67,12 @@ class Site:
     dtype: str = "float32"
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
-    reason: str | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why convfc leaves it as it is, in words; else ``None``."""
+        return None if self.refusal is None else self.refusal.reason
 
     @property
     def itemsize(self) -> int:

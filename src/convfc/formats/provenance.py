@@ -15,6 +15,7 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import FileError
 from convfc.formats.forms import DEFAULT, FORMS, Forms
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 KEY = "convfc"
@@ -141,7 +142,9 @@ class Provenance:
         except (ValueError, TypeError, RecursionError) as error:
             what = visible(str(error))[:200]
             raise FileError(
-                f"{path}: its convfc record is damaged: {what}", remedy="convert the original again"
+                f"{path}: its convfc record is damaged: {what}",
+                remedy="convert the original again",
+                code=Code.RECORD,
             ) from error
         layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
         record["forms"] = Forms.of(record["forms"])

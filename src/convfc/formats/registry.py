@@ -17,6 +17,7 @@ from convfc.formats.provenance import Provenance
 from convfc.formats.shapes import Shapes
 from convfc.formats.suffixes import SUFFIXES, Format
 from convfc.gates import gated, require_file
+from convfc.refusals import Code
 
 
 def format_of(path: Path) -> Format:
@@ -29,22 +30,26 @@ def format_of(path: Path) -> Format:
         raise FileError(
             f"{path}: a TensorFlow SavedModel",
             remedy="save the Keras model as .keras, or export it to .onnx, and convert that",
+            code=Code.NO_MODEL,
         )
     require_file(path)
     try:
         with path.open("rb") as file:
             head = file.read(8)
     except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be read: {error.strerror}", code=Code.NO_FILE) from error
     if not head:
-        raise FileError(f"{path}: the file is empty")
+        raise FileError(f"{path}: the file is empty", code=Code.NO_MODEL)
     if head == b"\x89HDF\r\n\x1a\n":
         return Format.HDF5
     if head.startswith(b"PK\x03\x04"):
         return Format.KERAS
     if path.suffix.lower() in Format.ONNX.value:
         return Format.ONNX  # a protobuf message has no signature
-    raise FileError(f"{path}: not a model file that convfc knows (it reads {', '.join(SUFFIXES)})")
+    raise FileError(
+        f"{path}: not a model file that convfc knows (it reads {', '.join(SUFFIXES)})",
+        code=Code.NO_MODEL,
+    )
 
 
 def converted_format(source: Path) -> Format:

@@ -17,6 +17,7 @@ from convfc._version import __version__
 from convfc.errors import FileError, UsageError
 from convfc.formats.registry import import_keras
 from convfc.plotting import require_matplotlib
+from convfc.refusals import Code
 from convfc.reproduction import figures
 from convfc.reproduction.results import Comparison, Experiment, Trained, compare, write_numbers
 from convfc.reproduction.settings import NETWORKS, OPTIMIZERS, Images, Settings, load_images
@@ -103,7 +104,9 @@ def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             taken = next(folder.iterdir(), None)
         except OSError as error:
-            raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+            raise FileError(
+                f"{folder}: cannot be made: {error.strerror}", code=Code.NOT_WRITTEN
+            ) from error
         if taken is not None:
             raise UsageError(
                 f"{folder}: holds other things, like {taken.name!r}",
@@ -122,7 +125,7 @@ def _open_folder(folder: Path, settings: Settings, resume: bool) -> None:
         others = [name for name in wanted if held[name] != wanted[name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
-            f"{path}: cannot be read", remedy="delete the folder to begin anew"
+            f"{path}: cannot be read", remedy="delete the folder to begin anew", code=Code.DAMAGED
         ) from error
     if others:
         were = ", ".join(f"{name} {held[name]}" for name in others)

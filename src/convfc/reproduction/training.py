@@ -13,6 +13,7 @@ import numpy as np
 
 from convfc.core.arrays import Array
 from convfc.errors import DataError, FileError
+from convfc.refusals import Code
 from convfc.reproduction.networks import first_kernel, network, prepared
 from convfc.reproduction.settings import Images, Settings
 from convfc.samples.files import read_arrays
@@ -82,7 +83,9 @@ class Training:
             )
         except (DataError, KeyError) as error:
             raise FileError(
-                f"{path}: is no state of a training", remedy="delete it and resume"
+                f"{path}: is no state of a training",
+                remedy="delete it and resume",
+                code=Code.DAMAGED,
             ) from error
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convfc.errors import ConvfcError, FileError
+from convfc.refusals import Code
 from convfc.system.workfolders import WorkFolder, alone_in, work_folder
 
 OTHER_PLACE = "set the environment variable TMPDIR to a folder with room for temporary files"
@@ -186,6 +187,7 @@ def temporary_folder() -> Iterator[Path]:
             raise FileError(
                 f"a temporary folder cannot be made: {error.strerror or error}",
                 remedy=OTHER_PLACE,
+                code=Code.NOT_WRITTEN,
             ) from error
         yield folder.files
 
@@ -196,7 +198,9 @@ def writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(f"{out}: cannot be written: {error.strerror or error}") from error
+        raise FileError(
+            f"{out}: cannot be written: {error.strerror or error}", code=Code.NOT_WRITTEN
+        ) from error
 
 
 def _sync(path: Path) -> None:
@@ -231,6 +235,7 @@ class Unchanged:
                 raise FileError(
                     f"{path}: has changed while it was {doing}",
                     remedy="do that again when it is complete",
+                    code=Code.CHANGED,
                 )
 
 

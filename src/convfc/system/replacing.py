@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convfc.errors import FileError
+from convfc.refusals import Code
 from convfc.system.atomic import staged, writing
 
 
@@ -49,17 +50,27 @@ def check(out: Path, kind: Kind) -> None:
     path = _real(out)
     with writing(out):
         if path.is_dir():
-            raise FileError(f"{out}: is a folder", remedy="name a file")
+            raise FileError(f"{out}: is a folder", remedy="name a file", code=Code.NOT_WRITTEN)
         if not path.parent.is_dir():
-            raise FileError(f"{out}: there is no folder '{out.parent}'", remedy="create it first")
+            raise FileError(
+                f"{out}: there is no folder '{out.parent}'",
+                remedy="create it first",
+                code=Code.NOT_WRITTEN,
+            )
         if path.exists() and not path.is_file():
-            raise FileError(f"{out}: exists and is no regular file", remedy="choose another name")
+            raise FileError(
+                f"{out}: exists and is no regular file",
+                remedy="choose another name",
+                code=Code.NOT_WRITTEN,
+            )
         if path.exists():
             with path.open("rb") as file:
                 head = file.read(4096)
             if head and not kind.begins.match(head):
                 raise FileError(
-                    f"{out}: exists and is no {kind.name}", remedy="choose another name"
+                    f"{out}: exists and is no {kind.name}",
+                    remedy="choose another name",
+                    code=Code.NOT_WRITTEN,
                 )
         with tempfile.TemporaryFile(dir=path.parent):
             pass

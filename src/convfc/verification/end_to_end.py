@@ -14,6 +14,7 @@ from convfc.errors import ConvfcError, UnsupportedModelError
 from convfc.formats.demand import products_of
 from convfc.formats.protocols import Model, Site
 from convfc.planning import Layer
+from convfc.refusals import Code
 from convfc.samples.batches import Feeds
 from convfc.verification.differences import (
     DifferenceCollector,
@@ -296,7 +297,9 @@ def _errors(
     """
     products = rows * _products(a.sites)
     if products > _COSTLY:
-        raise UnsupportedModelError(f"{products:.0e} multiply-adds would take too long")
+        raise UnsupportedModelError(
+            f"{products:.0e} multiply-adds would take too long", code=Code.TOO_LONG
+        )
     exact = a.run_in_float64(feed)
     original, converted = a.run(feed), b.run(feed)
     return {

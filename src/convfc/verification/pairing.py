@@ -10,6 +10,7 @@ from convfc.formats.protocols import Model, Port
 from convfc.formats.provenance import Provenance
 from convfc.formats.registry import default_out, open_model
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.system.atomic import sha256_of
 
 
@@ -22,13 +23,17 @@ def partner(path: Path, record: Provenance | None) -> Path:
     if record is not None:
         original = path.with_name(record.source)
         if not original.exists():
-            raise FileError(f"{path}: was made from '{record.source}', which is not beside it")
+            raise FileError(
+                f"{path}: was made from '{record.source}', which is not beside it",
+                code=Code.NO_PARTNER,
+            )
         return original
     converted = default_out(path)
     if not converted.exists():
         raise FileError(
             f"{path}: there is no '{converted.name}' beside it",
             remedy="convert it first or name the converted file",
+            code=Code.NO_PARTNER,
         )
     return converted
 

@@ -18,6 +18,7 @@ from convfc.formats.shapes import Shapes
 from convfc.formats.suffixes import SUFFIXES
 from convfc.gates import gated
 from convfc.planning import plan
+from convfc.refusals import Code
 from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
@@ -215,7 +216,7 @@ def _compared(
     try:
         seen = compare(a, b, feeds, progress, rtol, atol)
     except RefusedError as error:
-        raise UnsupportedModelError(_with_remedy(str(error), feeds)) from error
+        raise UnsupportedModelError(_with_remedy(str(error), feeds), code=error.code) from error
     verdict, reason = _within_tolerance(seen.outputs)
     notes = tuple(_telling_nothing(seen.outputs))
     seen = against_float64(a, b, feeds, seen, progress)
@@ -334,16 +335,15 @@ def verify_folder(
     """
     arguments.verifying(**options)
     try:
-        files = sorted(
-            path
-            for path in arguments.path("folder", folder).iterdir()
-            if path.suffix.lower() in SUFFIXES
-        )
+        files = sorted(arguments.path("folder", folder).iterdir())
     except (OSError, ValueError) as error:  # the latter of names with NUL
         why = error.strerror if isinstance(error, OSError) else error
-        raise FileError(f"{visible(str(folder))}: cannot be read: {why}") from error
+        named = visible(str(folder))
+        raise FileError(f"{named}: cannot be read: {why}", code=Code.NO_FILE) from error
     results = []
     for path in files:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
         original = path
         try:
             record = provenance_of(path)
@@ -355,5 +355,6 @@ def verify_folder(
             # A file that cannot be read may be one that convfc made: it is not passed over.
             results.append(Verification(original, path, Verdict.COULD_NOT_CHECK, str(error)))
     if not results:
-        raise FileError(f"{folder}: no model that convfc made", remedy="name the files to compare")
+        why = f"{folder}: no model that convfc made"
+        raise FileError(why, remedy="name the files to compare", code=Code.NO_PARTNER)
     return results

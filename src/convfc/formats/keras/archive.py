@@ -17,6 +17,7 @@ from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rehearsal import rehearse
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.suffixes import Format
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 _SUFFIXES = {kind.value[0]: kind.value for kind in (Format.HDF5, Format.KERAS)}
@@ -79,6 +80,7 @@ def read_envelope(path: Path) -> Envelope:
             raise FileError(
                 f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name",
                 remedy="get a fresh copy of it",
+                code=Code.DAMAGED,
             )
         try:
             return _read_hdf5(path) if is_hdf5 else _read_zip(path)
@@ -86,6 +88,7 @@ def read_envelope(path: Path) -> Envelope:
             raise FileError(
                 f"{path}: neither an HDF5 file nor a .keras zip, or cut short",
                 remedy="get a fresh copy of it",
+                code=Code.NO_MODEL,
             ) from error
 
 
@@ -184,6 +187,7 @@ def _read_hdf5(path: Path) -> Envelope:
         raise FileError(
             f"{path}: holds weights and no model",
             remedy="load them into the model and save it whole, with model.save(...)",
+            code=Code.WEIGHTS_ONLY,
         )
     setup = None if training is None else read_json(training, TRAINING_CONFIG)
     return _envelope(path, HDF5, read_json(config, MODEL_CONFIG), setup, version or "", record)
@@ -201,7 +205,11 @@ def _text(file: h5py.File, name: str, path: Path) -> str | None:
         return None
     attribute = file.attrs.get_id(name)
     if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-        raise FileError(f"{path}: damaged: its {name} is no text", remedy="get a fresh copy of it")
+        raise FileError(
+            f"{path}: damaged: its {name} is no text",
+            remedy="get a fresh copy of it",
+            code=Code.DAMAGED,
+        )
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -211,9 +219,15 @@ def _read_zip(path: Path) -> Envelope:
         check_archive(archive, path)
         members = archive.namelist()
         if CONFIG not in members:
-            raise FileError(f"{path}: a zip file with no Keras model in it (no {CONFIG})")
+            raise FileError(
+                f"{path}: a zip file with no Keras model in it (no {CONFIG})", code=Code.NO_MODEL
+            )
         for name in {WEIGHTS, _METADATA}.difference(members):
-            raise FileError(f"{path}: damaged: it has no {name}", remedy="get a fresh copy of it")
+            raise FileError(
+                f"{path}: damaged: it has no {name}",
+                remedy="get a fresh copy of it",
+                code=Code.DAMAGED,
+            )
         config = read_json(archive.read(CONFIG), CONFIG)
         metadata = read_json(archive.read(_METADATA), _METADATA)
         record = archive.read(_MEMBER) if _MEMBER in members else None
@@ -233,11 +247,13 @@ def _envelope(
     """What was read, if it is of the types that Keras writes."""
     if not isinstance(version, str):
         raise FileError(
-            f"{path}: damaged: its keras_version is no text", remedy="get a fresh copy of it"
+            f"{path}: damaged: its keras_version is no text",
+            remedy="get a fresh copy of it",
+            code=Code.DAMAGED,
         )
     inner = config.get("config") if isinstance(config, dict) else None
     if not isinstance(inner, dict | list) or not isinstance(config.get("class_name"), str):
-        raise FileError(f"{path}: {NO_CONFIG}", remedy="get a fresh copy of it")
+        raise FileError(f"{path}: {NO_CONFIG}", remedy="get a fresh copy of it", code=Code.DAMAGED)
     # Without a training setup that it can read, Keras loads the model all the same.
     training = training if isinstance(training, dict) else None
     provenance = None if record is None else Provenance.from_json(record, path)

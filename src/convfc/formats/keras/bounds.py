@@ -24,6 +24,7 @@ import h5py
 from h5py import h5a, h5d, h5g, h5l, h5o, h5z
 
 from convfc.errors import FileError
+from convfc.refusals import Code
 
 _FREE = 2**28
 _TIMES = 4
@@ -60,6 +61,7 @@ def check_size(path: Path, wanted: int, what: str) -> None:
             f"{path}: has {_text(size)}, and {what} would take {_text(wanted)}",
             f"convfc reads up to {_TIMES} times a file's size and {_text(_FREE)}; get a fresh copy "
             "of it, or save the model again with model.save(...), which does not compress",
+            code=Code.TOO_LARGE,
         )
 
 
@@ -75,17 +77,26 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     names = {member.filename for member in members}
     if len(members) > _MOST_MEMBERS:
         raise FileError(
-            f"{path}: a zip of {len(members)} files is no model", remedy="get a fresh copy of it"
+            f"{path}: a zip of {len(members)} files is no model",
+            remedy="get a fresh copy of it",
+            code=Code.TOO_LARGE,
         )
     if len(names) < len(members):
-        raise FileError(f"{path}: holds two files of one name", remedy="get a fresh copy of it")
+        raise FileError(
+            f"{path}: holds two files of one name",
+            remedy="get a fresh copy of it",
+            code=Code.DAMAGED,
+        )
     for member in members:
         if member.flag_bits & 1:
-            raise FileError(f"{path}: is encrypted", remedy="decrypt it first")
+            raise FileError(
+                f"{path}: is encrypted", remedy="decrypt it first", code=Code.NOT_LOADED
+            )
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FileError(
                 f"{path}: is packed by method {member.compress_type}, which Keras does not use",
                 remedy="unpack it and pack it again without compression",
+                code=Code.NOT_LOADED,
             )
     check_size(path, sum(member.file_size for member in members), "its members unpacked")
 
@@ -217,6 +228,7 @@ def _objects(root: h5py.Group, path: Path) -> Iterator[tuple[str, Any]]:
                 raise FileError(
                     f"{path}: has more groups, or deeper ones, than a model has",
                     remedy="get a fresh copy of it",
+                    code=Code.TOO_LARGE,
                 )
             item = h5o.open(group, name)
             yield inner, item
@@ -241,13 +253,18 @@ def _check_location(name: str, data: Any, path: Path) -> None:
     if plist.get_external_count() or plist.get_layout() == h5d.VIRTUAL:
         raise _elsewhere(name, path)
     if data.dtype.hasobject:
-        raise FileError(f"{path}: {name!r} is not made of numbers", remedy="get a fresh copy of it")
+        raise FileError(
+            f"{path}: {name!r} is not made of numbers",
+            remedy="get a fresh copy of it",
+            code=Code.DAMAGED,
+        )
 
 
 def _elsewhere(name: str, path: Path) -> FileError:
     return FileError(
         f"{path}: takes {name!r} from another file, which convfc does not open",
         remedy="load the model where it was made and save it again, with model.save(...)",
+        code=Code.OTHER_FILE,
     )
 
 
@@ -262,6 +279,7 @@ def _check_blocks(name: str, data: Any, path: Path) -> None:
         raise FileError(
             f"{path}: {name!r} is packed in a way that Keras does not use",
             remedy="save the model again with model.save(...)",
+            code=Code.DAMAGED,
         )
     most = math.prod(plist.get_chunk()) * data.dtype.itemsize
     check_size(path, most, f"a block of {name!r}")
@@ -274,7 +292,9 @@ def _check_blocks(name: str, data: Any, path: Path) -> None:
         # A checksum of four bytes may be in it.
         if len(zlib.decompressobj().decompress(packed, most + 5)) > most + 4:
             raise FileError(
-                f"{path}: {name!r} unpacks to more than it is", remedy="get a fresh copy of it"
+                f"{path}: {name!r} unpacks to more than it is",
+                remedy="get a fresh copy of it",
+                code=Code.TOO_LARGE,
             )
 
     data.chunk_iter(check)

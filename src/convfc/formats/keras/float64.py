@@ -12,6 +12,7 @@ from keras import layers
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
+from convfc.refusals import Code
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -31,7 +32,8 @@ def wide_copy(layer: Layer) -> Layer:
     for inner in _all_layers(layer):
         if _always_narrow(inner):
             raise UnsupportedModelError(
-                f"layer '{inner.name}' ({type(inner).__name__}) computes in float32 only"
+                f"layer '{inner.name}' ({type(inner).__name__}) computes in float32 only",
+                code=Code.NOT_RUN,
             )
     try:
         with overheard():
@@ -41,7 +43,9 @@ def wide_copy(layer: Layer) -> Layer:
             for weight, value in zip(copy.weights, layer.weights, strict=True):
                 weight.assign(np.asarray(value, weight.dtype))
     except Exception as error:
-        raise UnsupportedModelError(f"it cannot be had in float64: {brief(error)}") from error
+        raise UnsupportedModelError(
+            f"it cannot be had in float64: {brief(error)}", code=Code.NOT_RUN
+        ) from error
     return copy
 
 

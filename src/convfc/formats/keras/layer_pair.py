@@ -13,6 +13,7 @@ from convfc.core.arrays import Array, array_difference
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
+from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
@@ -22,6 +23,7 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
+from convfc.refusals import Code
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -155,10 +157,12 @@ class KerasLayerPair:
             shape = [size or least for size, least in pairs]
             why = too_much(self, shape)
             if why is not None:
-                raise UnsupportedModelError(f"{self.site.name}: it is not run: {why}")
+                raise UnsupportedModelError(
+                    f"{self.site.name}: it is not run: {why}", code=Code.TOO_LONG
+                )
             once = np.zeros(shape, np.float32)
             for model in (self._expected, self._made):
-                self._call(model, once)
+                self._call(Calls(model), once)
         found = lockstep(self._expected, self._made, _unlike)
         weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
         for old, new in weighted:
@@ -208,7 +212,7 @@ class KerasLayerPair:
             self._carry_over()
         else:
             self._put_back()
-        return y, self._call(self._linear_made, x)
+        return y, self._call(self._made_calls, x)
 
     def original(self, x: Array, parameters: Mapping[str, Array]) -> Array:
         """See `LayerPair.original`."""
@@ -223,7 +227,7 @@ class KerasLayerPair:
         widened = wide_copy(self._linear_layer)
         compute_anywhere(widened)
         a = self._call_original(widened, wide)
-        return a, self._call(wide_copy(self._linear_made), wide)
+        return a, self._call(Calls(wide_copy(self._linear_made)), wide)
 
     def _assign(self, parameters: Mapping[str, Array]) -> None:
         for weight, old in zip(self._linear_layer.weights, weights_of(self._layer), strict=True):
@@ -236,7 +240,7 @@ class KerasLayerPair:
         channels 3) of a Conv2DTranspose with a stride of 2 is (3, 16): one tap, four phases of 4.
         """
         if self._misfit is not None:
-            raise UnsupportedModelError(self._misfit)
+            raise UnsupportedModelError(self._misfit, code=Code.NOT_RUN)
         values = [
             value for each in convolutions_of(self._linear_layer) for value in each.inner_weights
         ]
@@ -270,6 +274,10 @@ class KerasLayerPair:
         return type(self._made).from_config(config)
 
     @cached_property
+    def _made_calls(self) -> Calls:
+        return Calls(self._linear_made)
+
+    @cached_property
     def _linear_weights(self) -> Sequence[Any]:
         """Those of the copy without activations, in the order of `_made_weights`."""
         copies = {
@@ -285,17 +293,19 @@ class KerasLayerPair:
         """What the original computes, by a layer that has its channels last."""
         why = too_much_work(self.site, x.shape[1:-1] if self.channels_last else x.shape[2:])
         if why is not None:
-            raise UnsupportedModelError(f"it is not run: {why}")
+            raise UnsupportedModelError(f"it is not run: {why}", code=Code.TOO_LONG)
         if self._layer.data_format == "channels_last":
-            return self._call(layer, x)
-        return np.moveaxis(self._call(layer, np.moveaxis(x, 1, -1)), -1, 1)
+            return self._call(Calls(layer), x)
+        return np.moveaxis(self._call(Calls(layer), np.moveaxis(x, 1, -1)), -1, 1)
 
-    def _call(self, layer: Layer, x: Array) -> Array:
+    def _call(self, call: Calls, x: Array) -> Array:
         try:
             with overheard():
-                return np.asarray(keras.ops.convert_to_numpy(layer(x, training=False)))
+                return np.asarray(keras.ops.convert_to_numpy(call(x)))
         except Exception as error:
-            raise UnsupportedModelError(f"Keras cannot run it: {brief(error)}") from error
+            raise UnsupportedModelError(
+                f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
+            ) from error
 
 
 def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:

@@ -39,6 +39,7 @@ from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.hdf5 import operations_in, own_operations
 from convfc.formats.keras.upgrades.unknown import unknown_in
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.system.atomic import OTHER_PLACE
 from convfc.text.sizes import shapes_text
 
@@ -96,7 +97,7 @@ def _load(path: Path, shapes: Shapes) -> Loaded:
                 raise
             why = brief(error.__cause__ or error)
             raise UnsupportedModelError(
-                f"{path}: cannot be built for {shapes_text(shapes)}: {why}"
+                f"{path}: cannot be built for {shapes_text(shapes)}: {why}", code=Code.NOT_LOADED
             ) from error
     if envelope.is_old:
         refuse_other_meanings(path, model, replaced_calls(envelope.config))
@@ -116,6 +117,7 @@ def _refuse_contents(path: Path, envelope: Envelope) -> None:
         raise UnsupportedModelError(
             f"{path}: Lambda layer {name!r} holds Python code, which convfc never runs",
             remedy=remedy,
+            code=Code.LAMBDA,
         )
     for kind, given in arguments(envelope.training):
         if (number := given.get("num_thresholds")) and number > _MOST_THRESHOLDS:
@@ -123,6 +125,7 @@ def _refuse_contents(path: Path, envelope: Envelope) -> None:
                 f"{path}: its metric {kind!r} asks for {number} thresholds, which Keras lists one "
                 "by one",
                 remedy="compile the model with fewer and save it again",
+                code=Code.TOO_LARGE,
             )
 
 
@@ -191,6 +194,7 @@ def _other_name(path: Path, envelope: Envelope) -> list[str]:
         raise UnsupportedModelError(
             f"{path}: is a .keras zip with the operation {name!r}, which HDF5 cannot hold",
             remedy="rename it to end in .keras",
+            code=Code.NOT_LOADED,
         )
     return ["It is a .keras zip by another name; a converted file is what its name says."]
 
@@ -252,7 +256,11 @@ _GONE = (
 def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
     """What a failure of Keras's loader means to a person."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return FileError(f"{path}: Keras cannot unpack it: {error.strerror}", remedy=OTHER_PLACE)
+        return FileError(
+            f"{path}: Keras cannot unpack it: {error.strerror}",
+            remedy=OTHER_PLACE,
+            code=Code.NOT_WRITTEN,
+        )
     unknown, version = _UNKNOWN_NAME.search(str(error)), envelope.version
     of_today = envelope.file_format == HDF5 and not envelope.is_old
     unheld = operations_in(envelope.config) if of_today else set()
@@ -261,12 +269,14 @@ def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
             f"{path}: holds the operation {min(unheld)!r}, which Keras writes to HDF5 but "
             "does not load",
             remedy="build the model again and save it again as .keras",
+            code=Code.NOT_LOADED,
         )
     if unknown and unknown["name"] in _GONE:
         return UnsupportedModelError(
             f"{path}: uses the layer {unknown['name']!r}, which Keras 3 no longer has",
             "Build the model without it; or register a class of yours by that name, and name its "
             "module with --import MODULE",
+            code=Code.OLD_KERAS,
         )
     if unknown and not unknown["gone"]:
         kind = unknown["old"] or unknown["new"]
@@ -274,8 +284,10 @@ def _refusal(path: Path, error: Exception, envelope: Envelope) -> ConvfcError:
             f"{path}: uses the custom {kind} {unknown['name']!r}, which Keras does not know",
             "Register it with @keras.saving.register_keras_serializable() in a module of yours, "
             "and name that with --import MODULE",
+            code=Code.CUSTOM,
         )
     return UnsupportedModelError(
         f"{path}: written by Keras {version or '?'}; "
-        f"Keras {keras.__version__} cannot load it: {brief(error)}"
+        f"Keras {keras.__version__} cannot load it: {brief(error)}",
+        code=Code.NOT_LOADED,
     )

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from convfc.formats.demand import Demand
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
+from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.internals import flat_layers
@@ -50,6 +51,7 @@ from convfc.formats.protocols import (
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 
 
 class KerasModel:
@@ -79,6 +81,7 @@ class KerasModel:
                     f"{path}: its class {type(loaded.model).__name__} does not say what its "
                     "inputs are",
                     remedy="build it as a Functional model and save it again",
+                    code=Code.NO_INPUT,
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
@@ -129,7 +132,7 @@ class KerasModel:
         """See `Model.run`."""
 
         def call(flat: Sequence[Any]) -> Any:
-            return self._call(keras.tree.pack_sequence_as(self._graph.input, flat))
+            return self._calls.traced(keras.tree.pack_sequence_as(self._graph.input, flat))
 
         names = [port.name for port in self.outputs]
         return dict(zip(names, self._evaluate(call, feed), strict=True))
@@ -143,8 +146,7 @@ class KerasModel:
         model = self if path is None else KerasModel(path)
 
         def call(flat: Sequence[Any]) -> Any:
-            packed = keras.tree.pack_sequence_as(model._graph.input, flat)
-            return model._model(packed, training=False)
+            return model._calls(keras.tree.pack_sequence_as(model._graph.input, flat))
 
         names = [port.name for port in self.outputs]
         return dict(zip(names, model._evaluate(call, feed), strict=True))
@@ -154,11 +156,12 @@ class KerasModel:
         try:
             wide = wide_copy(self._model)
         except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{self.path}: {error}") from error
+            raise UnsupportedModelError(f"{self.path}: {error}", code=Code.NOT_RUN) from error
         compute_anywhere(wide)
+        wide_calls = Calls(wide)
 
         def call(flat: Sequence[Any]) -> Any:
-            return wide(keras.tree.pack_sequence_as(self._graph.input, flat), training=False)
+            return wide_calls(keras.tree.pack_sequence_as(self._graph.input, flat))
 
         names = [port.name for port in self.outputs]
         found = self._evaluate(call, in_float64(self.inputs, feed), times=2)
@@ -174,8 +177,7 @@ class KerasModel:
         if not called:
             return {}
         probe = keras.Model(self._graph.inputs, list(called.values()))
-        call = partial(probe, training=False)
-        return dict(zip(called, self._evaluate(call, feed), strict=True))
+        return dict(zip(called, self._evaluate(Calls(probe), feed), strict=True))
 
     @cached_property
     def _demand(self) -> Demand:
@@ -208,11 +210,11 @@ class KerasModel:
             except Exception:
                 if not compute_anywhere(self._model):
                     raise
-                vars(self).pop("_call", None)  # which was traced with the layers as they were
+                vars(self).pop("_calls", None)  # traced with the layers as they were
                 return outputs()
         except Exception as error:
             raise UnsupportedModelError(
-                f"{self.path}: Keras cannot run it: {brief(error)}"
+                f"{self.path}: Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
             ) from error
 
     def align(self, converted: Model) -> Alignment:
@@ -272,19 +274,14 @@ class KerasModel:
                 raise _write_error(error) from error
             except Exception as error:
                 raise UnsupportedModelError(
-                    f"{self.path}: Keras cannot save it again: {brief(error)}"
+                    f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
                 ) from error
         named.replace(path)
         return remarks
 
     @cached_property
-    def _call(self) -> Any:
-        """The model in inference mode, traced where that is possible."""
-        call = partial(self._model, training=False)
-        on_tensorflow = keras.backend.backend() == "tensorflow"
-        # Without autograph, as Keras itself: that writes code into temporary files.
-        traced = partial(tf.function, autograph=False, reduce_retracing=True)
-        return traced(call) if on_tensorflow else call
+    def _calls(self) -> Calls:
+        return Calls(self._model)
 
     def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
         return [

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from convfc.errors import ConvfcError, FileError
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 
@@ -28,13 +29,15 @@ def refusing(path: Path, fault: str = "damaged or cut short") -> Iterator[None]:
         raise
     except MemoryError as error:
         raise FileError(
-            f"{path}: there is not enough memory to load it", remedy="load it on a larger machine"
+            f"{path}: there is not enough memory to load it",
+            remedy="load it on a larger machine",
+            code=Code.TOO_LARGE,
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and not path.exists():
-            raise FileError(f"{path}: no such file") from error
+            raise FileError(f"{path}: no such file", code=Code.MISSING) from error
         raise FileError(
-            f"{path}: {fault} ({brief(error)})", remedy="get a fresh copy of it"
+            f"{path}: {fault} ({brief(error)})", remedy="get a fresh copy of it", code=Code.DAMAGED
         ) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convfc.errors import FileError
 from convfc.formats.keras.bounds import limit
+from convfc.refusals import Code
 from convfc.system import rehearsal
 
 FAULT = 3
@@ -46,6 +47,11 @@ def rehearse(path: Path, file_format: str) -> None:
         raise FileError(
             f"{path}: damaged: the HDF5 library does not come back from reading it",
             remedy="get a fresh copy of it",
+            code=Code.CRASHES,
         )
     if code == FAULT:
-        raise FileError(f"{path}: damaged or cut short ({said})", remedy="get a fresh copy of it")
+        raise FileError(
+            f"{path}: damaged or cut short ({said})",
+            remedy="get a fresh copy of it",
+            code=Code.DAMAGED,
+        )

@@ -16,6 +16,7 @@ from convfc.formats.keras.internals import calls_to
 from convfc.formats.keras.sites import graph_of, is_graph
 from convfc.formats.keras.upgrades.graphs import graphs
 from convfc.formats.keras.upgrades.operations import CALLED
+from convfc.refusals import Code
 
 _MOVE_ONLY = frozenset(
     (
@@ -62,6 +63,7 @@ def refuse_other_meanings(path: Path, model: Any, names: Set[str]) -> None:
             raise UnsupportedModelError(
                 f"{path}: layer {operation.name!r} was a TensorFlow function and {why}",
                 remedy="build the model with stock layers and save it again",
+                code=Code.OLD_KERAS,
             )
 
 

@@ -22,6 +22,7 @@ from convfc.formats.keras.internals import (
     run_through,
 )
 from convfc.formats.protocols import Site
+from convfc.refusals import Code, Refusal
 
 _LEFT: dict[type, str] = {
     **dict.fromkeys(
@@ -57,9 +58,9 @@ class Place:
     def site(self, file_format: str) -> Site:
         """What the rest of convfc sees, given the format."""
         kind = type(self.layer).__name__
-        reason = self._reason()
-        if reason is not None:
-            return Site(self.name, kind, None, reason=reason)
+        refusal = self._refusal()
+        if refusal is not None:
+            return Site(self.name, kind, None, refusal=refusal)
         conv = convolutions_of(self.layer)[0].geometry
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
         dtype = self.layer.compute_dtype
@@ -81,21 +82,25 @@ class Place:
             methods=methods,
         )
 
-    def _reason(self) -> str | None:
+    def _refusal(self) -> Refusal | None:
         """Why it is left as it is, or ``None``."""
         layer = self.layer
         if self.inside is not None:
-            return f"it is inside a {self.inside}, which convfc does not rewrite"
+            why = f"it is inside a {self.inside}, which convfc does not rewrite"
+            return Refusal(why, Code.INSIDE)
         if type(layer) not in CONVOLUTIONS:
             return _why_left(layer)
         if getattr(layer, "lora_rank", None):
-            return "its kernel has a LoRA update beside it; merge it first"
+            why = "its kernel has a LoRA update beside it; merge it first"
+            return Refusal(why, Code.MERGE_FIRST)
         if any(len(shape) != layer.rank + 2 for shape in self.shapes):
-            return f"its input does not have {layer.rank + 2} axes"
+            why = f"its input does not have {layer.rank + 2} axes"
+            return Refusal(why, Code.CONTRADICTION)
         if any(bias_goes_astray(layer, self._spatial(shape)) for shape in self.shapes):
-            return (
+            return Refusal(
                 "Keras on TensorFlow adds its bias along the last axis, which is as long as its "
-                "filters are many, and not to the filters"
+                "filters are many, and not to the filters",
+                Code.BIAS_ASTRAY,
             )
         return None
 
@@ -272,13 +277,12 @@ def _is_convolution(operation: Any) -> bool:
     return type(operation).__name__ in _OPERATIONS
 
 
-def _why_left(layer: Any) -> str:
+def _why_left(layer: Any) -> Refusal:
     if not isinstance(layer, keras.Layer):
-        return "it is an operation in the model's graph, not a layer"
+        return Refusal("it is an operation in the model's graph, not a layer", Code.FOREIGN)
     known = _LEFT.get(type(layer))
-    if known is not None:
-        return known
-    return f"{type(layer).__name__} is a custom class; what it computes is not known"
+    why = f"{type(layer).__name__} is a custom class; what it computes is not known"
+    return Refusal(why if known is None else known, Code.FOREIGN)
 
 
 def _merged(sizes: Sequence[int | None]) -> int | None:

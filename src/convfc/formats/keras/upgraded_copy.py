@@ -24,6 +24,7 @@ from convfc.formats.keras.archive import (
 from convfc.formats.keras.upgrades import WEIGHTS_STEPS, Upgraded
 from convfc.formats.keras.upgrades.classes import leave_score
 from convfc.formats.keras.upgrades.hdf5 import leave_masks_to_keras, name_modules
+from convfc.refusals import Code
 from convfc.system.atomic import OTHER_PLACE, temporary_folder
 
 
@@ -69,7 +70,9 @@ def upgraded_copy(path: Path, file_format: str, upgraded: Upgraded) -> Iterator[
             raise
         what = error.strerror or error
         raise FileError(
-            f"{path}: cannot be brought up to date: {what}", remedy=OTHER_PLACE
+            f"{path}: cannot be brought up to date: {what}",
+            remedy=OTHER_PLACE,
+            code=Code.NOT_WRITTEN,
         ) from error
 
 

@@ -13,6 +13,7 @@ from convfc.errors import FileError
 from convfc.formats.onnx.stored_weights import is_inside
 from convfc.formats.onnx.tensor_sizes import length_of, tensors_of
 from convfc.gates import require_file
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 
@@ -36,6 +37,7 @@ def check_external(path: Path, proto: onnx.ModelProto) -> None:
             raise FileError(
                 f"{path}: its external data file '{visible(location)}' is cut short",
                 remedy="get a fresh copy of it",
+                code=Code.DAMAGED,
             )
 
 
@@ -47,16 +49,20 @@ def _size(path: Path, name: str, location: str) -> int:
         homes = (path.parent.resolve(), path.resolve().parent)
     except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, links in a circle
         words = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: there is no external data file '{shown}': {words}") from error
+        raise FileError(
+            f"{path}: there is no external data file '{shown}': {words}", code=Code.OTHER_FILE
+        ) from error
     # Some download caches keep links to a model and its data in one folder and both files in
     # another; each pair of neighbours is as good as the other.
     if not any(data.is_relative_to(home) for home in homes):
         raise FileError(
-            f"{path}: the external data of {name} lies outside the model's folder: '{shown}'"
+            f"{path}: the external data of {name} lies outside the model's folder: '{shown}'",
+            code=Code.OTHER_FILE,
         )
     if data == path.resolve():
         raise FileError(
-            f"{path}: an invalid ONNX graph: the data of {name} are in the model itself"
+            f"{path}: an invalid ONNX graph: the data of {name} are in the model itself",
+            code=Code.INVALID_GRAPH,
         )
     try:
         require_file(data)
@@ -66,6 +72,7 @@ def _size(path: Path, name: str, location: str) -> int:
         raise FileError(
             f"{path}: its external data file '{shown}' is missing: {what}",
             remedy="it belongs beside the model",
+            code=Code.OTHER_FILE,
         ) from error
 
 

@@ -13,6 +13,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import Place, label, places
+from convfc.refusals import Code
 
 _NARROW = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _NAMES = {
@@ -68,7 +69,8 @@ def _narrow_values(place: Place, to: ir.DataType) -> set[ir.Value]:
         schema = onnx.defs.get_schema(op_type, place.opset, domain)
     except onnx.defs.SchemaError:
         raise UnsupportedModelError(
-            f"'{label(node)}' is a {node.op_type} of '{node.domain}', of which convfc knows nothing"
+            f"'{label(node)}' is a {node.op_type} of '{node.domain}', which convfc does not know",
+            code=Code.NOT_RUN,
         ) from None
     narrower = {_NAMES[dtype] for dtype in _NARROW if dtype is not to}
     types = {rule.type_param_str: set(rule.allowed_type_strs) for rule in schema.type_constraints}
@@ -83,7 +85,7 @@ def _narrow_values(place: Place, to: ir.DataType) -> set[ir.Value]:
     taken = set(narrow(node.inputs, schema.inputs))
     if any(constant_of(value) is None for value in taken):
         raise UnsupportedModelError(
-            f"{node.op_type} ('{label(node)}') has no {to.numpy().name} form"
+            f"{node.op_type} ('{label(node)}') has no {to.numpy().name} form", code=Code.NOT_RUN
         )
     made = set(narrow(node.outputs, schema.outputs))
     for value in made:

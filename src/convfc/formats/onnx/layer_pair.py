@@ -25,6 +25,7 @@ from convfc.formats.onnx.standalone import Standalone, tensor_of
 from convfc.formats.onnx.structure import Difference, first_difference, tensor_difference
 from convfc.formats.onnx.zero_points import quantization_of
 from convfc.formats.protocols import Site
+from convfc.refusals import Code
 
 DType = np.dtype[Any]
 
@@ -269,7 +270,9 @@ class OnnxLayerPair:
             x = x.astype(np.float64)
         y, feed, whole = self._fed(model, x)
         if not whole:
-            raise UnsupportedModelError(f"{self.site.name}: its sizes do not follow from its input")
+            raise UnsupportedModelError(
+                f"{self.site.name}: its sizes do not follow from its input", code=Code.NOT_RUN
+            )
         return Reference(ir.to_proto(model), self.site.name).run([y], feed)[0]
 
 

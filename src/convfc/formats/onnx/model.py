@@ -51,6 +51,7 @@ from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.system.surroundings import Library, until_the_end
 
 _INLINE_LIMIT = 2**31 - 2**24
@@ -197,7 +198,7 @@ class OnnxModel:
         try:
             widen(fresh._model)
         except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{self.path}: {error}") from error
+            raise UnsupportedModelError(f"{self.path}: {error}", code=Code.NOT_RUN) from error
         found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
         return self._arrays([found[name] for name in self._names])
 

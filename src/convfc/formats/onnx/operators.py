@@ -10,6 +10,7 @@ import onnx_ir as ir
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Same, Sizes, Window
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.errors import GeometryError
+from convfc.refusals import Code, Refusal
 
 DOMAINS = ("", "ai.onnx")
 
@@ -18,15 +19,23 @@ _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
 _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _LEFT = {
-    ("", "DeformConv"): "its taps move with the data: no matrix product expresses that",
-    ("", "CausalConvWithState"): "it carries a state along; expand it into its function first",
-    ("com.microsoft", "FusedConv"): _UNKNOWN,
-    ("com.microsoft", "NhwcConv"): _LAST,
-    ("com.microsoft", "NhwcFusedConv"): _LAST,
-    ("com.microsoft", "QLinearConv"): _UNKNOWN,
-    ("com.microsoft.nchwc", "Conv"): _BLOCKS,
-    ("com.microsoft", "ConvTransposeWithDynamicPads"): "its pads are computed at run time",
-    ("qonnx.custom_op.channels_last", "Conv"): "its channels are last: no operator of ONNX",
+    ("", "DeformConv"): Refusal(
+        "its taps move with the data: no matrix product expresses that", Code.FOREIGN
+    ),
+    ("", "CausalConvWithState"): Refusal(
+        "it carries a state along; expand it into its function first", Code.FOREIGN
+    ),
+    ("com.microsoft", "FusedConv"): Refusal(_UNKNOWN, Code.FUSED),
+    ("com.microsoft", "NhwcConv"): Refusal(_LAST, Code.FUSED),
+    ("com.microsoft", "NhwcFusedConv"): Refusal(_LAST, Code.FUSED),
+    ("com.microsoft", "QLinearConv"): Refusal(_UNKNOWN, Code.FUSED),
+    ("com.microsoft.nchwc", "Conv"): Refusal(_BLOCKS, Code.FUSED),
+    ("com.microsoft", "ConvTransposeWithDynamicPads"): Refusal(
+        "its pads are computed at run time", Code.RUN_TIME
+    ),
+    ("qonnx.custom_op.channels_last", "Conv"): Refusal(
+        "its channels are last: no operator of ONNX", Code.FOREIGN
+    ),
 }
 _SOUNDS_LIKE_ONE = re.compile("conv(?!ers|ert|ex|ey)", re.IGNORECASE)
 
@@ -95,11 +104,12 @@ def sounds_like_convolution(node: ir.Node) -> bool:
     return node.domain not in DOMAINS and _SOUNDS_LIKE_ONE.search(node.op_type) is not None
 
 
-def why_left(node: ir.Node) -> str | None:
+def why_left(node: ir.Node) -> Refusal | None:
     """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
     known = _LEFT.get(identifier(node))
     if known is None and sounds_like_convolution(node):
-        return f"convfc knows no {node.op_type} of the domain '{node.domain}'"
+        why = f"convfc knows no {node.op_type} of the domain '{node.domain}'"
+        return Refusal(why, Code.FOREIGN)
     return known
 
 
@@ -137,15 +147,19 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     """
     attributes, given = node.attributes, operands(node)
     if any(attribute.is_ref() for attribute in attributes.values()):
-        raise GeometryError("its attributes come from the caller of its function")
+        raise GeometryError(
+            "its attributes come from the caller of its function", code=Code.RUN_TIME
+        )
     if not given.keys() >= {"x", "kernel"}:
-        raise GeometryError("it has no input or no kernel")
+        raise GeometryError("it has no input or no kernel", code=Code.CONTRADICTION)
     dtype = given["kernel"].dtype
     if dtype in (ir.DataType.STRING, ir.DataType.BOOL):
-        raise GeometryError(f"its kernel holds no numbers but {dtype.name.lower()}s")
+        raise GeometryError(
+            f"its kernel holds no numbers but {dtype.name.lower()}s", code=Code.NO_NUMBERS
+        )
     told = {given["x"].dtype, dtype} - {None, ir.DataType.UNDEFINED}
     if len(told) > 1 and not is_integer(node):
-        raise GeometryError("its input and its kernel have different types")
+        raise GeometryError("its input and its kernel have different types", code=Code.NO_NUMBERS)
     transposed = operator_of(node).transposed
     groups = attributes.get_int("group", 1)
     channels, filters, taps = _kernel(node, given, groups, transposed)
@@ -154,7 +168,9 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     dilations = attributes.get_ints("dilations", [1] * rank)
     pads = attributes.get_ints("pads", [0] * 2 * rank)
     if not len(strides) == len(dilations) == len(pads) / 2 == rank:
-        raise GeometryError("its strides, dilations or pads do not fit its kernel")
+        raise GeometryError(
+            "its strides, dilations or pads do not fit its kernel", code=Code.CONTRADICTION
+        )
     auto_pad = attributes.get_string("auto_pad", "NOTSET")
     explicit: list[Pads | Same] = list(zip(pads[:rank], pads[rank:], strict=True))
     paddings = [_PADDINGS[auto_pad]] * rank if auto_pad in _PADDINGS else explicit
@@ -162,7 +178,10 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     sizes: Sizes = (None,) * rank
     if shape is not None:
         if len(shape) != rank + 2:
-            raise GeometryError(f"its input has {len(shape)} axes, but its kernel {rank + 2}")
+            raise GeometryError(
+                f"its input has {len(shape)} axes, but its kernel {rank + 2}",
+                code=Code.CONTRADICTION,
+            )
         sizes = shape[2:]
     if not transposed:
         windows = map(Window, taps, strides, dilations, paddings)
@@ -172,7 +191,9 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     prescribed = attributes.get_ints("output_shape", [])[-rank:]
     lengths: list[int | None] = [*prescribed] or [None] * rank
     if not len(added) == len(lengths) == rank:
-        raise GeometryError("its output_padding or output_shape does not fit its kernel")
+        raise GeometryError(
+            "its output_padding or output_shape does not fit its kernel", code=Code.CONTRADICTION
+        )
     if lengths[0] is not None and auto_pad != "SAME_UPPER":
         paddings = [Same.LOWER] * rank
     axes = map(TransposedWindow, taps, strides, dilations, paddings, added, lengths)
@@ -190,11 +211,15 @@ def _kernel(
     stated: list[int | None] = [*node.attributes.get_ints("kernel_shape", [])]
     kernel = known_shape(given["kernel"]) or (None,) * (2 + len(stated))
     if len(kernel) < 3:
-        raise GeometryError("the shape of its kernel is unknown before run time")
+        raise GeometryError(
+            "the shape of its kernel is unknown before run time", code=Code.UNKNOWN_KERNEL
+        )
     first, second, *taps = kernel
     fits = len(stated) in (0, len(taps)) and all(map(_may_be, taps, stated or taps))
     if not fits:
-        raise GeometryError(f"its kernel_shape {stated} is not its kernel's shape {taps}")
+        raise GeometryError(
+            f"its kernel_shape {stated} is not its kernel's shape {taps}", code=Code.CONTRADICTION
+        )
     taps = [tap or stated_tap for tap, stated_tap in zip(taps, stated or taps, strict=True)]
     if transposed:
         channels, filters = first, None if second is None else second * groups
@@ -204,7 +229,9 @@ def _kernel(
     filters = filters or _axis(given.get("bias"), 0) or _axis(node.outputs[0], 1)
     known = [tap for tap in taps if tap is not None]
     if channels is None or filters is None or len(known) < len(taps):
-        raise GeometryError("the shape of its kernel is unknown before run time")
+        raise GeometryError(
+            "the shape of its kernel is unknown before run time", code=Code.UNKNOWN_KERNEL
+        )
     return channels, filters, known
 
 

@@ -16,6 +16,7 @@ from convfc.errors import FileError
 from convfc.formats.onnx.negative_sizes import forget_negative
 from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.stored_weights import LARGE, read_skeleton
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 _ANY = onnx.TensorProto.FLOAT
@@ -35,9 +36,9 @@ def read_proto(path: Path) -> onnx.ModelProto:
     try:
         proto = read_skeleton(path)
     except DecodeError as error:
-        raise FileError(f"{path}: not an ONNX file, or a damaged one") from error
+        raise FileError(f"{path}: not an ONNX file, or a damaged one", code=Code.DAMAGED) from error
     except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be read: {error.strerror}", code=Code.NO_FILE) from error
     bodies = (proto.graph, *proto.functions)
     forget_negative(graph for body in bodies for graph in graphs_of(body))
     return proto

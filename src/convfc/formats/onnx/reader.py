@@ -31,6 +31,7 @@ from convfc.formats.onnx.tensor_sizes import check_weights
 from convfc.formats.onnx.texts import check_texts
 from convfc.formats.onnx.writer import Form, form_of
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 
@@ -50,39 +51,49 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
     proto = read_proto(path)
     check_texts(path, proto)
     if not proto.opset_import or not proto.graph.output:
-        raise FileError(f"{path}: not an ONNX model: it has no graph with outputs")
+        raise FileError(
+            f"{path}: not an ONNX model: it has no graph with outputs", code=Code.INVALID_GRAPH
+        )
     if proto.training_info:
         raise UnsupportedModelError(
             f"{path}: it carries training information, which would be lost",
             remedy="export the model for inference",
+            code=Code.NOT_KEPT,
         )
     bodies = (proto.graph, *proto.functions)
     if any(graph.sparse_initializer for body in bodies for graph in graphs_of(body)):
         raise UnsupportedModelError(
-            f"{path}: it has sparse initializers, which would be lost", remedy="make them dense"
+            f"{path}: it has sparse initializers, which would be lost",
+            remedy="make them dense",
+            code=Code.NOT_KEPT,
         )
     graphs = (*proto.functions, *(graph for body in bodies for graph in graphs_of(body)))
     for node in (node for graph in graphs for node in graph.node):
         wrong = malformed(node)
         if wrong is not None:
             name = visible(node.name or next(iter(node.output), ""))
-            raise FileError(f"{path}: an invalid ONNX graph: node '{name}' {wrong}")
+            raise FileError(
+                f"{path}: an invalid ONNX graph: node '{name}' {wrong}", code=Code.INVALID_GRAPH
+            )
     for name in held_negative(graphs):
         raise FileError(
             f"{path}: an invalid ONNX graph: '{visible(name)}' has an impossible shape, "
-            "with a size below zero"
+            "with a size below zero",
+            code=Code.INVALID_GRAPH,
         )
     for name in named_like_operators(proto):
         raise UnsupportedModelError(
             f"{path}: its function '{name}' has the name of a standard operator, which runtimes "
             "run instead",
             remedy="rename it",
+            code=Code.NOT_KEPT,
         )
     if unfolds(proto):
         raise UnsupportedModelError(
             f"{path}: its functions call each other so often that it would unfold to more than "
             f"{MOST_UNFOLDED:,} nodes",
             remedy="export it without functions",
+            code=Code.TOO_LARGE,
         )
     check_weights(path, proto)
     check_external(path, proto)
@@ -106,7 +117,9 @@ def copies_of(
     except ConvfcError:
         raise
     except Exception as error:  # onnx_ir has many kinds for what the checker lets pass
-        raise FileError(f"{path}: an invalid ONNX graph: {cause(error)}") from error
+        raise FileError(
+            f"{path}: an invalid ONNX graph: {cause(error)}", code=Code.INVALID_GRAPH
+        ) from error
 
 
 def _copies_of(
@@ -178,4 +191,6 @@ def _require_loadable(path: Path, wrong: str) -> None:
     try:
         Session(path, str(path), once=True)
     except UnsupportedModelError as error:
-        raise FileError(f"{path}: an invalid ONNX graph: {wrong}") from error
+        raise FileError(
+            f"{path}: an invalid ONNX graph: {wrong}", code=Code.INVALID_GRAPH
+        ) from error

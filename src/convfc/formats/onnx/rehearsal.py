@@ -12,6 +12,7 @@ from pathlib import Path
 
 from convfc.errors import FileError
 from convfc.formats.shapes import Shapes
+from convfc.refusals import Code
 from convfc.system import capacity, rehearsal
 from convfc.system.atomic import stamp
 from convfc.text.sizes import shapes_text
@@ -57,6 +58,7 @@ def rehearse(path: Path, shapes: Shapes | None = None) -> None:
             f"{path}: {what}: {who} does not come back from it, as where a Slice reads what a "
             "window makes that is larger than its input",
             remedy=remedy,
+            code=Code.CRASHES,
         )
     _passed.add(state)
 

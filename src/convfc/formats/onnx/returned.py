@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.carried_types import named
+from convfc.refusals import Code
 
 _KEYS = " (keys)"
 
@@ -53,6 +54,7 @@ def _stacked(
     """Things of one shape as an array of one more axis."""
     if len({np.shape(item) for item in items}) > 1:
         raise UnsupportedModelError(
-            f"{path}: output '{name}' is a sequence of things that are not of one size"
+            f"{path}: output '{name}' is a sequence of things that are not of one size",
+            code=Code.NOT_RUN,
         )
     return np.array(items, dtype)

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.unsaturated import steadied
+from convfc.refusals import Code
 from convfc.system import process
 from convfc.text.visible import visible
 
@@ -98,12 +99,15 @@ class Session:
     def _overdue(self) -> UnsupportedModelError:
         return UnsupportedModelError(
             f"{self._name}: it was stopped after {self._seconds:.0f} seconds; its loops may go on "
-            "for hours or for ever"
+            "for hours or for ever",
+            code=Code.TOO_LONG,
         )
 
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
         words = visible(" ".join(str(error).split()))[:300]
-        return UnsupportedModelError(f"{self._name}: onnxruntime cannot {what} it: {words}")
+        return UnsupportedModelError(
+            f"{self._name}: onnxruntime cannot {what} it: {words}", code=Code.NOT_RUN
+        )
 
 
 def _load(
@@ -228,7 +232,7 @@ class Reference:
     def _refusal(self, error: Exception) -> UnsupportedModelError:
         words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(
-            f"{self._name}: onnx's reference evaluator cannot run it: {words}"
+            f"{self._name}: onnx's reference evaluator cannot run it: {words}", code=Code.NOT_RUN
         )
 
 
@@ -248,4 +252,4 @@ def run_anywhere(
         try:
             return Reference(model, name).run(names, feed)
         except UnsupportedModelError as second:
-            raise UnsupportedModelError(f"{error}; {second}") from error
+            raise UnsupportedModelError(f"{error}; {second}", code=Code.NOT_RUN) from error

@@ -26,6 +26,7 @@ from convfc.formats.onnx.operators import (
     why_left,
 )
 from convfc.formats.protocols import Site
+from convfc.refusals import Code, Refusal
 
 Body: TypeAlias = "ir.Graph | ir.Function"
 
@@ -194,24 +195,26 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     """
     kind = place.node.op_type
     dtype = _input_type(inferred)
-    reason = "its input is text" if dtype == "string" else why_left(inferred)
-    if reason is not None:
-        return Site(name, kind, None, dtype=dtype, reason=reason)
+    text = Refusal("its input is text", Code.NO_NUMBERS)
+    refusal = text if dtype == "string" else why_left(inferred)
+    if refusal is not None:
+        return Site(name, kind, None, dtype=dtype, refusal=refusal)
     try:
         convolution, sizes = geometry(inferred)
         moves = _moves_with_size(convolution, sizes)
         shape = known_shape(operands(inferred).get("x")) or (None,)
         excess = excess_of(convolution, sizes, 8 * (shape[0] or 1))
     except GeometryError as error:
-        return Site(name, kind, None, dtype=dtype, reason=str(error))
+        refusal = Refusal(str(error), error.code)
+        return Site(name, kind, None, dtype=dtype, refusal=refusal)
     if excess is not None:
-        return Site(name, kind, convolution, sizes, dtype, reason=excess)
+        return Site(name, kind, convolution, sizes, dtype, refusal=excess)
     if moves > place.opset:
-        reason = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
-        return Site(name, kind, None, dtype=dtype, reason=reason)
+        why = f"its padding depends on an unknown size, which opset {place.opset} cannot express"
+        return Site(name, kind, None, dtype=dtype, refusal=Refusal(why, Code.OPSET))
     if _pads_integers(inferred) > place.opset:
-        reason = f"it has no zero point to pad with, which opset {place.opset} needs"
-        return Site(name, kind, None, dtype=dtype, reason=reason)
+        why = f"it has no zero point to pad with, which opset {place.opset} needs"
+        return Site(name, kind, None, dtype=dtype, refusal=Refusal(why, Code.OPSET))
     methods = set(PatchMethod)
     if is_integer(inferred) or place.opset < 7:  # operators did not broadcast
         methods.remove(PatchMethod.TAPS)

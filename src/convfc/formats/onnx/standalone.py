@@ -18,6 +18,7 @@ from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import is_numbers
 from convfc.formats.protocols import Site
+from convfc.refusals import Code
 
 
 class Standalone:
@@ -104,7 +105,7 @@ class Standalone:
             names = [name for name, _ in self.matrices(self._replacement.end)]
             if len(names) != len(lowered):
                 what = f"holds {len(names)} matrices of numbers instead of {len(lowered)}"
-                raise UnsupportedModelError(f"it {what}")
+                raise UnsupportedModelError(f"it {what}", code=Code.NOT_RUN)
             matrices = dict(zip(names, lowered, strict=True))
         for node in self._replacement.nodes:
             for value in node.inputs:

@@ -18,6 +18,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.runtimes import Reference, Session
 from convfc.formats.onnx.sites import label
+from convfc.refusals import Code
 
 _SLOW_NUMBERS = 2**20
 """Numbers that may go into nodes which only onnx's evaluator has: it takes up to 16 s for them."""
@@ -57,7 +58,8 @@ def run_stepwise(model: ir.Model, feed: Mapping[str, Array], name: str) -> dict[
             if slow > _SLOW_NUMBERS:
                 raise UnsupportedModelError(
                     f"{node.op_type} ('{label(node)}') would take too long: onnxruntime has it "
-                    "in float32 only"
+                    "in float32 only",
+                    code=Code.TOO_LONG,
                 ) from None
             results = Reference(proto, label(node)).run(names, arrays)
         known.update(zip(made, results, strict=True))

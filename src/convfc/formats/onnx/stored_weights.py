@@ -25,6 +25,7 @@ import onnx_ir as ir
 from convfc.errors import FileError
 from convfc.formats.onnx.tensor_sizes import tensors_of
 from convfc.formats.onnx.wire import BYTES, VARINT, Read, UnusualError, field, fields
+from convfc.refusals import Code
 from convfc.system.atomic import stamp
 
 LARGE = 2**16
@@ -170,8 +171,10 @@ class _Store:
                 if len(found) == length and _location(os.fstat(file.fileno())) == self.location:
                     return found
         except OSError as error:
-            raise FileError(f"{self.path}: cannot be read any more: {error.strerror}") from error
-        raise FileError(f"{self.path}: the file was changed while it was read")
+            raise FileError(
+                f"{self.path}: cannot be read any more: {error.strerror}", code=Code.NO_FILE
+            ) from error
+        raise FileError(f"{self.path}: the file was changed while it was read", code=Code.CHANGED)
 
 
 def fetched(model: ir.Model, path: Path) -> None:

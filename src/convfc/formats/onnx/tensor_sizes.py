@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from convfc.arguments import MOST_AXES
 from convfc.errors import FileError
+from convfc.refusals import Code
 from convfc.text.visible import visible
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
@@ -37,7 +38,9 @@ def check_weights(path: Path, proto: onnx.ModelProto) -> None:
     for name, tensor in tensors_of(proto):
         wrong = unfit(tensor)
         if wrong is not None:
-            raise FileError(f"{path}: an invalid ONNX graph: {visible(name)} {wrong}")
+            raise FileError(
+                f"{path}: an invalid ONNX graph: {visible(name)} {wrong}", code=Code.INVALID_GRAPH
+            )
 
 
 def unfit(tensor: onnx.TensorProto) -> str | None:

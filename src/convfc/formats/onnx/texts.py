@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import Message
 
 from convfc.errors import FileError
+from convfc.refusals import Code
 
 
 def check_texts(path: Path, proto: onnx.ModelProto) -> None:
@@ -21,6 +22,7 @@ def check_texts(path: Path, proto: onnx.ModelProto) -> None:
         raise FileError(
             f"{path}: an invalid ONNX graph: the {where} is no UTF-8 text: {text[:40]!r}",
             remedy="export the model again",
+            code=Code.INVALID_GRAPH,
         )
 
 

@@ -12,6 +12,7 @@ from convfc.core.quantization import Quantization, Scaling
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.operators import operands
 from convfc.formats.onnx.standalone import tensor_of
+from convfc.refusals import Code
 
 _SPOKEN = {"zero": "zero point", "scale": "scale", "x": "input", "y": "output"}
 
@@ -34,7 +35,7 @@ def quantization_of(node: ir.Node, filters: int) -> Quantization:
         tensor = tensor_of(given[role])
         if tensor is None:
             words = " ".join(_SPOKEN.get(word, word) for word in role.split("_"))
-            raise UnsupportedModelError(f"the {words} is computed at run time")
+            raise UnsupportedModelError(f"the {words} is computed at run time", code=Code.RUN_TIME)
         return tensor.numpy()
 
     def each(role: str) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from convfc.formats.keras.upgrades import (
     unknown,
     weight_paths,
 )
+from convfc.refusals import Code
 
 Config = dict[str, Any]
 
@@ -156,10 +157,12 @@ def _refuse_leftovers(path: Path, config: Config) -> None:
         raise UnsupportedModelError(
             f"{path}: does not say what its input looks like",
             remedy="build the model with an Input of known channels and save it again",
+            code=Code.NO_INPUT,
         )
     for name, operation in operations.left_over(config):
         raise UnsupportedModelError(
             f"{path}: layer {name!r} is the TensorFlow operation {operation!r}, which "
             "Keras 3 does not load",
             remedy="build the model with a stock layer and save it again",
+            code=Code.OLD_KERAS,
         )
