@@ -62,7 +62,7 @@ TRIALS = (
     Trial(
         "tract",
         "tract",
-        remark="one open size, the batch, which it must not be told: inner sizes have its name; "
+        remark="one open size, the batch, which is to stay open: inner sizes have its name; "
         "where more are open, fix them",
     ),
     Trial("IREE", "iree-base-compiler", remark="compiled for the processor at hand"),
