@@ -85,8 +85,8 @@ def convert(
         list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
     ] = None,
-    client: Annotated[
-        str | None,
+    clients: Annotated[
+        list[str] | None,
         typer.Option(
             "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
         ),
@@ -118,10 +118,12 @@ def convert(
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
+    from convfc.cli import documents, parsing
+
+    client = parsing.one("--for", clients)
     if client == "list":
         _clients(as_json)
         return
-    from convfc.cli import documents, parsing
     from convfc.conversion import converting
     from convfc.verification.verdict import Verdict
 
