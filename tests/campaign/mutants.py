@@ -65,7 +65,7 @@ class Mutants(ABC, Generic[S, C]):
     """
 
     subject: type[S]
-    methods: Sequence[str] = ("auto", "gather", "rows", "slice", "taps")
+    methods: Sequence[str] = ("auto", "gather", "rows", "slice", "taps", "shift")
     memories: Sequence[int | None]
 
     def __init__(self, folder: Path) -> None:

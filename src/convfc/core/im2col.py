@@ -23,8 +23,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.folding import regroups
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
-from convfc.core.lowering import Lowering, PatchMethod, regroups
+from convfc.core.lowering import Lowering, PatchMethod
 
 T = TypeVar("T")
 
@@ -100,6 +101,17 @@ class Ops(Protocol[T]):
         Each is (batch, positions.., channels). What comes later need not be there yet.
         """
         return self.product(self.concatenate([*taps], -1), convolution, positions)
+
+    def shifted_sum(self, rows: T, convolution: Convolution, positions: Sizes) -> T:
+        """P F + b, where the taps of the first axis are yet to be put into the channels.
+
+        `rows` has those of the others: (batch, pixels, positions.., K / k1). The product may come
+        first: of each pixel with the filters of every tap, which are then shifted and added up.
+        """
+        first, *others = convolution.windows
+        cuts = ([first.tap(tap), *[_WHOLE] * len(others)] for tap in range(first.kernel))
+        taps = [self.slice(rows, cut) for cut in cuts]
+        return self.product(self.concatenate(taps, -1), convolution, positions)
 
     def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
         """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
@@ -182,6 +194,9 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
             axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
             taps = (ops.slice(x, cuts) for cuts in itertools.product(*axes))
             return ops.weighted_sum(taps, inner, block.output)
+        if lowering.method is PatchMethod.SHIFT:
+            rows, _, _ = _sliced(ops, x, block, but=1)
+            return ops.shifted_sum(rows, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -227,16 +242,23 @@ def _patches(ops: Ops[T], x: T, lowering: Lowering) -> T:
         return x
     if lowering.method is PatchMethod.RESHAPE:
         return _tiles(ops, x, convolution, sizes)
+    x, convolution, sizes = _sliced(ops, x, lowering)
+    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+
+
+def _sliced(ops: Ops[T], x: T, lowering: Lowering, but: int = 0) -> tuple[T, Convolution, Sizes]:
+    """Put taps into the channels by slices, but for so many axes, and what is left to be done."""
+    convolution, sizes = lowering.inner, lowering.sizes
     single, several = lowering.sliced_axes
     cuts = [w.tap(0) if axis in single else _WHOLE for axis, w in enumerate(convolution.windows)]
     if any(cut != _WHOLE for cut in cuts):
         x = ops.slice(x, cuts)
     for axis in single:
         convolution, sizes = convolution.folded(axis, sizes)
-    for axis in several:
+    for axis in several[: len(several) - but]:
         x = _fold(ops, x, convolution, sizes, axis)
         convolution, sizes = convolution.folded(axis, sizes)
-    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+    return x, convolution, sizes
 
 
 def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) -> T:

@@ -21,6 +21,7 @@ from functools import cached_property
 
 from convfc.arguments import choice
 from convfc.core import costs
+from convfc.core.folding import slices_for
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
 from convfc.refusals import Code, Refusal
@@ -43,6 +44,8 @@ class PatchMethod(StrEnum):
     """Slices for the taps of one axis after another. Works with unknown sizes."""
     TAPS = "taps"
     """Groups of one channel: a slice per tap, times its weights, added up; P is never there."""
+    SHIFT = "shift"
+    """Slices for the taps of all axes but the first; what those of the first make is added up."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,16 @@ class Lowering:
     def patch_bytes(self, itemsize: int) -> int | None:
         """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown.
 
-        By taps, only the column of one tap of each channel is there at a time.
+        By taps, only the column of one tap of each channel is there at a time; shifted, those of
+        one tap of the first axis.
         """
         if self.method is PatchMethod.NONE:
             return 0
         rows, columns = self.patch_matrix
         if self.method is PatchMethod.TAPS:
             columns = self.inner.channels
+        elif self.method is PatchMethod.SHIFT:
+            columns //= self.inner.kernel[0]
         return None if rows is None else rows * columns * itemsize
 
     def block_bytes(self, itemsize: int) -> int | None:
@@ -162,7 +168,7 @@ class Lowering:
         if self.method is PatchMethod.TAPS:
             return self.blocks * (3 * conv.taps + _AROUND)
         known = None not in self.framed[1]
-        taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
+        taps = sum(slices_for(conv, axis) if known else conv.kernel[axis] for axis in several)
         return self.blocks * (taps + len(several) + _AROUND)
 
     def block_edges(self, axis: int) -> list[tuple[int, int]]:
@@ -296,29 +302,15 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     if single:
         total += costs.cut(product(sizes) or 0, conv.channels * itemsize)
     for axis in several:
-        slices = _slices(conv, axis)
+        if method is PatchMethod.SHIFT and axis == 0:
+            return total + costs.shifted(product(sizes) or 0, conv.filters * itemsize, conv.taps)
+        slices = slices_for(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
         total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
         entries = (conv.positions(sizes) or 0) * conv.taps
         total += costs.gathered(entries, conv.channels * itemsize, None in lowering.framed[1])
     return total
-
-
-def regroups(convolution: Convolution, axis: int) -> bool:
-    """Whether the taps of an axis are sliced in groups of `stride` neighbours.
-
-    They and their channels lie side by side in memory, on the last axis.
-    """
-    window = convolution.windows[axis]
-    last = axis == convolution.rank - 1
-    return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
-
-
-def _slices(convolution: Convolution, axis: int) -> int:
-    """How many slices it takes to put the taps of an axis into the channels."""
-    window = convolution.windows[axis]
-    return window.strides_spanned if regroups(convolution, axis) else window.kernel
 
 
 def _misfit(lowering: Lowering) -> str | None:
@@ -341,6 +333,9 @@ def _misfit(lowering: Lowering) -> str | None:
         return f"would need an index map of {entries:,} entries in the file"
     if method is PatchMethod.TAPS and not inner.depthwise:
         return "needs groups of one channel"
+    several = windows[0].kernel > windows[0].stride == 1
+    if method is PatchMethod.SHIFT and (inner.groups > 1 or not several):
+        return "needs one group, and several taps with stride 1 along the first axis"
     if lowering.operations > MOST_OPERATIONS:
         return _of_many(lowering)
     return None

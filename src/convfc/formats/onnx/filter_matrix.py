@@ -20,18 +20,26 @@ class Layout(Enum):
     """How the numbers of a filter matrix are laid out, where there are groups.
 
     A kernel (4, 2, 3, 3) in 2 groups has K = 18: BLOCKS are (2, 18, 2), TRANSPOSED is (2, 2, 18).
-    A depthwise one, (4, 1, 3, 3) in 4 groups, is (9, 4) BY_TAP.
+    A depthwise one, (4, 1, 3, 3) in 4 groups, is (9, 4) BY_TAP. One without groups, (4, 2, 3, 3),
+    is (6, 12) SIDE_BY_SIDE.
     """
 
     BLOCKS = "blocks"
     """(G, K, filters / G), or (K, filters) without groups."""
     TRANSPOSED = "transposed"
     """(G, filters / G, K)."""
+    SIDE_BY_SIDE = "side by side"
+    """(K / k1, k1 * filters): filters for each tap of the first axis; without groups only."""
     BY_TAP = "by tap"
     """(taps, G) where each group has one channel and one filter, (taps, G, filters / G) if more."""
 
 
-_ORDER = {Layout.BLOCKS: [1, 0, 2], Layout.TRANSPOSED: [1, 2, 0], Layout.BY_TAP: [0, 1, 2]}
+_ORDER = {
+    Layout.BLOCKS: [1, 0, 2],
+    Layout.TRANSPOSED: [1, 2, 0],
+    Layout.SIDE_BY_SIDE: [1, 0, 2],
+    Layout.BY_TAP: [0, 1, 2],
+}
 """Which of (rows, groups, columns) comes first, second and third; kernels have it so."""
 
 
@@ -58,6 +66,9 @@ def filter_matrix(
     shape = [split[axis] for axis in order]
     if layout is Layout.BY_TAP:
         shape = shape[: 2 if columns == 1 else 3]
+    elif layout is Layout.SIDE_BY_SIDE:  # the taps of the first axis are what groups are elsewhere
+        taps = inner.kernel[0]
+        split, shape = [taps, rows // taps, columns], [rows // taps, taps * columns]
     elif groups == 1:
         shape = shape[1:]
     tensor = constant_of(kernel)
@@ -197,8 +208,10 @@ def _in_order(emit: Emitter, kernel: ir.Value, conv: AnyConvolution, layout: Lay
         kernel, first, second = _phased(emit, kernel, conv), second, first
         axes = [n for w in conv.windows for n in (len(w.tap_of_phase) // w.stride, w.stride)]
         rows, columns = [*range(3, 2 * rank + 3, 2), 1], [*range(4, 2 * rank + 3, 2), 2]
-    split = [groups, first, second, *axes]
-    order = [axis for part in _ORDER[layout] for axis in (rows, [0], columns)[part]]
+    split, parts = [groups, first, second, *axes], (rows, [0], columns)
+    if layout is Layout.SIDE_BY_SIDE:
+        parts = rows[:1], rows[1:], [0, *columns]
+    order = [axis for part in _ORDER[layout] for axis in parts[part]]
     moved = [axis for axis in order if split[axis] > 1]
     if moved == sorted(moved):
         return kernel

@@ -61,6 +61,7 @@ _ONNX_IR = Library("onnx_ir")
 """It tells its log when shape inference falls short; to us that is a value without a shape."""
 
 
+_OF_SEVERAL_NODES = {PatchMethod.SLICE, PatchMethod.TAPS, PatchMethod.SHIFT}
 _LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
@@ -206,7 +207,7 @@ class OnnxModel:
         """Every convolution that can be lowered, by `gather` where that fits: a single node."""
         found = {}
         for site in self.sites:
-            for methods in (site.methods - {PatchMethod.SLICE, PatchMethod.TAPS}, site.methods):
+            for methods in (site.methods - _OF_SEVERAL_NODES, site.methods):
                 if site.convolution is not None and site.name not in found:
                     lowering = lower(site.convolution, site.sizes, PatchMethod.AUTO, methods, 8)
                     if isinstance(lowering, Lowering):
