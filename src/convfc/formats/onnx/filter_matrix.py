@@ -208,11 +208,10 @@ def _in_order(emit: Emitter, kernel: ir.Value, conv: AnyConvolution, layout: Lay
         kernel, first, second = _phased(emit, kernel, conv), second, first
         axes = [n for w in conv.windows for n in (len(w.tap_of_phase) // w.stride, w.stride)]
         rows, columns = [*range(3, 2 * rank + 3, 2), 1], [*range(4, 2 * rank + 3, 2), 2]
-    split = [groups, first, second, *axes]
+    split, parts = [groups, first, second, *axes], (rows, [0], columns)
     if layout is Layout.SIDE_BY_SIDE:
-        order = [*rows[1:], rows[0], *columns]
-    else:
-        order = [axis for part in _ORDER[layout] for axis in (rows, [0], columns)[part]]
+        parts = rows[:1], rows[1:], [0, *columns]
+    order = [axis for part in _ORDER[layout] for axis in parts[part]]
     moved = [axis for axis in order if split[axis] > 1]
     if moved == sorted(moved):
         return kernel
