@@ -50,7 +50,7 @@ from convfc.formats.protocols import (
     in_float64,
 )
 from convfc.formats.provenance import Provenance
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
 
 
@@ -59,21 +59,24 @@ class KerasModel:
 
     Args:
         path: the file.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
-        UsageError: it has no such input, or one that takes another shape.
+        UsageError: it has no such input, or one that takes another shape; or it is whole and
+            needs no architecture.
     """
 
     takes_forms = False
 
-    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
+    def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
-        self.files: Sequence[Path] = (path,)
+        self.reading = reading
+        beside = () if reading.architecture is None else (reading.architecture,)
+        self.files: Sequence[Path] = (path, *beside)
         with refusing(path, NO_CONFIG):
-            loaded = load(path, shapes)
+            loaded = load(path, reading)
             self._model = loaded.model
             self._graph = graph_of(loaded.model)
             if self._graph is None:
