@@ -31,6 +31,7 @@ from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
+from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
@@ -288,15 +289,13 @@ class KerasModel:
 
     def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
         return [
-            Port(name, tuple(tensor.shape), tensor.dtype, self._channels_last)
+            Port(name, tuple(tensor.shape), tensor.dtype, self._layouts.channels_last(tensor))
             for name, tensor in zip(names, tensors, strict=True)
         ]
 
-    @property
-    def _channels_last(self) -> bool | None:
-        formats = [getattr(place.layer, "data_format", None) for place in self._places.values()]
-        known = [data_format for data_format in formats if data_format is not None]
-        return known[0] == "channels_last" if known else None
+    @cached_property
+    def _layouts(self) -> Layouts:
+        return Layouts(self._graph, [place.layer for place in self._places.values()])
 
 
 def _write_error(error: BaseException) -> OSError:

@@ -10,7 +10,10 @@ from convfc.formats.keras.upgrades.classes import arguments
 
 Config = dict[str, Any]
 
-OTHER = "Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
+OTHER = (
+    "Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5), which "
+    "--keep-keras2-numbers keeps."
+)
 KEPT = "keeps the hard_sigmoid of Keras 2 (0.2x + 0.5), as a Rescaling and a ReLU."
 
 _ARGUMENTS = ("activation", "recurrent_activation")
