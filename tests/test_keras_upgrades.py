@@ -687,9 +687,7 @@ def test_a_mean_over_all_of_an_image_is_none_of_a_volume(size: tuple[int, ...], 
         model = _built(
             _function("reduce_mean", "x", 0, 0, {"axis": [1, 2, 3], "keepdims": kept}), size=size
         )
-        assert (
-            kind in type(model.layers[-1]).__name__ or kind == type(model.operations[-1]).__name__
-        )
+        assert kind in type(model.operations[-1]).__name__
         expected = x.mean((1, 2, 3), keepdims=kept)
         np.testing.assert_allclose(model(x), expected, 1e-5, 1e-6)
 
