@@ -34,7 +34,9 @@ OLD = Path(__file__).with_name("data") / "old_keras.zip"
 def folder(tmp_path: Path) -> Path:
     """Files that Keras 2 wrote, with what it computed beside them."""
     with zipfile.ZipFile(OLD) as archive:
-        wanted = [name for name in archive.namelist() if name.startswith(("gates", "alone"))]
+        wanted = [
+            name for name in archive.namelist() if name.startswith(("gates", "alone", "timed"))
+        ]
         archive.extractall(tmp_path, wanted)
     return tmp_path
 
@@ -68,6 +70,15 @@ def test_the_numbers_of_keras_2_are_kept_where_they_are_asked_for(
     assert found.verdict is Verdict.EQUIVALENT
     assert any("simple: keeps the hard_sigmoid" in note for note in found.notes)
     assert convfc.verify(out, samples=2).verdict is Verdict.EQUIVALENT
+
+
+def test_a_file_of_2018_has_its_own_numbers(folder: Path) -> None:
+    """Keras 2.2.4 wrote the file and its outputs; a GRU had that sigmoid by default."""
+    path, outputs = folder / "timed_2.2.4.h5", folder / "timed_2.2.4.npz"
+    assert error(path, outputs) > 0.001
+    assert error(path, outputs, Reading(keras2_numbers=True)) < 1e-6
+    out = convfc.convert(path, keep_keras2_numbers=True).out
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
 
 
 def rerecorded(path: Path, **fields: object) -> Path:

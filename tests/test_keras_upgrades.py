@@ -573,7 +573,9 @@ def test_renumber(tmp_path: Path) -> None:
 
 def _files() -> list[str]:
     with zipfile.ZipFile(OLD) as archive:
-        return sorted(name for name in archive.namelist() if not name.endswith(".npz"))
+        names = [name for name in archive.namelist() if not name.endswith(".npz")]
+    # Those that are not read alone are in test_keras_readings.
+    return sorted(name for name in names if not name.startswith(("alone", "gates")))
 
 
 OTHER_SIGMOID = "timed_2.2.4.h5"
