@@ -19,6 +19,7 @@ from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
 from convfc.cli.options import (
     MODEL,
+    Architecture,
     Data,
     Debug,
     Imports,
@@ -107,6 +108,11 @@ def convert(
         bool,
         typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
     ] = False,
+    keep_keras2_numbers: Annotated[
+        bool,
+        typer.Option("--keep-keras2-numbers", help="Keras: hard_sigmoid as it was before Keras 3."),
+    ] = False,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -144,6 +150,8 @@ def convert(
         check=not no_check,
         verify=verify,
         freeze_weights=freeze_weights,
+        keep_keras2_numbers=keep_keras2_numbers,
+        architecture=architecture,
         imports=imports or (),
     )
     with terminal.working(f"converting {model.name}"), conversion as done:
@@ -207,6 +215,7 @@ def verify(
             "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
         ),
     ] = None,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -233,6 +242,7 @@ def verify(
             "atol": atol,
             "quick": quick,
             "seed": seed,
+            "architecture": architecture,
             "imports": imports or (),
         }
         with terminal.working("verifying") as progress:

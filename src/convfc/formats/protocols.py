@@ -15,6 +15,7 @@ from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
 from convfc.formats.provenance import Provenance
+from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
 
 Feed = Mapping[str, NDArray[Any]]
@@ -224,6 +225,10 @@ class Model(Protocol):
     @property
     def files(self) -> Sequence[Path]:
         """The file, and those beside it that hold weights of it."""
+
+    @property
+    def reading(self) -> Reading:
+        """How it was read, where the file leaves that open."""
 
     @property
     def notes(self) -> Sequence[str]:
