@@ -12,9 +12,10 @@ from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form
-from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
+from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.formats.reading import Reading
 from convfc.formats.registry import (
     converted_format,
     data_names,
@@ -23,7 +24,7 @@ from convfc.formats.registry import (
     provenance_of,
 )
 from convfc.formats.shapes import Shapes
-from convfc.gates import gate
+from convfc.gates import gate, naming
 from convfc.planning import Fate, Layer, plan
 from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
@@ -86,6 +87,8 @@ def convert(
     check: bool = True,
     verify: bool = False,
     freeze_weights: bool = False,
+    keep_keras2_numbers: bool = False,
+    architecture: str | Path | None = None,
     imports: Sequence[str] = (),
 ) -> Conversion:
     """Rewrite the convolutions of a model file as fully connected layers and save the result.
@@ -114,6 +117,9 @@ def convert(
             they differ.
         freeze_weights: make constants of weights that are inputs as well, as ONNX files of IR
             version 4 and later may have them: callers can no longer override these.
+        keep_keras2_numbers: let hard_sigmoid be what it was in the Keras before 3 that wrote
+            `model`, where Keras 3 computes another one.
+        architecture: what `to_json` of a Keras model wrote, if `model` holds only its weights.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -142,6 +148,8 @@ def convert(
         check=check,
         verify=verify,
         freeze_weights=freeze_weights,
+        keep_keras2_numbers=keep_keras2_numbers,
+        architecture=architecture,
         imports=imports,
     ) as done:
         return done
@@ -165,6 +173,8 @@ def converting(
     check: bool = True,
     verify: bool = False,
     freeze_weights: bool = False,
+    keep_keras2_numbers: bool = False,
+    architecture: str | Path | None = None,
     imports: Sequence[str] = (),
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
@@ -178,10 +188,13 @@ def converting(
         unchanged = Unchanged(source)
         wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
-        opened = open_model(source, imports, fixed)
+        beside = None if architecture is None else arguments.path("architecture", architecture)
+        reading = Reading(fixed, keep_keras2_numbers, beside)
+        opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
-            fixed, opened = needed, open_model(source, imports, needed)
+            fixed = needed
+            opened = open_model(source, imports, replace(reading, shapes=needed))
         if form is Form.DENSE and not opened.takes_forms:
             raise UsageError(f"{source}: --form dense is for ONNX so far")
         frozen = opened.freeze_weights() if freeze_weights else ()
@@ -204,14 +217,23 @@ def converting(
         }
         records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
         provenance = Provenance(
-            source.name, sha256_of(source), __version__, records, client, forms, fixed
+            source.name,
+            sha256_of(source),
+            __version__,
+            records,
+            client,
+            forms,
+            fixed,
+            keep_keras2_numbers,
+            None if beside is None else beside.name,
+            "" if beside is None else sha256_of(beside),
         )
         verification = seen = None
         with staging(target, data_names) as stage:
-            with writing(target), _naming(target, stage.path):
+            with writing(target), naming(target, stage.path):
                 remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
-                    checked = verify_files(source, stage.path, imports=imports)
+                    checked = verify_files(source, stage.path, architecture=beside, imports=imports)
                     verification = replace(checked, converted=target)
                 elif check:
                     seen = look(opened, stage.path, imports)
@@ -247,17 +269,6 @@ def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:
         yield f"For '{wanted.name}': {'; '.join(wanted.sets)}."
     if fixed:
         yield f"Sizes were fixed: it takes {shapes_text(fixed)} and nothing else."
-
-
-@contextmanager
-def _naming(target: Path, stage: Path) -> Iterator[None]:
-    """Whoever reads of the file that is being made finds it where it is going to be."""
-    try:
-        yield
-    except ConvfcError as error:
-        error.args = tuple(str(part).replace(str(stage), str(target)) for part in error.args)
-        error.path = target if error.path == stage else error.path
-        raise
 
 
 def _refusal(source: Path, problem: str) -> ConversionError:

@@ -19,6 +19,7 @@ from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
 from convfc.cli.options import (
     MODEL,
+    Architecture,
     Data,
     Debug,
     DenseLimit,
@@ -90,8 +91,8 @@ def convert(
         list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
     ] = None,
-    client: Annotated[
-        str | None,
+    clients: Annotated[
+        list[str] | None,
         typer.Option(
             "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
         ),
@@ -112,6 +113,11 @@ def convert(
         bool,
         typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
     ] = False,
+    keep_keras2_numbers: Annotated[
+        bool,
+        typer.Option("--keep-keras2-numbers", help="Keras: hard_sigmoid as it was before Keras 3."),
+    ] = False,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -123,10 +129,12 @@ def convert(
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
+    from convfc.cli import documents, parsing
+
+    client = parsing.one("--for", clients)
     if client == "list":
         _clients(as_json)
         return
-    from convfc.cli import documents, parsing
     from convfc.conversion import converting
     from convfc.verification.verdict import Verdict
 
@@ -149,6 +157,8 @@ def convert(
         check=not no_check,
         verify=verify,
         freeze_weights=freeze_weights,
+        keep_keras2_numbers=keep_keras2_numbers,
+        architecture=architecture,
         imports=imports or (),
     )
     with terminal.working(f"converting {model.name}"), conversion as done:
@@ -212,6 +222,7 @@ def verify(
             "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
         ),
     ] = None,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -238,6 +249,7 @@ def verify(
             "atol": atol,
             "quick": quick,
             "seed": seed,
+            "architecture": architecture,
             "imports": imports or (),
         }
         with terminal.working("verifying") as progress:

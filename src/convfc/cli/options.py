@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,10 @@ Imports = Annotated[
     typer.Option(
         "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
     ),
+]
+Architecture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keras: what to_json wrote of the model, for weights alone."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Patches = Annotated[_Patches, typer.Option(help="How patches are built; auto decides per layer.")]

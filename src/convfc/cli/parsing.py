@@ -27,6 +27,18 @@ def pairs(
         yield name, value
 
 
+def one(option: str, texts: Sequence[str] | None) -> str | None:
+    """What an option says that counts once: of several the last would win, without a word.
+
+    Raises:
+        UsageError: it says different things.
+    """
+    said = [*dict.fromkeys(texts or ())]
+    if len(said) > 1:
+        raise UsageError(f"{', '.join(f'{option} {text}' for text in said)}: give one of them")
+    return said[0] if said else None
+
+
 def shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
     """What `--shape` says: NAME=DIMS.
 

@@ -17,6 +17,7 @@ from convfc.core.quantization import Quantization
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.provenance import Provenance
+from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
 
 Feed = Mapping[str, NDArray[Any]]
@@ -244,6 +245,10 @@ class Model(Protocol):
     @property
     def files(self) -> Sequence[Path]:
         """The file, and those beside it that hold weights of it."""
+
+    @property
+    def reading(self) -> Reading:
+        """How it was read, where the file leaves that open."""
 
     @property
     def notes(self) -> Sequence[str]:

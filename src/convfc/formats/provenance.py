@@ -101,6 +101,9 @@ class Provenance:
         forms: how its products are written.
         shapes: by the name of an input, the sizes that it was fixed to: of these alone the file
             is the original's function.
+        keras2_numbers: see `Reading`.
+        architecture: the name of the file with the original's network, if that is another one.
+        architecture_sha256: of that file's bytes; empty if there is none.
     """
 
     source: str
@@ -110,6 +113,9 @@ class Provenance:
     client: str | None = None
     forms: Forms = DEFAULT
     shapes: Shapes = field(default_factory=dict)
+    keras2_numbers: bool = False
+    architecture: str | None = None
+    architecture_sha256: str = ""
 
     def layer(self, name: str) -> LayerRecord | None:
         """What is recorded of a layer, if anything is."""
@@ -117,10 +123,9 @@ class Provenance:
 
     def to_json(self) -> str:
         """Compact JSON text; what nobody asked for is left out."""
-        asked = {"client": self.client, "forms": self.forms.names, "shapes": self.shapes}
-        record = {name: value for name, value in vars(self).items() if name not in asked}
+        given = {**vars(self), "forms": self.forms.names}
+        record = {name: x for name, x in given.items() if x or name not in _NOBODY_ASKED}
         record["layers"] = [_said(layer) for layer in self.layers]
-        record |= {name: value for name, value in asked.items() if value}
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -206,8 +211,14 @@ _FILE: Mapping[str, _Check] = {
     "client": lambda value: value is None or (_word(value) and value != ""),
     "forms": _list_of(lambda value: value in FORMS),
     "shapes": lambda value: isinstance(value, dict) and all(map(_shape, value.values())),
+    "keras2_numbers": lambda value: isinstance(value, bool),
+    "architecture": lambda value: value is None or _file_name(value),
+    "architecture_sha256": _word,
 }
-_NOBODY_ASKED: dict[str, Any] = {"client": None, "forms": [], "shapes": {}}
+_NOBODY_ASKED: dict[str, Any] = {
+    **{"client": None, "forms": [], "shapes": {}},
+    **{"keras2_numbers": False, "architecture": None, "architecture_sha256": ""},
+}
 _OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value}
 """Fields that a record need not have; older ones do not."""
 _LAYER: Mapping[str, _Check] = {

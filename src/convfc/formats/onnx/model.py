@@ -53,7 +53,7 @@ from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Alignment, Feed, Model, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
 from convfc.system.surroundings import Library, until_the_end
 
@@ -69,12 +69,12 @@ _LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
 
-def open_onnx(path: Path, shapes: Shapes | None = None) -> OnnxModel:
+def open_onnx(path: Path, reading: Reading = AS_IT_IS) -> OnnxModel:
     """Open an ONNX file.
 
     Args:
         path: the file.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         FileError: the file or its external data cannot be read.
@@ -82,7 +82,7 @@ def open_onnx(path: Path, shapes: Shapes | None = None) -> OnnxModel:
         UsageError: it has no such input, or one that takes another shape.
     """
     until_the_end(_ONNX_IR.overheard)
-    return OnnxModel(path, shapes)
+    return OnnxModel(path, reading)
 
 
 class OnnxModel:
@@ -91,10 +91,10 @@ class OnnxModel:
     notes: Sequence[str] = ()
     takes_forms = True
 
-    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
+    def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
-        self._shapes = shapes
-        prepared = prepare(path, shapes)
+        self.reading = reading
+        prepared = prepare(path, reading.shapes)
         self._model = prepared.model
         self._inferred = prepared.inferred
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
@@ -197,7 +197,7 @@ class OnnxModel:
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
         self._demands.check(feed, str(self.path), times=2)
-        fresh = OnnxModel(self.path, self._shapes)
+        fresh = OnnxModel(self.path, self.reading)
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
@@ -243,7 +243,7 @@ class OnnxModel:
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
         frozen = recorded(converted._model)
         if set(frozen).intersection(overridable(self._model)):
-            fresh = OnnxModel(self.path, self._shapes)
+            fresh = OnnxModel(self.path, self.reading)
             freeze(fresh._model, frozen)
             aligned = fresh.align(converted)
             remark = f"weights that callers of '{self.path.name}' may override were compared as "
