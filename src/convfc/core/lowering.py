@@ -274,7 +274,9 @@ def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, 
     size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.framed[1])
     if size is None:
         return ()
-    memory = default_memory(size) if memory is None else memory
+    if memory is None:
+        copies = 2 if lowering.inner.depthwise else 1  # P, and P times the weights
+        memory = default_memory(copies * size) // copies
     block: list[int] = []
     for output in outputs:
         if size <= memory or output is None:
