@@ -166,23 +166,39 @@ def test_a_sampling_that_was_changed_is_not_equivalent(tmp_path: Path, kind: str
     assert found.verdict is Verdict.NOT_EQUIVALENT
 
 
-@pytest.mark.parametrize("wrong", ["kernel is fed", "three axes", "kernel_shape"])
-def test_what_is_left(tmp_path: Path, wrong: str) -> None:
-    path = deformable(tmp_path / "m.onnx", kernel_shape=[3, 2], **SMALL)
-
+def fed_kernel(sides: list[int | str]) -> Callable[[onnx.ModelProto], object]:
     def change(model: onnx.ModelProto) -> None:
-        graph = model.graph
-        if wrong == "kernel is fed":
-            kernel = graph.initializer[0]
-            graph.input.append(
-                helper.make_tensor_value_info("W", TensorProto.FLOAT, [*kernel.dims])
-            )
-            del graph.initializer[0]
-        elif wrong == "three axes":
-            graph.initializer[0].dims.append(1)
-        else:
-            graph.initializer[0].dims[:] = [6, 2, 2, 3]  # and its kernel_shape [3, 2]
+        del model.graph.initializer[0]
+        model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, sides))
 
-    done = convfc.convert(edited(path, change), check=False)
-    (layer,) = done.layers
+    return change
+
+
+def constant_node(model: onnx.ModelProto) -> None:
+    kernel = model.graph.initializer[0]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["W"], value=kernel))
+    del model.graph.initializer[0]
+
+
+@pytest.mark.parametrize("form", ["fed", "constant"])
+def test_kernels_that_are_no_initializers(tmp_path: Path, form: str) -> None:
+    path = deformable(tmp_path / "m.onnx", **SMALL)
+    edited(path, constant_node if form == "constant" else fed_kernel([6, 2, 3, 2]))
+    done = convfc.convert(path)
+    assert done.complete
+    assert convfc.verify(path, done.out).verdict is Verdict.EQUIVALENT
+
+
+def three_axes(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims.append(1)
+
+
+def other_kernel_shape(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[:] = [6, 2, 2, 3]  # and its kernel_shape [3, 2]
+
+
+@pytest.mark.parametrize("change", [fed_kernel([6, 2, "h", 2]), three_axes, other_kernel_shape])
+def test_what_is_left(tmp_path: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    path = edited(deformable(tmp_path / "m.onnx", kernel_shape=[3, 2], **SMALL), change)
+    (layer,) = convfc.convert(path, check=False).layers
     assert "its taps move with the data" in str(layer.reason)

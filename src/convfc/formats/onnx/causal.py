@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.protos import settings
 
 _THE_END = 2**63 - 1
@@ -19,11 +20,11 @@ _THE_END = 2**63 - 1
 def unrolled(
     node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], fresh: Callable[[str], str]
 ) -> list[onnx.NodeProto] | None:
-    """The nodes that compute what a CausalConvWithState of a stored kernel does, or ``None``.
+    """The nodes that compute what a CausalConvWithState does; ``None`` of an unknown kernel.
 
     Args:
         node: the operator, of ONNX or of onnxruntime.
-        shapes: those of constants, by their names.
+        shapes: those of constants and inputs, by their names.
         fresh: makes a name that nothing has.
     """
     given = settings(node)
@@ -33,7 +34,7 @@ def unrolled(
     shape = shapes.get(kernel, ())
     if given.pop("ndim", 1) != 1 or given or activation not in (b"none", b"silu", b"swish"):
         return None
-    if not (x and y) or len(shape) != 3 or shape[1] != 1:
+    if not (x and y) or len(shape) != 3 or shape[1] != 1 or min(shape) < 1:
         return None
     channels, _, taps = shape
     nodes = []
@@ -58,9 +59,15 @@ def unrolled(
         )
     )
     if made != y:
-        gate = fresh(f"{y}/gate")
-        nodes.append(helper.make_node("Sigmoid", [made], [gate]))
-        nodes.append(helper.make_node("Mul", [made, gate], [y]))
+        wide, gate, wide_y = (fresh(f"{y}/{name}") for name in ("wide", "gate", "gated"))
+        plain = node.domain not in DOMAINS  # ONNX has float16 gated in float32
+        gating = [
+            helper.make_node("Cast", [made], [wide], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Sigmoid", [made if plain else wide], [gate]),
+            helper.make_node("Mul", [made if plain else wide, gate], [y if plain else wide_y]),
+            helper.make_node("CastLike", [wide_y, made], [y]),
+        ]
+        nodes += gating[1:3] if plain else gating
     if present:
         ends = [constant([number]) for number in (1 - taps or _THE_END, _THE_END, 2)]
         nodes.append(helper.make_node("Slice", [joined, *ends], [present]))

@@ -44,11 +44,11 @@ class _Chain:
 def undeformed(
     node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]], fresh: Callable[[str], str]
 ) -> list[onnx.NodeProto] | None:
-    """The nodes that compute what a DeformConv of a stored kernel does; ``None`` of another.
+    """The nodes that compute what a DeformConv does; ``None`` of an unknown kernel.
 
     Args:
         node: the DeformConv.
-        shapes: those of constants, by their names.
+        shapes: those of constants and inputs, by their names.
         fresh: makes a name that nothing has.
     """
     given = settings(node)

@@ -19,12 +19,12 @@ _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
 _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
 _STATE = Refusal(
-    "it carries a state along: done over one axis and with a stored kernel only",
+    "it carries a state along: done over one axis with a known kernel shape",
     Code.UNKNOWN_KERNEL,
 )
 _LEFT = {
     ("", "DeformConv"): Refusal(
-        "its taps move with the data: done over two axes and with a stored kernel only",
+        "its taps move with the data: done over two axes with a known kernel shape",
         Code.UNKNOWN_KERNEL,
     ),
     ("", "CausalConvWithState"): _STATE,

@@ -37,7 +37,7 @@ class _Known:
     Attributes:
         opset: version of the standard operators around it.
         dtypes: element types of constants, by their names.
-        shapes: theirs.
+        shapes: theirs, and those of inputs; 0 for a size that is open.
         own: domains and names of the model's functions, which are none of the fused ones.
         fresh: makes a name that nothing has.
     """
@@ -64,7 +64,7 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Counter[str]]:
         graphs = list(graphs_of(body))
         constants = [tensor for graph in graphs for tensor in graph.initializer]
         dtypes = {tensor.name: tensor.data_type for tensor in constants}
-        known = _Known(opset, dtypes, {t.name: tuple(t.dims) for t in constants}, own, fresh)
+        known = _Known(opset, dtypes, _shapes(body, graphs), own, fresh)
         # Outermost last: what is taken apart is copied, with the graphs in it.
         outer = [body] if isinstance(body, onnx.FunctionProto) else []
         lists: list[onnx.GraphProto | onnx.FunctionProto] = [*reversed(graphs), *outer]
@@ -77,6 +77,21 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Counter[str]]:
                 del one.node[:]
                 one.node.extend(copies)
     return newer, counts
+
+
+def _shapes(
+    body: onnx.GraphProto | onnx.FunctionProto, graphs: Sequence[onnx.GraphProto]
+) -> dict[str, tuple[int, ...]]:
+    """Those of constants, and of what a graph is fed where it says them."""
+    fed = body.input if isinstance(body, onnx.GraphProto) else ()
+    sides = {value.name: value.type.tensor_type.shape.dim for value in fed}
+    found = {name: tuple(side.dim_value for side in dims) for name, dims in sides.items()}
+    nodes = [node for one in (*graphs, body) for node in one.node if node.op_type == "Constant"]
+    for node in nodes:
+        value = settings(node).get("value")
+        if isinstance(value, onnx.TensorProto):
+            found |= {name: tuple(value.dims) for name in node.output}
+    return found | {t.name: tuple(t.dims) for one in graphs for t in one.initializer}
 
 
 def is_fused(node: onnx.NodeProto | ir.Node) -> bool:
