@@ -4,6 +4,8 @@
     python tests/data/make_exported_files.py dynamo
     pip install tensorflow tf2onnx            # 2.21, 1.17
     python tests/data/make_exported_files.py tf1
+    pip install paddlepaddle paddle2onnx
+    python tests/data/make_exported_files.py paddle
 
 Each call puts its files into the archive beside this script, in place of those of the same name.
 """
@@ -11,6 +13,7 @@ Each call puts its files into the archive beside this script, in place of those 
 from __future__ import annotations
 
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,9 +95,50 @@ def tf1() -> Iterator[tuple[str, Any]]:
         yield f"tf1_{opset}{'' if sizes[0] else '_open'}.onnx", model
 
 
+def paddle() -> Iterator[tuple[str, Any]]:
+    """PaddlePaddle, whose open sizes are computed from those of the input."""
+    import onnx
+    import paddle
+    import paddle2onnx
+    from paddle import nn
+    from paddle.nn import functional
+
+    class Net(nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2D(3, 8, 3, stride=2, padding=1, bias_attr=False)
+            self.norm = nn.BatchNorm2D(8)
+            self.wide = nn.Conv2D(8, 8, 5, padding="SAME", groups=8)
+            self.less, self.more = nn.Conv2D(8, 2, 1), nn.Conv2D(2, 8, 1)
+            self.up = nn.Conv2DTranspose(8, 4, 2, stride=2)
+            self.last = nn.Conv2D(4, 2, 3, padding=[1, 0, 2, 1], dilation=2)
+
+        def forward(self, x: Any) -> Any:
+            y = self.wide(functional.hardswish(self.norm(self.first(x))))
+            less = functional.relu(self.less(functional.adaptive_avg_pool2d(y, 1)))
+            y = self.up(y * functional.hardsigmoid(self.more(less)))
+            size = [y.shape[2] * 2, y.shape[3] * 2]
+            y = functional.interpolate(y, size=size, mode="bilinear")
+            return functional.softmax(self.last(y), axis=1)
+
+    paddle.seed(0)
+    net = Net()
+    net.eval()
+    for opset, shape in ((9, [1, 3, 16, 16]), (15, [-1, 3, -1, -1])):
+        spec = [paddle.static.InputSpec(shape, "float32", "x")]
+        with tempfile.TemporaryDirectory() as folder:
+            paddle.jit.save(paddle.jit.to_static(net, input_spec=spec), f"{folder}/net")
+            files = (f"{folder}/net{end}" for end in (".json", ".pdiparams", ".onnx"))
+            paddle2onnx.export(*files, opset_version=opset)
+            yield (
+                f"paddle_{opset}{'' if shape[0] > 0 else '_open'}.onnx",
+                onnx.load(f"{folder}/net.onnx"),
+            )
+
+
 def main() -> None:
     """Put the files of one exporter into the archive."""
-    made = dict({"dynamo": dynamo, "tf1": tf1}[sys.argv[1]]())
+    made = dict({"dynamo": dynamo, "tf1": tf1, "paddle": paddle}[sys.argv[1]]())
     content = {name: model.SerializeToString() for name, model in made.items()}
     if ARCHIVE.exists():
         with zipfile.ZipFile(ARCHIVE) as archive:
