@@ -281,6 +281,9 @@ def test_a_pipe_gets_whole_lines_and_no_escape_codes(tmp_path: Path) -> None:
     done = cli("convert", path, cwd=tmp_path, COLUMNS="40")
     assert long in done.stdout
     assert "\x1b" not in done.stdout
+    done = cli("convert", path, "--force", cwd=tmp_path, COLUMNS="40", FORCE_COLOR="1")
+    assert long in done.stdout  # in colours, as a log may have them
+    assert "\x1b" in done.stdout
 
 
 def test_an_ascii_terminal_gets_no_traceback(model: Path) -> None:

@@ -37,9 +37,8 @@ def evaluate(model: Any, x: Tensor) -> Tensor:
 
 
 def _number(form: Form) -> Number:
-    """An entry that is a number, of no weight."""
-    assert set(form) <= {1}
-    return simple(form.get(1, 0))
+    """An entry that is a number: constants of the graph stand in the places of weights."""
+    return simple(sum(weight * number for weight, number in form.items()))
 
 
 def _scaled(facts: Facts, a: Form, b: Form) -> Form:

@@ -26,9 +26,9 @@ def console() -> Console:
     """Lays out results for stdout, and keeps what is printed on it."""
     from rich.console import Console
 
-    found = Console(file=Results(sys.stdout), highlight=False)
-    # A pipe or a log has no width of its own: cutting a table to 80 columns would lose figures.
-    return found if found.is_terminal else Console(file=found.file, highlight=False, width=1000)
+    # A pipe or a log has no width of its own, whether it is coloured or not.
+    width = None if sys.stdout.isatty() else 1000
+    return Console(file=Results(sys.stdout), highlight=False, width=width)
 
 
 def rendered(parts: Iterable[Part]) -> str:

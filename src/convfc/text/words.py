@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from rich.box import HEAVY_HEAD
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from convfc.text.visible import visible
+
+_GAP = 2
+"""Cells between columns that have no lines between them."""
 
 
 def words(text: str, style: str = "") -> Text:
@@ -21,7 +25,11 @@ def words(text: str, style: str = "") -> Text:
 
 
 class Words(Table):
-    """A table of texts as they are: no name in it marks anything up or steers the terminal."""
+    """A table of texts as they are: no name in it marks anything up or steers the terminal.
+
+    Nothing of it is ever cut. Where the terminal is too narrow for its lines, cells are folded
+    between words; where it is too narrow for the words, each row is a block of lines.
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__(title=words(title, "bold"), title_justify="left", box=HEAVY_HEAD)
@@ -40,7 +48,10 @@ class Words(Table):
             for column, texts in zip(self.columns, cells, strict=True)
         ]
         if sum(widths) + 3 * len(widths) + 1 > options.max_width:
-            yield from super().__rich_console__(console, options)
+            pairs = zip(self.columns, cells, strict=True)
+            longest = [_longest_word(column, texts) for column, texts in pairs]
+            spare = options.max_width - sum(longest) - _GAP * (len(longest) - 1)
+            yield from self._blocks(cells) if spare < 0 else self._folded(longest, widths, spare)
             return
         frame = Table(title=self.title, title_justify="left", box=HEAVY_HEAD)
         for column, width in zip(self.columns, widths, strict=True):
@@ -66,3 +77,37 @@ class Words(Table):
                 yield Segment(f"{section}\n")
         yield bottom
         yield end
+
+    def _folded(self, longest: Sequence[int], widths: Sequence[int], spare: int) -> RenderResult:
+        """Without lines between the columns, and each cell on as many lines as it takes.
+
+        What is to `spare` beside the longest words goes to the columns that want more.
+        """
+        folded = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD)
+        folded.show_edge, folded.pad_edge, folded.padding = False, False, (0, 1, 0, 0)
+        wanted = [width - least for width, least in zip(widths, longest, strict=True)]
+        for column, least, more in zip(self.columns, longest, wanted, strict=True):
+            folded.columns.append(replace(column, width=least + spare * more // sum(wanted)))
+        folded.rows = self.rows
+        yield folded
+
+    def _blocks(self, cells: Sequence[Sequence[Text]]) -> RenderResult:
+        """Each row as a line of its first cell, and one for each other that is not empty."""
+        heads = [str(column.header) for column in self.columns[1:]]
+        if self.title:
+            yield Text.assemble(self.title)
+        for first, *others in zip(*cells, strict=True):
+            yield Text(first.plain, "bold", overflow="fold")
+            block = Table.grid(padding=(0, 2))
+            block.add_column(no_wrap=True, min_width=max(map(cell_len, heads)) + 2)
+            block.add_column(overflow="fold")
+            for head, text in zip(heads, others, strict=True):
+                if text.plain:
+                    block.add_row(f"  {head}", text)
+            yield block
+
+
+def _longest_word(column: Column, texts: Sequence[Text]) -> int:
+    """Cells that the longest word of a column takes, its header's among them."""
+    lines = (str(column.header), *(text.plain for text in texts))
+    return max((cell_len(word) for line in lines for word in line.split()), default=0)

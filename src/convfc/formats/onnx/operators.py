@@ -200,8 +200,16 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
         )
     if lengths[0] is not None and auto_pad != "SAME_UPPER":
         paddings = [Same.LOWER] * rank
-    axes = map(TransposedWindow, taps, strides, dilations, paddings, added, lengths)
-    return TransposedConvolution(tuple(axes), channels, filters, groups), sizes
+    axes = zip(taps, strides, dilations, paddings, added, lengths, strict=True)
+    transposed_windows = tuple(TransposedWindow(*axis) for axis in axes)
+    for window, size in zip(transposed_windows, sizes, strict=True):
+        # Runtimes take no length that one more input would make, or more.
+        if size and window.length and window.length >= size * window.stride + window.extent:
+            raise GeometryError(
+                f"its output_shape {window.length} is more than its windows make of {size}",
+                code=Code.CONTRADICTION,
+            )
+    return TransposedConvolution(transposed_windows, channels, filters, groups), sizes
 
 
 def _kernel(
