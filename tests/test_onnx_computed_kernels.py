@@ -15,7 +15,7 @@ from tests.onnx_models import operators
 
 FLOAT = TensorProto.FLOAT
 SHAPE = [4, 8, 3, 3]
-RANGES = {
+RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT8: (-127, 127),
     TensorProto.UINT8: (0, 255),
     TensorProto.INT16: (-999, 999),
