@@ -273,7 +273,7 @@ def verify(
         try:
             junit.write(report, results)
         except FileError as error:  # the verdict is told all the same
-            streams.say(f"convfc: {error}")
+            streams.say(program.line(error))
             code = COULD_NOT
     raise typer.Exit(code)
 
