@@ -18,13 +18,17 @@ _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
 _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
+_STATE = Refusal(
+    "it carries a state along: done over one axis with a known kernel shape",
+    Code.UNKNOWN_KERNEL,
+)
 _LEFT = {
     ("", "DeformConv"): Refusal(
-        "its taps move with the data: no matrix product expresses that", Code.FOREIGN
+        "its taps move with the data: done over two axes with a known kernel shape",
+        Code.UNKNOWN_KERNEL,
     ),
-    ("", "CausalConvWithState"): Refusal(
-        "it carries a state along; expand it into its function first", Code.FOREIGN
-    ),
+    ("", "CausalConvWithState"): _STATE,
+    ("com.microsoft", "CausalConvWithState"): _STATE,
     ("com.microsoft", "FusedConv"): Refusal(_UNKNOWN, Code.FUSED),
     ("com.microsoft", "NhwcConv"): Refusal(_LAST, Code.FUSED),
     ("com.microsoft", "NhwcFusedConv"): Refusal(_LAST, Code.FUSED),

@@ -14,7 +14,7 @@ from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.raising import raised
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
-from convfc.formats.onnx.unfused import is_fused, unfused
+from convfc.formats.onnx.unfused import CAUSAL, DEFORMED, is_fused, unfused
 from convfc.formats.onnx.writer import Form, form_of
 from convfc.formats.shapes import Shapes
 
@@ -58,13 +58,24 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
         altered = fixed(read_proto(path), shapes)
         model, inferred = copies_of(path, altered, shapes)
     if _has_fused(model):
-        plain, count = unfused(read_proto(path) if altered is None else altered)
-        if count:
+        plain, counts = unfused(read_proto(path) if altered is None else altered)
+        if counts:
             altered = plain
             model, inferred = copies_of(path, altered, shapes)
+        deformed, causal = counts.pop(DEFORMED, 0), counts.pop(CAUSAL, 0)
+        if counts:
             remarks.append(
                 "Convolutions that onnxruntime's optimizer fused with what is around them, now in "
-                f"standard operators again: {count}."
+                f"standard operators again: {counts.total()}."
+            )
+        if deformed:
+            remarks.append(
+                "Deformable convolutions, now a sampling of their input and a convolution of "
+                f"that: {deformed}."
+            )
+        if causal:
+            remarks.append(
+                f"Causal convolutions, now one of what comes in behind what came before: {causal}."
             )
     if undetermined(inferred):
         opened = _opened_up(path, read_proto(path) if altered is None else altered)
