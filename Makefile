@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+OTHERS := .venv-clients
+PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clean
+.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -39,8 +41,11 @@ check: lint test
 benchmark: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
+clients: $(OTHERS)/installed
+	$(OTHERS)/bin/python -m benchmarks.clients --write docs/clients.md
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(OTHERS) demo
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,10 +55,17 @@ $(VENV)/python:
 
 $(VENV)/installed: pyproject.toml | $(VENV)/python
 	@echo "installing convfc and what it needs (tensorflow is large: this can take minutes) .."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python $(PIP) --editable .
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/python
 	@echo "installing convfc and its tests (tensorflow is large: this can take minutes) .."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python $(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/installed
+
+$(OTHERS)/installed: pyproject.toml | $(VENV)/python
+	@echo "installing the programs that take converted files: 100 packages, some of them large .."
+	$(BIN)/python -m venv $(OTHERS)
+	$(OTHERS)/bin/python $(PIP) --editable '.[clients]'
+	$(OTHERS)/bin/python $(PIP) --no-deps auto-lirpa==0.3
+	touch $@

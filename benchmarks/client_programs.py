@@ -24,7 +24,6 @@ np.save(out, list(model({0: x}).values())[0])
 _TRACT = """
 import tract
 model = tract.onnx().load(path)
-model.set_input_fact(0, ",".join(map(str, x.shape)) + ",f32")
 model.analyse()
 np.save(out, model.into_model().into_runnable().run([x])[0].to_numpy())
 """
@@ -73,8 +72,7 @@ onnx.save(onnxoptimizer.optimize(onnx.load(path)), path := "optimized.onnx")
 _QONNX = """
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
-from qonnx.transformation.infer_shapes import InferShapes
-model = ModelWrapper(path).transform(InferShapes())
+model = ModelWrapper(path)
 np.save(out, list(execute_onnx(model, {model.graph.input[0].name: x}).values())[0])
 """
 _EZKL = """

@@ -9,6 +9,7 @@ says is to be installed by itself); by default the one that runs this.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,16 +59,24 @@ TRIALS = (
         "openvino",
         remark="in float32; else bfloat16 where the processor has it",
     ),
-    Trial("tract", "tract", remark="one open size, the batch; where more are open, fix them"),
+    Trial(
+        "tract",
+        "tract",
+        remark="one open size, the batch, which is to stay open: inner sizes have its name; "
+        "where more are open, fix them",
+    ),
     Trial("IREE", "iree-base-compiler", remark="compiled for the processor at hand"),
     Trial("onnx2torch", "onnx2torch"),
     Trial(
-        "onnx2tf (LiteRT)", "onnx2tf", remark="makes 1 of every open size but the batch: fix them"
+        "onnx2tf (LiteRT)",
+        "onnx2tf",
+        remark="runs onnxsim first, if that is there; without, it adds constants up wrongly, and "
+        "stops; makes 1 of every open size but the batch: fix them",
     ),
     Trial("onnxslim", "onnxslim", remark="the simplified file, in onnxruntime"),
     Trial("onnxsim", "onnxsim", remark="the simplified file, in onnxruntime"),
     Trial("onnxoptimizer", "onnxoptimizer", remark="the optimized file, in onnxruntime"),
-    Trial("qonnx", "qonnx", ("", "--for qonnx"), remark="takes an open batch for 0 samples"),
+    Trial("qonnx", "qonnx", ("", "--for qonnx"), remark="takes known sizes only"),
     Trial(
         "ezkl",
         "ezkl",
@@ -80,8 +89,8 @@ TRIALS = (
         "Marabou",
         "maraboupy",
         net="small",
-        remark="reads a 0 in a shape as a size; knows no Pad, Gather or Slice, "
-        "so no kernels but 1x1 and those as large as their stride",
+        remark="knows no Pad, Gather or Slice, so no kernels but 1x1 and those as large as their "
+        "stride",
     ),
     Trial(
         "auto_LiRPA, CROWN",
@@ -142,10 +151,12 @@ def tried(python: str, client: str, path: Path, folder: Path) -> str:
     np.save(folder / "x.npy", x)
     (folder / "y.npy").unlink(missing_ok=True)
     arguments = [str(path), "x.npy", "y.npy"]
+    programs = os.pathsep.join([str(Path(python).absolute().parent), os.environ["PATH"]])
     try:
         done = subprocess.run(
             [python, "-c", PROGRAMS[client], *arguments],
             cwd=folder,
+            env=os.environ | {"PATH": programs},
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -19,7 +19,9 @@ with importing():
     import tensorflow
 
 NETS = ("ResNet50", "VGG16", "MobileNetV2")
-METHODS = [method.value for method in PatchMethod if method is not PatchMethod.NONE]
+_FOREIGN = {PatchMethod.NONE, PatchMethod.TAPS, PatchMethod.SHIFT}
+"""What nobody asks for, and what Keras files do not have."""
+METHODS = [method.value for method in PatchMethod if method not in _FOREIGN]
 COLUMNS = ["net", "native ms", *METHODS, "native MB", "auto MB", "memory"]
 RATIOS = [*METHODS, "memory"]
 

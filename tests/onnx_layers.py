@@ -16,7 +16,7 @@ from tests.onnx_models import Array
 
 KINDS = ["Conv", "Conv", "ConvTranspose", "ConvTranspose", "ConvInteger", "QLinearConv"]
 
-METHODS = ["auto", "auto", "gather", "rows", "slice", "taps"]
+METHODS = ["auto", "auto", "gather", "rows", "slice", "taps", "shift"]
 
 OPSETS = [11, 13, 17, 21]
 

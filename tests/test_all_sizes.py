@@ -108,6 +108,15 @@ def test_taps(sizes: Sizes, each: int) -> None:
     prove(Convolution(AXES, 2, 2 * each, 2), sizes, PatchMethod.TAPS)
 
 
+@pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None), (4, 3)], ids=str)
+@pytest.mark.parametrize("last", [Window(2, 2, 1, (0, 1)), Window(1, 2)], ids=repr)
+def test_shifted_products(sizes: Sizes, last: Window) -> None:
+    first = Window(3, 1, 2, (2, 1))
+    prove(Convolution((first, last), 2, 2), sizes, PatchMethod.SHIFT)
+    phased = (TransposedWindow(3, 2), TransposedWindow(2, 1, 1, (1, 0)))
+    prove(TransposedConvolution(phased, 1, 2), sizes, PatchMethod.SHIFT)
+
+
 @pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.ROWS])
 @pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None)], ids=str)
 def test_a_gather_with_unknown_sizes(method: PatchMethod, sizes: Sizes) -> None:

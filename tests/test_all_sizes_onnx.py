@@ -148,6 +148,12 @@ LAYERS = {
 }
 
 
+SHIFTED = {
+    "plain": Convolution((Window(3, 1, 2, (2, 1)), Window(2, 2, 1, (0, 1))), 2, 2),
+    "transposed": TransposedConvolution((TransposedWindow(3, 2), TransposedWindow(2)), 1, 2),
+}
+
+
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_axes_do_not_mix(kind: str, sizes: Sizes) -> None:
@@ -162,6 +168,28 @@ def test_taps(each: int, sizes: Sizes, opset: int, constant: bool) -> None:
     conv = Convolution(AXES, 2, 2 * each, 2)
     taps = PatchMethod.TAPS
     prove(conv, sizes, *emitted(conv, sizes, method=taps, opset=opset, constant=constant))
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("opset", [10, 17])
+@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("kind", ["plain", "transposed"])
+def test_shifted_products(kind: str, sizes: Sizes, opset: int, constant: bool) -> None:
+    conv = SHIFTED[kind]
+    method = PatchMethod.SHIFT
+    prove(conv, sizes, *emitted(conv, sizes, method=method, opset=opset, constant=constant))
+
+
+def test_blocks_of_shifted_products() -> None:
+    conv, sizes = SHIFTED["plain"], (6, None)
+    prove(conv, sizes, *emitted(conv, sizes, method=PatchMethod.SHIFT, memory=20))
+
+
+@pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
+def test_shifted_products_of_one_axis(window: Window | TransposedWindow) -> None:
+    conv = one_axis(window)
+    if isinstance(lower(conv, OPEN, PatchMethod.SHIFT), Lowering):
+        prove(conv, OPEN, *emitted(conv, OPEN, method=PatchMethod.SHIFT))
 
 
 @pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
@@ -254,6 +282,12 @@ def test_lengths_of_which_one_is_prescribed() -> None:
     prove(conv, (None, None), *emitted(conv, (None, None)))
 
 
+def constant_of(value: ir.Value | None) -> NDArray[Any]:
+    assert value is not None
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
 def changed(role: str, change: Callable[[NDArray[np.int64]], None]) -> Callable[[ir.Graph], None]:
     """Change the constant of a role."""
 
@@ -308,6 +342,24 @@ def test_a_tap_by_the_weights_of_another_is_found() -> None:
     rows = first.inputs[1], second.inputs[1]
     first.replace_input_with(1, rows[1])
     second.replace_input_with(1, rows[0])
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_product_that_is_shifted_like_another_is_found(place: int) -> None:
+    """The twin: a part from another row, or of the filters of another tap."""
+    conv = Convolution((Window(2, 1, 1, (1, 1)),), 1, 1)
+    graph, given = emitted(conv, OPEN, method=PatchMethod.SHIFT)
+    first, second = [node for node in graph if node.op_type == "Slice"]
+    for slot in (1, 2):
+        mine, other = (constant_of(node.inputs[slot]) for node in (first, second))
+        wrong = mine.copy()
+        wrong[place] = other[place]
+        name = f"wrong_{slot}"
+        value = ir.Value(name=name, const_value=ir.tensor(wrong, name=name))
+        graph.register_initializer(value)
+        first.replace_input_with(slot, value)
     with pytest.raises(AssertionError, match=r"m0 = \d+"):
         prove(conv, OPEN, graph, given)
 

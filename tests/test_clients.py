@@ -213,6 +213,7 @@ def test_open_sizes_are_fixed(tmp_path: Path) -> None:
     found = convfc.verify(path, done.out, samples=4)
     as_emitted(found)
     assert dict(found.shapes) == SIZES
+    assert found.outputs[0].shape == (2, 5, 10, 15)
     assert "m.onnx for x=2x4x11x9 are the same function" in verification_summary(found)
     junit.write(report := tmp_path / "report.xml", [found])
     assert 'name="verdict for x=2x4x11x9"' in report.read_text()
@@ -347,6 +348,8 @@ def test_from_the_command_to_the_document(tmp_path: Path) -> None:
         (["m.onnx", "--shape", "x=1x4x0x9"], "write sizes as positive numbers"),
         (["m.onnx", "--shape", "x"], "--shape x: write it as NAME=DIMS"),
         (["m.onnx", "--shape", "x=1x4x9x9", "--shape", "x=1x4x9x8"], "x: is given twice"),
+        (["m.onnx", "--for", "crown", "--for", "ezkl"], "--for crown, --for ezkl: give one"),
+        (["--for", "list", "--for", "crown"], "--for list, --for crown: give one"),
         (["m.onnx", "--for", "me"], "no client is called 'me'"),
     ],
 )

@@ -144,6 +144,18 @@ def test_ports(tmp_path: Path) -> None:
     assert [y.shape for y in model.run(feed).values()] == [(1, 2, 7, 6), (1, 3), (1, 3), (1, 3)]
 
 
+def test_each_input_has_the_layout_of_its_own_convolutions(tmp_path: Path) -> None:
+    first, last = keras.Input((3, 8, 8), name="first"), keras.Input((8, 8, 3), name="last")
+    flag = keras.Input((2,), name="flag")
+    maps = layers.Conv2D(2, 2, data_format="channels_first", name="a")(layers.ReLU()(first))
+    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 2, name="b")], name="inner")
+    both = layers.Concatenate()([layers.Flatten()(maps), layers.Flatten()(inner(last)), flag])
+    outputs = [inner(last), maps, layers.Dense(2)(both)]
+    model = open_keras(save(keras.Model([last, first, flag], outputs), tmp_path / "two.keras"))
+    assert [port.channels_last for port in model.inputs] == [True, False, True]
+    assert [port.channels_last for port in model.outputs][:2] == [True, False]
+
+
 def test_a_fixed_batch_stays(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input(batch_shape=(3, *IMAGE)), layers.Conv2D(2, 2)])
     source = save(model, tmp_path / "a.h5")

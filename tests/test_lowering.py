@@ -110,6 +110,7 @@ def test_auto_takes_the_cheapest_that_fits() -> None:
     ("patches", "sizes", "reason"),
     [
         (PatchMethod.TAPS, (9, 9), "groups of one channel"),
+        (PatchMethod.SHIFT, (9, 9), "stride 1 along the first axis"),
         (PatchMethod.RESHAPE, (9, 9), "kernel == stride"),
         (PatchMethod.GATHER, (9000, 9000), "index map of"),
     ],
@@ -212,7 +213,21 @@ def test_the_cost_says_what_was_measured() -> None:
     assert fastest(128, 14, 3) is PatchMethod.GATHER
     # Unknown sizes, of which the index map is computed:
     assert fastest(8, None, 3) is PatchMethod.SLICE
-    assert fastest(64, None, 3) is PatchMethod.GATHER
+    assert fastest(64, None, 3, 2) is PatchMethod.GATHER
+
+
+def test_few_filters_are_shifted() -> None:
+    """With onnxruntime on a processor without AVX-512, one thread."""
+
+    def fastest(kernel: int, channels: int, filters: int, size: int | None) -> PatchMethod:
+        return chosen(convolution([kernel] * 2, channels=channels, filters=filters), size, size)
+
+    assert fastest(9, 32, 3, 168) is PatchMethod.SHIFT
+    assert fastest(7, 64, 3, 134) is PatchMethod.SHIFT
+    assert fastest(3, 64, 64, 114) is PatchMethod.GATHER
+    assert fastest(3, 64, 12, None) is PatchMethod.SHIFT
+    assert fastest(5, 64, 32, None) is PatchMethod.SHIFT
+    assert fastest(3, 128, 128, None) is PatchMethod.GATHER
 
 
 def test_the_cost_of_depthwise_layers_says_what_was_measured() -> None:

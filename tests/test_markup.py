@@ -17,7 +17,7 @@ from onnx import helper
 import convfc
 from convfc.cli import terminal
 from convfc.cli.main import main
-from convfc.errors import ConvfcError, FileError
+from convfc.errors import FileError, UsageError
 from convfc.text.jsontext import json_text
 from convfc.text.visible import visible
 from tests.onnx_models import integers, save
@@ -165,14 +165,14 @@ def test_an_error_keeps_its_lines(program: Program, monkeypatch: pytest.MonkeyPa
         raise error
 
     monkeypatch.setattr(convfc, "shapes", fail, raising=False)
-    assert program("shapes", "m.onnx") == (2, "", f"convfc: {error}\n")
+    assert program("shapes", "m.onnx") == (2, "", f"convfc: {error} [damaged]\n")
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(36, "File name too long", "a\x1b"), "convfc: a\\x1b: File name too long"),
-        (MemoryError("for 9\nbytes"), "convfc: not enough memory for 9\\nbytes"),
+        (OSError(36, "File name too long", "a\x1b"), "convfc: a\\x1b: File name too long [no-file]"),
+        (MemoryError("for 9\nbytes"), "convfc: not enough memory for 9\\nbytes [too-large]"),
         (ValueError("a\x1b\n b"), "convfc: unforeseen ValueError: a\\x1b b\n(--debug shows where)"),
     ],
 )
@@ -232,14 +232,14 @@ def test_a_report_is_xml_whatever_the_names_are(program: Program, tmp_path: Path
     code, output, error = program(*verify)
     assert (code, output) == (2, "")
     ((tag, message),) = report(tmp_path / "r.xml")
-    assert (tag, f"convfc: {message}\n") == ("error", error)
+    assert (tag, f"convfc: {message} [damaged]\n") == ("error", error)
 
 
 def test_a_report_replaces_a_report_and_nothing_else(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begun(*_: Any, **__: Any) -> Any:
-        raise ConvfcError("begun")
+        raise UsageError("begun")
 
     monkeypatch.setattr(convfc, "verify", begun, raising=False)
     (tmp_path / "m.onnx").write_bytes(b"a model")
@@ -275,7 +275,7 @@ def test_a_report_replaces_a_report_and_nothing_else(
     ):
         if old is not None:
             (tmp_path / "r.xml").write_text(old)
-        assert program("verify", "m.onnx", "--junit", "r.xml") == (2, "", "convfc: begun\n")
+        assert program("verify", "m.onnx", "--junit", "r.xml") == (2, "", "convfc: begun [usage]\n")
         assert report(tmp_path / "r.xml") == [("error", "begun")]
     real = tmp_path / "folder" / "r.xml"
     (tmp_path / "far.xml").symlink_to(real)
@@ -300,7 +300,8 @@ def test_a_report_that_cannot_be_written_hides_no_verdict(
     code, output, error = program("verify", "m.onnx", "--samples", "1", "--junit", "r.xml")
     assert code == 2
     assert "EQUIVALENT" in output.splitlines()[-1]
-    assert error == "convfc: r.xml: exists and is no JUnit XML report; choose another name\n"
+    words = "exists and is no JUnit XML report; choose another name [not-written]"
+    assert error == f"convfc: r.xml: {words}\n"
 
 
 def test_a_picture_replaces_a_picture_and_nothing_else(program: Program, tmp_path: Path) -> None:
@@ -309,7 +310,7 @@ def test_a_picture_replaces_a_picture_and_nothing_else(program: Program, tmp_pat
     code, _, error = program(*size, "e.html")
     assert (code, error) == (
         2,
-        "convfc: e.html: exists and is no HTML page; choose another name\n",
+        "convfc: e.html: exists and is no HTML page; choose another name [not-written]\n",
     )
     (tmp_path / "e.html").unlink()
     assert program(*size, "e.html")[0] == program(*size, "e.html")[0] == 0

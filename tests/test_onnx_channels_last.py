@@ -412,3 +412,19 @@ def test_nodes_stand_behind_what_they_read(tmp_path: Path) -> None:
     out = convfc.convert(path).out
     onnx.checker.check_model(str(out))
     assert convfc.verify(path, out, samples=2).reason is None
+
+
+@pytest.mark.parametrize(
+    ("own", "read", "size"), [("y0/rows_again", "z", 9), ("y0/channels_last_again", "y0", "open")]
+)
+def test_a_kernel_that_is_called_like_a_moved_value(
+    tmp_path: Path, own: str, read: str, size: int | str
+) -> None:
+    """The converted file has it no more, and the original must not be mixed up with what is new."""
+    path = net(tmp_path / "net.onnx", [node("Relu", "y0", "z")], size=size)
+    model = onnx.load(path)
+    next(tensor for tensor in model.graph.initializer if tensor.name == "V").name = own
+    model.graph.node[-1].input[:] = [read, own]
+    onnx.save(model, path)
+    out = convfc.convert(path).out
+    assert convfc.verify(path, out, samples=2).reason is None

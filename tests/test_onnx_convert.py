@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convfc
-from convfc import Convolution, PatchMethod, Window, convolution
+from convfc import Code, Convolution, PatchMethod, Window, convolution
 from convfc.core.geometry import Sizes
 from tests.onnx_layers import layers
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, operators, run, save
 
-METHODS = ["auto", "reshape", "gather", "rows", "slice", "taps"]
+METHODS = ["auto", "reshape", "gather", "rows", "slice", "taps", "shift"]
 
 
 def converted(path: Path, patches: str = "auto", patch_memory: int | None = None) -> Path:
@@ -53,7 +53,11 @@ def test_random_convolutions(layer: tuple[Convolution, Sizes], patches: str, bia
 
 @pytest.mark.parametrize("patches", METHODS)
 def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> None:
-    window = Window(3, 3) if patches == "reshape" else Window(3, 2, 2, (1, 2))
+    window = (
+        Window(3, 3)
+        if patches == "reshape"
+        else Window(3, 1 if patches == "shift" else 2, 2, (1, 2))
+    )
     depthwise = patches == "taps"
     conv = Convolution((window, Window(2, 2)), 3, *((3, 3) if depthwise else (4, 1)))
     path = conv_file(tmp_path / "m.onnx", conv, (11, 8))
@@ -64,6 +68,7 @@ def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> Non
         "slice": {"Pad", "Slice", "Concat", "Reshape"},
         "reshape": {"Slice", "Reshape"},
         "taps": {"Pad", "Slice", "Reshape", "Tile", "Split"},
+        "shift": {"Pad", "Slice", "Concat", "Reshape"},
     }
     out = converted(path, patches)
     assert operators(out) == expected[patches] | {
@@ -77,11 +82,12 @@ def test_each_method_with_its_own_operators(tmp_path: Path, patches: str) -> Non
 
 @pytest.mark.parametrize("opset", [11, 13, 18])
 @pytest.mark.parametrize("filters", [3, 6])
-@pytest.mark.parametrize("patches", ["gather", "rows", "slice", "taps"])
+@pytest.mark.parametrize("patches", ["gather", "rows", "slice", "taps", "shift"])
 def test_each_method_with_unknown_sizes(
     tmp_path: Path, patches: str, filters: int, opset: int
 ) -> None:
-    conv = Convolution((Window(3, 2, 1, (1, 1)), Window(2, 1, 2)), 3, filters, 3)
+    stride, groups = (1, 1) if patches == "shift" else (2, 3)
+    conv = Convolution((Window(3, stride, 1, (1, 1)), Window(2, 1, 2)), 3, filters, groups)
     path = conv_file(tmp_path / "m.onnx", conv, (None, None), opset=opset)
     out = converted(path, patches)
     for shape in ([2, 3, 5, 7], [1, 3, 8, 3]):
@@ -263,6 +269,27 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     assert after.ir_version == model.ir_version
     names = [name for node in after.graph.node for name in node.output]
     assert len(set(names)) == len(names)
+
+
+def test_an_output_that_no_runtime_makes_is_left(tmp_path: Path) -> None:
+    """Of 4 pixels, stride 2 and 3 taps make 9 numbers and one that the stride skips."""
+    for length, fate in ((9, "converted"), (10, "converted"), (11, "left")):
+        node = helper.make_node(
+            "ConvTranspose", ["x", "W"], ["y"], strides=[2], output_shape=[length]
+        )
+        path = save(
+            tmp_path / "m.onnx", [node], {"x": ["n", 1, 4]}, ["y"], {"W": integers([1, 1, 3])}
+        )
+        (layer,) = convfc.convert(path, partial=True).layers
+        assert layer.fate.value == fate
+        x = integers([2, 1, 4])
+        if fate == "left":
+            assert layer.refusal is not None
+            assert layer.refusal.code is Code.CONTRADICTION
+            with pytest.raises(Exception, match="inconsistent"):  # onnxruntime's own word
+                run(path, x=x)
+        else:
+            assert run(path, x=x)[0].shape == (2, 1, length)
 
 
 def test_static_shapes_stay_static(tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import Verdict
 from convfc.formats.onnx.frozen import FROZEN
-from tests.onnx_models import integers, run, save
+from tests.onnx_models import Array, integers, model, run, save, value
 from tests.program import cli
 
 X = integers([2, 3, 6, 5])
@@ -99,3 +101,35 @@ def test_the_option(path: Path) -> None:
     done = cli("convert", path.name, "--freeze-weights", "--verify", cwd=path.parent)
     assert done.returncode == 0, done.stderr
     assert "now constants: 3" in done.stdout
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_onnxruntime_loads_what_lays_a_kernel_of_halves_out(
+    tmp_path: Path, op: str, side: int
+) -> None:
+    """Its optimizer dies of a product of float16 that reads a Transpose of axis 0."""
+
+    def halves(shape: list[int], seed: int) -> Array:
+        """So small that all sums are exact."""
+        return (integers(shape, seed) % 5).astype(np.float16)
+
+    kernel = halves([4, 2, side, side], 1)
+    nodes = [
+        helper.make_node(op, ["x", "W"], ["c"], name="conv", group=2),
+        helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[1, 1]),
+        helper.make_node("Mul", ["p", "s"], ["y"]),
+    ]
+    shapes = {"x": ["n", 4, 5, 6], "W": [4, 2, side, side], "y": [None] * 4}
+    x, w, y = (value(name, dims, TensorProto.FLOAT16) for name, dims in shapes.items())
+    held = [
+        numpy_helper.from_array(kernel, "W"),
+        numpy_helper.from_array(halves([4, 1, 1], 2), "s"),
+    ]
+    path = model(tmp_path / "m.onnx", helper.make_graph(nodes, "net", [x, w], [y], held))
+    out = convfc.convert(path).out
+    program = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
+    for file in (path, out):
+        assert not subprocess.run([sys.executable, "-c", program, file], check=False).returncode
+    feed = {"x": halves([2, 4, 5, 6], 3), "W": halves([4, 2, side, side], 4)}
+    assert np.array_equal(run(path, **feed)[0], run(out, **feed)[0])

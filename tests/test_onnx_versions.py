@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,6 +88,29 @@ def test_experimental_operators_where_the_opset_is_raised(
     onnx.save(twin, done.out)
     found = convfc.verify(path, done.out, samples=2, shapes=shape)
     assert found.verdict is convfc.Verdict.NOT_EQUIVALENT
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.FLOAT])
+def test_bounds_and_fillings_keep_their_type_where_the_opset_is_raised(
+    tmp_path: Path, kind: int
+) -> None:
+    """They were attributes; the official converter makes operands of float32 of them."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    half: Any = {"auto_pad": "SAME_UPPER", "strides": [2, 2]}
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["a"], name="conv", **half),
+        helper.make_node("Clip", ["a"], ["b"], min=0.0),
+        helper.make_node("Pad", ["b"], ["y"], pads=[0, 0, 1, 0, 0, 0, 0, 2], value=3.0),
+    ]
+    ports = value("x", ["n", 2, "h", "w"], kind), value("y", [None] * 4, kind)
+    kernel = numpy_helper.from_array((integers([3, 2, 2, 3], 1) % 5).astype(dtype), "W")
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], [kernel])
+    path = model(tmp_path / "m.onnx", graph, opset=10)
+    feed = {"x": (integers([2, 2, 5, 8], 2) % 5).astype(dtype)}
+    done = convfc.convert(path)
+    assert any("from 10 to 11" in note for note in done.notes)
+    assert np.array_equal(run(path, **feed)[0], run(done.out, **feed)[0])
+    assert convfc.verify(path, samples=2, shapes={"x": [1, 2, 5, 8]}).equivalent
 
 
 @pytest.mark.parametrize("rows", [[1, 4, 1, 1], [4, 1, 1]])

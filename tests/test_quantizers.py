@@ -12,6 +12,7 @@ import pytest
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
+    QuantType,
     quantize_dynamic,
     quantize_static,
 )
@@ -66,7 +67,16 @@ def static(path: Path, out: Path) -> None:
     )
 
 
-QUANTIZERS = {"four bits": four_bits, "dynamic": dynamic, "static": static}
+def whole(path: Path, out: Path) -> None:
+    """Everything that it knows, in operators of integers."""
+    quantize_static(
+        *(path, out, Calibration(), QuantFormat.QOperator),
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+QUANTIZERS = {"four bits": four_bits, "dynamic": dynamic, "static": static, "whole": whole}
 SEEN = {
     ("four bits", None): {"MatMulNBits": 5},
     ("four bits", "matmul-quantizer"): {"MatMulNBits": 5, "MatMul": 1},  # a batch of matrices
@@ -74,6 +84,8 @@ SEEN = {
     ("dynamic", "matmul-quantizer"): {"MatMulInteger": 7},
     ("static", None): {"MatMul": 5, "QuantizeLinear": 10},
     ("static", "matmul-quantizer"): {"MatMul": 6, "QuantizeLinear": 12},
+    ("whole", None): {"QLinearMatMul": 5, "QGemm": 1},
+    ("whole", "matmul-quantizer"): {"QLinearMatMul": 6, "QGemm": 1},
 }
 """Operators that there are then, by quantizer and client, of the sample's 6 convolutions."""
 

@@ -11,9 +11,11 @@ from convfc import arguments
 from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
-from convfc.errors import ConversionError, ConvfcError, FileError, UsageError
+from convfc.core.whole import Form
+from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.formats.reading import Reading
 from convfc.formats.registry import (
     converted_format,
     data_names,
@@ -22,7 +24,7 @@ from convfc.formats.registry import (
     provenance_of,
 )
 from convfc.formats.shapes import Shapes
-from convfc.gates import gate
+from convfc.gates import gate, naming
 from convfc.planning import Fate, Layer, plan
 from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
@@ -45,6 +47,7 @@ class Conversion:
         notes: remarks, a sentence each.
         client: whom it was made for, if for anybody.
         shapes: what inputs were fixed to, by name.
+        form: what convolutions became.
         verification: the comparison of both files, if one was asked for and got made.
         look: what was seen of the converted file before it was published, if that was looked at.
     """
@@ -58,6 +61,7 @@ class Conversion:
     look: Look | None = None
     client: str | None = None
     shapes: Shapes = field(default_factory=dict)
+    form: Form = Form.PATCHES
 
     @property
     def complete(self) -> bool:
@@ -70,6 +74,8 @@ def convert(
     model: str | Path,
     out: str | Path | None = None,
     *,
+    form: Form | str = Form.PATCHES,
+    dense_limit: int | None = None,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -81,14 +87,19 @@ def convert(
     check: bool = True,
     verify: bool = False,
     freeze_weights: bool = False,
+    keep_keras2_numbers: bool = False,
+    architecture: str | Path | None = None,
     imports: Sequence[str] = (),
 ) -> Conversion:
-    """Rewrite the convolutions of a model file as patches + Dense and save the result.
+    """Rewrite the convolutions of a model file as fully connected layers and save the result.
 
     Args:
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together, in ONNX.
+        dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
+            out. A layer that would take more is left.
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -106,6 +117,9 @@ def convert(
             they differ.
         freeze_weights: make constants of weights that are inputs as well, as ONNX files of IR
             version 4 and later may have them: callers can no longer override these.
+        keep_keras2_numbers: let hard_sigmoid be what it was in the Keras before 3 that wrote
+            `model`, where Keras 3 computes another one.
+        architecture: what `to_json` of a Keras model wrote, if `model` holds only its weights.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
     Returns:
@@ -121,6 +135,8 @@ def convert(
     with converting(
         model,
         out,
+        form=form,
+        dense_limit=dense_limit,
         patches=patches,
         patch_memory=patch_memory,
         only=only,
@@ -132,6 +148,8 @@ def convert(
         check=check,
         verify=verify,
         freeze_weights=freeze_weights,
+        keep_keras2_numbers=keep_keras2_numbers,
+        architecture=architecture,
         imports=imports,
     ) as done:
         return done
@@ -142,6 +160,8 @@ def converting(
     model: str | Path,
     out: str | Path | None = None,
     *,
+    form: Form | str = Form.PATCHES,
+    dense_limit: int | None = None,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -153,6 +173,8 @@ def converting(
     check: bool = True,
     verify: bool = False,
     freeze_weights: bool = False,
+    keep_keras2_numbers: bool = False,
+    architecture: str | Path | None = None,
     imports: Sequence[str] = (),
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
@@ -161,20 +183,30 @@ def converting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
+        form = _wanted_form(form, dense_limit, patches, patch_memory)
         target = _target(source, out, force)
         unchanged = Unchanged(source)
         wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
-        opened = open_model(source, imports, fixed)
+        beside = None if architecture is None else arguments.path("architecture", architecture)
+        reading = Reading(fixed, keep_keras2_numbers, beside)
+        opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
-            fixed, opened = needed, open_model(source, imports, needed)
+            fixed = needed
+            opened = open_model(source, imports, replace(reading, shapes=needed))
+        if form is Form.DENSE and not opened.takes_forms:
+            raise UsageError(f"{source}: --form dense is for ONNX so far")
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT
-        layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
+        layers = plan(
+            opened.sites, patches, only, skip, patch_memory, forms.methods, form, dense_limit
+        )
         notes = (*opened.notes, *_what_is_set(wanted, forms, fixed), *frozen)
-        done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
+        done = Conversion(
+            source, target, False, layers, notes, client=client, shapes=fixed, form=form
+        )
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done
             return
@@ -185,14 +217,23 @@ def converting(
         }
         records = tuple(LayerRecord.of(name, lowering) for name, lowering in lowerings.items())
         provenance = Provenance(
-            source.name, sha256_of(source), __version__, records, client, forms, fixed
+            source.name,
+            sha256_of(source),
+            __version__,
+            records,
+            client,
+            forms,
+            fixed,
+            keep_keras2_numbers,
+            None if beside is None else beside.name,
+            "" if beside is None else sha256_of(beside),
         )
         verification = seen = None
         with staging(target, data_names) as stage:
-            with writing(target), _naming(target, stage.path):
+            with writing(target), naming(target, stage.path):
                 remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
-                    checked = verify_files(source, stage.path, imports=imports)
+                    checked = verify_files(source, stage.path, architecture=beside, imports=imports)
                     verification = replace(checked, converted=target)
                 elif check:
                     seen = look(opened, stage.path, imports)
@@ -208,6 +249,18 @@ def converting(
                 stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
 
 
+def _wanted_form(
+    form: Form | str, limit: int | None, patches: PatchMethod | str, memory: int | None
+) -> Form:
+    """The form, if nothing was asked for that only the other one has."""
+    found = arguments.choice("form", form, Form)
+    of_patches = {"patches": patches != PatchMethod.AUTO, "patch-memory": memory is not None}
+    others = {"dense-limit": limit is not None} if found is Form.PATCHES else of_patches
+    for name in (name for name, given in others.items() if given):
+        raise UsageError(f"--form {found.value} does not go with --{name}")
+    return found
+
+
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:
     """What a client and shapes change about the file, a sentence each."""
     if wanted.forms != forms:
@@ -216,17 +269,6 @@ def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:
         yield f"For '{wanted.name}': {'; '.join(wanted.sets)}."
     if fixed:
         yield f"Sizes were fixed: it takes {shapes_text(fixed)} and nothing else."
-
-
-@contextmanager
-def _naming(target: Path, stage: Path) -> Iterator[None]:
-    """Whoever reads of the file that is being made finds it where it is going to be."""
-    try:
-        yield
-    except ConvfcError as error:
-        error.args = tuple(str(part).replace(str(stage), str(target)) for part in error.args)
-        error.path = target if error.path == stage else error.path
-        raise
 
 
 def _refusal(source: Path, problem: str) -> ConversionError:

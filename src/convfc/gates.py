@@ -55,6 +55,17 @@ def require_file(path: Path) -> None:
 
 
 @contextmanager
+def naming(shown: Path, worked_on: Path) -> Iterator[None]:
+    """Errors inside name a file that people know in the place of the one that is worked on."""
+    try:
+        yield
+    except ConvfcError as error:
+        error.args = tuple(str(part).replace(str(worked_on), str(shown)) for part in error.args)
+        error.path = shown if error.path == worked_on else error.path
+        raise
+
+
+@contextmanager
 def gate(path: str | Path, layer: str | None = None) -> Iterator[None]:
     """Turn whatever goes wrong inside into an error that names the file.
 

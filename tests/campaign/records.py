@@ -28,7 +28,7 @@ def forged(text: str, other: str, random: Random) -> tuple[str, str]:
     layer = random.choice(layers)
     if how == "method":
         layer["patches"] = random.choice(
-            ["none", "reshape", "gather", "rows", "slice", "taps", "auto", "x"]
+            ["none", "reshape", "gather", "rows", "slice", "taps", "shift", "auto", "x"]
         )
     elif how == "block":
         layer["block"] = random.choice([[1], [2], [1, 1], [3, 2], [10**6], [0], [-1], [2, 2, 2, 2]])

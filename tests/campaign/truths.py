@@ -16,7 +16,7 @@ import convfc
 from convfc.planning import Fate
 from tests.campaign.cases import Outcome
 
-METHODS = ("auto", "auto", "gather", "rows", "slice", "taps")
+METHODS = ("auto", "auto", "gather", "rows", "slice", "taps", "shift")
 SUFFIXES = (".onnx", ".h5", ".hdf5", ".keras")
 
 

@@ -10,6 +10,7 @@ It runs on Python 3.6, so it is written for that.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -317,8 +318,39 @@ def nodes():
     write("nodes", keras.Model(image, outputs), integers(2, 6, 5, 2))
 
 
+def gates():
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="hard_sigmoid", name="conv")(image)
+    x = layers.DepthwiseConv2D(3, activation="hard_sigmoid", name="deep")(x)
+    x = layers.Activation("hard_sigmoid", name="plain")(layers.Reshape((4, 16))(x))
+    x = layers.LSTM(5, recurrent_activation="hard_sigmoid", return_sequences=True, name="lstm")(x)
+    gru = layers.GRU(3, "hard_sigmoid", "hard_sigmoid", return_sequences=True, name="gru")
+    x = layers.Bidirectional(gru, name="both")(x)
+    x = layers.TimeDistributed(layers.Dense(4, "hard_sigmoid", name="dense"), name="timed")(x)
+    x = layers.SimpleRNN(3, activation="hard_sigmoid", name="simple")(x)
+    write("gates", keras.Model(image, x, name="gates"), integers(3, 8, 8, 3) / 16)
+
+
+def alone():
+    """Weights without their model, in both forms, and what the model looks like."""
+    model = keras.Sequential(
+        [
+            layers.Conv2D(4, 3, input_shape=(8, 7, 3)),
+            layers.BatchNormalization(),
+            layers.Conv2D(2, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ],
+        name="alone",
+    )
+    write("alone", model, integers(2, 8, 7, 3))
+    model.save_weights("alone_%s.h5" % version)
+    model.save_weights("alone_%s.weights.h5" % version)
+    Path("alone_%s.json" % version).write_text(model.to_json())
+
+
 if "--tf-keras" in sys.argv:
-    for make in (augmented, convnext, normed, siamese, nodes):
+    for make in (augmented, convnext, normed, siamese, nodes, gates, alone):
         make()
     sys.exit()
 for make in (mobile, nested, timed, transposed, recurrent):

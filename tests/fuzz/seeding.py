@@ -9,7 +9,7 @@ from random import Random
 
 from tests.fuzz.running import command_line, run
 
-METHODS = ("auto", "gather", "rows", "slice", "taps", "reshape")
+METHODS = ("auto", "gather", "rows", "slice", "taps", "shift", "reshape")
 LARGEST = 400_000
 """Bytes of a file of the folder of `--models`: what is larger takes too long."""
 

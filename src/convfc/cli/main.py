@@ -19,17 +19,21 @@ from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
 from convfc.cli.options import (
     MODEL,
+    Architecture,
     Data,
     Debug,
+    DenseLimit,
     Imports,
     Json,
     Patches,
     PatchMemory,
     Shapes,
+    WantedForm,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -71,6 +75,8 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
+    form: WantedForm = Form.PATCHES,
+    dense_limit: DenseLimit = None,
     patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,
     only: Annotated[
@@ -85,8 +91,8 @@ def convert(
         list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
     ] = None,
-    client: Annotated[
-        str | None,
+    clients: Annotated[
+        list[str] | None,
         typer.Option(
             "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
         ),
@@ -107,21 +113,28 @@ def convert(
         bool,
         typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
     ] = False,
+    keep_keras2_numbers: Annotated[
+        bool,
+        typer.Option("--keep-keras2-numbers", help="Keras: hard_sigmoid as it was before Keras 3."),
+    ] = False,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rewrite the convolutions of MODEL as patches + Dense and save the result.
+    """Rewrite the convolutions of MODEL as fully connected layers and save the result.
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
     with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
+    from convfc.cli import documents, parsing
+
+    client = parsing.one("--for", clients)
     if client == "list":
         _clients(as_json)
         return
-    from convfc.cli import documents, parsing
     from convfc.conversion import converting
     from convfc.verification.verdict import Verdict
 
@@ -131,6 +144,8 @@ def convert(
     conversion = converting(
         model,
         out,
+        form=form,
+        dense_limit=parsing.memory(dense_limit, "--dense-limit"),
         patches=patches,
         patch_memory=parsing.memory(patch_memory),
         only=only or (),
@@ -142,6 +157,8 @@ def convert(
         check=not no_check,
         verify=verify,
         freeze_weights=freeze_weights,
+        keep_keras2_numbers=keep_keras2_numbers,
+        architecture=architecture,
         imports=imports or (),
     )
     with terminal.working(f"converting {model.name}"), conversion as done:
@@ -205,6 +222,7 @@ def verify(
             "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
         ),
     ] = None,
+    architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -231,6 +249,7 @@ def verify(
             "atol": atol,
             "quick": quick,
             "seed": seed,
+            "architecture": architecture,
             "imports": imports or (),
         }
         with terminal.working("verifying") as progress:
@@ -254,7 +273,7 @@ def verify(
         try:
             junit.write(report, results)
         except FileError as error:  # the verdict is told all the same
-            streams.say(f"convfc: {error}")
+            streams.say(program.line(error))
             code = COULD_NOT
     raise typer.Exit(code)
 

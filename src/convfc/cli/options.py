@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.formats.suffixes import SUFFIXES
 
 if TYPE_CHECKING:  # mypy knows no enumerations that are computed
@@ -27,12 +29,25 @@ Imports = Annotated[
         "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
     ),
 ]
+Architecture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keras: what to_json wrote of the model, for weights alone."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Patches = Annotated[_Patches, typer.Option(help="How patches are built; auto decides per layer.")]
 PatchMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
+    ),
+]
+WantedForm = Annotated[
+    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer, in ONNX.")
+]
+DenseLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Room for all matrices of the dense form, like 4GiB; 1GiB by default."
     ),
 ]
 Data = Annotated[

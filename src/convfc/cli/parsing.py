@@ -27,6 +27,18 @@ def pairs(
         yield name, value
 
 
+def one(option: str, texts: Sequence[str] | None) -> str | None:
+    """What an option says that counts once: of several the last would win, without a word.
+
+    Raises:
+        UsageError: it says different things.
+    """
+    said = [*dict.fromkeys(texts or ())]
+    if len(said) > 1:
+        raise UsageError(f"{', '.join(f'{option} {text}' for text in said)}: give one of them")
+    return said[0] if said else None
+
+
 def shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
     """What `--shape` says: NAME=DIMS.
 
@@ -64,7 +76,7 @@ def dims(text: str) -> list[int]:
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def memory(text: str | None) -> int | None:
+def memory(text: str | None, option: str = "--patch-memory") -> int | None:
     """`8MiB`, `512 KiB` or a number of bytes; ``None`` stays.
 
     Raises:
@@ -75,7 +87,7 @@ def memory(text: str | None) -> int | None:
     parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower(), re.ASCII)
     size = 0 if parts is None else Decimal(parts[1]) * _UNITS.get(parts[2], 0)
     if not 1 <= size <= LARGEST:
-        raise UsageError(f"--patch-memory {text}: write it as 8MiB, 512KiB or a number of bytes")
+        raise UsageError(f"{option} {text}: write it as 8MiB, 512KiB or a number of bytes")
     return int(size)
 
 

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from convfc.errors import ConvfcError, UsageError
+from convfc.errors import ConvfcError, FileError, UsageError
+from convfc.refusals import Code
 from convfc.system import process, signals, streams
 from convfc.text.jsontext import json_text
 from convfc.text.visible import visible, visible_lines
@@ -68,8 +69,7 @@ def _outcome(command: Callable[[], int]) -> tuple[int, str]:
 def _refused(error: Exception) -> str:
     """Say what went wrong; give what goes to stdout."""
     options = sys.argv[1:]
-    kind, message, shown = _words(error)
-    code = error.code.value if isinstance(error, ConvfcError) else None
+    kind, code, message, shown = _words(error)
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
@@ -78,20 +78,24 @@ def _refused(error: Exception) -> str:
     return json_text({"error": {"kind": kind, "code": code, "message": message}})
 
 
-def _words(error: Exception) -> tuple[str, str, str]:
-    """The kind of an error, its message, and what is shown of it."""
-    kind, message = type(error).__name__, str(error)
+def line(error: ConvfcError) -> str:
+    """What is shown of an error: its message and its code."""
+    return f"convfc: {error} [{error.code}]"
+
+
+def _words(error: Exception) -> tuple[str, Code | None, str, str]:
+    """The kind of an error, its code, its message, and what is shown of it."""
     if isinstance(error, CommandLineError):
-        return UsageError.__name__, message, error.shown
+        return UsageError.__name__, error.code, str(error), error.shown
     if isinstance(error, OSError) and error.filename is not None:
-        kind, message = "FileError", visible(f"{error.filename}: {error.strerror}")
+        error = FileError(f"{error.filename}: {error.strerror}", code=Code.NO_FILE)
     elif isinstance(error, MemoryError):
-        message = visible(f"not enough memory {message}".strip())
-    elif not isinstance(error, ConvfcError):
-        words = visible(" ".join(message.split())[:300])
-        return kind, words, f"convfc: unforeseen {kind}: {words}\n(--debug shows where)"
-    told = f" [{error.code}]" if isinstance(error, ConvfcError) else ""
-    return kind, message, f"convfc: {message}{told}"
+        error = FileError(f"not enough memory {error}".strip(), code=Code.TOO_LARGE)
+    kind = type(error).__name__
+    if isinstance(error, ConvfcError):
+        return kind, error.code, str(error), line(error)
+    words = visible(" ".join(str(error).split())[:300])
+    return kind, None, words, f"convfc: unforeseen {kind}: {words}\n(--debug shows where)"
 
 
 def _deliver(code: int, text: str) -> int:

@@ -57,6 +57,17 @@ def gathered(entries: int, width: int, computed: bool) -> float:
     return entries * (width + _LOOK_UP) + 3 * _NODE
 
 
+def shifted(pixels: int, width: int, taps: int) -> float:
+    """Of what the taps of the first axis make in one product, cut out and added up.
+
+    Args:
+        pixels: of which the product is.
+        width: bytes of all filters.
+        taps: of the first axis.
+    """
+    return pixels * taps * (4 * width + 2 * _COPY) + 2 * taps * _NODE
+
+
 def multiplied(entries: int, width: int) -> float:
     """Of a product of P with filters of one channel each, beyond building P: two more passes.
 

@@ -6,7 +6,8 @@ reshaped to (K, filters). The convolution is **y = P F + b**; with groups, one s
 block of channels.
 
 A transposed convolution is an ordinary one with a filter for each of its phases, whose output is
-interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase.
+interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase. In the
+dense form there is one patch, the whole input (`core.whole`).
 
 `apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
 version of them (`core.numpy_ops`) is the executable meaning; the format packages bring their own
@@ -23,8 +24,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from convfc.core.folding import regroups
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
-from convfc.core.lowering import Lowering, PatchMethod, regroups
+from convfc.core.lowering import Lowering, PatchMethod
+from convfc.core.whole import Form
 
 T = TypeVar("T")
 
@@ -101,6 +104,17 @@ class Ops(Protocol[T]):
         """
         return self.product(self.concatenate([*taps], -1), convolution, positions)
 
+    def shifted_sum(self, rows: T, convolution: Convolution, positions: Sizes) -> T:
+        """P F + b, where the taps of the first axis are yet to be put into the channels.
+
+        `rows` has those of the others: (batch, pixels, positions.., K / k1). The product may come
+        first: of each pixel with the filters of every tap, which are then shifted and added up.
+        """
+        first, *others = convolution.windows
+        cuts = ([first.tap(tap), *[_WHOLE] * len(others)] for tap in range(first.kernel))
+        taps = [self.slice(rows, cut) for cut in cuts]
+        return self.product(self.concatenate(taps, -1), convolution, positions)
+
     def interleave(self, y: T, convolution: AnyConvolution, sizes: Sizes) -> T:
         """(batch, sizes.., groups * phases.. * depth) to (batch, sizes * phases.., filters).
 
@@ -161,6 +175,10 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """
     convolution, known = lowering.framed
     inner = lowering.inner
+    if lowering.form is Form.DENSE:
+        row = ops.reshape(x, [*[1] * inner.rank, inner.patch_length])
+        y = ops.product(row, inner, (1,) * inner.rank)
+        return ops.reshape(y, [*_known(lowering.output), convolution.filters])
     padded, sizes = _padded(ops, x, lowering)
     y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:
@@ -182,6 +200,9 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
             axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
             taps = (ops.slice(x, cuts) for cuts in itertools.product(*axes))
             return ops.weighted_sum(taps, inner, block.output)
+        if lowering.method is PatchMethod.SHIFT:
+            rows, _, _ = _sliced(ops, x, block, but=1)
+            return ops.shifted_sum(rows, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
     pieces = []
     for start, stop in edges:
@@ -227,16 +248,23 @@ def _patches(ops: Ops[T], x: T, lowering: Lowering) -> T:
         return x
     if lowering.method is PatchMethod.RESHAPE:
         return _tiles(ops, x, convolution, sizes)
+    x, convolution, sizes = _sliced(ops, x, lowering)
+    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+
+
+def _sliced(ops: Ops[T], x: T, lowering: Lowering, but: int = 0) -> tuple[T, Convolution, Sizes]:
+    """Put taps into the channels by slices, but for so many axes, and what is left to be done."""
+    convolution, sizes = lowering.inner, lowering.sizes
     single, several = lowering.sliced_axes
     cuts = [w.tap(0) if axis in single else _WHOLE for axis, w in enumerate(convolution.windows)]
     if any(cut != _WHOLE for cut in cuts):
         x = ops.slice(x, cuts)
     for axis in single:
         convolution, sizes = convolution.folded(axis, sizes)
-    for axis in several:
+    for axis in several[: len(several) - but]:
         x = _fold(ops, x, convolution, sizes, axis)
         convolution, sizes = convolution.folded(axis, sizes)
-    return _gather(ops, x, convolution, sizes) if lowering.gathered_axes else x
+    return x, convolution, sizes
 
 
 def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) -> T:

@@ -21,8 +21,10 @@ from functools import cached_property
 
 from convfc.arguments import choice
 from convfc.core import costs
+from convfc.core.folding import slices_for
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
+from convfc.core.whole import Form, Whole
 from convfc.refusals import Code, Refusal
 
 
@@ -32,7 +34,7 @@ class PatchMethod(StrEnum):
     AUTO = "auto"
     """The cheapest of the others that fit; see `cost`."""
     NONE = "none"
-    """A 1x1 kernel with stride 1: the input is its own patch matrix."""
+    """The input is its own patch matrix: a 1x1 kernel with stride 1, or the dense form."""
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
@@ -43,6 +45,8 @@ class PatchMethod(StrEnum):
     """Slices for the taps of one axis after another. Works with unknown sizes."""
     TAPS = "taps"
     """Groups of one channel: a slice per tap, times its weights, added up; P is never there."""
+    SHIFT = "shift"
+    """Slices for the taps of all axes but the first; what those of the first make is added up."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,20 @@ class Lowering:
         method: never AUTO: the method that was chosen.
         block: positions of the output that are computed at once, along the first axes; all along
             those that are not mentioned. Patches of so many exist at the same time.
+        form: what it becomes; all that is said of patches is about the first one.
     """
 
     convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
     block: tuple[int, ...] = ()
+    form: Form = Form.PATCHES
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """The one matrix that it is; ``None`` where a size is unknown."""
+        known = None not in self.sizes and None not in self.output
+        return Whole(self.convolution, self.sizes) if known else None
 
     @cached_property
     def framed(self) -> tuple[AnyConvolution, Sizes]:
@@ -70,15 +82,14 @@ class Lowering:
     @cached_property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
+        if self.form is Form.DENSE and self.whole is not None:
+            return self.whole.inner
         convolution, sizes = self.framed
         return convolution.inner(sizes)
 
     @cached_property
     def pads(self) -> tuple[Pads, ...] | None:
-        """Zeros around the input per axis, or what a transposed convolution crops off.
-
-        ``None`` if they depend on an unknown size and are found at run time.
-        """
+        """Zeros around the input per axis, or a crop; ``None`` if they are found at run time."""
         return self.convolution.pads(self.sizes)
 
     @cached_property
@@ -131,13 +142,16 @@ class Lowering:
     def patch_bytes(self, itemsize: int) -> int | None:
         """Bytes that P takes for one sample; 0 where the input itself is P, ``None`` if unknown.
 
-        By taps, only the column of one tap of each channel is there at a time.
+        By taps, only the column of one tap of each channel is there at a time; shifted, those of
+        one tap of the first axis.
         """
         if self.method is PatchMethod.NONE:
             return 0
         rows, columns = self.patch_matrix
         if self.method is PatchMethod.TAPS:
             columns = self.inner.channels
+        elif self.method is PatchMethod.SHIFT:
+            columns //= self.inner.kernel[0]
         return None if rows is None else rows * columns * itemsize
 
     def block_bytes(self, itemsize: int) -> int | None:
@@ -162,7 +176,7 @@ class Lowering:
         if self.method is PatchMethod.TAPS:
             return self.blocks * (3 * conv.taps + _AROUND)
         known = None not in self.framed[1]
-        taps = sum(_slices(conv, axis) if known else conv.kernel[axis] for axis in several)
+        taps = sum(slices_for(conv, axis) if known else conv.kernel[axis] for axis in several)
         return self.blocks * (taps + len(several) + _AROUND)
 
     def block_edges(self, axis: int) -> list[tuple[int, int]]:
@@ -260,7 +274,9 @@ def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, 
     size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.framed[1])
     if size is None:
         return ()
-    memory = default_memory(size) if memory is None else memory
+    if memory is None:
+        copies = 2 if lowering.inner.depthwise else 1  # P, and P times the weights
+        memory = default_memory(copies * size) // copies
     block: list[int] = []
     for output in outputs:
         if size <= memory or output is None:
@@ -296,7 +312,9 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     if single:
         total += costs.cut(product(sizes) or 0, conv.channels * itemsize)
     for axis in several:
-        slices = _slices(conv, axis)
+        if method is PatchMethod.SHIFT and axis == 0:
+            return total + costs.shifted(product(sizes) or 0, conv.filters * itemsize, conv.taps)
+        slices = slices_for(conv, axis)
         conv, sizes = conv.folded(axis, sizes)
         total += costs.joined(product(sizes) or 0, conv.channels * itemsize, slices)
     if lowering.gathered_axes:
@@ -305,27 +323,10 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     return total
 
 
-def regroups(convolution: Convolution, axis: int) -> bool:
-    """Whether the taps of an axis are sliced in groups of `stride` neighbours.
-
-    They and their channels lie side by side in memory, on the last axis.
-    """
-    window = convolution.windows[axis]
-    last = axis == convolution.rank - 1
-    return last and window.kernel > 1 and window.stride > 1 and window.dilation == 1
-
-
-def _slices(convolution: Convolution, axis: int) -> int:
-    """How many slices it takes to put the taps of an axis into the channels."""
-    window = convolution.windows[axis]
-    return window.strides_spanned if regroups(convolution, axis) else window.kernel
-
-
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
     method, (_, sizes) = lowering.method, lowering.framed
-    inner = lowering.inner
-    windows = inner.windows
+    inner, windows = lowering.inner, lowering.inner.windows
     if method is PatchMethod.NONE:
         pointwise = all(w.kernel == w.stride == 1 for w in windows)
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
@@ -341,6 +342,9 @@ def _misfit(lowering: Lowering) -> str | None:
         return f"would need an index map of {entries:,} entries in the file"
     if method is PatchMethod.TAPS and not inner.depthwise:
         return "needs groups of one channel"
+    several = windows[0].kernel > windows[0].stride == 1
+    if method is PatchMethod.SHIFT and (inner.groups > 1 or not several):
+        return "needs one group, and several taps with stride 1 along the first axis"
     if lowering.operations > MOST_OPERATIONS:
         return _of_many(lowering)
     return None
@@ -352,7 +356,5 @@ def _of_many(lowering: Lowering) -> str:
     whole = replace(lowering, block=())
     if whole.operations > MOST_OPERATIONS:
         return f"would take {whole.operations:,} operations; {most}"
-    return (
-        f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
-        f"{most}: give --patch-memory more"
-    )
+    cut = f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations"
+    return f"{cut}; {most}: give --patch-memory more"

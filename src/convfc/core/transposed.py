@@ -108,17 +108,11 @@ class TransposedWindow(AnyWindow):
         9
 
         Raises:
-            GeometryError: all of it is cropped off, or its prescribed length is as long as with one
-                more input: no runtime takes that.
+            GeometryError: all of it is cropped off.
         """
         pads = self.pads(size)
         if size is None or pads is None:
             return self.length
-        if self.length is not None and self.length >= size * self.stride + self.extent:
-            raise GeometryError(
-                f"a length of {self.length} is more than what windows make of an axis of {size}",
-                code=Code.CONTRADICTION,
-            )
         length = (size - 1) * self.stride + self.extent - sum(pads)
         if length < 1:
             raise GeometryError(f"the crop {pads} leaves nothing of an axis of {size}")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convfc import arguments
-from convfc.errors import FileError
+from convfc.errors import FileError, UsageError
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.formats.suffixes import SUFFIXES, Format
 from convfc.gates import gated, require_file
 from convfc.refusals import Code
@@ -71,17 +71,17 @@ def default_out(source: Path) -> Path:
 
 
 @gated
-def open_model(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = None) -> Model:
+def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Model:
     """Open a model file of any known format.
 
     Args:
         path: the file.
         imports: modules that register custom Keras classes.
-        shapes: what inputs are fixed to, by name; their open sizes are known then.
+        reading: what the file does not say itself.
 
     Raises:
         UsageError: one of the modules cannot be imported; or there is no such input, or it takes
-            another shape.
+            another shape; or what `reading` says is not for such files.
         FileError: see `format_of`; or the file is damaged.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
@@ -89,10 +89,12 @@ def open_model(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = 
     if format_of(path) is Format.ONNX:
         from convfc.formats.onnx import open_onnx
 
-        return open_onnx(path, shapes)
+        if reading.keras2_numbers or reading.architecture is not None:
+            raise UsageError(f"{path}: architecture and keep_keras2_numbers are for Keras files")
+        return open_onnx(path, reading)
     from convfc.formats.keras import open_keras
 
-    return open_keras(path, imports, shapes)
+    return open_keras(path, imports, reading)
 
 
 @gated

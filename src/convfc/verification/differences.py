@@ -84,7 +84,7 @@ class OutputDifference:
 
     Attributes:
         name: the output's name.
-        shape: of one batch, the batch size as ``None``.
+        shape: of one batch, the batch size as ``None`` unless the model has it fixed.
         dtype: numpy's name of the element type.
         max_abs: largest absolute difference.
         mean_abs: mean absolute difference.
@@ -137,6 +137,7 @@ class DifferenceCollector:
         rtol: see above.
         atol: see above.
         judged: whether to hold the differences against a tolerance at all.
+        batch: its first size, if the model has that fixed.
     """
 
     def __init__(
@@ -146,8 +147,10 @@ class DifferenceCollector:
         atol: float | None = None,
         *,
         judged: bool = True,
+        batch: int | None = None,
     ) -> None:
         self._judged = judged
+        self._batch = batch
         self._name = name
         self._rtol = rtol
         self._atol = atol
@@ -256,7 +259,7 @@ class DifferenceCollector:
         rows, elements = max(self._rows, 1), max(self._elements, 1)
         return OutputDifference(
             name=self._name,
-            shape=(None, *self._shape[1:]) if self._shape else (),
+            shape=(self._batch, *self._shape[1:]) if self._shape else (),
             dtype=self._dtype,
             max_abs=math.inf if self._endless else self._max_abs,
             mean_abs=self._sum_abs / elements,

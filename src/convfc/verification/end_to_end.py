@@ -158,7 +158,10 @@ def compare(
         DataError: the samples cannot be read or do not fit.
     """
     collectors = {
-        port.name: DifferenceCollector(port.name, rtol, atol, judged=judged) for port in a.outputs
+        port.name: DifferenceCollector(
+            port.name, rtol, atol, judged=judged, batch=next(iter(port.shape or ()), None)
+        )
+        for port in a.outputs
     }
     done = 0
     for feed in feeds.batches():

@@ -92,8 +92,7 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         return found
     # Writing the file may have changed what is in memory.
     second = open_model(path, imports)
-    fixed = None if second.provenance is None else second.provenance.shapes
-    first = open_model(original.path, imports, fixed)
+    first = open_model(original.path, imports, original.reading)
     return _by_layers(found, first, second, feed, random)
 
 

@@ -3,15 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from convfc import arguments
 from convfc.errors import FileError, UsageError
 from convfc.formats.protocols import Model, Port
 from convfc.formats.provenance import Provenance
+from convfc.formats.reading import Reading
 from convfc.formats.registry import default_out, open_model
-from convfc.formats.shapes import Shapes
 from convfc.refusals import Code
-from convfc.system.atomic import sha256_of
+from convfc.system.atomic import Unchanged, sha256_of
+
+
+def opened_pair(
+    first: Path,
+    converted: str | Path | None,
+    imports: Sequence[str],
+    architecture: Path | None,
+    unchanged: Unchanged,
+) -> tuple[Model, Model]:
+    """The original and what was made from it, whichever way round they are named, and watched.
+
+    Args:
+        first: one of the two files.
+        converted: the other one; looked for if left out.
+        imports: modules that register custom Keras classes.
+        architecture: the network of an original that is weights alone, if its record is not to
+            say which that is.
+        unchanged: what watches the files.
+
+    Raises:
+        FileError: one cannot be read, or there is no second one.
+        UnsupportedModelError: one cannot be loaded.
+        UsageError: both are whole and need no architecture.
+    """
+    a = _opened_if_whole(first, imports)
+    second = (
+        partner(first, a.provenance if a else None)
+        if converted is None
+        else arguments.path("converted", converted)
+    )
+    unchanged.watch(second)
+    b = _opened_if_whole(second, imports)
+    if a and b:
+        if architecture is not None:
+            raise UsageError(f"{first}: is a whole model and needs no architecture")
+    elif b:
+        a = _opened_weights(first, b.provenance, imports, architecture)
+    else:
+        b = _opened_weights(second, a.provenance if a else None, imports, architecture)
+        a = a or open_model(first, imports)
+    unchanged.watch(*a.files, *b.files)
+    return (b, a) if is_made_from(a.provenance, second, b.provenance) else (a, b)
+
+
+def _opened_if_whole(path: Path, imports: Sequence[str]) -> Model | None:
+    """A model; ``None`` if the file holds only weights of one."""
+    try:
+        return open_model(path, imports)
+    except FileError as error:
+        if error.code is not Code.WEIGHTS_ONLY:
+            raise
+        return None
+
+
+def _opened_weights(
+    path: Path, record: Provenance | None, imports: Sequence[str], architecture: Path | None
+) -> Model:
+    """Weights with the network that they belong to, which is given, or beside them by a record."""
+    if architecture is None and record is not None and record.architecture is not None:
+        architecture = path.with_name(record.architecture)
+    return open_model(path, imports, Reading(architecture=architecture))
 
 
 def partner(path: Path, record: Provenance | None) -> Path:
@@ -43,27 +106,35 @@ def is_made_from(record: Provenance | None, other: Path, others: Provenance | No
     return record is not None and (others is None or record.source == other.name)
 
 
-def staleness(original: Path, record: Provenance | None) -> tuple[str, ...]:
-    """A remark if the converted file was made from other bytes than the original has now."""
+def staleness(original: Model, record: Provenance | None) -> tuple[str, ...]:
+    """Remarks if the converted file was made from other bytes than the original has now."""
     if record is None:
         return ()
-    if record.source != original.name:
+    path, architecture = original.path, original.reading.architecture
+    if record.source != path.name:
         return (f"the converted file says it was made from '{record.source}'",)
-    if record.sha256 != sha256_of(original):
-        return (f"'{original.name}' has changed since it was converted",)
-    return ()
+    made_of = [(path, record.sha256)]
+    if architecture is not None:
+        made_of.append((architecture, record.architecture_sha256))
+    return tuple(
+        f"'{one.name}' has changed since it was converted"
+        for one, known in made_of
+        if known != sha256_of(one)
+    )
 
 
-def with_fixed_sizes(
-    original: Model, shapes: Shapes, imports: Sequence[str]
+def as_recorded(
+    original: Model, record: Provenance | None, imports: Sequence[str]
 ) -> tuple[Model, str | None]:
-    """The original at the sizes that a record says, and why that cannot be, if it cannot."""
-    if not shapes:
+    """The original read as a record says, and why that cannot be, if it cannot."""
+    if record is None or not (record.shapes or record.keras2_numbers):
         return original, None
+    reading = replace(original.reading, shapes=record.shapes, keras2_numbers=record.keras2_numbers)
     try:
-        return open_model(original.path, imports, shapes), None
+        return open_model(original.path, imports, reading), None
     except UsageError as error:
-        return original, f"its record fixes sizes that the original does not have: {error}"
+        what = "fixes sizes that the original does not have"
+        return original, f"its record {what if record.shapes else 'is of another format'}: {error}"
 
 
 def changed_port(role: str, before: Sequence[Port], after: Sequence[Port]) -> str | None:

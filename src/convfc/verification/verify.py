@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convfc import arguments
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.formats.protocols import Model
-from convfc.formats.registry import open_model, provenance_of
+from convfc.formats.registry import provenance_of
 from convfc.formats.shapes import Shapes
 from convfc.formats.suffixes import SUFFIXES
 from convfc.gates import gated
@@ -37,13 +37,7 @@ from convfc.verification.end_to_end import (
     runnable,
 )
 from convfc.verification.layer_proofs import prove_layers
-from convfc.verification.pairing import (
-    changed_port,
-    is_made_from,
-    partner,
-    staleness,
-    with_fixed_sizes,
-)
+from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.proof import LayerProof
 from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction
 
@@ -106,6 +100,7 @@ def verify(
     atol: float | None = None,
     quick: bool = False,
     seed: int = 0,
+    architecture: str | Path | None = None,
     imports: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
@@ -126,6 +121,8 @@ def verify(
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
         quick: leave out the draws of random integers, and with them the proof.
         seed: of the draws.
+        architecture: the network of an original that is weights alone; found from the record of
+            the file made from it if left out.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
         progress: called with a few words whenever something new begins.
 
@@ -143,10 +140,11 @@ def verify(
         data=data, samples=samples, shapes=shapes, inputs=inputs, rtol=rtol, atol=atol, seed=seed
     )
     unchanged = Unchanged(Path(original))
-    a, b = _opened(Path(original), converted, imports, unchanged)
-    of_files = _of_files(a, b)
+    beside = None if architecture is None else arguments.path("architecture", architecture)
+    a, b = opened_pair(Path(original), converted, imports, beside, unchanged)
     fixed: Shapes = {} if b.provenance is None else b.provenance.shapes
-    a, misfit = with_fixed_sizes(a, fixed, imports)
+    a, misfit = as_recorded(a, b.provenance, imports)
+    of_files = _of_files(a, b)
     changed = changed_port("input", a.inputs, b.inputs)
     changed = changed or changed_port("output", a.outputs, b.outputs)
     remarks: Sequence[str] = ()
@@ -164,26 +162,10 @@ def verify(
     return replace(found, notes=(*of_files, *remarks, *found.notes), shapes=fixed)
 
 
-def _opened(
-    first: Path, converted: str | Path | None, imports: Sequence[str], unchanged: Unchanged
-) -> tuple[Model, Model]:
-    """The original and what was made from it, whichever way round they are named, and watched."""
-    a = open_model(first, imports)
-    second = (
-        partner(first, a.provenance)
-        if converted is None
-        else arguments.path("converted", converted)
-    )
-    unchanged.watch(second)
-    b = open_model(second, imports)
-    unchanged.watch(*a.files, *b.files)
-    return (b, a) if is_made_from(a.provenance, second, b.provenance) else (a, b)
-
-
 def _of_files(a: Model, b: Model) -> list[str]:
     """Remarks on the two files, before anything is run."""
     same = [f"'{a.path.name}' was compared with itself"] if a.path.samefile(b.path) else []
-    return [*a.notes, *staleness(a.path, b.provenance), *same]
+    return [*a.notes, *staleness(a, b.provenance), *same]
 
 
 def _feeds(

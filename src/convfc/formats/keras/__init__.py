@@ -15,20 +15,20 @@ from convfc.errors import UsageError
 from convfc.formats.keras.archive import read_provenance
 from convfc.formats.keras.quiet import importing, own_state
 from convfc.formats.protocols import Model
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import until_the_end
 
 __all__ = ["import_keras", "open_keras", "read_provenance"]
 
 
-def open_keras(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = None) -> Model:
+def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Model:
     """Load a `.h5`, `.hdf5` or `.keras` file.
 
     Args:
         path: the file.
         imports: modules that register custom classes.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         UsageError: one of the modules cannot be imported; or eager execution is off; or there is
@@ -43,7 +43,7 @@ def open_keras(path: Path, imports: Sequence[str] = (), shapes: Shapes | None = 
         from convfc.formats.keras.model import KerasModel
 
     _register(imports)
-    return KerasModel(path, shapes)
+    return KerasModel(path, reading)
 
 
 def import_keras() -> None:

@@ -36,7 +36,8 @@ MODEL_CONFIG, TRAINING_CONFIG = "model_config", "training_config"
 OPTIMIZER_WEIGHTS = "optimizer_weights"
 """The group of an HDF5 file with the optimizer's state."""
 
-_METADATA = "metadata.json"
+METADATA = "metadata.json"
+"""The member of a zip that names the Keras that wrote it."""
 
 _MEMBER = f"{KEY}.json"
 
@@ -152,7 +153,12 @@ def read_provenance(path: Path) -> Provenance | None:
     Raises:
         FileError: see `read_envelope`.
     """
-    return read_envelope(path).provenance
+    try:
+        return read_envelope(path).provenance
+    except FileError as error:
+        if error.code is not Code.WEIGHTS_ONLY:
+            raise
+        return None
 
 
 def write_provenance(path: Path, file_format: str, provenance: Provenance) -> None:
@@ -186,7 +192,8 @@ def _read_hdf5(path: Path) -> Envelope:
     if config is None:
         raise FileError(
             f"{path}: holds weights and no model",
-            remedy="load them into the model and save it whole, with model.save(...)",
+            remedy="name what model.to_json() wrote with --architecture, or save the model whole, "
+            "with model.save(...)",
             code=Code.WEIGHTS_ONLY,
         )
     setup = None if training is None else read_json(training, TRAINING_CONFIG)
@@ -222,14 +229,14 @@ def _read_zip(path: Path) -> Envelope:
             raise FileError(
                 f"{path}: a zip file with no Keras model in it (no {CONFIG})", code=Code.NO_MODEL
             )
-        for name in {WEIGHTS, _METADATA}.difference(members):
+        for name in {WEIGHTS, METADATA}.difference(members):
             raise FileError(
                 f"{path}: damaged: it has no {name}",
                 remedy="get a fresh copy of it",
                 code=Code.DAMAGED,
             )
         config = read_json(archive.read(CONFIG), CONFIG)
-        metadata = read_json(archive.read(_METADATA), _METADATA)
+        metadata = read_json(archive.read(METADATA), METADATA)
         record = archive.read(_MEMBER) if _MEMBER in members else None
     training = config.get("compile_config") if isinstance(config, dict) else None
     version = metadata.get("keras_version", "") if isinstance(metadata, dict) else metadata

@@ -30,7 +30,7 @@ _FREE = 2**28
 _TIMES = 4
 """Weights with many zeros shrink to a quarter at times, if somebody packs them."""
 
-_MOST_TEXT = 2**30
+MOST_TEXT = 2**30
 """Bytes of memory that a configuration may take."""
 
 _MOST_MEMBERS = 10_000
@@ -112,7 +112,7 @@ def read_json(text: str | bytes, what: str) -> Any:
     text = text.decode(json.detect_encoding(text)) if isinstance(text, bytes) else text
     # What Python takes for a list or a dictionary, and for what stands in it.
     memory = len(text) + 256 * (text.count("[") + text.count("{")) + 64 * text.count(",")
-    if memory > _MOST_TEXT:
+    if memory > MOST_TEXT:
         raise ValueError(f"its {what} would take {_text(memory)} of memory")
     return json.loads(text)
 

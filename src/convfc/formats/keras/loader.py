@@ -25,6 +25,7 @@ from convfc.formats.keras.archive import (
     format_named,
     read_envelope,
 )
+from convfc.formats.keras.assembly import assembled
 from convfc.formats.keras.bounds import check_size, count_data, limit
 from convfc.formats.keras.fixed_sizes import fixed
 from convfc.formats.keras.internals import flat_layers
@@ -38,7 +39,8 @@ from convfc.formats.keras.upgrades import up_to_date
 from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.hdf5 import operations_in, own_operations
 from convfc.formats.keras.upgrades.unknown import unknown_in
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.gates import naming
 from convfc.refusals import Code
 from convfc.system.atomic import OTHER_PLACE
 from convfc.text.sizes import shapes_text
@@ -64,28 +66,33 @@ class Loaded:
 _MOST_THRESHOLDS = 2**16
 
 
-def load(path: Path, shapes: Shapes | None = None) -> Loaded:
+def load(path: Path, reading: Reading = AS_IT_IS) -> Loaded:
     """Load a model, with Keras's safe mode on.
 
     Args:
         path: the file.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds, or not at these sizes.
-        UsageError: it has no such input, or one that takes another shape.
+        UsageError: it has no such input, or one that takes another shape; or it is whole and needs
+            no architecture.
     """
     with refusing(path, NO_CONFIG):
-        return _load(path, shapes or {})
+        if reading.architecture is None:
+            return _load(path, reading)
+        with assembled(path, reading.architecture) as whole, naming(path, whole):
+            return _load(whole, reading)
 
 
-def _load(path: Path, shapes: Shapes) -> Loaded:
+def _load(path: Path, reading: Reading) -> Loaded:
+    shapes = reading.shapes
     envelope = read_envelope(path)
     _refuse_contents(path, envelope)
     notes = _other_name(path, envelope)
     check_weights(path, envelope.file_format)
-    upgraded = up_to_date(path, envelope)
+    upgraded = up_to_date(path, envelope, keeps=reading.keras2_numbers)
     if shapes:
         upgraded = replace(upgraded, config=fixed(upgraded.config, shapes), altered=True)
     with overheard() as said, upgraded_copy(path, envelope.file_format, upgraded) as copy:

@@ -31,6 +31,7 @@ from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
+from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
@@ -50,7 +51,7 @@ from convfc.formats.protocols import (
     in_float64,
 )
 from convfc.formats.provenance import Provenance
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
 
 
@@ -59,21 +60,24 @@ class KerasModel:
 
     Args:
         path: the file.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
-        UsageError: it has no such input, or one that takes another shape.
+        UsageError: it has no such input, or one that takes another shape; or it is whole and
+            needs no architecture.
     """
 
     takes_forms = False
 
-    def __init__(self, path: Path, shapes: Shapes | None = None) -> None:
+    def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
-        self.files: Sequence[Path] = (path,)
+        self.reading = reading
+        beside = () if reading.architecture is None else (reading.architecture,)
+        self.files: Sequence[Path] = (path, *beside)
         with refusing(path, NO_CONFIG):
-            loaded = load(path, shapes)
+            loaded = load(path, reading)
             self._model = loaded.model
             self._graph = graph_of(loaded.model)
             if self._graph is None:
@@ -285,15 +289,13 @@ class KerasModel:
 
     def _ports(self, names: Sequence[str], tensors: Sequence[Any]) -> list[Port]:
         return [
-            Port(name, tuple(tensor.shape), tensor.dtype, self._channels_last)
+            Port(name, tuple(tensor.shape), tensor.dtype, self._layouts.channels_last(tensor))
             for name, tensor in zip(names, tensors, strict=True)
         ]
 
-    @property
-    def _channels_last(self) -> bool | None:
-        formats = [getattr(place.layer, "data_format", None) for place in self._places.values()]
-        known = [data_format for data_format in formats if data_format is not None]
-        return known[0] == "channels_last" if known else None
+    @cached_property
+    def _layouts(self) -> Layouts:
+        return Layouts(self._graph, [place.layer for place in self._places.values()])
 
 
 def _write_error(error: BaseException) -> OSError:

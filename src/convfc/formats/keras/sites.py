@@ -65,7 +65,7 @@ class Place:
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
         dtype = self.layer.compute_dtype
         inner = conv.inner(sizes)
-        methods = frozenset(PatchMethod) - {PatchMethod.TAPS}
+        methods = frozenset(PatchMethod) - {PatchMethod.TAPS, PatchMethod.SHIFT}
         positions = inner.positions(sizes)
         entries = None if file_format == HDF5 or positions is None else positions * inner.taps
         if entries is None or entries > _LARGEST_INDEX:

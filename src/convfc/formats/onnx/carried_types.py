@@ -32,18 +32,11 @@ def carried(proto: onnx.ModelProto) -> Iterator[None]:
         unpack(proto)
 
 
-def unpack(proto: onnx.ModelProto) -> bool:
-    """Give values the types that `carried` wrote down.
-
-    Returns:
-        Whether there was any.
-    """
-    found = False
+def unpack(proto: onnx.ModelProto) -> None:
+    """Give values the types that `carried` wrote down."""
     for kind in _types(proto):
         if kind.denotation.startswith(_MARK):
             kind.CopyFrom(_unpacked(kind.denotation))
-            found = True
-    return found
 
 
 def named(kind: ir.TypeProtocol) -> str:

@@ -42,6 +42,8 @@ class Names:
         return name
 
 
+END = np.iinfo(np.int64).max
+"""Where a slice ends that has no end."""
 SHARED = "convfc"
 """What stands before the names of constants that several layers read."""
 _MADE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -19,19 +20,27 @@ class Layout(Enum):
     """How the numbers of a filter matrix are laid out, where there are groups.
 
     A kernel (4, 2, 3, 3) in 2 groups has K = 18: BLOCKS are (2, 18, 2), TRANSPOSED is (2, 2, 18).
-    A depthwise one, (4, 1, 3, 3) in 4 groups, is (9, 4) BY_TAP.
+    A depthwise one, (4, 1, 3, 3) in 4 groups, is (9, 4) BY_TAP. One without groups, (4, 2, 3, 3),
+    is (6, 12) SIDE_BY_SIDE.
     """
 
     BLOCKS = "blocks"
     """(G, K, filters / G), or (K, filters) without groups."""
     TRANSPOSED = "transposed"
     """(G, filters / G, K)."""
+    SIDE_BY_SIDE = "side by side"
+    """(K / k1, k1 * filters): filters for each tap of the first axis; without groups only."""
     BY_TAP = "by tap"
     """(taps, G) where each group has one channel and one filter, (taps, G, filters / G) if more."""
 
 
-_ORDER = {Layout.BLOCKS: [1, 0, 2], Layout.TRANSPOSED: [1, 2, 0], Layout.BY_TAP: [0, 1, 2]}
-"""Axes of (rows, groups, columns), the filter matrix as kernels have it."""
+_ORDER = {
+    Layout.BLOCKS: [1, 0, 2],
+    Layout.TRANSPOSED: [1, 2, 0],
+    Layout.SIDE_BY_SIDE: [1, 0, 2],
+    Layout.BY_TAP: [0, 1, 2],
+}
+"""Which of (rows, groups, columns) comes first, second and third; kernels have it so."""
 
 
 def filter_matrix(
@@ -57,15 +66,15 @@ def filter_matrix(
     shape = [split[axis] for axis in order]
     if layout is Layout.BY_TAP:
         shape = shape[: 2 if columns == 1 else 3]
+    elif layout is Layout.SIDE_BY_SIDE:  # the taps of the first axis are what groups are elsewhere
+        taps = inner.kernel[0]
+        split, shape = [taps, rows // taps, columns], [rows // taps, taps * columns]
     elif groups == 1:
         shape = shape[1:]
     tensor = constant_of(kernel)
     if tensor is None:
-        y = _phased(emit, _channels_last(emit, kernel, conv), conv)
-        moved = [axis for axis in order if split[axis] > 1]
-        if moved != sorted(moved):
-            y = emit.transpose(emit.reshape(y, split), order)
-        return emit.call(emit.reshape(y, shape), "filter_matrix")
+        y = emit.reshape(_in_order(emit, kernel, conv, layout), shape)
+        return emit.call(y, "filter_matrix")
 
     def matrix() -> ir.TensorProtocol:
         laid_out = _laid_out(tensor.numpy(), conv).reshape(split).transpose(order).reshape(shape)
@@ -172,38 +181,55 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
 
 def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
     """`AnyConvolution.inner_kernel` of a constant kernel: always a copy."""
-    split, order, merged = _layout(conv)
-    last = kernel.reshape(split).transpose(order).reshape(merged)
-    return np.array(conv.inner_kernel(last))
+    return np.array(conv.inner_kernel(channels_last(kernel, conv)))
 
 
-def _layout(conv: AnyConvolution) -> tuple[list[int], list[int], list[int]]:
-    """From ONNX's axes to (k1, .., kr, channels / groups, filters): split, order, merged."""
+def channels_last(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
+    """A constant kernel of ONNX in the shape of `AnyConvolution.kernel_shape`."""
+    rank, groups, merged = conv.rank, conv.groups, conv.kernel_shape
+    split, order = [conv.filters, merged[-2], *conv.kernel], [*range(2, rank + 2), 1, 0]
+    if isinstance(conv, TransposedConvolution):
+        split = [groups, conv.channels // groups, conv.filters // groups, *conv.kernel]
+        order = [*range(3, rank + 3), 1, 0, 2]
+    return kernel.reshape(split).transpose(order).reshape(merged)
+
+
+def _in_order(emit: Emitter, kernel: ir.Value, conv: AnyConvolution, layout: Layout) -> ir.Value:
+    """A kernel of the run with all its numbers in the order of a layout.
+
+    A single Transpose moves all axes, and groups, if they come first, are first already. Were a
+    product to read a Transpose that moves axis 0, onnxruntime 1.32 would crash in float16.
+    """
     rank, groups = conv.rank, conv.groups
-    merged = list(conv.kernel_shape)
-    if not isinstance(conv, TransposedConvolution):
-        shape = [conv.filters, merged[-2], *conv.kernel]
-        return shape, [*range(2, rank + 2), 1, 0], merged
-    split = [groups, conv.channels // groups, conv.filters // groups, *conv.kernel]
-    return split, [*range(3, rank + 3), 1, 0, 2], merged
-
-
-def _channels_last(emit: Emitter, kernel: ir.Value, conv: AnyConvolution) -> ir.Value:
-    split, order, merged = _layout(conv)
-    if len(split) == len(merged):
-        return emit.transpose(kernel, order)
-    return emit.reshape(emit.transpose(emit.reshape(kernel, split), order), merged)
-
-
-def _phased(emit: Emitter, kernel: ir.Value, conv: AnyConvolution) -> ir.Value:
-    """`AnyConvolution.inner_kernel` in nodes, with what follows the taps in one axis or several."""
-    if not isinstance(conv, TransposedConvolution):
+    first, second = (side // groups for side in (conv.filters, conv.channels))
+    axes: Sequence[int] = conv.kernel
+    rows, columns = [*range(3, rank + 3), 2], [1]
+    if isinstance(conv, TransposedConvolution):
+        kernel, first, second = _phased(emit, kernel, conv), second, first
+        axes = [n for w in conv.windows for n in (len(w.tap_of_phase) // w.stride, w.stride)]
+        rows, columns = [*range(3, 2 * rank + 3, 2), 1], [*range(4, 2 * rank + 3, 2), 2]
+    split, parts = [groups, first, second, *axes], (rows, [0], columns)
+    if layout is Layout.SIDE_BY_SIDE:
+        parts = rows[:1], rows[1:], [0, *columns]
+    order = [axis for part in _ORDER[layout] for axis in parts[part]]
+    moved = [axis for axis in order if split[axis] > 1]
+    if moved == sorted(moved):
         return kernel
+    if 1 in split[:2]:  # then the kernel's own first axis is the other one
+        spare = split.index(1)
+        order = [axis - (axis > spare) for axis in order if axis != spare]
+        del split[spare]
+    if len(split) > rank + 2:
+        kernel = emit.reshape(kernel, split)
+    return emit.transpose(kernel, order)
+
+
+def _phased(emit: Emitter, kernel: ir.Value, conv: TransposedConvolution) -> ir.Value:
+    """A kernel of the run with the taps of each axis by phases, or zeros where a phase has none."""
     taps = [window.tap_of_phase for window in conv.windows]
     gaps = [int(tap.max() == window.kernel) for tap, window in zip(taps, conv.windows, strict=True)]
     if any(gaps):
-        kernel = emit.pad(kernel, [*[0] * (conv.rank + 2), *gaps, 0, 0])
-    for axis, tap in enumerate(taps):
+        kernel = emit.pad(kernel, [*[0] * (conv.rank + 4), *gaps])
+    for axis, tap in enumerate(taps, 2):
         kernel = emit.node("Gather", kernel, emit.integers(tap.astype(np.int32), "taps"), axis=axis)
-    shape, order = conv.phase_layout
-    return emit.transpose(emit.reshape(kernel, shape), order)
+    return kernel

@@ -16,12 +16,11 @@ from convfc.core.geometry import Convolution, Pads, Sizes, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.forms import DEFAULT, Forms
-from convfc.formats.onnx.emitter import Emitter, constant_of, reshaping
+from convfc.formats.onnx.emitter import END, Emitter, constant_of, reshaping
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
 from convfc.formats.onnx.index_map import gathered
-from convfc.formats.onnx.taps import weighted_sum
+from convfc.formats.onnx.taps import shifted_sum, weighted_sum
 
-_END = np.iinfo(np.int64).max
 _MOST_STORED = 2**11
 """Entries of an index map that is stored; a larger one is the sum of a few vectors."""
 
@@ -125,7 +124,7 @@ class OnnxOps(Ops[ir.Value]):
         whole = [slice(0, None, 1), *([slice(0, None, step) for step in steps] if old else [])]
         pieces = {axis: piece for axis, piece in enumerate(slices, 1) if piece not in whole}
         starts = [piece.start for piece in pieces.values()]
-        ends = [_END if piece.stop is None else piece.stop for piece in pieces.values()]
+        ends = [END if piece.stop is None else piece.stop for piece in pieces.values()]
         if not old:
             if not pieces:
                 return x
@@ -233,6 +232,10 @@ class OnnxOps(Ops[ir.Value]):
         """See `Ops.weighted_sum`."""
         return weighted_sum(self.emit, taps, self._matrix, self._bias, convolution, positions)
 
+    def shifted_sum(self, rows: ir.Value, convolution: Convolution, positions: Sizes) -> ir.Value:  # noqa: ARG002 - see `Ops`
+        """See `Ops.shifted_sum`."""
+        return self._finish(shifted_sum(self.emit, rows, self._matrix, convolution))
+
     @property
     def _sums(self) -> bool:
         """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
@@ -241,7 +244,8 @@ class OnnxOps(Ops[ir.Value]):
 
     @cached_property
     def _matrix(self) -> ir.Value:
-        layout = Layout.BY_TAP if self._sums else Layout.BLOCKS
+        shifted = self._lowering.method is PatchMethod.SHIFT
+        layout = Layout.BY_TAP if self._sums else Layout.SIDE_BY_SIDE if shifted else Layout.BLOCKS
         matrix = filter_matrix(self.emit, self._kernel, self._lowering, layout)
         if self._bias is None or self._adds:
             return matrix

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.core.geometry import Convolution
-from convfc.formats.onnx.emitter import Emitter
+from convfc.formats.onnx.emitter import END, Emitter
 
 
 def gathered(emit: Emitter, x: ir.Value, convolution: Convolution) -> ir.Value:
@@ -29,7 +29,7 @@ def gathered(emit: Emitter, x: ir.Value, convolution: Convolution) -> ir.Value:
         ones = emit.node("ConstantOfShape", size, value=ir.tensor(np.array([1])))
         places = emit.node("CumSum", ones, zero, exclusive=1)
         tap, first, taps = window.tap(0), [1] * 2 * rank, [1] * 2 * rank
-        end = np.iinfo(np.int64).max if tap.stop is None else tap.stop
+        end = END if tap.stop is None else tap.stop
         bounds = zip((tap.start, end, 0, tap.step), _BOUNDS, strict=True)
         cut = emit.node("Slice", places, *(emit.integers([n], name) for n, name in bounds))
         first[axis], taps[rank + axis] = -1, window.kernel

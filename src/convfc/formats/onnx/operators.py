@@ -18,16 +18,17 @@ _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
 _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
+_STATE = Refusal(
+    "it carries a state along: done over one axis with a known kernel shape",
+    Code.UNKNOWN_KERNEL,
+)
 _LEFT = {
     ("", "DeformConv"): Refusal(
-        "its taps move with the data: converted are two axes of known sizes, in float32 or "
-        "float64, outside functions",
-        Code.FOREIGN,
+        "its taps move with the data: done over two axes with a known kernel shape",
+        Code.UNKNOWN_KERNEL,
     ),
-    ("", "CausalConvWithState"): Refusal(
-        "it carries a state along: converted are those of known types, outside functions",
-        Code.FOREIGN,
-    ),
+    ("", "CausalConvWithState"): _STATE,
+    ("com.microsoft", "CausalConvWithState"): _STATE,
     ("com.microsoft", "FusedConv"): Refusal(_UNKNOWN, Code.FUSED),
     ("com.microsoft", "NhwcConv"): Refusal(_LAST, Code.FUSED),
     ("com.microsoft", "NhwcFusedConv"): Refusal(_LAST, Code.FUSED),
@@ -199,8 +200,16 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
         )
     if lengths[0] is not None and auto_pad != "SAME_UPPER":
         paddings = [Same.LOWER] * rank
-    axes = map(TransposedWindow, taps, strides, dilations, paddings, added, lengths)
-    return TransposedConvolution(tuple(axes), channels, filters, groups), sizes
+    axes = zip(taps, strides, dilations, paddings, added, lengths, strict=True)
+    transposed_windows = tuple(TransposedWindow(*axis) for axis in axes)
+    for window, size in zip(transposed_windows, sizes, strict=True):
+        # Runtimes take no length that one more input would make, or more.
+        if size and window.length and window.length >= size * window.stride + window.extent:
+            raise GeometryError(
+                f"its output_shape {window.length} is more than its windows make of {size}",
+                code=Code.CONTRADICTION,
+            )
+    return TransposedConvolution(transposed_windows, channels, filters, groups), sizes
 
 
 def _kernel(

@@ -70,7 +70,9 @@ class _Restoration:
     """Goes through the main graph of a copy once, in the order of the file."""
 
     def __init__(self, copy: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> None:
-        self._moves = Moves(copy, Names(copy))
+        names = Names(copy)  # what is new here must not look like a value of the original
+        names.taken |= Names(original).taken
+        self._moves = Moves(copy, names)
         self._graph = copy.graph
         self._ranks = ranks
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}

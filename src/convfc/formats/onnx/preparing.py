@@ -8,15 +8,13 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from convfc.formats.onnx.deformable import is_deformable, sampled
 from convfc.formats.onnx.fixed_sizes import fixed, restate
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.raising import raised
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
-from convfc.formats.onnx.stateful import expanded, is_stateful
-from convfc.formats.onnx.unfused import is_fused, unfused
+from convfc.formats.onnx.unfused import CAUSAL, DEFORMED, is_fused, unfused
 from convfc.formats.onnx.writer import Form, form_of
 from convfc.formats.shapes import Shapes
 
@@ -60,13 +58,24 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
         altered = fixed(read_proto(path), shapes)
         model, inferred = copies_of(path, altered, shapes)
     if _has_fused(model):
-        plain, count = unfused(read_proto(path) if altered is None else altered)
-        if count:
+        plain, counts = unfused(read_proto(path) if altered is None else altered)
+        if counts:
             altered = plain
             model, inferred = copies_of(path, altered, shapes)
+        deformed, causal = counts.pop(DEFORMED, 0), counts.pop(CAUSAL, 0)
+        if counts:
             remarks.append(
                 "Convolutions that onnxruntime's optimizer fused with what is around them, now in "
-                f"standard operators again: {count}."
+                f"standard operators again: {counts.total()}."
+            )
+        if deformed:
+            remarks.append(
+                "Deformable convolutions, now a sampling of their input and a convolution of "
+                f"that: {deformed}."
+            )
+        if causal:
+            remarks.append(
+                f"Causal convolutions, now one of what comes in behind what came before: {causal}."
             )
     if undetermined(inferred):
         opened = _opened_up(path, read_proto(path) if altered is None else altered)
@@ -77,13 +86,6 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
                 f"{before - len(model.functions)} of {before} functions hold convolutions that "
                 "each caller determines; they stand in the places of their calls now."
             )
-    for is_one, put, words in _TOLD:
-        if any(is_one(place.node) for place in places(model)):
-            told, count = put(read_proto(path) if altered is None else altered, inferred)
-            if count:
-                altered = told
-                model, inferred = copies_of(path, altered, shapes)
-                remarks.append(f"{words}: {count}.")
     needed = max((lowest_opset(node) for _, node in convolutions(model, inferred)), default=1)
     before = opset_of(model.graph)
     if needed > before:
@@ -103,21 +105,6 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
     if shapes:
         restate(model, inferred)
     return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
-
-
-_TOLD = (
-    (
-        is_deformable,
-        sampled,
-        "Deformable convolutions, now a sampling of their input and a convolution of that",
-    ),
-    (
-        is_stateful,
-        expanded,
-        "Convolutions that carry a state along, now as ONNX defines them",
-    ),
-)
-"""What has no matrix product by itself, but another convolution in it."""
 
 
 def _has_fused(model: ir.Model) -> bool:

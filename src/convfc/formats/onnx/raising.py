@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
+import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, numpy_helper, shape_inference, version_converter
 
 from convfc.formats.onnx.experimental import without_experimental
 from convfc.formats.onnx.protos import complaint, graphs_of, settings
@@ -17,6 +18,8 @@ from convfc.formats.onnx.protos import complaint, graphs_of, settings
 _FIRST_SIZE = 1_000_003
 """Of the sizes that stand for open ones; a model has no such numbers."""
 _WHOLE = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_SETTINGS = {"Clip": 1, "Pad": 2}
+"""From which operand on an operator has what were attributes, as real numbers."""
 
 
 def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -41,6 +44,7 @@ def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         newer = version_converter.convert_version(without, opset)
     except Exception:  # it asks for all sizes where operators of before opset 7 broadcast
         newer = _with_sizes(without, opset)
+    _retype(newer, without)
     wrong = complaint(newer)
     if wrong is not None:
         raise ValueError(wrong)
@@ -49,6 +53,24 @@ def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     newer.graph.input.extend(inputs)
     newer.graph.initializer.extend(apart.values())
     return newer
+
+
+def _retype(newer: onnx.ModelProto, older: onnx.ModelProto) -> None:
+    """Give settings that became operands the type of the data: the converter makes all float32."""
+    graph = shape_inference.infer_shapes(older).graph
+    known = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        known[info.name] = info.type.tensor_type.elem_type
+    made = {node.output[0]: node for node in newer.graph.node if node.op_type == "Constant"}
+    for node in newer.graph.node:
+        if node.op_type not in _SETTINGS or node.domain:
+            continue
+        kind = known.get(node.input[0]) or onnx.TensorProto.FLOAT
+        for name in {*node.input[_SETTINGS[node.op_type] :]} & made.keys() - known.keys():
+            value = made[name].attribute[0].t
+            with np.errstate(over="ignore"):  # no bound is the largest number of a float32
+                array = numpy_helper.to_array(value).astype(helper.tensor_dtype_to_np_dtype(kind))
+            value.CopyFrom(numpy_helper.from_array(array, value.name))
 
 
 def _with_sizes(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:

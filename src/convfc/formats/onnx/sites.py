@@ -218,6 +218,8 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     methods = set(PatchMethod)
     if is_integer(inferred) or place.opset < 7:  # operators did not broadcast
         methods.remove(PatchMethod.TAPS)
+    if is_integer(inferred) or place.opset < 10:  # slices had no steps
+        methods.remove(PatchMethod.SHIFT)
     if place.opset < 10 and _strided(convolution) and not _pools(convolution, dtype):
         methods -= {PatchMethod.SLICE, PatchMethod.TAPS}
     if place.opset < 11 and None in convolution.framed(sizes)[1]:

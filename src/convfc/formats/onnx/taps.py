@@ -1,4 +1,4 @@
-"""Groups of one channel without a patch matrix: tap by tap, each times its row of weights."""
+"""Layers without a whole patch matrix: what taps make, added up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,34 @@ from itertools import chain
 import onnx_ir as ir
 
 from convfc.core.geometry import Convolution, Sizes
-from convfc.formats.onnx.emitter import Emitter
+from convfc.formats.onnx.emitter import END, Emitter
 
 _SPAN = 256
 """Numbers that are multiplied by a row at a time: more are hardly quicker, fewer are slower."""
+
+
+def shifted_sum(
+    emit: Emitter, rows: ir.Value, matrix: ir.Value, convolution: Convolution
+) -> ir.Value:
+    """See `Ops.shifted_sum`, without the bias: one product, of which each tap's part is cut out.
+
+    Args:
+        emit: where nodes go; from opset 10 on.
+        rows: patches but for the taps of the first axis.
+        matrix: the filter matrix side by side, see `Layout`.
+        convolution: the geometry.
+    """
+    window, filters = convolution.windows[0], convolution.filters
+    products = emit.node("MatMul", emit.call(rows, "patch_rows"), matrix)
+    axes = emit.integers([1, convolution.rank + 1], "axes")
+
+    def shifted(tap: int) -> ir.Value:
+        cut, last = window.tap(tap), (tap + 1) * filters
+        starts = emit.integers([cut.start, last - filters], "starts")
+        ends = emit.integers([END if cut.stop is None else cut.stop, last], "ends")
+        return emit.node("Slice", products, starts, ends, axes)
+
+    return reduce(partial(emit.node, "Add"), map(shifted, range(window.kernel)))
 
 
 def weighted_sum(

@@ -1,10 +1,12 @@
-"""Convolutions that onnxruntime's optimizer fused with what is around them, taken apart again.
+"""Operators that are a convolution and something else, taken apart.
 
-Many people have no other file of a net than the one that it wrote.
+Those are what onnxruntime's optimizer fuses (many people have no other file of a net than the one
+that it wrote), DeformConv, and CausalConvWithState.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +19,13 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from convfc.core.arrays import to_first, to_last
+from convfc.formats.onnx.causal import unrolled
+from convfc.formats.onnx.deformed import undeformed
 from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.protos import fresh_names, graphs_of, settings
 
+DEFORMED = "DeformConv"
+CAUSAL = "CausalConvWithState"
 _OURS = "com.microsoft"
 _CONV = {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
 
@@ -31,26 +37,26 @@ class _Known:
     Attributes:
         opset: version of the standard operators around it.
         dtypes: element types of constants, by their names.
-        ranks: how many axes they have.
+        shapes: theirs, and those of inputs; 0 for a size that is open.
         own: domains and names of the model's functions, which are none of the fused ones.
         fresh: makes a name that nothing has.
     """
 
     opset: int
     dtypes: dict[str, int]
-    ranks: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
     own: set[tuple[str, str]]
     fresh: Callable[[str], str]
 
 
-def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """A copy of a model with standard operators in the places of fused ones, and of how many.
+def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Counter[str]]:
+    """A copy of a model with plain operators in the places of such ones, and of how many of each.
 
     Those whose meaning is not known remain as they are.
     """
     newer = onnx.ModelProto()
     newer.CopyFrom(proto)
-    fresh, count = fresh_names(newer), 0
+    fresh, counts = fresh_names(newer), Counter[str]()
     own = {(function.domain, function.name) for function in newer.functions}
     for body in (newer.graph, *newer.functions):
         imports = newer.opset_import if isinstance(body, onnx.GraphProto) else body.opset_import
@@ -58,7 +64,7 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         graphs = list(graphs_of(body))
         constants = [tensor for graph in graphs for tensor in graph.initializer]
         dtypes = {tensor.name: tensor.data_type for tensor in constants}
-        known = _Known(opset, dtypes, {t.name: len(t.dims) for t in constants}, own, fresh)
+        known = _Known(opset, dtypes, _shapes(body, graphs), own, fresh)
         # Outermost last: what is taken apart is copied, with the graphs in it.
         outer = [body] if isinstance(body, onnx.FunctionProto) else []
         lists: list[onnx.GraphProto | onnx.FunctionProto] = [*reversed(graphs), *outer]
@@ -66,27 +72,45 @@ def unfused(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
             parts = [(node, _parts(node, known)) for node in one.node]
             if any(found is not None for _, found in parts):
                 nodes = [part for node, found in parts for part in found or [node]]
-                count += sum(found is not None for _, found in parts)
+                counts.update(node.op_type for node, found in parts if found is not None)
                 copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
                 del one.node[:]
                 one.node.extend(copies)
-    return newer, count
+    return newer, counts
+
+
+def _shapes(
+    body: onnx.GraphProto | onnx.FunctionProto, graphs: Sequence[onnx.GraphProto]
+) -> dict[str, tuple[int, ...]]:
+    """Those of constants, and of what a graph is fed where it says them."""
+    fed = body.input if isinstance(body, onnx.GraphProto) else ()
+    sides = {value.name: value.type.tensor_type.shape.dim for value in fed}
+    found = {name: tuple(side.dim_value for side in dims) for name, dims in sides.items()}
+    nodes = [node for one in (*graphs, body) for node in one.node if node.op_type == "Constant"]
+    for node in nodes:
+        value = settings(node).get("value")
+        if isinstance(value, onnx.TensorProto):
+            found |= {name: tuple(value.dims) for name in node.output}
+    return found | {t.name: tuple(t.dims) for one in graphs for t in one.initializer}
 
 
 def is_fused(node: onnx.NodeProto | ir.Node) -> bool:
     """Whether a node is one that `unfused` looks at."""
-    return node.domain == _OURS and node.op_type in _TAKEN_APART
+    domain = "" if node.domain in DOMAINS else node.domain
+    return (domain, node.op_type) in _TAKEN_APART
 
 
 def _parts(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
     """The standard operators that compute what a node does; ``None`` if that is not known."""
     if not is_fused(node) or (node.domain, node.op_type) in known.own:
         return None
-    if known.opset < 7 or len(node.output) != 1:
+    if known.opset < 7:
         return None
     try:
-        return _TAKEN_APART[node.op_type](node, known)
-    except ValueError:  # of an attribute without a type
+        return _TAKEN_APART["" if node.domain in DOMAINS else node.domain, node.op_type](
+            node, known
+        )
+    except ValueError:  # of an attribute without a type, or more outputs than there are
         return None
 
 
@@ -97,7 +121,7 @@ def _fused_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | N
     parameters = given.pop("activation_params", ())
     if not given.keys() <= _CONV or not 2 <= len(node.input) <= 4:
         return None
-    y, more = node.output[0], node.input[3:]
+    (y,), more = node.output, node.input[3:]
     steps: list[Callable[[str, str], list[onnx.NodeProto]]] = []
     if more and more[0]:
         steps.append(lambda x, out: [helper.make_node("Add", [x, more[0]], [out])])
@@ -178,6 +202,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 def _qlinear_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
     """A QLinearConv, its channels perhaps last."""
     given = settings(node)
+    (y,) = node.output
     last = given.pop("channels_last", 0)
     if not given.keys() <= _CONV or not all(node.input[:8]) or not 8 <= len(node.input) <= 9:
         return None
@@ -187,10 +212,10 @@ def _qlinear_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] |
     _keep_settings(plain, _CONV)
     if not last:
         return [plain]
-    rank = known.ranks.get(node.input[3])
-    if rank is None or rank < 3:
+    rank = len(known.shapes.get(node.input[3], ()))
+    if rank < 3:
         return None
-    x, y = node.input[0], node.output[0]
+    x = node.input[0]
     plain.input[0], plain.output[0] = known.fresh(f"{y}/moved"), known.fresh(f"{y}/conv")
     first = helper.make_node("Transpose", [x], [plain.input[0]], perm=to_first(rank))
     return [first, plain, helper.make_node("Transpose", [plain.output[0]], [y], perm=to_last(rank))]
@@ -202,4 +227,22 @@ def _keep_settings(node: onnx.NodeProto, names: set[str]) -> None:
     node.attribute.extend(kept)
 
 
-_TAKEN_APART = {"FusedConv": _fused_conv, "QLinearConv": _qlinear_conv}
+def _deform_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
+    """A DeformConv: what it samples, and a Conv of that."""
+    return undeformed(node, known.shapes, known.fresh)
+
+
+def _causal_conv(node: onnx.NodeProto, known: _Known) -> list[onnx.NodeProto] | None:
+    """A CausalConvWithState: a Conv of what it joins, and the state that it returns."""
+    if known.opset < 11:  # Pad and Slice had other inputs
+        return None
+    return unrolled(node, known.shapes, known.fresh)
+
+
+_TAKEN_APART = {
+    (_OURS, "FusedConv"): _fused_conv,
+    (_OURS, "QLinearConv"): _qlinear_conv,
+    ("", DEFORMED): _deform_conv,
+    ("", CAUSAL): _causal_conv,
+    (_OURS, CAUSAL): _causal_conv,
+}

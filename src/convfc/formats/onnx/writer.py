@@ -18,6 +18,9 @@ from convfc.formats.onnx.protos import graphs_of
 from convfc.formats.onnx.stored_weights import MOST
 from convfc.system.atomic import data_name
 
+_SMALL = 256
+"""Bytes of a weight that stays in the file even if others lie apart."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -44,7 +47,7 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
     """Write a model, in one piece if it fits.
 
     Args:
-        model: changed to the form of its file.
+        model: changed to the form of its file; weights that lie apart are read from there.
         path: of the file.
         form: of the original's file.
         record: what the name of the data file depends on, beside the weights.
@@ -58,10 +61,10 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
         whole.write(path)
     else:
         data = data_name(path.name, _digest(model, record))
-        ir.save(model, path, "protobuf", external_data=data)
-        proto = onnx.load(path, format="protobuf", load_external_data=False)
-        if unpack(proto):
-            path.write_bytes(proto.SerializeToString())
+        ir.external_data.unload_from_model(model, path.parent, data, size_threshold_bytes=_SMALL)
+        proto = ir.to_proto(model)
+        unpack(proto)
+        path.write_bytes(proto.SerializeToString())
 
 
 def _relist(model: ir.Model, form: Form) -> None:

@@ -19,6 +19,7 @@ from convfc.formats.keras.upgrades import (
     graphs,
     inputs,
     operations,
+    sigmoids,
     training,
     unknown,
     weight_paths,
@@ -105,12 +106,13 @@ class Upgraded:
     altered: bool = False
 
 
-def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
+def up_to_date(path: Path, envelope: Envelope, *, keeps: bool = False) -> Upgraded:
     """Bring what a file says up to date, by the steps for a file of its age and format.
 
     Args:
         path: the file, for messages.
         envelope: what it says; it stays as it is.
+        keeps: whether functions of Keras 2 that are others in Keras 3 stay as they were.
 
     Raises:
         UnsupportedModelError: it lacks what no step makes up, or has what no stock layer does.
@@ -121,10 +123,10 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
     cautions: tuple[str, ...] = ()
     if envelope.is_old:
         config, done = upgrade(config, MODEL_STEPS)
-        cautions = tuple(
-            f"{name}: Keras 3 has another hard_sigmoid (x/6 + 0.5) than Keras 2 (0.2x + 0.5)."
-            for name in classes.use_other_sigmoid(config)
-        )
+        said = sigmoids.KEPT if keeps else sigmoids.OTHER
+        cautions = tuple(f"{name}: {said}" for name in sigmoids.users(config))
+        if keeps:
+            sigmoids.keep(config)
         cautions += tuple(classes.augment_no_more(envelope.config))
         if of_hdf5 and graphs.lacks_input(config) and (first := inputs.open_input(path, config)):
             config["config"]["layers"].insert(0, first)
@@ -136,10 +138,12 @@ def up_to_date(path: Path, envelope: Envelope) -> Upgraded:
         training_config, more = upgrade(training_config, TRAINING_STEPS)
         done += more
     config, training_config, left_out = _without_unknown(config, training_config)
+    if keeps and not any(sigmoids.KEPT in caution for caution in cautions):
+        cautions += ("No hard_sigmoid of Keras 2 is in it: keep_keras2_numbers changes nothing.",)
     if left_out:
         what = "Left out what only training needs and Keras does not know"
         cautions += (f"{what}: {unknown.listed(left_out)}.",)
-    return Upgraded(config, training_config, done, cautions, altered=bool(left_out))
+    return Upgraded(config, training_config, done, cautions, altered=keeps or bool(left_out))
 
 
 def _without_unknown(

@@ -209,15 +209,6 @@ def rename_arguments(config: Config) -> bool:
     return changed
 
 
-def use_other_sigmoid(config: Config) -> list[str]:
-    """Names of layers with a hard_sigmoid, which Keras 3 draws with another slope."""
-    return [
-        given.get("name", kind)
-        for kind, given in arguments(config)
-        if "hard_sigmoid" in (given.get("activation"), given.get("recurrent_activation"))
-    ]
-
-
 def leave_score(config: Config) -> bool:
     """Leave out the score of an Attention that is the default.
 

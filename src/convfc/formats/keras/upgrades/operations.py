@@ -13,7 +13,7 @@ from typing import Any
 from convfc.formats.keras.internals import OPERATIONS, SLICE
 from convfc.formats.keras.upgrades.classes import arguments
 from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
-from convfc.formats.keras.upgrades.tensorflow_calls import Call, Config, Reference, Stock
+from convfc.formats.keras.upgrades.tensorflow_calls import Call, Config, Operation, Reference, Stock
 from convfc.formats.keras.upgrades.tensorflow_layers import stock_layer
 from convfc.formats.keras.upgrades.tensorflow_operations import operation_of
 
@@ -27,7 +27,7 @@ def replace_operations(config: Config) -> bool:
                 continue
             read = _READERS.get(layer["class_name"])
             call = read(layer) if read else None
-            made = (stock_layer(call) or operation_of(call)) if call else None
+            made = _stand_in(call, config) if call else None
             if made is None or call is None:
                 continue
             name = {"name": layer["name"]}
@@ -52,6 +52,24 @@ def replace_operations(config: Config) -> bool:
             layer.pop("build_config", None)
             changed = True
     return changed
+
+
+def _stand_in(call: Call, config: Config) -> Stock | Operation | None:
+    """What stands for a call; a layer before an operation.
+
+    The file does not say of what rank a tensor is: a mean over the axes 1 to 3 is that of all
+    numbers of an image, unless videos or volumes come in, for which there is a layer.
+    """
+    layer = stock_layer(call)
+    if layer is not None and layer.kind.endswith("Pooling3D") and not _takes_volumes(config):
+        return operation_of(call) or layer
+    return layer or operation_of(call)
+
+
+def _takes_volumes(config: Config) -> bool:
+    """Whether it does, or may."""
+    shapes = (given.get("batch_shape") for kind, given in arguments(config) if kind == "InputLayer")
+    return any(shape is None or len(shape) == 5 for shape in shapes)
 
 
 def _makes_masks(config: Config) -> bool:

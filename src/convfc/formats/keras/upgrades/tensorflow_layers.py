@@ -54,6 +54,14 @@ def _nothing(call: Call) -> Stock | None:
     return Stock("Identity", {}) if len(call.tensors) == 1 and call.says_only() else None
 
 
+def _whole(call: Call) -> Stock | None:
+    """A split into a single part, whose only output is its input."""
+    sizes = call.options.get("num_or_size_splits")
+    one = sizes == 1 or (isinstance(sizes, list) and len(sizes) == 1)
+    fits = one and len(call.tensors) == len(call.operands) == 1
+    return Stock("Identity", {}) if fits and call.says_only("axis", "num_or_size_splits") else None
+
+
 def _leaky_relu(call: Call) -> Stock | None:
     slope = call.options.get("alpha", 0.2)
     return Stock("LeakyReLU", {"negative_slope": slope}) if call.says_only("alpha") else None
@@ -146,6 +154,7 @@ _LAYERS: dict[str, Callable[[Call], Stock | None]] = {
     "concat": _concat,
     "reduce_mean": _pooling("Average"),
     "reduce_max": _pooling("Max"),
+    "split": _whole,
     "resize": _resize,
     "pad": _pad,
     "transpose": _transpose,

@@ -1,0 +1,27 @@
+"""How a file is to be read, where it leaves that open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convfc.formats.shapes import Shapes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file does not say itself.
+
+    Attributes:
+        shapes: what inputs are fixed to, by name.
+        keras2_numbers: whether what Keras 3 computes otherwise than the Keras before it, which
+            wrote the file, stays as it was.
+        architecture: the JSON file of the network that the file's weights belong to.
+    """
+
+    shapes: Shapes = field(default_factory=dict)
+    keras2_numbers: bool = False
+    architecture: Path | None = None
+
+
+AS_IT_IS = Reading()
