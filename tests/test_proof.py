@@ -23,6 +23,7 @@ from convfc.core.geometry import Sizes
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
 from convfc.core.numpy_ops import NumpyOps
+from convfc.core.whole import Form
 from convfc.verification.proof import prove
 from tests.onnx_layers import layers
 from tests.onnx_models import conv_file
@@ -47,6 +48,7 @@ class NumpyTwin:
     """Sides whose runtime is not exact on integers: it errs by a thousandth, here and there."""
     rounds_to_integers = False
     channels_last = True
+    form = Form.PATCHES
     kernel_order = (0, 1, 2, 3)
     quantization = None
 

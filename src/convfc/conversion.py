@@ -11,6 +11,7 @@ from convfc import arguments
 from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.errors import ConversionError, FileError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
@@ -46,6 +47,7 @@ class Conversion:
         notes: remarks, a sentence each.
         client: whom it was made for, if for anybody.
         shapes: what inputs were fixed to, by name.
+        form: what convolutions became.
         verification: the comparison of both files, if one was asked for and got made.
         look: what was seen of the converted file before it was published, if that was looked at.
     """
@@ -59,6 +61,7 @@ class Conversion:
     look: Look | None = None
     client: str | None = None
     shapes: Shapes = field(default_factory=dict)
+    form: Form = Form.PATCHES
 
     @property
     def complete(self) -> bool:
@@ -71,6 +74,8 @@ def convert(
     model: str | Path,
     out: str | Path | None = None,
     *,
+    form: Form | str = Form.PATCHES,
+    dense_limit: int | None = None,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -86,12 +91,15 @@ def convert(
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
 ) -> Conversion:
-    """Rewrite the convolutions of a model file as patches + Dense and save the result.
+    """Rewrite the convolutions of a model file as fully connected layers and save the result.
 
     Args:
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together, in ONNX.
+        dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
+            out. A layer that would take more is left.
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -127,6 +135,8 @@ def convert(
     with converting(
         model,
         out,
+        form=form,
+        dense_limit=dense_limit,
         patches=patches,
         patch_memory=patch_memory,
         only=only,
@@ -150,6 +160,8 @@ def converting(
     model: str | Path,
     out: str | Path | None = None,
     *,
+    form: Form | str = Form.PATCHES,
+    dense_limit: int | None = None,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -171,6 +183,7 @@ def converting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
+        form = _wanted_form(form, dense_limit, patches, patch_memory)
         target = _target(source, out, force)
         unchanged = Unchanged(source)
         wanted = client_named(client)
@@ -182,12 +195,18 @@ def converting(
         if needed != fixed:
             fixed = needed
             opened = open_model(source, imports, replace(reading, shapes=needed))
+        if form is Form.DENSE and not opened.takes_forms:
+            raise UsageError(f"{source}: --form dense is for ONNX so far")
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT
-        layers = plan(opened.sites, patches, only, skip, patch_memory, forms.methods)
+        layers = plan(
+            opened.sites, patches, only, skip, patch_memory, forms.methods, form, dense_limit
+        )
         notes = (*opened.notes, *_what_is_set(wanted, forms, fixed), *frozen)
-        done = Conversion(source, target, False, layers, notes, client=client, shapes=fixed)
+        done = Conversion(
+            source, target, False, layers, notes, client=client, shapes=fixed, form=form
+        )
         if not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done
             return
@@ -228,6 +247,18 @@ def converting(
             )
             if equivalent:
                 stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
+
+
+def _wanted_form(
+    form: Form | str, limit: int | None, patches: PatchMethod | str, memory: int | None
+) -> Form:
+    """The form, if nothing was asked for that only the other one has."""
+    found = arguments.choice("form", form, Form)
+    of_patches = {"patches": patches != PatchMethod.AUTO, "patch-memory": memory is not None}
+    others = {"dense-limit": limit is not None} if found is Form.PATCHES else of_patches
+    for name in (name for name, given in others.items() if given):
+        raise UsageError(f"--form {found.value} does not go with --{name}")
+    return found
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

@@ -10,13 +10,17 @@ from functools import cache
 from pathlib import Path
 
 from convfc import arguments
+from convfc.core.dense import DENSE_LIMIT, lower_dense
+from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.whole import Form
 from convfc.errors import GeometryError, UsageError
 from convfc.formats.protocols import Site
 from convfc.formats.registry import open_model
 from convfc.gates import gated
-from convfc.refusals import Refusal
+from convfc.refusals import Code, Refusal
 from convfc.system.surroundings import undisturbed
+from convfc.text.sizes import bytes_text
 
 
 class Fate(StrEnum):
@@ -58,6 +62,8 @@ def plan(
     skip: str | Sequence[str] = (),
     memory: int | None = None,
     methods: frozenset[PatchMethod] = frozenset(PatchMethod),
+    form: Form | str = Form.PATCHES,
+    dense_limit: int | None = None,
 ) -> tuple[Layer, ...]:
     """Decide the fate of every site.
 
@@ -68,11 +74,17 @@ def plan(
         skip: patterns of the names to leave alone.
         memory: bytes that the patches of one sample may take in a layer; see `lower`.
         methods: those that may be taken, where a site has them.
+        form: what they become.
+        dense_limit: bytes that the matrices of all layers in the dense form may take together;
+            1 GiB if ``None``. One that is too much is left, and those behind it may still fit.
 
     Raises:
         UsageError: a pattern that matches no site, or an argument of another kind.
     """
     method = arguments.choice("patches", patches, PatchMethod)
+    dense = arguments.choice("form", form, Form) is Form.DENSE
+    if dense_limit is not None:
+        dense_limit = arguments.whole("dense_limit", dense_limit, 1)
     only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
     if memory is not None:
         memory = arguments.whole("patch_memory", memory, 1)
@@ -86,25 +98,48 @@ def plan(
         return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in patterns)
 
     choose = cache(lower)  # nets repeat their layers
-    return tuple(
-        _layer(site, method, memory, site.methods & methods, choose)
-        if (not only or listed(site, only)) and not listed(site, skip)
-        else Layer(site, Fate.SKIPPED)
-        for site in sites
-    )
+    room = _Room(DENSE_LIMIT if dense_limit is None else dense_limit)
+
+    def decided(site: Site) -> Layer:
+        if (only and not listed(site, only)) or listed(site, skip):
+            return Layer(site, Fate.SKIPPED)
+        if dense:
+            return _layer(site, lambda conv: _dense(site, conv, room))
+        how = (site.sizes, method, site.methods & methods, site.itemsize, memory)
+        return _layer(site, lambda conv: choose(conv, *how))
+
+    return tuple(map(decided, sites))
 
 
-def _layer(
-    site: Site,
-    patches: PatchMethod,
-    memory: int | None,
-    methods: frozenset[PatchMethod],
-    choose: Callable[..., Lowering | Refusal],
-) -> Layer:
+@dataclass
+class _Room:
+    """Bytes that the matrices of a file may take, and what they take so far."""
+
+    limit: int
+    taken: int = 0
+
+
+def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | Refusal:
+    """A site as one matrix, if that can be and there is room for it."""
+    lowering = lower_dense(convolution, site.sizes, site.itemsize)
+    if isinstance(lowering, Refusal):
+        return lowering
+    rows, columns = lowering.filter_matrix
+    size = rows * columns * site.itemsize
+    if room.taken + size > room.limit:
+        beside = f", beside {bytes_text(room.taken)} of others"
+        others = beside if size <= room.limit else ""
+        why = f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}"
+        return Refusal(f"{why}, and {bytes_text(room.limit)} is the limit", Code.DENSE_LIMIT)
+    room.taken += size
+    return lowering
+
+
+def _layer(site: Site, choose: Callable[[AnyConvolution], Lowering | Refusal]) -> Layer:
     if site.convolution is None or site.refusal is not None:
         return Layer(site, Fate.LEFT, refusal=site.refusal)
     try:
-        lowering = choose(site.convolution, site.sizes, patches, methods, site.itemsize, memory)
+        lowering = choose(site.convolution)
     except GeometryError as error:
         return Layer(site, Fate.LEFT, refusal=Refusal(str(error), error.code))
     if isinstance(lowering, Refusal):

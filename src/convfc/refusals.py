@@ -73,6 +73,7 @@ class Code(StrEnum):
     MERGE_FIRST = "merge-first", "merge the update into the kernel and save the model again"
     BIAS_ASTRAY = "bias-astray", "save the model with its channels last"
     LAYER_TOO_LARGE = "layer-too-large", "give --patch-memory more; --partial converts the others"
+    DENSE_LIMIT = "dense-limit", "give --dense-limit more; --partial converts the others"
     METHOD = "method", "let convfc choose, with --patches auto"
 
 

@@ -52,6 +52,15 @@ Maker = Callable[[S, C, Random], str | None]
 """Spoils what is in a converted file; in words, or ``None`` if there is nothing to spoil."""
 
 
+DENSE = "dense"
+"""Stands for the dense form where methods of building patches are listed."""
+
+
+def asked(method: str, memory: int | None = None) -> dict[str, Any]:
+    """What `convfc.convert` is given for a method."""
+    return {"form": DENSE} if method == DENSE else {"patches": method, "patch_memory": memory}
+
+
 class Mutants(ABC, Generic[S, C]):
     """Makes mutants; what they are made of is kept. `C` is what is in a file, to be changed.
 
@@ -60,7 +69,7 @@ class Mutants(ABC, Generic[S, C]):
 
     Attributes:
         subject: what mutants are made of.
-        methods: of building patches.
+        methods: of building patches, or `DENSE`.
         memories: bytes that patches may take: few of them make blocks.
     """
 
@@ -148,7 +157,7 @@ class Mutants(ABC, Generic[S, C]):
         self.write(changed, source)
         try:
             method = random.choice(self.methods)
-            if not convfc.convert(source, out, patches=method, force=True).written:
+            if not convfc.convert(source, out, **asked(method), force=True).written:
                 return None
             made = self.read(out)
         except Exception:  # not this campaign's subject
@@ -185,9 +194,9 @@ class Mutants(ABC, Generic[S, C]):
         method, memory = random.choice(self.methods), random.choice(self.memories)
         out = original.with_stem(f"{original.stem}_{method}_{memory}")
         if out not in self._subjects:
-            convert = partial(convfc.convert, original, out, patch_memory=memory, force=True)
-            if not convert(patches=method).written:
-                convert(patches="auto", partial=True)
+            convert = partial(convfc.convert, original, out, force=True)
+            if not convert(**asked(method, memory)).written:
+                convert(**asked(DENSE if method == DENSE else "auto", memory), partial=True)
             words = f"{original.name} {method} {memory or ''}".strip()
             self._subjects[out] = self.subject(words, original, out)
         return self._subjects[out]

@@ -10,7 +10,7 @@ from random import Random
 import onnx
 
 from tests.campaign import fields
-from tests.campaign.mutants import Maker, Mutants, Outputs, Subject
+from tests.campaign.mutants import DENSE, Maker, Mutants, Outputs, Subject
 from tests.campaign.onnx_constants import numbers
 from tests.campaign.onnx_families import FAMILIES
 from tests.campaign.onnx_running import Feed, Known, known_values, probes, run
@@ -38,7 +38,7 @@ class OnnxMutants(Mutants[OnnxSubject, onnx.ModelProto]):
     """See `Mutants`."""
 
     subject = OnnxSubject
-    methods = (*Mutants.methods, "reshape")
+    methods = (*Mutants.methods, "reshape", DENSE, DENSE)
     memories = (None, None, 600)
 
     def makers(self) -> Mapping[str, tuple[Maker[OnnxSubject, onnx.ModelProto], int]]:

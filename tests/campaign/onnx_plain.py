@@ -34,6 +34,32 @@ def chain(w: Weights) -> onnx.ModelProto:
     )
 
 
+def residual(w: Weights) -> onnx.ModelProto:
+    """What the dense form makes a chain of: elementwise between layers, a sum, a Flatten."""
+    return model(
+        [
+            node("Conv", ["x", "W", "B"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+            node("Mul", ["c", "each"], ["m"], name="scale"),
+            node("Relu", ["m"], ["r"], name="act"),
+            node("Conv", ["r", "V", "B"], ["d"], name="inner", pads=[0, 1, 0, 1]),
+            node("Add", ["r", "d"], ["s"], name="sum"),
+            node("PRelu", ["s", "slope"], ["p"], name="slopes"),
+            node("Flatten", ["p"], ["f"], name="flat"),
+            node("Gemm", ["f", "G"], ["y"], name="scores"),
+        ],
+        {"x": ["n", 2, 4, 3]},
+        ["y"],
+        {
+            "W": w.real(3, 2, 3, 3),
+            "B": w.real(3),
+            "each": w.real(3, 1, 1),
+            "V": w.real(3, 3, 1, 3),
+            "slope": w.real(3, 1, 1),
+            "G": w.real(36, 4),
+        },
+    )
+
+
 def bare(w: Weights) -> onnx.ModelProto:
     """One convolution alone, so that everything that it is fed reaches the output."""
     return model(

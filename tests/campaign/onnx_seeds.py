@@ -27,6 +27,7 @@ from tests.campaign.onnx_plain import (
     line,
     open_sizes,
     open_transposed,
+    residual,
     tiles,
     transposed,
     volume,
@@ -35,7 +36,19 @@ from tests.campaign.onnx_plain import (
 SEEDS: Mapping[str, Callable[[Weights], onnx.ModelProto]] = {
     made.__name__: made
     for made in (
-        *(chain, bare, open_sizes, open_transposed, transposed, groups, fork, line, volume, tiles),
+        *(
+            chain,
+            residual,
+            bare,
+            open_sizes,
+            open_transposed,
+            transposed,
+            groups,
+            fork,
+            line,
+            volume,
+            tiles,
+        ),
         *(branches, loop, function, quantized, integers, overridable, old, computed, half),
         *(fused, channels_last),
     )

@@ -46,6 +46,8 @@ def convert(random: Random, model: str) -> Line:
         (0.35, lambda: ["--json"]),
         (0.4, lambda: ["--patches", random.choice(METHODS)]),
         (0.2, lambda: ["--patch-memory", random.choice(["1", "600", "8MiB"])]),
+        (0.2, lambda: ["--form", "dense"]),
+        (0.1, lambda: ["--dense-limit", random.choice(["1", "9KiB", "2GiB"])]),
         (0.1, lambda: [random.choice(["--only", "--skip"]), "*conv*"]),
     )
     if odd:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from convfc.core.lowering import Lowering
+from convfc.core.whole import Whole
 from convfc.formats.provenance import LayerRecord
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
@@ -29,6 +30,7 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "complete": conversion.complete,
         "layers": [layer_json(layer) for layer in conversion.layers],
         "notes": list(conversion.notes),
+        "form": conversion.form.value,
         "client": conversion.client,
         "shapes": _shapes_json(conversion.shapes),
         "verification": None if checked is None else verification_json(checked),
@@ -88,6 +90,17 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
         "patch_bytes": lowering.patch_bytes(itemsize),
         "blocks": lowering.blocks,
         "block_bytes": lowering.block_bytes(itemsize),
+        "form": lowering.form.value,
+        "dense": None if lowering.whole is None else _whole_json(lowering.whole, itemsize),
+    }
+
+
+def _whole_json(whole: Whole, itemsize: int) -> dict[str, Any]:
+    rows, columns = whole.shape
+    return {
+        "matrix": [rows, columns],
+        "bytes": rows * columns * itemsize,
+        "weights": whole.weights,
     }
 
 

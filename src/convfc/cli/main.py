@@ -22,15 +22,18 @@ from convfc.cli.options import (
     Architecture,
     Data,
     Debug,
+    DenseLimit,
     Imports,
     Json,
     Patches,
     PatchMemory,
     Shapes,
+    WantedForm,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -72,6 +75,8 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
+    form: WantedForm = Form.PATCHES,
+    dense_limit: DenseLimit = None,
     patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,
     only: Annotated[
@@ -117,7 +122,7 @@ def convert(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rewrite the convolutions of MODEL as patches + Dense and save the result.
+    """Rewrite the convolutions of MODEL as fully connected layers and save the result.
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
     with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
@@ -139,6 +144,8 @@ def convert(
     conversion = converting(
         model,
         out,
+        form=form,
+        dense_limit=parsing.memory(dense_limit, "--dense-limit"),
         patches=patches,
         patch_memory=parsing.memory(patch_memory),
         only=only or (),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.formats.suffixes import SUFFIXES
 
 if TYPE_CHECKING:  # mypy knows no enumerations that are computed
@@ -38,6 +39,15 @@ PatchMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
+    ),
+]
+WantedForm = Annotated[
+    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer, in ONNX.")
+]
+DenseLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Room for all matrices of the dense form, like 4GiB; 1GiB by default."
     ),
 ]
 Data = Annotated[

@@ -76,7 +76,7 @@ def dims(text: str) -> list[int]:
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def memory(text: str | None) -> int | None:
+def memory(text: str | None, option: str = "--patch-memory") -> int | None:
     """`8MiB`, `512 KiB` or a number of bytes; ``None`` stays.
 
     Raises:
@@ -87,7 +87,7 @@ def memory(text: str | None) -> int | None:
     parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", text.strip().lower(), re.ASCII)
     size = 0 if parts is None else Decimal(parts[1]) * _UNITS.get(parts[2], 0)
     if not 1 <= size <= LARGEST:
-        raise UsageError(f"--patch-memory {text}: write it as 8MiB, 512KiB or a number of bytes")
+        raise UsageError(f"{option} {text}: write it as 8MiB, 512KiB or a number of bytes")
     return int(size)
 
 

@@ -21,6 +21,7 @@ from convfc.cli.options import (
     Stride,
 )
 from convfc.core.lowering import PatchMethod
+from convfc.core.whole import Form
 from convfc.text.jsontext import json_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def shapes(
     padding: Padding = "valid",
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
     patch_memory: PatchMemory = None,
+    form: Annotated[
+        Form, typer.Option(help="Of MODEL: sizes of the patches form, or beside P those of dense.")
+    ] = Form.PATCHES,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -58,7 +62,7 @@ def shapes(
     if model is not None and (size is not None or kernel is not None):
         raise UsageError("give a model, or --input and --kernel, not both")
     if model is not None:
-        _model_shapes(model, memory, imports or (), as_json)
+        _model_shapes(model, memory, form, imports or (), as_json)
     elif size is not None and kernel is not None:
         conv, sizes = parsing.single(size, kernel, stride, dilation, padding, filters)
         _calculate(conv, sizes, memory, as_json)
@@ -68,7 +72,9 @@ def shapes(
         )
 
 
-def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_json: bool) -> None:
+def _model_shapes(
+    model: Path, memory: int | None, form: Form, imports: Sequence[str], as_json: bool
+) -> None:
     import convfc
     from convfc.cli import documents, tables
 
@@ -78,10 +84,8 @@ def _model_shapes(model: Path, memory: int | None, imports: Sequence[str], as_js
         found = [documents.layer_json(layer) for layer in layers]
         terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
-        parts: list[terminal.Part] = [
-            tables.shapes_table(model, layers),
-            *tables.left_lines(layers),
-        ]
+        table = tables.dense_table if form is Form.DENSE else tables.shapes_table
+        parts: list[terminal.Part] = [table(model, layers), *tables.left_lines(layers)]
         terminal.show(terminal.rendered(parts))
     else:
         terminal.show(terminal.rendered([f"{model}: no convolution in it"]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convfc.core.geometry import AnyConvolution, Same
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedWindow
-from convfc.text.sizes import sizes_text
+from convfc.core.whole import Form, Whole
+from convfc.text.sizes import bytes_text, sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.reproduction.results import Experiment
     from convfc.verification.inspection import Look
 
-
-_UNITS = ("KiB", "MiB", "GiB")
 
 _STYLES = {
     "converted": "green",
@@ -35,15 +33,21 @@ _STYLES = {
 def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
     table = Words(f"{conversion.source.name} → {conversion.out.name}")
-    for name in ("layer", "convolution", "input → output", "patches", "P · F"):
+    for name in ("layer", "convolution", "input → output"):
         table.add_column(name)
-    table.add_column("patch memory", justify="right")
+    dense = conversion.form is Form.DENSE
+    for name in _DENSE if dense else ("patches", "P · F"):
+        table.add_column(name)
+    if not dense:
+        table.add_column("patch memory", justify="right")
     table.add_column("result")
     for layer in conversion.layers:
         reason = "" if layer.reason is None else f": {layer.reason}"
         result = words(f"{layer.fate.value}{reason}", _STYLES[layer.fate.value])
         cells = ["", "", ""]
-        if layer.lowering is not None:
+        if layer.lowering is not None and dense:
+            cells = _dense_cells(layer)
+        elif layer.lowering is not None:
             memory = _patch_memory(layer.lowering, layer.site.itemsize)
             cells = [layer.lowering.method.value, _matrices(layer.lowering), memory]
         table.add_row(*_geometry_cells(layer), *cells, result)
@@ -91,6 +95,45 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
             _patch_memory(lowering, layer.site.itemsize),
         )
     return table
+
+
+_DENSE = ("M", "memory", "non-zero")
+"""Columns that tell of the dense form."""
+
+
+def dense_table(path: Path, layers: Sequence[Layer]) -> Words:
+    """A row per convolution: what both forms take."""
+    table = Words(path.name)
+    for name in ("layer", "convolution", "input → output", "P", *_DENSE):
+        table.add_column(name)
+    for layer in layers:
+        if layer.lowering is None:
+            table.add_row(*_geometry_cells(layer), words(f"left: {layer.reason}", "red"))
+            continue
+        rows, columns = layer.lowering.patch_matrix
+        table.add_row(*_geometry_cells(layer), f"{_count(rows)}×{columns}", *_dense_cells(layer))
+    return table
+
+
+def _dense_cells(layer: Layer) -> list[str]:
+    """The matrix of a layer, what it takes and how much of it is no zero."""
+    whole = None if layer.lowering is None else layer.lowering.whole
+    if whole is None:
+        return ["?", "?", "?"]
+    rows, columns = whole.shape
+    size = _bytes(rows * columns * layer.site.itemsize)
+    return [f"{rows}×{columns}", size, _share(whole)]
+
+
+def _share(whole: Whole) -> str:
+    """How much of a matrix is no zero.
+
+    >>> from convfc.core.builders import convolution
+    >>> _share(Whole(convolution([3], channels=1, filters=1), (16,)))
+    '19 %'
+    """
+    rows, columns = whole.shape
+    return "?" if whole.weights is None else f"{100 * whole.weights / (rows * columns):.2g} %"
 
 
 def experiment_table(found: Experiment) -> Words:
@@ -178,6 +221,14 @@ def calculator_table(
     table.add_row("input memory", dtype, _bytes(lowering.input_bytes(itemsize)))
     if built:
         table.add_row("patch matrix memory", dtype, _patch_memory(lowering, itemsize))
+    whole = lowering.whole
+    if whole is not None:
+        length, width = whole.shape
+        inputs = " · ".join(map(str, (*lowering.sizes, conv.channels)))
+        how = f"({inputs}) × ({outputs} · {conv.filters})"
+        table.add_row("dense matrix M", how, f"{length} × {width}")
+        memory = _bytes(length * width * itemsize)
+        table.add_row("dense matrix memory", f"{dtype}, {_share(whole)} non-zero", memory)
     return table
 
 
@@ -273,9 +324,4 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
 
 
 def _bytes(number: int | None) -> str:
-    if number is None:
-        return "?"
-    if number < 1024:
-        return f"{number} B"
-    power = min((number.bit_length() - 1) // 10, len(_UNITS))
-    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"
+    return "?" if number is None else bytes_text(number)

@@ -85,11 +85,25 @@ def array_difference(a: Array, b: Array) -> str | None:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return "has another type or shape"
     if a.dtype == object:  # text, whose bytes are addresses
-        differs = (a != b).reshape(-1)
+        differs = np.flatnonzero((a != b).reshape(-1))[:1]
+        element = int(differs[0]) if len(differs) else None
     else:
-        left, right = (np.frombuffer(array.tobytes(), np.uint8) for array in (a, b))
-        differs = (left != right).reshape(a.size, -1).any(axis=1) if a.size else left != right
-    if not differs.any():
+        element = _first_in_bits(*(np.ascontiguousarray(array).reshape(-1) for array in (a, b)))
+    if element is None:
         return None
-    element = int(differs.argmax())
     return f"differs in element {element}: {a.flat[element]} became {b.flat[element]}"
+
+
+_AT_ONCE = 2**22
+"""Numbers that are compared at a time: arrays may be as large as half the memory."""
+
+
+def _first_in_bits(a: Array, b: Array) -> int | None:
+    """The first element in which two vectors of one type differ, be it in the sign of a zero."""
+    for start in range(0, a.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        left, right = (array[part].view(np.uint8) for array in (a, b))
+        differs = left != right
+        if differs.any():
+            return start + int(differs.argmax()) // a.itemsize
+    return None

@@ -6,7 +6,8 @@ reshaped to (K, filters). The convolution is **y = P F + b**; with groups, one s
 block of channels.
 
 A transposed convolution is an ordinary one with a filter for each of its phases, whose output is
-interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase.
+interleaved and cut (`AnyConvolution.inner`); an ordinary one is its own, with one phase. In the
+dense form there is one patch, the whole input (`core.whole`).
 
 `apply` writes that down once, in a handful of operations (`Ops`) that every format has. Numpy's
 version of them (`core.numpy_ops`) is the executable meaning; the format packages bring their own
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from convfc.core.folding import regroups
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
+from convfc.core.whole import Form
 
 T = TypeVar("T")
 
@@ -173,6 +175,10 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     """
     convolution, known = lowering.framed
     inner = lowering.inner
+    if lowering.form is Form.DENSE:
+        row = ops.reshape(x, [*[1] * inner.rank, inner.patch_length])
+        y = ops.product(row, inner, (1,) * inner.rank)
+        return ops.reshape(y, [*_known(lowering.output), convolution.filters])
     padded, sizes = _padded(ops, x, lowering)
     y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:

@@ -24,6 +24,7 @@ from convfc.core import costs
 from convfc.core.folding import slices_for
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
 from convfc.core.limits import default_memory, excess_of
+from convfc.core.whole import Form, Whole
 from convfc.refusals import Code, Refusal
 
 
@@ -33,7 +34,7 @@ class PatchMethod(StrEnum):
     AUTO = "auto"
     """The cheapest of the others that fit; see `cost`."""
     NONE = "none"
-    """A 1x1 kernel with stride 1: the input is its own patch matrix."""
+    """The input is its own patch matrix: a 1x1 kernel with stride 1, or the dense form."""
     RESHAPE = "reshape"
     """Kernel == stride: windows tile the input, a reshape and a transpose cut it up."""
     GATHER = "gather"
@@ -58,12 +59,20 @@ class Lowering:
         method: never AUTO: the method that was chosen.
         block: positions of the output that are computed at once, along the first axes; all along
             those that are not mentioned. Patches of so many exist at the same time.
+        form: what it becomes; all that is said of patches is about the first one.
     """
 
     convolution: AnyConvolution
     sizes: Sizes
     method: PatchMethod
     block: tuple[int, ...] = ()
+    form: Form = Form.PATCHES
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """The one matrix that it is; ``None`` where a size is unknown."""
+        known = None not in self.sizes and None not in self.output
+        return Whole(self.convolution, self.sizes) if known else None
 
     @cached_property
     def framed(self) -> tuple[AnyConvolution, Sizes]:
@@ -73,15 +82,14 @@ class Lowering:
     @cached_property
     def inner(self) -> Convolution:
         """The ordinary convolution that computes it; patches and product are those of it."""
+        if self.form is Form.DENSE and self.whole is not None:
+            return self.whole.inner
         convolution, sizes = self.framed
         return convolution.inner(sizes)
 
     @cached_property
     def pads(self) -> tuple[Pads, ...] | None:
-        """Zeros around the input per axis, or what a transposed convolution crops off.
-
-        ``None`` if they depend on an unknown size and are found at run time.
-        """
+        """Zeros around the input per axis, or a crop; ``None`` if they are found at run time."""
         return self.convolution.pads(self.sizes)
 
     @cached_property
@@ -316,8 +324,7 @@ def cost(lowering: Lowering, itemsize: int) -> float:
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
     method, (_, sizes) = lowering.method, lowering.framed
-    inner = lowering.inner
-    windows = inner.windows
+    inner, windows = lowering.inner, lowering.inner.windows
     if method is PatchMethod.NONE:
         pointwise = all(w.kernel == w.stride == 1 for w in windows)
         return None if pointwise else "fits a 1x1 kernel with stride 1 only"
@@ -347,7 +354,5 @@ def _of_many(lowering: Lowering) -> str:
     whole = replace(lowering, block=())
     if whole.operations > MOST_OPERATIONS:
         return f"would take {whole.operations:,} operations; {most}"
-    return (
-        f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations; "
-        f"{most}: give --patch-memory more"
-    )
+    cut = f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations"
+    return f"{cut}; {most}: give --patch-memory more"

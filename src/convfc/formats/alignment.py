@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from convfc.core.dense import lower_dense
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
+from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.system.capacity import excess
 
 
 def lowered_again(
@@ -41,6 +44,10 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
     """How a converted site was lowered, by what its file says; ``None`` if that cannot be."""
     if site.convolution is None:
         return None
+    if record is not None and record.form == Form.DENSE:
+        dense = lower_dense(site.convolution, site.sizes, site.itemsize)
+        if isinstance(dense, Lowering) and not _too_large(dense, site.itemsize):
+            return dense
     # A record may be wrong and the layer right all the same: what it is shows in its structure.
     for method, block in _told(record, site.convolution.rank):
         # As much memory as was given then, which may be what it takes to have few blocks.
@@ -52,6 +59,19 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
             if block is None or (made.blocks <= operations and made.operations <= MOST_OPERATIONS):
                 return made
     return None
+
+
+def _too_large(dense: Lowering, itemsize: int) -> bool:
+    """Whether this machine could not hold its matrix, or the index maps that make it at run time.
+
+    Then it does not come from the file.
+    """
+    rows, columns = dense.filter_matrix
+    return excess(rows * columns * max(itemsize, _INDEX)) is not None
+
+
+_INDEX = 8
+"""Bytes of a place in an index map, while it is made."""
 
 
 def _told(

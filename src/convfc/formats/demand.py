@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution, Sizes, product
+from convfc.core.whole import Form, Whole
 from convfc.errors import GeometryError, UnsupportedModelError
 from convfc.formats.protocols import LayerPair, Site
 from convfc.refusals import Code
@@ -114,10 +115,10 @@ def too_much(pair: LayerPair, shape: Sequence[int]) -> str | None:
         GeometryError: the window does not fit the shape.
     """
     sizes = tuple(shape[1:-1] if pair.channels_last else shape[2:])
-    return _of_layer(pair.site, sizes, max(shape[0], _SAMPLES))
+    return _of_layer(pair.site, sizes, max(shape[0], _SAMPLES), pair.form)
 
 
-def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
+def _of_layer(site: Site, sizes: Sizes, rows: int, form: Form) -> str | None:
     """Why a convolution is too much to be run alone, with numbers of our own; ``None``: it is not.
 
     Counted are the parameters, drawn and laid out in both layers, and input, patches and output.
@@ -126,6 +127,7 @@ def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
         site: the convolution.
         sizes: spatial ones of the input, all known.
         rows: samples.
+        form: of the converted layer.
 
     Raises:
         GeometryError: the window does not fit the sizes.
@@ -133,6 +135,10 @@ def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
     conv = site.convolution
     if conv is None:
         return None
+    if form is Form.DENSE:
+        inner = Whole(conv, sizes).inner
+        numbers = inner.weights + rows * (inner.channels * inner.taps + inner.filters)
+        return excess(_DENSE * numbers, rows * inner.weights)
     framed, known = conv.framed(sizes)
     inner = framed.inner(known)
     made, positions = product(conv.output(sizes)) or 0, inner.positions(known) or 0
@@ -149,6 +155,8 @@ def _of_layer(site: Site, sizes: Sizes, rows: int) -> str | None:
 
 _PARAMETER, _LAID_OUT, _NUMBER = 16, 12, 16
 """Bytes: as an integer, in its own type, in a message, in a runtime."""
+_DENSE = 24
+"""The same for one matrix: made, in a message, in its bytes, in a runtime, and in half of it."""
 _BLOCK = 2**26
 _SAMPLES = 3
 """That a layer is run on at most when its batch is open: see `convfc.verification.proof`."""

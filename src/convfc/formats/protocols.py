@@ -14,6 +14,8 @@ from convfc.core.arrays import numpy_type
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
+from convfc.core.whole import Form
+from convfc.errors import GeometryError
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
@@ -80,6 +82,20 @@ class Site:
         """Bytes per number of its patches."""
         return numpy_type(self.dtype).itemsize
 
+    @property
+    def made(self) -> Sizes | None:
+        """Sizes of one sample of its output, channels first; ``None``: it is no convolution.
+
+        They are unknown, too, where a window does not fit.
+        """
+        conv = self.convolution
+        if conv is None:
+            return None
+        try:
+            return (conv.filters, *conv.output(self.sizes))
+        except GeometryError:
+            return (conv.filters, *[None] * conv.rank)
+
 
 class LayerPair(Protocol):
     """One convolution twice, each alone: as the original has it and as the converted model has it.
@@ -90,6 +106,10 @@ class LayerPair(Protocol):
     @property
     def site(self) -> Site:
         """The original's convolution."""
+
+    @property
+    def form(self) -> Form:
+        """What it was converted to."""
 
     @property
     def stages(self) -> tuple[int, ...]:

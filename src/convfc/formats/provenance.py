@@ -12,6 +12,7 @@ from typing import Any
 from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
+from convfc.core.whole import Form
 from convfc.errors import FileError
 from convfc.formats.forms import DEFAULT, FORMS, Forms
 from convfc.formats.shapes import Shapes
@@ -35,12 +36,14 @@ class LayerRecord:
         geometry: kernel, strides, dilations, pads, channels, filters, groups and input sizes;
             of a transposed convolution also what is added to the output.
         block: see `Lowering.block`.
+        form: see `Lowering.form`.
     """
 
     name: str
     patches: str
     geometry: Mapping[str, Any]
     block: Sequence[int] = field(default_factory=list)
+    form: str = Form.PATCHES.value
 
     @classmethod
     def of(cls, name: str, lowering: Lowering) -> LayerRecord:
@@ -62,7 +65,8 @@ class LayerRecord:
         if isinstance(conv, TransposedConvolution):
             geometry["transposed"] = True
             geometry["output_padding"] = [w.output_padding for w in conv.windows]
-        return cls(name, lowering.method.value, geometry, list(lowering.block))
+        block = list(lowering.block)
+        return cls(name, lowering.method.value, geometry, block, lowering.form.value)
 
     def convolution(self) -> AnyConvolution:
         """The convolution that was converted.
@@ -121,7 +125,7 @@ class Provenance:
         """Compact JSON text; what nobody asked for is left out."""
         given = {**vars(self), "forms": self.forms.names}
         record = {name: x for name, x in given.items() if x or name not in _NOBODY_ASKED}
-        record["layers"] = [vars(layer) for layer in self.layers]
+        record["layers"] = [_said(layer) for layer in self.layers]
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -143,7 +147,7 @@ class Provenance:
                 record = _NOBODY_ASKED | record
             _require(record, _FILE, "the record")
             for number, layer in enumerate(record["layers"]):
-                _require({"block": []} | layer, _LAYER, f"layer {number}")
+                _require(_OF_A_LAYER | layer, _LAYER, f"layer {number}")
         except (ValueError, TypeError, RecursionError) as error:
             what = visible(str(error))[:200]
             raise FileError(
@@ -155,6 +159,12 @@ class Provenance:
         record["forms"] = Forms.of(record["forms"])
         record["shapes"] = {name: tuple(sizes) for name, sizes in record["shapes"].items()}
         return cls(layers=layers, **record)
+
+
+def _said(layer: LayerRecord) -> dict[str, Any]:
+    """What stands in the record of a layer, without the form that nobody asked for."""
+    said = vars(layer)
+    return {name: said[name] for name in said if name != "form" or layer.form != Form.PATCHES}
 
 
 _Check = Callable[[Any], bool]
@@ -209,12 +219,14 @@ _NOBODY_ASKED: dict[str, Any] = {
     **{"client": None, "forms": [], "shapes": {}},
     **{"keras2_numbers": False, "architecture": None, "architecture_sha256": ""},
 }
+_OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value}
 """Fields that a record need not have; older ones do not."""
 _LAYER: Mapping[str, _Check] = {
     "name": lambda value: isinstance(value, str),
     "patches": _word,
     "geometry": lambda value: isinstance(value, dict) and _is_geometry(value),
     "block": _list_of(_number(1)),
+    "form": lambda value: value in [form.value for form in Form],
 }
 _GEOMETRY: Mapping[str, _Check] = {
     "kernel": _list_of(_number(1)),

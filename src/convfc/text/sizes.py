@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 
 def sizes_text(sizes: Sequence[int | None], times: str = "x") -> str:
@@ -21,3 +22,18 @@ def shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
     'x=1x3x64x64, state=1x8'
     """
     return ", ".join(f"{name}={sizes_text(sizes)}" for name, sizes in shapes.items())
+
+
+_UNITS = ("KiB", "MiB", "GiB")
+
+
+def bytes_text(number: int) -> str:
+    """A number of bytes in the largest unit of which it is one at least.
+
+    >>> bytes_text(10_816)
+    '10.6 KiB'
+    """
+    if number < 1024:
+        return f"{number} B"
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    return f"{Decimal(number) / 1024**power:.1f} {_UNITS[power - 1]}"

@@ -27,7 +27,9 @@ get wrong in the same way are not seen. Some runtimes compute with integers, but
 Winograd's products, TF32, 8-bit sums that saturate. Where the two sides differ on integers, both
 are computed again without short cuts (`LayerPair.exact`), and a difference counts only if it is
 still there. In half precision, sums of many products are exact for too few integers: there, both
-sides are computed in a wider type from the start.
+sides are computed in a wider type from the start. And numbers are finite: in the dense form, and
+between the phases of a transposed convolution, inputs that meet no weight are multiplied by zero,
+which is not a number if they are infinite; a convolution does not look at them.
 
 What is checked where:
 

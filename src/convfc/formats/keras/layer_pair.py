@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from convfc.core.arrays import Array, array_difference
+from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
@@ -83,6 +84,7 @@ class KerasLayerPair:
         return tuple(range(convolutions_of(self._layer)[0].geometry.rank + 2))
 
     quantization = None
+    form = Form.PATCHES
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:

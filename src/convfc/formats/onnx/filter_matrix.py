@@ -181,10 +181,10 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
 
 def _laid_out(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
     """`AnyConvolution.inner_kernel` of a constant kernel: always a copy."""
-    return np.array(conv.inner_kernel(_channels_last(kernel, conv)))
+    return np.array(conv.inner_kernel(channels_last(kernel, conv)))
 
 
-def _channels_last(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
+def channels_last(kernel: NDArray[Any], conv: AnyConvolution) -> NDArray[Any]:
     """A constant kernel of ONNX in the shape of `AnyConvolution.kernel_shape`."""
     rank, groups, merged = conv.rank, conv.groups, conv.kernel_shape
     split, order = [conv.filters, merged[-2], *conv.kernel], [*range(2, rank + 2), 1, 0]

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.core.quantization import Quantization
+from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import Replacement
@@ -72,6 +73,11 @@ class OnnxLayerPair:
         convolution = self._lowering.convolution
         sizes = (window.probe_size for window in convolution.windows)
         return (self._batch or 1, convolution.channels, *sizes)
+
+    @property
+    def form(self) -> Form:
+        """See `LayerPair.form`."""
+        return self._lowering.form
 
     @property
     def stages(self) -> tuple[int, ...]:

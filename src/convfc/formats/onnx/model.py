@@ -15,25 +15,27 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
+from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import replacements
-from convfc.formats.onnx.carried_types import named
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.flat import keep_flat
 from convfc.formats.onnx.float64 import widen
 from convfc.formats.onnx.frozen import freeze, overridable, record, recorded, told
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.own_layout import in_own_layout
+from convfc.formats.onnx.ports import port_of, returned
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
-from convfc.formats.onnx.returned import arrays_of, names_of
+from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
 from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
@@ -47,8 +49,9 @@ from convfc.formats.onnx.sites import (
 )
 from convfc.formats.onnx.stepwise import run_stepwise
 from convfc.formats.onnx.stored_weights import runnable
+from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
-from convfc.formats.protocols import Alignment, Feed, Model, Port, Site, in_float64
+from convfc.formats.protocols import Alignment, Feed, Model, Site, in_float64
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
@@ -116,8 +119,8 @@ class OnnxModel:
         text = self._model.metadata_props.get(KEY)
         self.provenance = None if text is None else Provenance.from_json(text, path)
         graph = self._model.graph
-        self.inputs = [_port(value) for value in graph.inputs if not value.is_initializer()]
-        self.outputs = [port for value in graph.outputs for port in _returned(value)]
+        self.inputs = [port_of(value) for value in graph.inputs if not value.is_initializer()]
+        self.outputs = [port for value in graph.outputs for port in returned(value)]
         self._names = [value.name or "" for value in graph.outputs]
 
     def freeze_weights(self) -> Sequence[str]:
@@ -245,29 +248,28 @@ class OnnxModel:
             aligned = fresh.align(converted)
             remark = f"weights that callers of '{self.path.name}' may override were compared as "
             return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
-        ranks = {
-            self._places[site.name].node.outputs[0].name or "": site.convolution.rank + 2
-            for site in self.sites
-            if site.convolution is not None
-        }
-        restored = in_own_layout(converted._model, self._model, ranks)
+        ends = {name: place.node.outputs[0].name or "" for name, place in self._places.items()}
+        made = {ends[site.name]: site.made for site in self.sites if site.made is not None}
+        ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
+        unflattened = in_own_axes(converted._model, self._model, made)
+        restored = in_own_layout(unflattened, self._model, ranks)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
-        made = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
-        counts = {name: len(layer.nodes) for name, layer in made.items()}
+        there = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}
+        counts = {name: len(layer.nodes) for name, layer in there.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
 
         def paired(site: Site, lowering: Lowering) -> OnnxLayerPair:
             end, batch = expected[site.name], self._batches[site.name]
             version = self._model.ir_version or 4
-            return OnnxLayerPair(site, made[site.name], end, lowering, version, batch, forms)
+            return OnnxLayerPair(site, there[site.name], end, lowering, version, batch, forms)
 
         forms = DEFAULT if converted.provenance is None else converted.provenance.forms
         expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings
         ]
-        lost = unlike_record(made.keys() - lowerings)
+        lost = unlike_record(there.keys() - lowerings)
         unclear = [
             f"'{model.path.name}' is ambiguous: {what}"
             for model in (self, converted)
@@ -315,7 +317,11 @@ class OnnxModel:
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        keep_channels_last(model, [place.node for place, _ in made.values()], heads, names)
+        ends = [place.node for place, _ in made.values()]
+        if any(lowering.form is Form.DENSE for lowering in lowerings.values()):
+            keep_flat(model, ends, names)
+        else:
+            keep_channels_last(model, ends, heads, names)
         describe(model, known)
         text = provenance.to_json()
         model.metadata_props[KEY] = text
@@ -339,18 +345,3 @@ class OnnxModel:
             for value in graph.initializers.values()
             if value.const_value is not None
         )
-
-
-def _port(value: ir.Value) -> Port:
-    if not isinstance(value.type, ir.TensorType):
-        return Port(value.name or "", None, "string" if value.type is None else named(value.type))
-    dims = () if value.shape is None else value.shape
-    symbols = tuple(dim.value if isinstance(dim, ir.SymbolicDim) else None for dim in dims)
-    dtype = numpy_name(value.dtype)
-    return Port(value.name or "", known_shape(value), dtype, channels_last=False, symbols=symbols)
-
-
-def _returned(value: ir.Value) -> list[Port]:
-    """An output as what is returned of it: mostly one port."""
-    port = _port(value)
-    return [replace(port, name=name) for name in names_of(value)]

@@ -10,8 +10,10 @@ import onnx_ir as ir
 from convfc.core.arrays import to_first, to_last
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
+from convfc.core.whole import Form
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.channels_first import staying
+from convfc.formats.onnx.dense_ops import DenseOps, IntegerDenseOps
 from convfc.formats.onnx.dynamic_crop import framed
 from convfc.formats.onnx.emitter import Emitter, Names
 from convfc.formats.onnx.graph_ops import IntegerOps, OnnxOps
@@ -61,7 +63,8 @@ def rewrite(
 
 def _ops(emit: Emitter, lowering: Lowering, forms: Forms) -> OnnxOps:
     node = emit.place.node
-    return (IntegerOps if is_integer(node) else OnnxOps)(emit, lowering, operands(node), forms)
+    kinds = (DenseOps, IntegerDenseOps) if lowering.form is Form.DENSE else (OnnxOps, IntegerOps)
+    return kinds[is_integer(node)](emit, lowering, operands(node), forms)
 
 
 def _rewrite_node(
@@ -75,7 +78,10 @@ def _rewrite_node(
     x, rank = ops.given["x"], lowering.convolution.rank
     end: tuple[ir.Value, ...]
     node.attributes.clear()
-    if channels_first:
+    if isinstance(ops, DenseOps):
+        node.op_type = "Reshape"
+        end = ops.dense_product(x)
+    elif channels_first:
         node.op_type = "Reshape"
         end = ops.channels_first_product(x)
     else:

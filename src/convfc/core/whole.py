@@ -1,0 +1,211 @@
+"""A convolution as one matrix: all inputs of a sample in a row, times M, are all its outputs.
+
+An input meets an output through a tap, or does not: along each axis `_meeting` says which do, for
+ordinary windows and for transposed ones, which are the same with inputs and outputs exchanged. M
+has the weight of the tap where the two meet and zero elsewhere; that includes whatever belongs to
+different groups. Pads are no inputs, so they have no rows.
+
+It is the patches form with one patch, the whole input: a tile of all positions. A tile of fewer, t
+along an axis, is the same of t positions: what they see is an input of (t - 1) * stride + extent.
+
+Sources: Ma & Lu, "An Equivalence of Fully Connected Layer and Convolutional Layer" (2017).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from convfc.core.geometry import AnyConvolution, AnyWindow, Convolution, Sizes, Window
+from convfc.core.transposed import TransposedWindow
+from convfc.errors import GeometryError
+
+if TYPE_CHECKING:  # as in `convfc.core.geometry`
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MOST_COUNTED = 2**16
+"""Taps along an axis whose meetings are counted one by one."""
+
+
+class Form(StrEnum):
+    """What a convolution becomes."""
+
+    PATCHES = "patches"
+    """A product with the filter matrix for each position: y = P F + b."""
+    DENSE = "dense"
+    """One product for all positions: y = x M + b'."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A convolution on an input of known sizes, as the fully connected layer that it is.
+
+    Attributes:
+        convolution: of any kind.
+        sizes: spatial input sizes.
+
+    Raises:
+        GeometryError: a size is unknown, or the window does not fit.
+    """
+
+    convolution: AnyConvolution
+    sizes: Sizes
+
+    def __post_init__(self) -> None:
+        if None in self.sizes or None in self.output:
+            raise GeometryError("one matrix needs every size")
+
+    @cached_property
+    def output(self) -> Sizes:
+        """Spatial output sizes."""
+        return self.convolution.output(self.sizes)
+
+    @cached_property
+    def inner(self) -> Convolution:
+        """The ordinary convolution that it is: its window is the whole input, at one position.
+
+        It has the filters of each output position beside each other; M, with channels last, is its
+        filter matrix.
+        """
+        windows = tuple(Window(size, stride=size) for size in _known(self.sizes))
+        filters = self.convolution.filters * math.prod(_known(self.output))
+        return Convolution(windows, self.convolution.channels, filters)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of M."""
+        return self.inner.patch_length, self.inner.filters
+
+    @cached_property
+    def weights(self) -> int | None:
+        """How many entries are weights; all others are zero. ``None``: too many to count.
+
+        >>> from convfc.core.builders import convolution
+        >>> Whole(convolution([3], channels=1, filters=1, padding="same"), (4,)).weights
+        10
+        """
+        total = self.convolution.channels // self.convolution.groups * self.convolution.filters
+        for axis, window in enumerate(self.convolution.windows):
+            if window.kernel > _MOST_COUNTED:
+                return None
+            total *= sum(len(self._meeting(axis, tap)) for tap in range(window.kernel))
+        return total
+
+    def matrix(
+        self, kernel: NDArray[Any], zero: NDArray[Any] | None = None, *, channels_first: bool
+    ) -> NDArray[Any]:
+        """M of a kernel: its numbers bit for bit, and zeros.
+
+        Args:
+            kernel: of `AnyConvolution.kernel_shape`, channels last.
+            zero: what stands for zero: one number, or one for each filter; 0 if ``None``.
+            channels_first: whether rows are (channels, sizes..) and columns (filters, outputs..);
+                else (sizes.., channels) and (outputs.., filters).
+
+        >>> import numpy as np
+        >>> from convfc.core.builders import convolution
+        >>> whole = Whole(convolution([2], channels=1, filters=1, padding=[(1, 0)]), (3,))
+        >>> whole.matrix(np.array([5, 7]).reshape(2, 1, 1), channels_first=True)
+        array([[7, 5, 0],
+               [0, 7, 5],
+               [0, 0, 7]])
+        """
+        import numpy as np
+
+        conv = self.convolution
+        groups, inputs, outputs = conv.groups, self.sizes, self.output
+        pixels, positions = math.prod(_known(inputs)), math.prod(_known(outputs))
+        rows, columns = [groups, conv.channels // groups], [groups, conv.filters // groups]
+        if channels_first:
+            split = [*rows, pixels, *columns, positions]
+        else:
+            split = [pixels, *rows, positions, *columns]
+        whole = np.zeros(split, kernel.dtype)  # the system gives memory when it is written to
+        if zero is not None and np.any(zero):
+            each = np.broadcast_to(zero, conv.filters).reshape(*columns, 1)
+            whole[...] = each if channels_first else np.moveaxis(each, -1, 0)
+        group = np.arange(groups)[:, None]
+        for taps in np.ndindex(*conv.kernel):
+            pixel = position = np.zeros(1, np.int64)
+            for axis, tap in enumerate(taps):
+                seen, made = self._pairs(axis, tap)
+                pixel = (pixel[:, None] * _known(inputs)[axis] + seen).reshape(-1)
+                position = (position[:, None] * _known(outputs)[axis] + made).reshape(-1)
+            weights = kernel[taps].reshape(rows[1], groups, columns[1]).swapaxes(0, 1)[:, None]
+            if channels_first:
+                whole[group, :, pixel, group, :, position] = weights
+            else:
+                whole[pixel, group, :, position, group, :] = weights
+        return whole.reshape(self.shape)
+
+    def taps(self, axis: int) -> NDArray[np.int32]:
+        """Through which tap each input meets each output along an axis.
+
+        Returns:
+            (size, output) indices of taps; the number of taps where the two do not meet.
+
+        >>> from convfc.core.builders import convolution
+        >>> whole = Whole(convolution([2], channels=1, filters=1, strides=[2]), (4,))
+        >>> whole.taps(0).tolist()
+        [[0, 2], [1, 2], [2, 0], [2, 1]]
+        """
+        import numpy as np
+
+        window, size, output = self._axis(axis)
+        found = np.full((size, output), window.kernel, np.int32)
+        for tap in range(window.kernel):
+            found[self._pairs(axis, tap)] = tap
+        return found
+
+    def bias(self, bias: NDArray[Any], *, channels_first: bool) -> NDArray[Any]:
+        """The bias of M's columns, from one of shape (filters,).
+
+        Args:
+            bias: of the convolution.
+            channels_first: as for `matrix`.
+        """
+        import numpy as np
+
+        positions = math.prod(_known(self.output))
+        return bias.repeat(positions) if channels_first else np.tile(bias, positions)
+
+    def _meeting(self, axis: int, tap: int) -> range:
+        """The outputs that see an input through a tap; of a transposed window the inputs seen."""
+        window, size, output = self._axis(axis)
+        across, along = (size, output) if _is_transposed(window) else (output, size)
+        shift = _shift(window, size, tap)
+        last = (along - 1 - shift) // window.stride
+        return range(max(-(shift // window.stride), 0), min(last + 1, across))
+
+    def _pairs(self, axis: int, tap: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs and outputs that meet through a tap, in pairs."""
+        import numpy as np
+
+        window, size, _ = self._axis(axis)
+        here = np.array(self._meeting(axis, tap), np.int64)
+        there = here * window.stride + _shift(window, size, tap)
+        return (here, there) if _is_transposed(window) else (there, here)
+
+    def _axis(self, axis: int) -> tuple[AnyWindow, int, int]:
+        window = self.convolution.windows[axis]
+        return window, _known(self.sizes)[axis], _known(self.output)[axis]
+
+
+def _is_transposed(window: AnyWindow) -> bool:
+    return isinstance(window, TransposedWindow)
+
+
+def _shift(window: AnyWindow, size: int, tap: int) -> int:
+    """How far the tap of the first position is from the first place on the other side."""
+    pads = window.pads(size)
+    assert pads is not None, "all sizes are known"  # noqa: S101 - for the type checker
+    return tap * window.dilation - pads[0]
+
+
+def _known(sizes: Sizes) -> list[int]:
+    """Sizes of which none is unknown."""
+    return [size for size in sizes if size is not None]
