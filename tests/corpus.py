@@ -116,7 +116,8 @@ def wrongs(found: Found) -> list[str]:
 def show(all_found: Sequence[Found], console: Console) -> None:
     """A row per file, and the counts."""
     table = Table(title="convert, verify, and the stock runtime")
-    for name in ("file", "converted", "left or refused", "verdict", "apart", "s", "MiB"):
+    table.add_column("file", no_wrap=True)
+    for name in ("converted", "left or refused", "verdict", "apart", "s", "MiB"):
         table.add_column(name, overflow="fold")
     left: Counter[str] = Counter()
     refused: Counter[str] = Counter()
@@ -153,7 +154,8 @@ def main(folders: Sequence[str]) -> int:
     files = sorted(
         path for place in places for path in place.rglob("*") if path.suffix.lower() in SUFFIXES
     )
-    console, all_found = Console(highlight=False), []
+    width = None if sys.stdout.isatty() else 160
+    console, all_found = Console(highlight=False, width=width), []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(files):
             console.print(f"{path.name} ..", markup=False)

@@ -159,6 +159,16 @@ def test_weights_become_a_model_with_their_network(folder: Path, form: str) -> N
     assert [one.converted for one in convfc.verify_folder(folder, samples=2)] == [done.out]
 
 
+def test_a_network_may_be_a_text_in_a_text(folder: Path) -> None:
+    """`json.dump(model.to_json(), file)` writes a text with quotes around it."""
+    path, text = alone(folder, "2.h5")
+    text.write_text(json.dumps(text.read_text()))
+    assert error(path, folder / "alone.npz", Reading(architecture=text)) < 1e-6
+    text.write_text(json.dumps("a text of another kind"))
+    with pytest.raises(FileError, match="damaged or cut short"):
+        open_keras(path, (), Reading(architecture=text))
+
+
 def test_the_network_may_be_elsewhere(folder: Path) -> None:
     path, text = alone(folder, "2.h5")
     (folder / "texts").mkdir()

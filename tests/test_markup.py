@@ -171,7 +171,7 @@ def test_an_error_keeps_its_lines(program: Program, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(36, "File name too long", "a\x1b"), "convfc: a\\x1b: File name too long [no-file]"),
+        (OSError(36, "Name too long", "a\x1b"), "convfc: a\\x1b: Name too long [no-file]"),
         (MemoryError("for 9\nbytes"), "convfc: not enough memory for 9\\nbytes [too-large]"),
         (ValueError("a\x1b\n b"), "convfc: unforeseen ValueError: a\\x1b b\n(--debug shows where)"),
     ],

@@ -58,6 +58,8 @@ def _network(path: Path) -> dict[str, Any]:
     require_file(path)
     with refusing(path), path.open("rb") as file:
         found = read_json(file.read(MOST_TEXT + 1), "text")
+        if isinstance(found, str):  # of somebody who wrote the text with json.dump
+            found = read_json(found, "text")
     if not isinstance(found, dict) or not {"class_name", "config"} <= found.keys():
         raise FileError(
             f"{path}: is not what to_json of a Keras model writes",
