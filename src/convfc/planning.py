@@ -105,8 +105,8 @@ def plan(
             return Layer(site, Fate.SKIPPED)
         if dense:
             return _layer(site, lambda conv: _dense(site, conv, room))
-        how = (site.sizes, method, site.methods & methods, site.itemsize, memory)
-        return _layer(site, lambda conv: choose(conv, *how))
+        how = (site.sizes, method, site.methods & methods)
+        return _layer(site, lambda conv: choose(conv, *how, site.itemsize, memory))
 
     return tuple(map(decided, sites))
 

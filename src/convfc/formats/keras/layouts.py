@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
+
 from convfc.formats.keras.internals import calls_of, flat_layers
 
 Tensor = Any
@@ -43,7 +45,7 @@ class Layouts:
 
 def _first(operation: Any, formats: dict[int, str | None]) -> str | None:
     """The layout of the first convolution that an operation is or holds."""
-    every = flat_layers(operation) if hasattr(operation, "_flatten_layers") else [operation]
+    every = flat_layers(operation) if isinstance(operation, keras.Layer) else [operation]
     return next((found for one in every if (found := formats.get(id(one)))), None)
 
 
