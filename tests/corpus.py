@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = [ROOT / "sample_models"]
 SUFFIXES = (".onnx", ".h5", ".hdf5", ".keras")
 
+PATIENCE = 600
+"""Seconds for anything."""
 SECONDS = 60
 TIMES, FREE = 4, 1 << 30
 """Memory that a conversion may take: so many times the file, and what Python and Keras take."""
@@ -62,12 +65,18 @@ class Found:
 
 
 def program(*arguments: object) -> tuple[int, str, str, float, int]:
-    """Run a program of Python: exit code, stdout, stderr, seconds, bytes at its peak."""
+    """Run a program of Python: exit code, stdout, stderr, seconds, bytes at its peak.
+
+    The exit code is -9 of one that took longer than anybody would wait.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = time.monotonic()
         command = [sys.executable, "-m", *map(str, arguments)]
         child = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)
+        ended = threading.Timer(PATIENCE, child.kill)
+        ended.start()
         _, status, used = os.wait4(child.pid, 0)
+        ended.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - start
         out.seek(0)
@@ -91,9 +100,9 @@ def examine(path: Path, folder: Path) -> Found:
     for layer in told["layers"]:
         found.fates[layer["fate"] if layer["code"] is None else layer["code"]] += 1
     code, said, *_ = program("convfc", "verify", path, out, "--json")
-    told = json.loads(said)
-    found.verdict = told["error"]["code"] if "error" in told else told["verdict"]
-    found.apart = program("tests.stock", path, out)[1].strip().splitlines()[-1]
+    told = json.loads(said or "{}")
+    found.verdict = told["error"]["code"] if "error" in told else told.get("verdict", f"{code}")
+    found.apart = [f"not in {PATIENCE} s", *program("tests.stock", path, out)[1].splitlines()][-1]
     found.wrong += wrongs(found)
     return found
 
@@ -158,9 +167,9 @@ def main(folders: Sequence[str]) -> int:
     console, all_found = Console(highlight=False, width=width), []
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(files):
-            console.print(f"{path.name} ..", markup=False)
             (place := Path(folder) / str(number)).mkdir()
-            all_found.append(examine(path, place))
+            all_found.append(one := examine(path, place))
+            console.print(f"{path.name}: {one.refused or one.verdict}", markup=False)
     show(all_found, console)
     return int(not all_found or any(one.wrong for one in all_found))
 
