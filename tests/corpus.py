@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from rich.console import Console
@@ -69,19 +69,26 @@ def program(*arguments: object) -> tuple[int, str, str, float, int]:
 
     The exit code is -9 of one that took longer than anybody would wait.
     """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start = time.monotonic()
-        command = [sys.executable, "-m", *map(str, arguments)]
-        child = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)
-        ended = threading.Timer(PATIENCE, child.kill)
-        ended.start()
-        _, status, used = os.wait4(child.pid, 0)
-        ended.cancel()
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - start
-        out.seek(0)
-        err.seek(0)
-        return child.returncode, out.read(), err.read(), seconds, used.ru_maxrss * 1024
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.launch",
+        sys.executable,
+        "-m",
+        *map(str, arguments),
+    ]
+    child = subprocess.Popen(
+        command, stdout=PIPE, stderr=PIPE, cwd=ROOT, text=True, start_new_session=True
+    )
+    try:
+        out, err = child.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        out, err = child.communicate()
+        return -signal.SIGKILL, "", err, PATIENCE, 0
+    *lines, figures = out.splitlines()
+    seconds, _, peak = map(float, figures.split())
+    return child.returncode, "\n".join(lines).strip(), err, seconds, int(peak * 2**20)
 
 
 def examine(path: Path, folder: Path) -> Found:
@@ -102,7 +109,8 @@ def examine(path: Path, folder: Path) -> Found:
     code, said, *_ = program("convfc", "verify", path, out, "--json")
     told = json.loads(said or "{}")
     found.verdict = told["error"]["code"] if "error" in told else told.get("verdict", f"{code}")
-    found.apart = [f"not in {PATIENCE} s", *program("tests.stock", path, out)[1].splitlines()][-1]
+    lines = [f"not in {PATIENCE} s", *program("tests.stock", path, out)[1].split("\n")]
+    found.apart = next(line for line in reversed(lines) if line)
     found.wrong += wrongs(found)
     return found
 

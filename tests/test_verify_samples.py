@@ -199,7 +199,7 @@ def test_what_takes_long_is_a_matter_of_arithmetic() -> None:
 
 
 def lowered(conv: Convolution, sizes: Sequence[int]) -> Lowering:
-    found = lower(conv, tuple(sizes))
+    found = lower(conv, tuple(sizes), "slice")
     assert isinstance(found, Lowering)
     return found
 
