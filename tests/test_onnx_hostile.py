@@ -715,3 +715,26 @@ def test_a_layer_that_is_fed_text(tmp_path: Path) -> None:
     assert layer.reason == "its input is text"
     with pytest.raises(convfc.DataError, match=r"m\.onnx: input 'x' takes text"):
         convfc.verify(path, path)
+
+
+LITTLE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+import convfc
+print(len(convfc.shapes(sys.argv[1])))
+"""
+
+
+def test_an_axis_of_billions_is_not_counted_one_by_one(tmp_path: Path) -> None:
+    """onnx follows a vector of as many numbers as an axis is long: 34 GB of them."""
+    path = conv_file(tmp_path / "m.onnx", convfc.convolution([3], channels=1, filters=1), (None,))
+    made = convfc.convert(path, patches="gather", check=False).out
+    model = onnx.load(made)
+    assert "ConstantOfShape" in {node.op_type for node in model.graph.node}
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**32
+    onnx.save(model, made)
+    command = [sys.executable, "-m", "benchmarks.launch", sys.executable, "-c", LITTLE, str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found, *_, figures = done.stdout.splitlines()
+    assert found == "0"
+    assert float(figures.split()[2]) < 1000  # MB at its peak

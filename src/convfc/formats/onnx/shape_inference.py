@@ -20,14 +20,25 @@ _FOLLOWED = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.UNDEFINED, None)
 MOST_FOLLOWED = 2**16
 """Numbers of a vector beyond which they are no sizes; each takes a microsecond to follow."""
 
+_MAKERS = {"ConstantOfShape", "Range", "Expand", "Tile"}
+"""What makes vectors of a length that is computed."""
+_MOST_MADE = 2**22
+"""Numbers that they may make; each takes some 80 bytes to follow."""
+
 
 def _infer(model: ir.Model) -> None:
     _shapes(model)
     # Where no node makes integers, there is nothing to follow.
     follows = any(value.dtype in _FOLLOWED for node in _nodes(model) for value in node.outputs)
-    seen = (v for node in model.graph.all_nodes() for v in (*node.inputs, *node.outputs) if v)
+    nodes = list(model.graph.all_nodes())
+    seen = [v for node in nodes for v in (*node.inputs, *node.outputs) if v]
     if follows and all(_numbers_of(value) <= MOST_FOLLOWED for value in seen):
-        _numbers(model)
+        # How many numbers these make shows only while they are followed: say, an axis of them.
+        makers = sum(node.op_type in _MAKERS for node in nodes)
+        sizes = (size or 0 for value in seen for size in known_shape(value) or ())
+        longest = max(sizes, default=0)
+        if makers * longest <= _MOST_MADE:
+            _numbers(model)
 
 
 def _numbers_of(value: ir.Value) -> int:
