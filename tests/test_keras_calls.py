@@ -42,7 +42,12 @@ def peak(way: str) -> int:
 
 
 def test_a_large_model_is_not_held_in_memory_as_a_whole() -> None:
-    assert peak("calls") < 20 * 64 < peak("model")
+    assert peak("calls") < 20 * 64
+
+
+@pytest.mark.slow
+def test_keras_itself_holds_it() -> None:
+    assert peak("model") > 20 * 64
 
 
 def test_it_computes_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from convfc.refusals import Code
 from tests.keras_edits import members, write
 from tests.keras_models import FORMATS, save, stock
 from tests.onnx_models import conv_file
+from tests.thinned import thinned
 
 with importing():
     import keras
@@ -49,7 +50,7 @@ def error(path: Path, outputs: Path, reading: Reading | None = None) -> float:
     return float(np.abs(y - arrays["o0"]).max() / np.abs(arrays["o0"]).max())
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_the_numbers_of_keras_2_are_kept_where_they_are_asked_for(
     folder: Path, suffix: str
 ) -> None:
@@ -144,7 +145,7 @@ def alone(folder: Path, form: str) -> tuple[Path, Path]:
     return weights, text
 
 
-@pytest.mark.parametrize("form", ["2.h5", "2.weights.h5", "3.h5", "3.weights.h5"])
+@pytest.mark.parametrize("form", thinned(["2.h5", "2.weights.h5", "3.weights.h5", "3.h5"]))
 def test_weights_become_a_model_with_their_network(folder: Path, form: str) -> None:
     path, text = alone(folder, form)
     assert error(path, folder / "alone.npz", Reading(architecture=text)) < 1e-6
