@@ -69,7 +69,7 @@ def differences(a: Sequence[Any], b: Sequence[Any]) -> Iterator[float]:
     if len(a) != len(b):
         raise ValueError(f"{len(a)} outputs and {len(b)}")
     for x, y in zip(a, b, strict=True):
-        p, q = np.asarray(x), np.asarray(y)
+        p, q = np.asarray(_plain(x)), np.asarray(_plain(y))
         if p.shape != q.shape or p.dtype != q.dtype:
             raise ValueError(f"{p.dtype}{p.shape} and {q.dtype}{q.shape}")
         if p.dtype.kind not in "iufb":
@@ -81,6 +81,13 @@ def differences(a: Sequence[Any], b: Sequence[Any]) -> Iterator[float]:
         gap = abs(p - q)[np.isfinite(p) & np.isfinite(q)]
         scale = float(abs(p[np.isfinite(p)]).max(initial=0)) or 1.0
         yield float(gap.max(initial=0)) / scale
+
+
+def _plain(output: Any) -> Any:
+    """A sequence of maps as the numbers in them, by their keys in order."""
+    if isinstance(output, list) and output and isinstance(output[0], dict):
+        return [[one[key] for key in sorted(one)] for one in output]
+    return output
 
 
 def compare(a: Path, b: Path, rounds: int = 3) -> float:

@@ -54,6 +54,11 @@ def test_another_function_is_apart(tmp_path: Path) -> None:
     assert stock.compare(path, Path(other)) > corpus.TELLING
 
 
+def test_maps_are_compared_by_their_numbers() -> None:
+    a, b = [{1: 0.5, 2: 1.0}], [{2: 1.0, 1: 0.25}]
+    assert [*stock.differences([a, a], [a, b])] == [0, 0.25]
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [
