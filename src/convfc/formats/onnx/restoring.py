@@ -108,7 +108,7 @@ class Restoration(Generic[FormT]):
                 reader.replace_input_with(place, node.outputs[0])
 
     def sweep(self) -> None:
-        """Remove what is left over and nobody reads; each node stands behind what it reads again."""
+        """Remove what is left over and nobody reads, and put nodes behind all that they read."""
         for node in reversed(self.left):
             if not any(map(is_read, node.outputs)):
                 self.moves.graph.remove(node, safe=True)
