@@ -208,6 +208,10 @@ def ambiguous() -> dict[str, Edit]:
         tensor = model.graph.initializer[0]
         tensor.float_data.extend([1.0])
 
+    def truth_of_256(model: onnx.ModelProto) -> None:
+        kind = TensorProto.BOOL
+        model.graph.initializer.add(name="t", data_type=kind, dims=[1], int32_data=[256])
+
     def hidden(model: onnx.ModelProto) -> None:
         nothing = helper.make_node("Constant", [], ["x"], value_float=0.0)
         graph = helper.make_graph([nothing], "g", [], [of_any_shape("x")])
@@ -215,7 +219,7 @@ def ambiguous() -> dict[str, Edit]:
         model.graph.node.append(node)
 
     edits = (weight_twice, attribute_twice, two_kinds, value_twice, version_twice, numbers_twice)
-    return {edit.__name__: edit for edit in (*edits, hidden)}
+    return {edit.__name__: edit for edit in (*edits, truth_of_256, hidden)}
 
 
 @pytest.mark.parametrize("name", ambiguous())
