@@ -1,4 +1,4 @@
-"""One name in two graphs: what a branch has for itself is not what stands around it."""
+"""What is said of values outside of the layers: names that two graphs have, sizes of outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import convfc
 from convfc import Verdict
@@ -84,3 +84,28 @@ def test_what_is_put_back_does_not_hide_behind_a_name_of_a_branch(
     onnx.save(model, out)
     assert differs(path, out)
     assert convfc.verify(path, out, samples=1).verdict is not Verdict.EQUIVALENT
+
+
+def test_sizes_of_an_output_that_follow_from_nothing_prove_nothing(tmp_path: Path) -> None:
+    """onnxruntime computes with them: here, z is y times the number of its rows."""
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["y"]),
+        helper.make_node("Shape", ["y"], ["sizes"]),
+        helper.make_node("Cast", ["sizes"], ["s"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["s"], ["rows"], keepdims=0),
+        helper.make_node("Mul", ["y", "rows"], ["z"]),
+    ]
+    inputs: dict[str, list[int | str | None]] = {"x": ["n", 3, "h", "w"]}
+    path = save(tmp_path / "m.onnx", nodes, inputs, ["y", "z"], {"W": integers([2, 3, 3, 3])})
+    out = convfc.convert(path).out
+    model = onnx.load(out)
+    sides = model.graph.output[0].type.tensor_type.shape.dim
+    for side, size in zip(sides, [1, 2, 10, 10], strict=True):
+        side.dim_value = size
+    onnx.save(model, out)
+    x = integers([2, 3, 7, 9])
+    a, b = (run(each, x=x)[1] for each in (path, out))
+    assert not np.allclose(a, b)
+    found = convfc.verify(path, out, samples=1, shapes={"x": [1, 3, 12, 12]})
+    assert found.verdict is Verdict.COULD_NOT_CHECK
+    assert "the sizes of 'y' are stated" in (found.reason or "")
