@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.elementwise import LOWEST_OPSET, data_of
+from convfc.formats.onnx.elementwise import LOWEST_OPSET
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.moving import Moves, is_read
 from convfc.formats.onnx.sites import opset_of
@@ -17,12 +17,13 @@ FormT = TypeVar("FormT")
 """What, beside a value, says which other form of it there is: a rank, or sizes."""
 
 
-def copy_to_restore(converted: ir.Model, hint: re.Pattern[str]) -> ir.Model | None:
-    """A copy of a model; ``None`` if no name of a value in it says that anything was moved."""
+def copy_to_restore(
+    converted: ir.Model, hint: re.Pattern[str], *, moved: bool = False
+) -> ir.Model | None:
+    """A copy of a model; ``None`` if nothing says that anything was moved, nor a name in it."""
     values = (value.name or "" for node in converted.graph for value in node.outputs)
-    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(hint.fullmatch, values)):
-        return None
-    return converted.clone()
+    moved = moved or any(map(hint.fullmatch, values))
+    return converted.clone() if moved and opset_of(converted.graph) >= LOWEST_OPSET else None
 
 
 class Restoration(Generic[FormT]):
@@ -76,15 +77,6 @@ class Restoration(Generic[FormT]):
             if own and is_back(node):
                 return node
         return None
-
-    def in_one_form(self, node: ir.Node) -> tuple[dict[ir.Value, ir.Value], FormT] | None:
-        """By all that a node reads, the same in its own form, and that; if it is one of all."""
-        data = data_of(node)
-        known = {value: self.own[value] for value in data if value in self.own}
-        forms = {form for _, form in known.values()}
-        if not data or known.keys() != {*data} or len(forms) != 1:
-            return None
-        return {value: own for value, (own, _) in known.items()}, forms.pop()
 
     def part(
         self, value: ir.Value, back: ir.Node, form: FormT, again: Callable[[ir.Value, str], ir.Node]
