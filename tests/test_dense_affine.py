@@ -46,6 +46,7 @@ whole("pads", 0, 0, 1, 2, 0, 0, 0, 3)
 whole("crop", 0, 0, -1, 2, 0, 0, 0, -3)
 whole("flat", -1, 56)
 whole("one", 1)
+whole("three", 3, 4, 10, 14)
 numbers("M", 3, 5, 2, 2)
 WEIGHTS["twice"] = np.array([1, 1, 2, 3], np.float32)
 WEIGHTS["zero"] = np.array(0, np.float32)
@@ -98,6 +99,7 @@ CASES: dict[str, Sequence[onnx.NodeProto]] = {
         node("Pad", "x pads zero", "p"),
         node("AveragePool", "p", kernel_shape=[2, 2]),
     ],
+    "a crop before pads": [node("Pad", "x crop", "p"), node("Conv", "p W", pads=[1, 0, 0, 3])],
     "a crop": [node("Pad", "x crop", "p"), node("Sigmoid", "p")],
     "blocks of pixels": [
         node(
@@ -184,6 +186,9 @@ LEFT: dict[str, Sequence[onnx.NodeProto]] = {
         node("AveragePool", "c", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     ],
     "between pixels": [node("Resize", "c  twice", mode="linear")],
+    "as many samples as sizes say": [
+        node("Resize", "c   three", mode="nearest", coordinate_transformation_mode="half_pixel"),
+    ],
     "a mirror": [node("Pad", "c pads", mode="reflect")],
     "an axis alone": [node("ReduceMean", "c", axes=[2])],
     "a pool": [node("MaxPool", "c", kernel_shape=[2, 2])],

@@ -204,6 +204,17 @@ def test_what_is_returned_stays_what_it_is(output: str, tmp_path: Path) -> None:
     assert "Flatten" not in found
 
 
+def test_names_may_say_flat_or_rows_of_themselves(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x W b", "in/flatten/y", pads=[1] * 4),
+        node("Relu", "in/flatten/y", "in/rows"),
+        node("Conv", "in/rows U c", "y1", strides=[2, 2]),
+    ]
+    for outputs in (["y1"], ["y1", "in/rows"]):
+        path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 7, 7]}, outputs, WEIGHTS)
+        assert checked(path, x=X).count("Reshape") == len(outputs) + 1
+
+
 @pytest.mark.parametrize("case", thinned(CASES, 3), ids=lambda case: case.name)
 def test_a_case_of_the_suites_has_its_outputs(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"

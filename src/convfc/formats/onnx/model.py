@@ -286,10 +286,15 @@ class OnnxModel:
             for model in (self, converted)
             for what in model._ambiguous
         ]
+        functions = (function.graph for function in self._model.functions.values())
+        outputs = (
+            value for graph in (*self._model.graphs(), *functions) for value in graph.outputs
+        )
+        stated = {(value.name, known_shape(value)) for value in outputs}
         unclear += [
             f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
             for value in converted._unfounded
-            if not value.is_graph_output()
+            if not (value.is_graph_output() and (value.name, known_shape(value)) in stated)
         ]
         return Alignment(
             tuple(pairs),
