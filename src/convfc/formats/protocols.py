@@ -271,6 +271,10 @@ class Model(Protocol):
         """Whether it rounds, compares or chooses, so that a tie may move some numbers far."""
 
     @property
+    def rewritten(self) -> bool:
+        """Whether other operators are read, and proved, than are in the file; samples tell."""
+
+    @property
     def precision(self) -> str:
         """Numpy's name of the coarsest real type that something in it is computed in."""
 
