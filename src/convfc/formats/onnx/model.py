@@ -38,7 +38,7 @@ from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
-from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
+from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfounded
 from convfc.formats.onnx.sites import (
     Place,
     convolutions,
@@ -286,15 +286,9 @@ class OnnxModel:
             for model in (self, converted)
             for what in model._ambiguous
         ]
-        functions = (function.graph for function in self._model.functions.values())
-        outputs = (
-            value for graph in (*self._model.graphs(), *functions) for value in graph.outputs
-        )
-        stated = {(value.name, known_shape(value)) for value in outputs}
         unclear += [
             f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
-            for value in converted._unfounded
-            if not (value.is_graph_output() and (value.name, known_shape(value)) in stated)
+            for value in new_claims(converted._unfounded, self._model)
         ]
         return Alignment(
             tuple(pairs),
