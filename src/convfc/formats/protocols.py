@@ -349,8 +349,7 @@ class Model(Protocol):
         May change the model in memory: open the file again for anything else.
 
         Args:
-            path: where to write; its folder is the caller's to clean up, and files that the
-                model needs beside it are written there too.
+            path: where to write, with files beside it that it needs; the caller cleans up.
             lowerings: by site name; each fits its site.
             provenance: stored in the file.
 

@@ -167,7 +167,9 @@ def verify(
 def _of_files(a: Model, b: Model) -> list[str]:
     """Remarks on the two files, before anything is run."""
     same = [f"'{a.path.name}' was compared with itself"] if a.path.samefile(b.path) else []
-    return [*a.notes, *staleness(a, b.provenance), *same]
+    name = a.path.name
+    read = [f"What is affine in '{name}' was read as convolutions"] if a.reading.affine else []
+    return [*a.notes, *staleness(a, b.provenance), *same, *read]
 
 
 def _feeds(

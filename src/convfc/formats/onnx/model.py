@@ -38,7 +38,7 @@ from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
-from convfc.formats.onnx.shape_inference import forget_sizes, stated_alone, unfounded
+from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfounded
 from convfc.formats.onnx.sites import (
     Place,
     convolutions,
@@ -293,8 +293,8 @@ class OnnxModel:
             for what in model._ambiguous
         ]
         unclear += [
-            f"the sizes of '{name}' are stated and do not follow from those of the inputs"
-            for name in stated_alone(converted._unfounded, self._model)
+            f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
+            for value in new_claims(converted._unfounded, self._model)
         ]
         return Alignment(
             tuple(pairs),

@@ -88,6 +88,16 @@ def unfounded(model: ir.Model, inferred: ir.Model) -> list[ir.Value]:
     ]
 
 
+def new_claims(values: Iterable[ir.Value], original: ir.Model) -> Iterator[ir.Value]:
+    """Of `unfounded` values of a converted model, all but outputs of which the original says so."""
+    functions = (function.graph for function in original.functions.values())
+    outputs = (value for graph in (*original.graphs(), *functions) for value in graph.outputs)
+    stated = {(value.name, known_shape(value)) for value in outputs}
+    for value in values:
+        if not (value.is_graph_output() and (value.name, known_shape(value)) in stated):
+            yield value
+
+
 def _follows(stated: Shape | None, found: Shape | None) -> bool:
     if stated is None or not any(stated):
         return True
@@ -203,21 +213,3 @@ def _agree(formal: ir.Value, given: list[ir.Value]) -> None:
         return
     axes = zip(*(shape for shape in shapes if shape is not None), strict=True)
     formal.shape = ir.Shape(axis[0] if len(set(axis)) == 1 else None for axis in axes)
-
-
-def stated_alone(found: Iterable[ir.Value], original: ir.Model) -> list[str]:
-    """Names of values whose sizes are stated alone, and not for outputs of the original as well.
-
-    Args:
-        found: what `unfounded` found in another model.
-        original: the model that it is compared with.
-    """
-    functions = (function.graph for function in original.functions.values())
-    outputs = (value for graph in (*original.graphs(), *functions) for value in graph.outputs)
-    stated = {(value.name, known_shape(value)) for value in outputs}
-    alone = (
-        value
-        for value in found
-        if not (value.is_graph_output() and (value.name, known_shape(value)) in stated)
-    )
-    return [value.name or "" for value in alone]
