@@ -344,9 +344,7 @@ class Model(Protocol):
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
     ) -> Sequence[str]:
-        """Write a copy in which the named sites are patches + Dense.
-
-        May change the model in memory: open the file again for anything else.
+        """Write a copy in which the named sites are patches + Dense; may change what is in memory.
 
         Args:
             path: where to write, with files beside it that it needs; the caller cleans up.
@@ -354,7 +352,7 @@ class Model(Protocol):
             provenance: stored in the file.
 
         Returns:
-            Remarks for the person who asked, a sentence each: what could not be kept as it was.
+            Remarks for the person who asked, a sentence each: what could not be kept.
 
         Raises:
             OSError: the file cannot be written.
