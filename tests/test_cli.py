@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,29 @@ def test_verify_with_no_file_does_the_folder(model: Path) -> None:
     done = cli("verify", cwd=model.parent)
     assert done.returncode == 0
     assert "EQUIVALENT: net_fc.onnx and net.onnx" in done.stdout
+    assert done.stdout.endswith("\n1 of 1 equivalent\n")
     (model.parent / "broken.onnx").write_bytes(b"no model")
-    done = cli("verify", cwd=model.parent)
+    done = cli("verify", ".", cwd=model.parent)
     assert done.returncode == 2
     assert "COULD NOT CHECK: broken.onnx" in done.stdout
     assert "EQUIVALENT: net_fc.onnx" in done.stdout
+    assert done.stdout.endswith("\n1 of 2 equivalent\n")
+
+
+@pytest.mark.parametrize("option", ["--input", "--kernel", "--stride", "--dilation"])
+def test_a_size_that_is_none_is_named_by_its_option(option: str, tmp_path: Path) -> None:
+    given = {"--input": "28x28x1", "--kernel": "4", option: "0"}
+    done = cli("shapes", *chain.from_iterable(given.items()), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"convfc: {option} 0: write")
+
+
+def test_signs_that_a_locale_lacks_have_others_in_their_places(tmp_path: Path) -> None:
+    given = ("shapes", "--input", "28x28x1", "--kernel", "4")
+    done = cli(*given, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert "[(28 + 0 + 0 - 4) / 1] + 1" in done.stdout
+    assert "(25 * 25) x (4 * 4 * 1)" in done.stdout
+    assert "?" not in done.stdout
 
 
 def test_json_is_one_document_with_every_figure(model: Path) -> None:

@@ -194,7 +194,7 @@ def _clients(as_json: bool) -> None:
 def verify(
     original: Annotated[
         Path | None,
-        typer.Argument(help="The original; or, alone, either file. None: all of this folder."),
+        typer.Argument(help="The original; or, alone, either file, or a folder; this, if none."),
     ] = None,
     converted: Annotated[
         Path | None,
@@ -245,6 +245,10 @@ def verify(
     from convfc.errors import FileError
 
     subject = str(converted or original or ".")
+    named = Path() if original is None else original
+    # A SavedModel is a folder, and no file that convfc made.
+    is_model = (named / "saved_model.pb").exists()
+    is_folder = converted is None and named.is_dir() and not is_model
     with contextlib.nullcontext() if report is None else junit.failing(report, subject):
         options: dict[str, Any] = {
             "data": data,
@@ -259,15 +263,19 @@ def verify(
             "imports": imports or (),
         }
         with terminal.working("verifying") as progress:
-            if original is None:
-                results = convfc.verify_folder(progress=progress, **options)
+            if is_folder:
+                results = convfc.verify_folder(named, progress=progress, **options)
             else:
-                results = [convfc.verify(original, converted, progress=progress, **options)]
+                results = [convfc.verify(named, converted, progress=progress, **options)]
     if as_json:
         found = [documents.verification_json(result) for result in results]
-        told = json_text(found[0] if original is not None else {"verifications": found})
+        told = json_text(found[0] if not is_folder else {"verifications": found})
     else:
-        told = terminal.rendered(chain.from_iterable(map(terminal.verification_parts, results)))
+        parts = list(chain.from_iterable(map(terminal.verification_parts, results)))
+        if is_folder:
+            equal = sum(result.equivalent for result in results)
+            parts.append(f"{equal} of {len(results)} equivalent")
+        told = terminal.rendered(parts)
     terminal.show(told)
     codes = {
         convfc.Verdict.EQUIVALENT: YES,

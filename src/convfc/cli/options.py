@@ -72,4 +72,6 @@ Shapes = Annotated[
 Kernel = Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")]
 Stride = Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")]
 Dilation = Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")]
-Padding = Annotated[str, typer.Option(help="valid, same, half, full, N or T,B,L,R.")]
+Padding = Annotated[
+    str, typer.Option(help="valid, same, same_lower, causal, half, full, N or T,B,L,R.")
+]

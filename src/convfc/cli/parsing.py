@@ -47,7 +47,8 @@ def shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
     """
     found: dict[str, list[int]] = {}
     for name, text in pairs("--shape", texts, "NAME=DIMS"):
-        if found.setdefault(name, dims(text)) != dims(text):
+        sizes = dims(text, f"--shape {name}:")
+        if found.setdefault(name, sizes) != sizes:
             raise UsageError(f"--shape {name}: is given twice, with different sizes")
     return found
 
@@ -56,20 +57,25 @@ LARGEST = 2**63 - 1
 """What the runtimes count with: no size is larger."""
 
 
-def dims(text: str) -> list[int]:
+def dims(text: str, option: str = "") -> list[int]:
     """`28x28x1` or `28,28,1` as integers.
+
+    Args:
+        text: what was typed.
+        option: what it was typed for.
 
     Raises:
         UsageError: something else, a size below 1, or more than anything computes with.
     """
+    what = f"{option} {text}".lstrip()
     try:
         numbers = [int(part) for part in text.lower().replace(",", "x").split("x")]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise UsageError(f"{text}: write sizes as positive numbers with an x between, like 28x28x1")
+        raise UsageError(f"{what}: write sizes as positive numbers with an x between, like 28x28x1")
     if max(numbers) > LARGEST or len(numbers) > MOST_AXES:
-        raise UsageError(f"{text}: write at most {MOST_AXES} sizes, each below 2^63")
+        raise UsageError(f"{what}: write at most {MOST_AXES} sizes, each below 2^63")
     return numbers
 
 
@@ -97,7 +103,7 @@ def per_axis(option: str, text: str, rank: int) -> list[int]:
     Raises:
         UsageError: another count of numbers.
     """
-    numbers = dims(text)
+    numbers = dims(text, option)
     if len(numbers) == 1:
         return numbers * rank
     if len(numbers) != rank:
@@ -137,7 +143,7 @@ def single(
     """
     if filters > LARGEST:
         raise UsageError(f"--filters {filters}: write a number below 2^63")
-    *sizes, channels = dims(size)
+    *sizes, channels = dims(size, "--input")
     if not sizes:
         raise UsageError(f"--input {size}: give the sizes and the channels, like 28x28x1")
     rank = len(sizes)

@@ -47,7 +47,8 @@ def deliver(text: str) -> None:
     """Write the results to stdout, at once.
 
     In one piece, so that a reader that has seen enough of them (`| grep -q`) does not go before
-    they are written. What its encoding lacks becomes a `?`. Nothing is left for a later flush.
+    they are written. Of what its encoding lacks, our own signs become others as wide, and letters
+    of names a `?`. Nothing is left for a later flush.
 
     Raises:
         BrokenPipeError: the reader is gone.
@@ -60,11 +61,27 @@ def deliver(text: str) -> None:
         raise OSError(errno.EBADF, "it is closed")
     encoding = stdout.encoding or "utf-8"
     try:
-        stdout.write(text.encode(encoding, "replace").decode(encoding))
+        stdout.write(_encodable(text, encoding))
         stdout.flush()
     except BaseException:  # a signal as well: the reader may be stuck
         _silence(stdout)
         raise
+
+
+_PLAIN = str.maketrans("×·‖→Δ…⌊⌋≡≈█▓▒░▀", "x*|>D~[]=~##+.-")
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """A text in signs that an encoding has; columns stay where they are.
+
+    >>> _encodable("⌊28 · 2⌋ × é", "ascii")
+    '[28 * 2] x ?'
+    """
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def say(text: str) -> None:
