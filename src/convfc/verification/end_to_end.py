@@ -17,6 +17,7 @@ from convfc.planning import Layer
 from convfc.refusals import Code
 from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
+from convfc.verification.counterpart import Runs
 from convfc.verification.differences import (
     DifferenceCollector,
     Distance,
@@ -137,7 +138,7 @@ class RefusedError(UnsupportedModelError):
 
 def compare(
     a: Model,
-    b: Model,
+    b: Runs,
     feeds: Feeds,
     progress: Callable[[str], None],
     rtol: float | None = None,
@@ -178,7 +179,7 @@ def compare(
 
 
 def _run(
-    model: Model, feed: Mapping[str, NDArray[Any]], *, original: bool
+    model: Runs, feed: Mapping[str, NDArray[Any]], *, original: bool
 ) -> dict[str, NDArray[Any]]:
     try:
         return model.run(feed)
@@ -187,7 +188,7 @@ def _run(
 
 
 def against_float64(
-    a: Model, b: Model, feeds: Feeds, seen: Seen, progress: Callable[[str], None]
+    a: Model, b: Runs, feeds: Feeds, seen: Seen, progress: Callable[[str], None]
 ) -> Seen:
     """Add how far each side is from what the original computes in float64, on a few samples.
 
@@ -306,7 +307,7 @@ def _with(out: OutputDifference, errors: tuple[Distance, Distance] | None) -> Ou
 
 
 def _errors(
-    a: Model, b: Model, feed: Mapping[str, NDArray[Any]], rows: int
+    a: Model, b: Runs, feed: Mapping[str, NDArray[Any]], rows: int
 ) -> dict[str, tuple[Distance, Distance]]:
     """How far both sides are from float64, for outputs that have its shape.
 

@@ -169,3 +169,23 @@ def conclude(
 def _all(sentences: Sequence[str]) -> str:
     more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
     return f"{sentences[0]}{more}"
+
+
+def within_tolerance(outputs: Sequence[OutputDifference]) -> tuple[Verdict, str | None]:
+    """The verdict of a comparison, and why it is not "equivalent"."""
+    wrong = next((out for out in outputs if out.reason is not None), None)
+    if wrong is not None:
+        return Verdict.NOT_EQUIVALENT, f"output '{wrong.name}': {wrong.reason}"
+    if not any(out.evidence.finite for out in outputs):
+        return Verdict.COULD_NOT_CHECK, "no output of the original has a number on these samples"
+    return Verdict.EQUIVALENT, None
+
+
+def telling_nothing(outputs: Sequence[OutputDifference]) -> Sequence[str]:
+    """A remark on each output that is the same everywhere."""
+    return [
+        f"output '{out.name}' is the same everywhere, which tells little: --data and --input "
+        "feed other samples"
+        for out in outputs
+        if out.evidence.elements > 1 and not out.evidence.varies
+    ]

@@ -24,6 +24,7 @@ from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
 from convfc.text.visible import visible
+from convfc.verification.counterpart import Counterpart, Runs, counterpart
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
     MANY,
@@ -40,7 +41,14 @@ from convfc.verification.end_to_end import (
 from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.proof import LayerProof
-from convfc.verification.verdict import Contradiction, Verdict, conclude, contradiction
+from convfc.verification.verdict import (
+    Contradiction,
+    Verdict,
+    conclude,
+    contradiction,
+    telling_nothing,
+    within_tolerance,
+)
 
 
 @dataclass(frozen=True)
@@ -144,10 +152,13 @@ def verify(
     beside = None if architecture is None else arguments.path("architecture", architecture)
     a, b = opened_pair(Path(original), converted, imports, beside, unchanged)
     fixed: Shapes = {} if b.provenance is None else b.provenance.shapes
-    # Those of the file, however it is read then.
-    changed = changed_port("input", a.inputs, b.inputs)
-    changed = changed or changed_port("output", a.outputs, b.outputs)
-    a, misfit = as_recorded(a, b.provenance, imports)
+    across = None if type(a) is type(b) else counterpart(a, b)
+    changed, misfit = across if isinstance(across, str) else None, None
+    if across is None:
+        # Those of the file, however it is read then.
+        changed = changed_port("input", a.inputs, b.inputs)
+        changed = changed or changed_port("output", a.outputs, b.outputs)
+        a, misfit = as_recorded(a, b.provenance, imports)
     of_files = _of_files(a, b)
     remarks: Sequence[str] = ()
     if changed is not None:
@@ -156,7 +167,10 @@ def verify(
         found = Verification(a.path, b.path, Verdict.COULD_NOT_CHECK, misfit)
     else:
         feeds, remarks = _feeds(a, samples, data=data, shapes=shapes, inputs=inputs)
-        if b.provenance is None or rtol is not None or atol is not None:
+        if isinstance(across, Counterpart):
+            remarks = [*remarks, *across.said]
+            found = _compared(a, across, feeds, rtol, atol, progress)
+        elif b.provenance is None or rtol is not None or atol is not None:
             found = _compared(a, b, feeds, rtol, atol, progress)
         else:
             found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
@@ -192,7 +206,7 @@ def _feeds(
 
 def _compared(
     a: Model,
-    b: Model,
+    b: Runs,
     feeds: Feeds,
     rtol: float | None,
     atol: float | None,
@@ -203,8 +217,8 @@ def _compared(
         seen = compare(a, b, feeds, progress, rtol, atol)
     except RefusedError as error:
         raise UnsupportedModelError(_with_remedy(str(error), feeds), code=error.code) from error
-    verdict, reason = _within_tolerance(seen.outputs)
-    notes = tuple(_telling_nothing(seen.outputs))
+    verdict, reason = within_tolerance(seen.outputs)
+    notes = tuple(telling_nothing(seen.outputs))
     seen = against_float64(a, b, feeds, seen, progress)
     return Verification(a.path, b.path, verdict, reason, notes=notes, **vars(seen))
 
@@ -238,7 +252,7 @@ def _proved(
         for out in seen.outputs
         if out.name not in names
     ]
-    notes = (*of_layers, *of_samples, *not_judged, *_telling_nothing(seen.outputs))
+    notes = (*of_layers, *of_samples, *not_judged, *telling_nothing(seen.outputs))
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
     return Verification(
         a.path,
@@ -291,26 +305,6 @@ def _agreement(seen: Seen) -> str:
         return "no sample could be run through both"
     largest = max((out.max_abs for out in seen.outputs), default=0.0)
     return f"{seen.samples} samples agree within {largest:.3g}"
-
-
-def _within_tolerance(outputs: Sequence[OutputDifference]) -> tuple[Verdict, str | None]:
-    """The verdict of a comparison, and why it is not "equivalent"."""
-    wrong = next((out for out in outputs if out.reason is not None), None)
-    if wrong is not None:
-        return Verdict.NOT_EQUIVALENT, f"output '{wrong.name}': {wrong.reason}"
-    if not any(out.evidence.finite for out in outputs):
-        return Verdict.COULD_NOT_CHECK, "no output of the original has a number on these samples"
-    return Verdict.EQUIVALENT, None
-
-
-def _telling_nothing(outputs: Sequence[OutputDifference]) -> Sequence[str]:
-    """A remark on each output that is the same everywhere."""
-    return [
-        f"output '{out.name}' is the same everywhere, which tells little: --data and --input "
-        "feed other samples"
-        for out in outputs
-        if out.evidence.elements > 1 and not out.evidence.varies
-    ]
 
 
 @undisturbed()
