@@ -143,10 +143,11 @@ def verify(
     beside = None if architecture is None else arguments.path("architecture", architecture)
     a, b = opened_pair(Path(original), converted, imports, beside, unchanged)
     fixed: Shapes = {} if b.provenance is None else b.provenance.shapes
-    a, misfit = as_recorded(a, b.provenance, imports)
-    of_files = _of_files(a, b)
+    # Those of the file, however it is read then.
     changed = changed_port("input", a.inputs, b.inputs)
     changed = changed or changed_port("output", a.outputs, b.outputs)
+    a, misfit = as_recorded(a, b.provenance, imports)
+    of_files = _of_files(a, b)
     remarks: Sequence[str] = ()
     if changed is not None:
         found = Verification(a.path, b.path, Verdict.NOT_EQUIVALENT, changed)
