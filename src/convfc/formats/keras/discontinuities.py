@@ -9,7 +9,8 @@ _STEPS = frozenset(
     (
         *("Argmax", "Argmin", "Nonzero", "TopK"),
         *("Greater", "GreaterEqual", "Less", "LessEqual"),
-        *("Ceil", "Discretization", "Floor", "Round", "Sign", "Trunc"),
+        *("Equal", "NotEqual"),
+        *("Ceil", "Discretization", "Floor", "FloorDivide", "Mod", "Round", "Sign", "Trunc"),
     )
 )
 
