@@ -9,7 +9,6 @@ _STEPS = frozenset(
     (
         *("Argmax", "Argmin", "Nonzero", "TopK"),
         *("Greater", "GreaterEqual", "Less", "LessEqual"),
-        *("Equal", "NotEqual"),
         *("Ceil", "Discretization", "Floor", "FloorDivide", "Mod", "Round", "Sign", "Trunc"),
     )
 )
