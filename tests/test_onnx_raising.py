@@ -156,6 +156,13 @@ def test_what_no_runtime_runs_any_more(
     assert np.allclose(got, wanted, rtol=1e-5, atol=0)
 
 
+def test_a_sum_along_the_channels_of_a_single_image() -> None:
+    """The official converter puts the channels on the first axis, which one image lets pass."""
+    node = _node("Add", "x b", broadcast=1, axis=1)
+    newer = raised(_model(node, 6, {"b": CHANNEL}, (1, 3, "h", "w")), HIGHEST)
+    assert np.array_equal(_run(newer, X[:1])[0], X[:1] + CHANNEL[:, None, None])
+
+
 HALF = np.array([1, 1, 0.5, 0.75], np.float32)
 LARGER = np.array([1, 1, 1.6, 2], np.float32)
 
