@@ -1,6 +1,6 @@
 """Operators that ONNX tried in its first years and took back, in terms of those that stayed.
 
-onnxruntime runs them up to opset 9 only, and the official converter of versions knows none of them.
+onnxruntime runs them up to opset 9 only, and they have no steps to a later one (`opset_steps`).
 """
 
 from __future__ import annotations
