@@ -472,3 +472,22 @@ def test_one_that_is_called_as_in_training_is_another_function(tmp_path: Path) -
     assert layer.reason is not None
     assert "called as in training" in layer.reason
     assert not convfc.convert(path, out).written
+
+
+@pytest.mark.parametrize("layer", ["tf.concat", "tf.stack", "tf.where_1", "tf.math.minimum"])
+def test_constants_in_lists_are_compared(tmp_path: Path, layer: str) -> None:
+    """Keras 2 wrote a constant where a layer's output stands; with another it is another model."""
+    path, out = old("constants_2.21.0.keras", tmp_path), tmp_path / "out.keras"
+    convfc.convert(path, out)
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
+
+    def change(layers: dict[str, Config]) -> None:
+        text = json.dumps(layers[layer]["inbound_nodes"])
+        start = text.index('"value": ') + len('"value": ')
+        place = start + len(text[start:]) - len(text[start:].lstrip("["))
+        end = text.index(",", place)
+        layers[layer]["inbound_nodes"] = json.loads(f"{text[:place]}9.5{text[end:]}")
+
+    found = convfc.verify(path, relayered(out, change), samples=2)
+    assert found.verdict is Verdict.NOT_EQUIVALENT
+    assert layer in str(found.reason)

@@ -12,6 +12,7 @@ from keras import layers
 
 from convfc.formats.keras import open_keras
 from convfc.formats.protocols import Port, Site
+from convfc.refusals import Code
 from tests.keras_models import convert, save
 
 
@@ -80,6 +81,18 @@ def test_what_is_left_says_why(
     assert site.convolution is None
     assert site.reason is not None
     assert reason in site.reason
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_recurrent_cell_is_left_as_the_page_says(tmp_path: Path, rank: int) -> None:
+    """docs/refusals.md says why no stock file holds its patches."""
+    layer = getattr(layers, f"ConvLSTM{rank}D")(2, 2)
+    (site,) = _sites(tmp_path, keras.Sequential([keras.Input((3, *[4] * rank, 1)), layer]))
+    assert site.refusal is not None
+    assert site.refusal.code is Code.FOREIGN
+    page = (Path(__file__).parents[1] / "docs" / "refusals.md").read_text()
+    assert f'(`{site.refusal.code.value}`: "{site.reason}")' in page
+    assert f"`{type(layer).__name__}`" in page
 
 
 def _sites(folder: Path, model: Any, suffix: str = ".keras") -> list[Site]:

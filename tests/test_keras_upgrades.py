@@ -27,6 +27,7 @@ from convfc.formats.keras.upgrades import (
     classes,
     graphs,
     operations,
+    slices,
     training,
     upgrade,
     weight_paths,
@@ -455,7 +456,7 @@ def test_operations_of_today(operation: Any, kind: str, config: Any, given: Any)
 def test_operations_without_a_stock_layer_stay(operation: Any) -> None:
     graph = functional(operation, inputs=[], outputs=[])
     assert not operations.replace_operations(graph)
-    assert not operations.replace_slices(graph)
+    assert not slices.replace_slices(graph)
     assert [name for name, _ in operations.left_over(graph)] == ["op"]
 
 
@@ -463,7 +464,7 @@ def _slice(start: int | None, stop: int | None, step: int | None = None) -> dict
     return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
 
 
-REST = {"class_name": "__ellipsis__", "config": {}}
+DOTS = {"class_name": "__ellipsis__"}
 WHOLE = {"start": None, "stop": None, "step": None}
 BITS = {"end": 1, "ellipsis": 2, "new_axis": 4, "shrink_axis": 8, "begin": 16}
 
@@ -487,17 +488,23 @@ def _strided(*numbers: list[int], **bits: int) -> dict[str, Any]:
         ),
         (
             _strided([1, 0, 0, 4, 9], [9, 0, 0, 0, 7], [1, 1, 1, 1, 2], **BITS),
-            [_slice(1, None, 1), REST, None, 4, _slice(None, 7, 2)],
+            [_slice(1, None, 1), *[_slice(None, None)] * 2, None, 4, _slice(None, 7, 2)],
+        ),
+        (
+            _function(
+                "__operators__.getitem",
+                "x", 0, 0, {"slice_spec": [DOTS, {**WHOLE, "step": -1}]},
+            ),
+            [*[_slice(None, None)] * 4, _slice(None, None, -1)],
         ),
     ],
 )  # fmt: skip
 def test_replace_slices(operation: Any, key: list[Any]) -> None:
     if operation["class_name"] == "TFOpLambda":
         operation["class_name"] = "SlicingOpLambda"
-    graph = functional(
-        layer("InputLayer", name="x"), operation, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]]
-    )
-    made = changed(operations.replace_slices, graph)["config"]["layers"][1]
+    door = layer("InputLayer", name="x", batch_shape=[None, 4, 5, 6, 7])
+    graph = functional(door, operation, inputs=[["x", 0, 0]], outputs=[["op", 0, 0]])
+    made = changed(slices.replace_slices, graph)["config"]["layers"][1]
     assert made["class_name"] == "GetItem"
     (tensor, given) = made["inbound_nodes"][0]["args"]
     assert tensor["config"]["keras_history"] == ["x", 0, 0]
@@ -510,7 +517,17 @@ def test_an_index_that_is_a_tensor_stays() -> None:
         ["x", 0, 0, {"slice_spec": [WHOLE, ["y", 0, 0]]}],
         name="op", function="__operators__.getitem", **KEPT,
     )  # fmt: skip
-    assert not operations.replace_slices(functional(by_tensor, inputs=[], outputs=[]))
+    assert not slices.replace_slices(functional(by_tensor, inputs=[], outputs=[]))
+
+
+@pytest.mark.parametrize("door", [{}, {"batch_shape": None}])
+def test_dots_of_unknown_length_stay(door: dict[str, Any]) -> None:
+    """A `.h5` cannot hold them, and nothing tells for how many axes they stand."""
+    dots = _function("__operators__.getitem", "x", 0, 0, {"slice_spec": [DOTS, 1]})
+    dots["class_name"] = "SlicingOpLambda"
+    graph = functional(layer("InputLayer", name="x", **door), dots, inputs=[], outputs=[])
+    assert not slices.replace_slices(graph)
+    assert operations.left_over(graph)
 
 
 def test_optimizer_arguments() -> None:
@@ -618,7 +635,10 @@ def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) ->
             "slices_2.4.0.h5",
             "slices_2.15.0.keras",
             "augmented_2.21.0.h5",
+            "constants_2.21.0.h5",
+            "constants_2.21.0.keras",
             "convnext_2.21.0.h5",
+            "dots_2.21.0.h5",
             "nodes_2.21.0.h5",
             "normed_2.21.0.keras",
             "siamese_2.21.0.h5",

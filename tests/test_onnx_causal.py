@@ -91,3 +91,17 @@ def test_of_more_axes_it_is_left(tmp_path: Path) -> None:
     path = causal(tmp_path / "m.onnx", "com.microsoft", ndim=2)
     (layer,) = convfc.convert(path, check=False).layers
     assert "carries a state along: done over one axis" in str(layer.reason)
+    assert layer.refusal is not None
+    assert layer.refusal.code is convfc.Code.FOREIGN
+
+
+def test_with_a_kernel_of_unknown_shape_it_is_left(tmp_path: Path) -> None:
+    path = causal(tmp_path / "m.onnx", "com.microsoft")
+    proto = onnx.load(path)
+    proto.graph.node[0].input[1] = "made"
+    weight = proto.graph.initializer[0].name
+    proto.graph.node.insert(0, helper.make_node("Identity", [weight], ["made"]))
+    onnx.save(proto, path)
+    (layer,) = convfc.convert(path, check=False).layers
+    assert layer.refusal is not None
+    assert layer.refusal.code is convfc.Code.UNKNOWN_KERNEL

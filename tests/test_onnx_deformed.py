@@ -198,8 +198,19 @@ def other_kernel_shape(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].dims[:] = [6, 2, 2, 3]  # and its kernel_shape [3, 2]
 
 
-@pytest.mark.parametrize("change", [fed_kernel([6, 2, "h", 2]), three_axes, other_kernel_shape])
-def test_what_is_left(tmp_path: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (fed_kernel([6, 2, "h", 2]), convfc.Code.UNKNOWN_KERNEL),
+        (three_axes, convfc.Code.FOREIGN),
+        (other_kernel_shape, convfc.Code.CONTRADICTION),
+    ],
+)
+def test_what_is_left(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], object], code: convfc.Code
+) -> None:
     path = edited(deformable(tmp_path / "m.onnx", kernel_shape=[3, 2], **SMALL), change)
     (layer,) = convfc.convert(path, check=False).layers
     assert "its taps move with the data" in str(layer.reason)
+    assert layer.refusal is not None
+    assert layer.refusal.code is code

@@ -94,7 +94,7 @@ def test_experimental_operators_where_the_opset_is_raised(
 def test_bounds_and_fillings_keep_their_type_where_the_opset_is_raised(
     tmp_path: Path, kind: int
 ) -> None:
-    """They were attributes; the official converter makes operands of float32 of them."""
+    """They were attributes, and are operands of the type of the data."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     half: Any = {"auto_pad": "SAME_UPPER", "strides": [2, 2]}
     nodes = [
@@ -115,7 +115,7 @@ def test_bounds_and_fillings_keep_their_type_where_the_opset_is_raised(
 
 @pytest.mark.parametrize("rows", [[1, 4, 1, 1], [4, 1, 1]])
 def test_sums_of_before_opset_7_on_images_of_any_size(tmp_path: Path, rows: list[int]) -> None:
-    """The official converter asks for all sizes there; onnxruntime has no such operators."""
+    """onnxruntime has no such operators."""
     nodes = [
         helper.make_node("Conv", ["x", "W"], ["c"], name="conv", strides=[2, 1], pads=[1, 0, 1, 1]),
         helper.make_node("Mul", ["c", "s"], ["d"], name="scaled", broadcast=1),

@@ -24,6 +24,7 @@ from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering
 from convfc.core.numpy_ops import NumpyOps
 from convfc.core.whole import Form
+from convfc.verification import draws
 from convfc.verification.proof import prove
 from tests.onnx_layers import layers
 from tests.onnx_models import conv_file
@@ -126,6 +127,21 @@ def test_a_true_lowering() -> None:
     assert proof.draws == 4 + 1
     assert proof.share is not None
     assert proof.share < 1
+
+
+def test_a_layer_that_takes_long_is_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is built as convfc builds it; of another structure, draws are the proof."""
+    other = NumpyTwin(structure="another node")
+    for worth, built, otherwise in ((1, 1, 5), (10**11, 5, 5)):
+        monkeypatch.setattr(draws, "_WORTH", worth)
+        proof = prove(NumpyTwin(), ACTIVATIONS, np.random.default_rng(0))
+        assert proof.draws == built
+        assert proof.chance == pytest.approx((2 / 63) ** built)
+        assert prove(other, ACTIVATIONS, np.random.default_rng(0)).draws == otherwise
+    monkeypatch.setattr(draws, "_WORTH", 1)
+    wrong = replace(CONV, windows=(Window(2, 1, 1, (0, 1)), CONV.windows[1]))
+    proof = prove(NumpyTwin(wrong), ACTIVATIONS, np.random.default_rng(0))
+    assert "on integers" in str(proof.reason)
 
 
 @pytest.mark.parametrize(

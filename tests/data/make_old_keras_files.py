@@ -41,7 +41,7 @@ def integers(*shape):
     return rng.randint(-3, 4, shape).astype("float32")
 
 
-def write(name, model, *inputs):
+def write(name, model, *inputs, **more):
     values = []
     for variable, value in zip(model.weights, model.get_weights()):
         low = 1 if "variance" in variable.name else -2
@@ -53,7 +53,7 @@ def write(name, model, *inputs):
     arrays.update({"o%d" % i: y for i, y in enumerate(outputs)})
     np.savez("%s_%s.npz" % (name, version), **arrays)
     model.save("%s_%s.h5" % (name, version))
-    if tuple(map(int, version.split(".")[:2])) >= (2, 12):
+    if tuple(map(int, version.split(".")[:2])) >= (2, 12) and more.get("zipped", True):
         model.save("%s_%s.keras" % (name, version))
 
 
@@ -260,6 +260,49 @@ def siamese():
     write("siamese", model, integers(2, 6, 5, 2), integers(2, 6, 5, 2))
 
 
+def beside(shape):
+    return tf.constant(integers(*shape))
+
+
+def constants():
+    """Functions of lists, conditions and constants, and the last axes of a tensor."""
+    image = layers.Input((6, 5, 2), batch_size=2)
+    x = layers.Conv2D(4, 2, name="conv")(image)
+    like = (2, 5, 4, 4)
+    numbers = integers(*like).tolist()
+    outputs = [
+        tf.concat([x, beside(like)], -1),
+        tf.concat([beside((2, 5, 4, 1)), x, beside(like)], axis=3),
+        tf.concat([x, numbers], axis=1),
+        tf.stack([beside(like), x], axis=1),
+        tf.add_n([x, beside(like)]),
+        tf.where(x > 0, x, 0.25),
+        tf.where(tf.logical_or(x < 1.0, x >= 3.0), beside(like), tf.zeros_like(x)),
+        tf.where(tf.logical_and(x <= 1.0, tf.not_equal(x, 0.0)), tf.ones_like(x), x),
+        tf.cast(tf.logical_not(tf.equal(x, 2.0)), tf.float32),
+        tf.maximum(beside((4,)), x),
+        tf.minimum(x, beside((5, 1, 4))),
+        tf.round(x / 4.0) + tf.sign(x) + tf.math.floor(x / 2.0) + tf.math.ceil(x / 3.0),
+        tf.math.floormod(x, 3.0),
+        x // 2.0,
+        tf.matmul(x, beside((4, 3))),
+        tf.cumsum(x, axis=1),
+        tf.math.reduce_std(x, axis=-1, keepdims=True),
+        tf.math.reduce_variance(x, axis=[1, 2]),
+        tf.reduce_logsumexp(x, axis=-1),
+    ]
+    write("constants", keras.Model(image, outputs), integers(2, 6, 5, 2))
+
+
+def dots():
+    """Keys with dots, which a `.keras` of Keras 2 cannot hold."""
+    image = layers.Input((6, 5, 3))
+    x = layers.Rescaling(0.5)(image[..., ::-1])
+    x = layers.ReLU()(layers.Conv2D(4, 2)(x[..., 1:]))
+    outputs = [x[..., 1:, :], x[:, 1, ..., tf.newaxis], x[:, ::2, ..., 0]]
+    write("dots", keras.Model(image, outputs), integers(2, 6, 5, 3), zipped=False)
+
+
 def nodes():
     """Nodes of TensorFlow, as 2.0 to 2.3 wrote them."""
     from tf_keras.src.engine.base_layer import TensorFlowOpLayer
@@ -314,6 +357,17 @@ def nodes():
         noted(lambda x: tf.tile(x, [1, 2, 1, 1]), x),
         noted(lambda x, y: tf.stack([x, y], 1), x, x),
         noted(lambda x: raw.Exp(x=x), x),
+        noted(lambda x: raw.ConcatV2(values=[x, integers(2, 5, 4, 1)], axis=3), x),
+        noted(lambda x: raw.ConcatV2(values=[integers(2, 1, 4, 4), x], axis=1), x),
+        noted(lambda x: raw.Pack(values=[x, integers(2, 5, 4, 4)], axis=1), x),
+        noted(lambda x: raw.AddN(inputs=[x, integers(2, 5, 4, 4)]), x),
+        noted(lambda x: raw.Maximum(x=x, y=integers(4)), x),
+        noted(
+            lambda c, x: raw.SelectV2(condition=c, t=x, e=0.5),
+            noted(lambda x: raw.Greater(x=x, y=1.0), x),
+            x,
+        ),
+        noted(lambda x: raw.Floor(x=x), noted(lambda x: raw.Mul(x=x, y=0.5), x)),
     ]
     write("nodes", keras.Model(image, outputs), integers(2, 6, 5, 2))
 
@@ -350,7 +404,7 @@ def alone():
 
 
 if "--tf-keras" in sys.argv:
-    for make in (augmented, convnext, normed, siamese, nodes, gates, alone):
+    for make in (augmented, convnext, normed, siamese, constants, dots, nodes, gates, alone):
         make()
     sys.exit()
 for make in (mobile, nested, timed, transposed, recurrent):

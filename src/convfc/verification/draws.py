@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from convfc.core.arrays import DIGITS, Array
-from convfc.formats.demand import too_much
+from convfc.formats.demand import products_of, too_much
 from convfc.formats.protocols import LayerPair
 
 _LARGEST_INTEGER = 31
+_WORTH = 10**11
+"""Multiply-adds of all draws of a layer: about five seconds on two cores."""
+_PER_PATCH_BYTE = 6
+"""Multiply-adds that take as long as to write a byte of patches and to read it again."""
 _MOST_REMAINDERS = 64
 """Sizes tried where they are open: they check the emitter, and are no proof by themselves."""
 
@@ -85,6 +89,26 @@ def distribution(
     low, high = whole(dtype)
     wraps = math.prod(pair.stages) * (high - low) ** degree >= 2**31
     return None if pair.rounds_to_integers or wraps else degree / (high - low + 1), whole
+
+
+def draws_worth_waiting_for(pair: LayerPair, draws: int) -> int:
+    """How many draws of a layer that is built as convfc builds it are run, of those wanted.
+
+    Its structure proves such a layer, and draws check the runtime: of a layer whose run takes
+    seconds, those that fit into some five, one at least. What they tell is said with them.
+
+    Args:
+        pair: the layer.
+        draws: how many would make a miss as unlikely as elsewhere.
+    """
+    conv, sizes = pair.site.convolution, pair.site.sizes
+    if conv is None or None in sizes:
+        return draws
+    framed, known = conv.framed(sizes)
+    inner = framed.inner(known)
+    entries = (inner.positions(known) or 0) * inner.taps * conv.channels
+    effort = products_of(pair.site) + _PER_PATCH_BYTE * entries * pair.site.itemsize
+    return max(min(draws, _WORTH // max(effort, 1)), 1)
 
 
 def _largest_exact(stages: Sequence[int], dtype: str) -> int:

@@ -11,12 +11,13 @@ with the sizes as symbols (tests/test_all_sizes.py).
 
 *By draws.* With small random integers as input, kernel and bias, for which no sum of products
 rounds in any order, both runtimes must agree bit for bit (`_draw`), with batches of 1 and 3. For
-the structure above that checks the emitter and the runtime. For another one, of an older version or
-a simplifier, it is the proof, if every operation is on a written list of those that are linear or
-move elements (`LayerPair.unshown` is ``None``): then both sides are polynomials of degree 2 in
-those numbers (3 for two products in a row), and if they differ, they agree on a draw from n numbers
-each with probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does
-not hold for quantized layers that round the sums to 8 bits, which hides some.
+the structure above that checks the emitter and the runtime; where a run takes seconds, with fewer
+draws, and the chance that these leave. For another one, of an older version or a simplifier, it is
+the proof, if every operation is on a written list of those that are linear or move elements
+(`LayerPair.unshown` is ``None``): then both sides are polynomials of degree 2 in those numbers (3
+for two products in a row), and if they differ, they agree on a draw from n numbers each with
+probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does not hold
+for quantized layers that round the sums to 8 bits, which hides some.
 
 *Only rounding.* On real activations the two may differ by the rounding of a sum in another order
 (`_measure`). Whatever the order, a sum of n products is off by at most gamma_n times the sum of
@@ -60,7 +61,13 @@ from convfc.errors import ConvfcError
 from convfc.formats.demand import too_much
 from convfc.formats.protocols import LayerPair
 from convfc.verification.differences import Witness
-from convfc.verification.draws import distribution, remainder_shapes, runnable_part, sample_shape
+from convfc.verification.draws import (
+    distribution,
+    draws_worth_waiting_for,
+    remainder_shapes,
+    runnable_part,
+    sample_shape,
+)
 from convfc.verification.rounding import rounding_share
 
 _WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
@@ -172,10 +179,13 @@ def _draw(
     if chance_once is not None and chance_once >= _MOST:
         return replace(proof, unchecked="its sums are too long to be exact in any type")
     draws = math.ceil(math.log(_CHANCE) / math.log(chance_once)) if chance_once else _ROUNDED_DRAWS
+    if proof.structure is None:
+        draws = draws_worth_waiting_for(pair, draws)
 
     def integers(shape: Sequence[int], dtype: str) -> Array:
         low, high = range_of(dtype)
-        return random.integers(low, high + 1, tuple(shape)).astype(numpy_type(dtype))
+        short = np.int8 if high <= np.iinfo(np.int8).max else np.int64  # several times as fast
+        return random.integers(low, high + 1, tuple(shape), short).astype(numpy_type(dtype))
 
     def parameter(name: str) -> Array:
         own = pair.parameters[name]

@@ -9,7 +9,7 @@ _STEPS = frozenset(
     (
         *("Argmax", "Argmin", "Nonzero", "TopK"),
         *("Greater", "GreaterEqual", "Less", "LessEqual"),
-        *("Ceil", "Discretization", "Floor", "Round", "Sign", "Trunc"),
+        *("Ceil", "Discretization", "Floor", "FloorDivide", "Mod", "Round", "Sign", "Trunc"),
     )
 )
 

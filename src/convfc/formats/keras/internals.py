@@ -192,10 +192,13 @@ APPLICATION_LAYERS = dict.fromkeys(
 """Layers of `keras.applications` that are not public: their modules, by their class; since 3.0."""
 
 _NUMPY = (
-    *("Absolute", "Add", "Clip", "Cos", "Exp", "ExpandDims", "Flip", "Log", "Matmul", "Max"),
-    *("Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "Pad", "Power", "Prod"),
-    *("Roll", "Sin", "Split", "Sqrt", "Square", "Squeeze", "Stack", "Subtract", "Sum"),
-    *("Take", "Tile", "TrueDivide"),
+    *("Absolute", "Add", "Ceil", "Clip", "Concatenate", "Cos", "Cumsum", "Equal", "Exp"),
+    *("ExpandDims", "Flip", "Floor", "FloorDivide", "Greater", "GreaterEqual", "Less"),
+    *("LessEqual", "Log", "LogicalAnd", "LogicalNot", "LogicalOr", "Matmul", "Max", "Maximum"),
+    *("Mean", "Min", "Minimum", "Mod", "Multiply", "Negative", "NotEqual", "OnesLike", "Pad"),
+    *("Power", "Prod", "Roll", "Round", "Sign", "Sin", "Split", "Sqrt", "Square", "Squeeze"),
+    *("Stack", "Std", "Subtract", "Sum", "Take", "Tile", "TrueDivide", "Var", "Where"),
+    "ZerosLike",
 )
 OPERATIONS = {
     **dict.fromkeys(_NUMPY, "keras.src.ops.numpy"),
@@ -205,7 +208,7 @@ OPERATIONS = {
     **dict.fromkeys(("Cast", "StopGradient", "Unstack"), "keras.src.ops.core"),
     "GetItem": "keras.src.ops.numpy",
     "Norm": "keras.src.ops.linalg",
-    "Rsqrt": "keras.src.ops.math",
+    **dict.fromkeys(("Logsumexp", "Rsqrt"), "keras.src.ops.math"),
 }
 """The modules of operations, by their class; those with blocks since 3.15, the oldest since 3.0."""
 

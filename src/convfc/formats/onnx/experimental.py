@@ -1,6 +1,6 @@
 """Operators that ONNX tried in its first years and took back, in terms of those that stayed.
 
-onnxruntime runs them up to opset 9 only, and the official converter of versions knows none of them.
+onnxruntime runs them up to opset 9 only, and they have no steps to a later one (`opset_steps`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 from convfc.formats.onnx.operators import DOMAINS
 from convfc.formats.onnx.protos import fresh_names, settings
 
+Expand = Callable[[onnx.NodeProto, Callable[[str], str]], Iterator[onnx.NodeProto]]
+
 
 def without_experimental(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A model of before opset 10 with standard operators in the places of experimental ones."""
@@ -28,28 +30,48 @@ def without_experimental(proto: onnx.ModelProto) -> onnx.ModelProto:
     return newer
 
 
-def _scaled(
-    node: onnx.NodeProto, fresh: Callable[[str], str], scale: float, bias: ArrayLike
+def _chain(
+    node: onnx.NodeProto, fresh: Callable[[str], str], *links: tuple[str, str, ArrayLike | None]
 ) -> Iterator[onnx.NodeProto]:
-    """Multiply by a number and add another, or one per channel."""
+    """One operator after another: what it is, what its operand is called, and that operand."""
     (x,), (y,) = node.input, node.output
-    names = [fresh(f"{y}/{what}") for what in ("scale", "scaled", "bias")]
-    for name, number in ((names[0], scale), (names[2], bias)):
-        tensor = numpy_helper.from_array(np.asarray(number, np.float32), name)
-        yield helper.make_node("Constant", [], [name], value=tensor)
-    yield helper.make_node("Mul", [x, names[0]], [names[1]])
-    yield helper.make_node("Add", [names[1], names[2]], [y], name=node.name)
+    for number, (kind, name, operand) in enumerate(links, start=1):
+        inputs = [x]
+        if operand is not None:
+            inputs.append(fresh(f"{y}/{name}"))
+            tensor = numpy_helper.from_array(np.asarray(operand, np.float32), inputs[-1])
+            yield helper.make_node("Constant", [], inputs[1:], value=tensor)
+        last = number == len(links)
+        x = y if last else fresh(f"{y}/{kind.lower()}")
+        yield helper.make_node(kind, inputs, [x], name=node.name if last else "")
 
 
 def _image_scaler(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
     given = settings(node)
     bias = np.reshape(given.get("bias", 0.0), (-1, 1, 1))
-    return _scaled(node, fresh, given.get("scale", 1.0), bias)
+    scale = given.get("scale", 1.0)
+    return _chain(node, fresh, ("Mul", "scale", scale), ("Add", "bias", bias))
 
 
 def _affine(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
     given = settings(node)
-    return _scaled(node, fresh, given.get("alpha", 1.0), given.get("beta", 0.0))
+    alpha, beta = given.get("alpha", 1.0), given.get("beta", 0.0)
+    return _chain(node, fresh, ("Mul", "scale", alpha), ("Add", "bias", beta))
+
+
+def _scale(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
+    return _chain(node, fresh, ("Mul", "scale", settings(node).get("scale", 1.0)))
+
+
+def _scaled(kind: str) -> Expand:
+    """An operator with a factor before it and another behind it."""
+
+    def expand(node: onnx.NodeProto, fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
+        given = settings(node)
+        beta, alpha = ("Mul", "beta", given["beta"]), ("Mul", "alpha", given["alpha"])
+        return _chain(node, fresh, beta, (kind, "", None), alpha)
+
+    return expand
 
 
 def _crop(node: onnx.NodeProto, _fresh: Callable[[str], str]) -> Iterator[onnx.NodeProto]:
@@ -66,4 +88,11 @@ def _crop(node: onnx.NodeProto, _fresh: Callable[[str], str]) -> Iterator[onnx.N
     yield kept
 
 
-_EXPANSIONS = {"ImageScaler": _image_scaler, "Affine": _affine, "Crop": _crop}
+_EXPANSIONS: dict[str, Expand] = {
+    "Affine": _affine,
+    "Crop": _crop,
+    "ImageScaler": _image_scaler,
+    "ParametricSoftplus": _scaled("Softplus"),
+    "Scale": _scale,
+    "ScaledTanh": _scaled("Tanh"),
+}

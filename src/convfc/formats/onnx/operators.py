@@ -18,17 +18,15 @@ _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"
 _BLOCKS = f"its channels are in blocks (NCHWc) for one kind of processor; {_BEFORE}"
 _LAST = f"its channels are last, as onnxruntime's optimizer laid them out; {_BEFORE}"
-_STATE = Refusal(
-    "it carries a state along: done over one axis with a known kernel shape",
-    Code.UNKNOWN_KERNEL,
-)
-_LEFT = {
-    ("", "DeformConv"): Refusal(
-        "its taps move with the data: done over two axes with a known kernel shape",
-        Code.UNKNOWN_KERNEL,
+_TAKEN_APART = {
+    "DeformConv": ("its taps move with the data: done over two axes with a known kernel shape", 2),
+    "CausalConvWithState": (
+        "it carries a state along: done over one axis with a known kernel shape",
+        1,
     ),
-    ("", "CausalConvWithState"): _STATE,
-    ("com.microsoft", "CausalConvWithState"): _STATE,
+}
+"""What is taken apart before, if it can be; with the axes over which runtimes run it."""
+_LEFT = {
     ("com.microsoft", "FusedConv"): Refusal(_UNKNOWN, Code.FUSED),
     ("com.microsoft", "NhwcConv"): Refusal(_LAST, Code.FUSED),
     ("com.microsoft", "NhwcFusedConv"): Refusal(_LAST, Code.FUSED),
@@ -100,7 +98,7 @@ PADDINGS: dict[str, Pads | Same] = {
 def is_convolution(node: ir.Node) -> bool:
     """Whether a node is a convolution that convfc knows of."""
     ours = node.domain in DOMAINS and node.op_type in _OPERATORS
-    return ours or identifier(node) in _LEFT
+    return ours or identifier(node) in _LEFT or _was_not_taken_apart(node)
 
 
 def sounds_like_convolution(node: ir.Node) -> bool:
@@ -110,11 +108,31 @@ def sounds_like_convolution(node: ir.Node) -> bool:
 
 def why_left(node: ir.Node) -> Refusal | None:
     """Why convfc leaves an operator as it is, whatever its shapes; ``None`` if it does not."""
+    if _was_not_taken_apart(node):
+        return _why_not_taken_apart(node)
     known = _LEFT.get(identifier(node))
     if known is None and sounds_like_convolution(node):
         why = f"convfc knows no {node.op_type} of the domain '{node.domain}'"
         return Refusal(why, Code.FOREIGN)
     return known
+
+
+def _was_not_taken_apart(node: ir.Node) -> bool:
+    domain, kind = identifier(node)
+    domains = ("", "com.microsoft") if kind == "CausalConvWithState" else ("",)
+    return kind in _TAKEN_APART and domain in domains
+
+
+def _why_not_taken_apart(node: ir.Node) -> Refusal:
+    why, axes = _TAKEN_APART[node.op_type]
+    kernel = known_shape(node.inputs[1]) if len(node.inputs) > 1 else None
+    others = kernel is not None and len(kernel) != 2 + axes
+    if others or node.attributes.get_int("ndim", axes) != axes:  # no runtime runs it over these
+        return Refusal(why, Code.FOREIGN)
+    stated = node.attributes.get_ints("kernel_shape", None)
+    if kernel is None or None in kernel or stated is None or tuple(stated) == kernel[2:]:
+        return Refusal(why, Code.UNKNOWN_KERNEL)
+    return Refusal(why, Code.CONTRADICTION)
 
 
 def identifier(node: ir.Node) -> tuple[str, str]:

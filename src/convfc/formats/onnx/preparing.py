@@ -17,7 +17,7 @@ from convfc.formats.onnx.carried_types import carried, unpack
 from convfc.formats.onnx.fixed_sizes import fixed, restate
 from convfc.formats.onnx.flat_ports import flatten_ports
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
-from convfc.formats.onnx.protos import read_proto
+from convfc.formats.onnx.protos import first_line, read_proto
 from convfc.formats.onnx.raising import raised
 from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
@@ -101,7 +101,9 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
     before = opset_of(model.graph)
     if needed > before:
         newer = _raised(path, read_proto(path) if altered is None else altered, needed)
-        if newer is not None:
+        if isinstance(newer, str):
+            remarks.append(f"The opset stays {before}: {newer}.")
+        else:
             altered, model, inferred = newer
             remarks.append(
                 f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
@@ -164,16 +166,15 @@ def _opened_up(path: Path, proto: onnx.ModelProto) -> _Altered | None:
     return (proto, model, inferred) if readiness(inferred) > first else None
 
 
-def _raised(path: Path, proto: onnx.ModelProto, opset: int) -> _Altered | None:
+def _raised(path: Path, proto: onnx.ModelProto, opset: int) -> _Altered | str:
     """The model with a newer version of the standard operators, without functions.
 
     Returns:
-        ``None`` if the official converter cannot do that.
+        Why not, if it cannot have that.
     """
     try:
         functions = {(f.domain, f.name, f.overload) for f in proto.functions}
-        old = inlined(proto, functions) if functions else proto
-        newer = raised(old, opset)
+        newer = raised(inlined(proto, functions) if functions else proto, opset)
         return newer, *copies_of(path, newer)
-    except Exception:  # it raises many kinds, RuntimeError among them
-        return None
+    except Exception as error:  # functions that take graphs, and what reading does not take
+        return first_line(error)

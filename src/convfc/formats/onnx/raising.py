@@ -1,126 +1,124 @@
-"""A model with a newer version of the standard operators, by the official converter.
+"""A model with a newer version of the standard operators, where a convolution needs that.
 
-What that does not know is told to it in other words, and told back afterwards.
+Not by the official converter, which asks for all sizes where operators of before opset 7 broadcast,
+puts their axes elsewhere, and makes of an Upsample one with other pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from dataclasses import replace
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference, version_converter
+from onnx.defs import OpSchema, SchemaError, get_schema
+from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from convfc.formats.onnx.experimental import without_experimental
-from convfc.formats.onnx.protos import complaint, graphs_of, settings
-
-_FIRST_SIZE = 1_000_003
-"""Of the sizes that stand for open ones; a model has no such numbers."""
-_WHOLE = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-_SETTINGS = {"Clip": 1, "Pad": 2}
-"""From which operand on an operator has what were attributes, as real numbers."""
+from convfc.formats.onnx.operators import DOMAINS
+from convfc.formats.onnx.opset_steps import STEPS, Known, Step, StepError
+from convfc.formats.onnx.protos import complaint, fresh_names, settings
+from convfc.text.visible import visible
 
 
 def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """A copy of a model without functions, of another opset.
-
-    Weights in other files, which the converter would lose, are inputs meanwhile.
+    """A copy of a model without functions, of another opset, at most 11.
 
     Raises:
-        Exception: it cannot do that; it has many kinds, RuntimeError among them.
+        StepError: it cannot be; the text says of which node.
     """
-    graph = proto.graph
-    apart = {tensor.name: tensor for tensor in graph.initializer if tensor.external_data}
-    listed = {value.name for value in graph.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in apart]
-    without = without_experimental(proto)
-    del without.graph.initializer[:]
-    without.graph.initializer.extend(kept)
-    for name in apart.keys() - listed:
-        value = helper.make_tensor_value_info(name, apart[name].data_type, apart[name].dims)
-        without.graph.input.append(value)
-    try:
-        newer = version_converter.convert_version(without, opset)
-    except Exception:  # it asks for all sizes where operators of before opset 7 broadcast
-        newer = _with_sizes(without, opset)
-    _retype(newer, without)
+    newer = without_experimental(proto)
+    for entry in newer.opset_import:
+        if entry.domain in DOMAINS:
+            before, entry.version = entry.version, opset
+    known = Known(fresh_names(newer), overridable=newer.ir_version >= 4)
+    _raise_graph(newer.graph, before, opset, known)
     wrong = complaint(newer)
     if wrong is not None:
-        raise ValueError(wrong)
-    inputs = [value for value in newer.graph.input if value.name in listed]
-    del newer.graph.input[:]
-    newer.graph.input.extend(inputs)
-    newer.graph.initializer.extend(apart.values())
+        raise StepError(wrong)
     return newer
 
 
-def _retype(newer: onnx.ModelProto, older: onnx.ModelProto) -> None:
-    """Give settings that became operands the type of the data: the converter makes all float32."""
-    made = {node.output[0]: node for node in newer.graph.node if node.op_type == "Constant"}
-    if not any(name in made for node in newer.graph.node for name in _given(node)):
-        return
-    graph = shape_inference.infer_shapes(older).graph
-    known = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        known[info.name] = info.type.tensor_type.elem_type
-    for node in newer.graph.node:
-        for name in {*_given(node)} & made.keys() - known.keys():
-            kind = known.get(node.input[0]) or onnx.TensorProto.FLOAT
-            value = made[name].attribute[0].t
-            with np.errstate(over="ignore"):  # no bound is the largest number of a float32
-                array = numpy_helper.to_array(value).astype(helper.tensor_dtype_to_np_dtype(kind))
-            value.CopyFrom(numpy_helper.from_array(array, value.name))
+def _raise_graph(graph: onnx.GraphProto, before: int, opset: int, outer: Known) -> None:
+    known = replace(outer, types=dict(outer.types), constants=dict(outer.constants))
+    for tensor in graph.initializer:
+        known.learn(tensor.name, tensor)
+    for value in graph.input:
+        known.types[value.name] = value.type
+        if known.overridable:
+            known.constants.pop(value.name, None)
+    nodes = []
+    for node in graph.node:
+        for subgraph in (entry.g for entry in node.attribute if entry.HasField("g")):
+            _raise_graph(subgraph, before, opset, known)
+        for newer in _raise_node(node, before, opset, known):
+            _follow(newer, opset, known)
+            nodes.append(newer)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
-def _given(node: onnx.NodeProto) -> Sequence[str]:
-    """Operands that were attributes before."""
-    first = None if node.domain else _SETTINGS.get(node.op_type)
-    return () if first is None else node.input[first:]
+def _raise_node(
+    node: onnx.NodeProto, before: int, opset: int, known: Known
+) -> list[onnx.NodeProto]:
+    nodes = [node]
+    for version in range(before + 1, opset + 1):
+        newer: list[onnx.NodeProto] = []
+        for older in nodes:
+            try:
+                step = step_of(older, version) if older.domain in DOMAINS else None
+                newer.extend([older] if step is None else step(older, known))
+            except StepError as error:
+                name = visible(node.name or next(iter(node.output), ""))
+                raise StepError(f"{visible(node.op_type)} '{name}': {error}") from None
+        nodes = newer
+    return nodes
 
 
-def _with_sizes(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The same for a model with open sizes, which have numbers meanwhile.
+def step_of(node: onnx.NodeProto, opset: int) -> Step | None:
+    """What takes a standard operator to an opset from the one before; ``None``: it stays as it is.
 
     Raises:
-        ValueError: the newer model depends on these numbers.
+        StepError: convfc knows no way.
     """
-    closed = onnx.ModelProto()
-    closed.CopyFrom(proto)
-    del closed.graph.value_info[:]
-    for info in closed.graph.output:  # its sizes follow
-        info.type.tensor_type.ClearField("shape")
-    numbers, sizes = count(_FIRST_SIZE, 2), dict[str, int]()
-    for info in closed.graph.input:
-        for dim in info.type.tensor_type.shape.dim:
-            if not dim.HasField("dim_value"):
-                name = dim.dim_param
-                dim.dim_value = sizes.setdefault(name, next(numbers)) if name else next(numbers)
-    newer = version_converter.convert_version(closed, opset)
-    new = {*_whole_numbers(newer)}.difference(_whole_numbers(proto))
-    if any(abs(number) >= _FIRST_SIZE for number in new):
-        raise ValueError("the newer operators depend on sizes that are open")
-    for field in ("input", "output"):
-        infos = {info.name: info for info in getattr(proto.graph, field)}
-        for info in getattr(newer.graph, field):
-            if info.name in infos:
-                info.CopyFrom(infos[info.name])
-    del newer.graph.value_info[:]
-    newer.graph.value_info.extend(proto.graph.value_info)
-    return newer
+    step = STEPS.get((node.op_type, opset))
+    if step is not None or node.op_type == "ThresholdedRelu":  # it was tried before opset 10
+        return step
+    try:
+        before, after = (get_schema(node.op_type, version) for version in (opset - 1, opset))
+    except SchemaError:
+        raise StepError(f"opset {opset - 1} has no such operator") from None
+    if not gains(before, after):
+        raise StepError(f"it became another operator in opset {opset}")
+    return None
 
 
-def _whole_numbers(proto: onnx.ModelProto) -> Iterator[int]:
-    """Every integer that a model holds, in constants and attributes."""
-    for graph in graphs_of(proto.graph):
-        tensors = list(graph.initializer)
-        for value in (value for node in graph.node for value in settings(node).values()):
-            if isinstance(value, int):
-                yield value
-            elif isinstance(value, onnx.TensorProto):
-                tensors.append(value)
-            elif isinstance(value, list):
-                yield from (one for one in value if isinstance(one, int))
-        for tensor in tensors:
-            if tensor.data_type in _WHOLE and not tensor.external_data:
-                yield from numpy_helper.to_array(tensor).ravel().tolist()
+def gains(before: OpSchema, after: OpSchema) -> bool:
+    """Whether the later form of an operator takes all that the earlier does, alike."""
+    old, new = before.attributes, after.attributes
+    kept = all(
+        name in new
+        and new[name].type == entry.type
+        and new[name].default_value == entry.default_value
+        and new[name].required <= entry.required
+        for name, entry in old.items()
+    )
+    added = not any(new[name].required for name in new.keys() - old.keys())
+    inputs = after.min_input <= before.min_input and before.max_input <= after.max_input
+    return kept and added and inputs and not after.deprecated
+
+
+def _follow(node: onnx.NodeProto, opset: int, known: Known) -> None:
+    """Learn the types of what a node makes; of another domain's, nothing is known."""
+    if node.domain in DOMAINS and node.op_type == "Constant":
+        tensor = settings(node).get("value")
+        if isinstance(tensor, onnx.TensorProto):
+            known.learn(node.output[0], tensor)
+            return
+    inside = any(entry.HasField("g") for entry in node.attribute)
+    types = known.types if inside else {n: known.types[n] for n in node.input if n in known.types}
+    try:
+        schema = get_schema(node.op_type, opset, "" if node.domain in DOMAINS else node.domain)
+        imports = [onnx.helper.make_opsetid("", opset)]
+        found = infer_node_outputs(schema, node, types, known.constants, opset_imports=imports)
+    except (SchemaError, InferenceError, KeyError, RuntimeError):
+        return
+    known.types.update(found)

@@ -75,6 +75,13 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
             raise FileError(
                 f"{path}: an invalid ONNX graph: node '{name}' {wrong}", code=Code.INVALID_GRAPH
             )
+        if any(entry.HasField("sparse_tensor") for entry in node.attribute):
+            raise UnsupportedModelError(
+                f"{path}: '{visible(next(iter(node.output), ''))}' is a sparse constant, which "
+                "would be lost",
+                remedy="make it dense",
+                code=Code.NOT_KEPT,
+            )
     for name in held_negative(graphs):
         raise FileError(
             f"{path}: an invalid ONNX graph: '{visible(name)}' has an impossible shape, "
@@ -147,9 +154,14 @@ def _make_inferable(model: ir.Model) -> None:
     """Keep what would end shape inference from the copy that it runs on.
 
     That is a domain of which the file has no version. And operators that inference does not know,
-    but we do, are told in others.
+    but we do, are told in others. A weight that is an output as well has its own shape, whatever
+    the file says of the output.
     """
     put_stand_ins(model)
+    for graph in model.graphs():
+        for weight in graph.initializers.values():
+            if weight.is_graph_output() and weight.const_value is not None:
+                weight.shape = ir.Shape(weight.const_value.shape.numpy())
     bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for body in bodies:
         for node in body.all_nodes():

@@ -96,7 +96,9 @@ def name_tensors(config: Config) -> bool:
         names = {layer["name"] for layer in graph["layers"]}
         for layer in graph["layers"]:
             for index, call in enumerate(layer["inbound_nodes"]):
-                if not isinstance(call, list) or not all(len(ref) == 4 for ref in call):
+                if not isinstance(call, list) or not all(
+                    is_reference(ref) and len(ref) == 4 for ref in call
+                ):
                     continue
                 given = call[0][3]
                 named = {

@@ -12,7 +12,8 @@ from typing import Any
 
 from convfc.formats.keras.internals import OPERATIONS, SLICE
 from convfc.formats.keras.upgrades.classes import arguments
-from convfc.formats.keras.upgrades.graphs import graphs, is_reference, tensor
+from convfc.formats.keras.upgrades.graphs import graphs, is_reference, references, tensor
+from convfc.formats.keras.upgrades.slices import slice_of
 from convfc.formats.keras.upgrades.tensorflow_calls import Call, Config, Operation, Reference, Stock
 from convfc.formats.keras.upgrades.tensorflow_layers import stock_layer
 from convfc.formats.keras.upgrades.tensorflow_operations import operation_of
@@ -88,7 +89,7 @@ def _unmasked(tensors: list[Reference], graph: Config, reader: str) -> list[Refe
         while name in taken:
             name += "_"
         taken.add(name)
-        call = {"args": [tensor(reference), [_slice(None, None, None)]], "kwargs": {}}
+        call = {"args": [tensor(reference), [slice_of(None, None, None)]], "kwargs": {}}
         slicing = {**SLICE, "name": name, "config": {"name": name}, "inbound_nodes": [call]}
         graph["layers"].append(slicing)
         found.append([name, 0, 0])
@@ -100,69 +101,6 @@ def _mentioned(given: list[Any]) -> list[Any]:
     return [
         tensor(x) if is_reference(x) else _mentioned(x) if isinstance(x, list) else x for x in given
     ]
-
-
-def replace_slices(config: Config) -> bool:
-    """A slice of a tensor is an operation to Keras 3, too, with the same key."""
-    changed = False
-    for graph in graphs(config):
-        for layer in graph["layers"]:
-            read = _SLICES.get(layer["class_name"])
-            found = read(layer) if read and len(layer["inbound_nodes"]) == 1 else None
-            if found is None:
-                continue
-            reference, key = found
-            call = {"args": [tensor(reference), key], "kwargs": {}}
-            layer.update(SLICE, config={"name": layer["name"]}, inbound_nodes=[call])
-            layer.pop("build_config", None)
-            changed = True
-    return changed
-
-
-def _slice(start: int | None, stop: int | None, step: int | None) -> Config:
-    return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
-
-
-def _read_key(layer: Config) -> tuple[Reference, list[Any]] | None:
-    """From TF 2.4 on the key is given as Python has it, with dictionaries for its slices."""
-    reference = layer["inbound_nodes"][0]
-    given = reference[3] if len(reference) > 3 else {}
-    key = given.get("slice_spec")
-    if layer["config"].get("function") != "__operators__.getitem" or not isinstance(key, list):
-        return None
-    if any(is_reference(item) for item in key):  # an index that is a tensor
-        return None
-    return reference, [_slice(**item) if isinstance(item, dict) else item for item in key]
-
-
-def _read_strides(layer: Config) -> tuple[Reference, list[Any]] | None:
-    """Before, it was three lists of numbers, and masks with a bit for what is not in them."""
-    node, constants = layer["config"]["node_def"], layer["config"]["constants"]
-    if node["op"] != "StridedSlice" or set(constants) != {"1", "2", "3"}:
-        return None
-    masks = {name: int(value.get("i", 0)) for name, value in node["attr"].items()}
-
-    def has(name: str, index: int) -> bool:
-        return bool(masks.get(f"{name}_mask", 0) >> index & 1)
-
-    key: list[Any] = []
-    for index, (start, stop, step) in enumerate(zip(*(constants[i] for i in "123"), strict=True)):
-        if has("ellipsis", index):
-            key.append({"class_name": "__ellipsis__", "config": {}})
-        elif has("new_axis", index):
-            key.append(None)
-        elif has("shrink_axis", index):
-            key.append(start)
-        else:
-            first = None if has("begin", index) else start
-            key.append(_slice(first, None if has("end", index) else stop, step))
-    return layer["inbound_nodes"][0][0], key
-
-
-_SLICES: dict[str, Callable[[Config], tuple[Reference, list[Any]] | None]] = {
-    "SlicingOpLambda": _read_key,
-    "TensorFlowOpLayer": _read_strides,
-}
 
 
 def left_over(config: Config) -> list[tuple[str, str]]:
@@ -218,12 +156,18 @@ def _read_function(layer: Config) -> Call | None:
     if family not in _FAMILIES:
         return None
     if isinstance(node[0], list):  # a list of tensors
-        options = node[0][3] if len(node[0]) > 3 else {}
-        return Call(name, [ref[:3] for ref in node], options, _policy(layer))
+        given: Config = next((ref[3] for ref in references(node) if len(ref) > 3), {})
+        return Call(name, [_operand(ref) for ref in node], given, _policy(layer))
     options = dict(node[3]) if len(node) > 3 else {}
-    first = node[2] if node[0] == "_CONSTANT_VALUE" else node[:3]
-    second = [options.pop(key) for key in ("y", "b") if key in options]
-    return Call(name, [first, *second], options, _policy(layer))
+    others = [options.pop(key) for key in ("x", "y", "b") if key in options]
+    return Call(name, [_operand(node), *others], options, _policy(layer))
+
+
+def _operand(given: list[Any]) -> Any:
+    """What a function is called on: a layer's output, or a constant, maybe number by number."""
+    if not is_reference(given):
+        return [_operand(item) for item in given]
+    return given[2] if given[0] == "_CONSTANT_VALUE" else given[:3]
 
 
 def _policy(layer: Config) -> str:
@@ -252,15 +196,26 @@ _NODES = {
     "AddV2": "add",
     "BiasAdd": "bias_add",
     "Cast": "cast",
+    "Ceil": "ceil",
     "ConcatV2": "concat",
     "DepthToSpace": "depth_to_space",
     "Elu": "elu",
     "Exp": "exp",
     "ExpandDims": "expand_dims",
+    "Floor": "floor",
+    "FloorDiv": "floordiv",
+    "FloorMod": "floormod",
     "GatherV2": "gather",
+    "Greater": "greater",
+    "GreaterEqual": "greater_equal",
     "Identity": "identity",
     "LeakyRelu": "leaky_relu",
+    "Less": "less",
+    "LessEqual": "less_equal",
     "Log": "log",
+    "LogicalAnd": "logical_and",
+    "LogicalNot": "logical_not",
+    "LogicalOr": "logical_or",
     "Max": "reduce_max",
     "Maximum": "maximum",
     "Mean": "reduce_mean",
@@ -269,6 +224,7 @@ _NODES = {
     "MirrorPad": "pad",
     "Mul": "multiply",
     "Neg": "negative",
+    "OnesLike": "ones_like",
     "Pack": "stack",
     "Pad": "pad",
     "PadV2": "pad",
@@ -281,9 +237,12 @@ _NODES = {
     "ResizeBilinear": "resize",
     "ResizeNearestNeighbor": "resize",
     "ReverseV2": "reverse",
+    "Round": "round",
     "Rsqrt": "rsqrt",
+    "SelectV2": "where",
     "Selu": "selu",
     "Sigmoid": "sigmoid",
+    "Sign": "sign",
     "Softmax": "softmax",
     "Softplus": "softplus",
     "Softsign": "softsign",
@@ -300,6 +259,7 @@ _NODES = {
     "Tile": "tile",
     "Transpose": "transpose",
     "Unpack": "unstack",
+    "ZerosLike": "zeros_like",
 }
 """TensorFlow's nodes and its Python functions of the same meaning."""
 

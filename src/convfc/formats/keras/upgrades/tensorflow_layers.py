@@ -89,7 +89,8 @@ _OTHER_RESIZING = ("preserve_aspect_ratio", "antialias", "align_corners")
 
 
 def _concat(call: Call) -> Stock | None:
-    return Stock("Concatenate", {"axis": call.options.get("axis", -1)})
+    axis = {"axis": call.options.get("axis", -1)}
+    return Stock("Concatenate", axis) if len(call.tensors) == len(call.operands) else None
 
 
 def _pooling(kind: str) -> Callable[[Call], Stock | None]:
