@@ -44,6 +44,9 @@ for letter, channels in (("", 4), ("2", 2), ("6", 6)):
         numbers(one + letter, channels)
     numbers("variance" + letter, channels, low=0.1)
 numbers("few", 3, 44)
+numbers("many", 140, 3)
+numbers("wide", 3, 140)
+numbers("shift3", 3)
 numbers("rows", 56, 3)
 whole("pads", 0, 0, 1, 2, 0, 0, 0, 3)
 whole("crop", 0, 0, -1, 2, 0, 0, 0, -3)
@@ -183,7 +186,25 @@ def test_a_whole_net_is_a_chain(tmp_path: Path) -> None:
     ]
     path = file(tmp_path / "m.onnx", nodes, 7, 8, 2)
     operators = proved(path, image(7, 8, 2), flat_io=True)
-    assert operators == ["MatMul", "Add", "Relu", "MatMul", "Gemm"]
+    assert operators == ["MatMul", "Add", "Relu", "MatMul", "MatMul"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "expected"),
+    [
+        ("f wide", {"transB": 1}, ["MatMul"]),
+        ("f many shift3", {}, ["MatMul", "Add"]),
+        ("f wide shift3", {"transB": 1, "alpha": 1.0}, ["MatMul", "Add"]),
+        ("f many shift3", {"alpha": 0.5}, ["Gemm"]),
+        ("f many shift3", {"beta": 2.0}, ["Gemm"]),
+    ],
+)
+def test_gemm_is_a_product_and_a_sum(
+    tmp_path: Path, inputs: str, attributes: dict[str, Any], expected: list[str]
+) -> None:
+    nodes = [node("Conv", "x W b", "c"), node("Flatten", "c", "f")]
+    path = file(tmp_path / "m.onnx", [*nodes, node("Gemm", inputs, **attributes)])
+    assert proved(path, image())[-len(expected) :] == expected
 
 
 LEFT: dict[str, Sequence[onnx.NodeProto]] = {

@@ -4,7 +4,8 @@ In the dense form, whatever maps an image linearly is one matrix. So it is writt
 of known numbers before the model's convolutions are looked for: a depthwise one for pooling,
 padding, cropping and upsampling, and for normalization other numbers in the convolution before it,
 or a product and a sum. A change of axes in front of a fully connected layer becomes another order
-of its rows. Each rule gives the same function; numbers are computed in float64 and rounded once.
+of its rows, and Gemm a MatMul and an Add. Each rule gives the same function; numbers are computed
+in float64 and rounded once.
 
     AveragePool 2x2 = Conv of 1/4, 1/4, 1/4, 1/4          Upsample x2 = ConvTranspose of four ones
     BatchNormalization(Conv(x; W, b)) = Conv(x; s W, s (b - mean) + shift), s = scale / deviation
@@ -23,6 +24,7 @@ import onnx_ir as ir
 
 from convfc.formats.onnx.axes import reshaped, transposed
 from convfc.formats.onnx.elementwise import LOWEST_OPSET
+from convfc.formats.onnx.gemm import separated
 from convfc.formats.onnx.known_values import Known
 from convfc.formats.onnx.max_pooling import maximum
 from convfc.formats.onnx.moving import is_read
@@ -50,7 +52,12 @@ def as_convolutions(
         return counts
     known = Known(shell, model, inferred)
     of_max: Mapping[str, _Rule] = {"MaxPool": maximum} if max_pool else {}
-    for rules in (_NOTHING, {**_OTHERS, **of_max}, _AXES):  # so that neighbours are seen as such
+    for rules in (
+        _NOTHING,
+        {**_OTHERS, **of_max},
+        _AXES,
+        _PRODUCTS,
+    ):  # so that neighbours are seen as such
         for node in list(shell.graph):
             kind, rule = node.op_type, rules.get(node.op_type)
             if rule is not None and node.domain in DOMAINS and node.inputs:
@@ -78,4 +85,5 @@ _OTHERS: Mapping[str, _Rule] = {
     "Upsample": upsample,
 }
 _AXES: Mapping[str, _Rule] = {"Transpose": transposed}
+_PRODUCTS: Mapping[str, _Rule] = {"Gemm": separated}
 """What writes each operator otherwise, where it can; whether it did."""

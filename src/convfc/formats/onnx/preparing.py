@@ -125,7 +125,10 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
             model, inferred = copies_of(path, altered, shapes)
         if affine:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(affine.items()))
-            remarks.append(f"Affine as well, and now convolutions or part of a neighbour: {kinds}.")
+            remarks.append(
+                "Affine as well, and now convolutions, part of a neighbour, or MatMul and Add: "
+                f"{kinds}."
+            )
         for name, (_, *sizes) in flat.items():
             remarks.append(
                 f"'{name}' is flat now: a row has its {sizes_text(sizes)} in that order."
