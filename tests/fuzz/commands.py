@@ -37,6 +37,7 @@ def convert(random: Random, model: str) -> Line:
         out = [f"{name}{dot}{suffix}" for name in ("out", "x_fc", "with space", "é[red]")]
         name = random.choice(out)
         made = Line([*made.arguments, "-o", name], {name})
+    rows = (0.4, lambda: ["--flat-io"]), (0.4, lambda: ["--max-pool", "relu"])
     made.arguments += _some(
         random,
         (0.4, lambda: ["--partial"]),
@@ -46,8 +47,9 @@ def convert(random: Random, model: str) -> Line:
         (0.35, lambda: ["--json"]),
         (0.4, lambda: ["--patches", random.choice(METHODS)]),
         (0.2, lambda: ["--patch-memory", random.choice(["1", "600", "8MiB"])]),
-        (0.2, lambda: ["--form", "dense"]),
+        (0.2, lambda: ["--form", "dense", *_some(random, *rows)]),
         (0.1, lambda: ["--dense-limit", random.choice(["1", "9KiB", "2GiB"])]),
+        (0.02, lambda: ["--flat-io"]),
         (0.1, lambda: [random.choice(["--only", "--skip"]), "*conv*"]),
     )
     if odd:
