@@ -40,6 +40,15 @@ class Form(StrEnum):
     """One product for all positions: y = x M + b'."""
 
 
+class MaxPool(StrEnum):
+    """What becomes of MaxPool in the dense form."""
+
+    KEEP = "keep"
+    """It stays as it is: it is not affine."""
+    RELU = "relu"
+    """Affine steps and ReLU, where what is pooled is not negative."""
+
+
 @dataclass(frozen=True)
 class Whole:
     """A convolution on an input of known sizes, as the fully connected layer that it is.
@@ -79,6 +88,15 @@ class Whole:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of M."""
         return self.inner.patch_length, self.inner.filters
+
+    def bytes(self, itemsize: int) -> int:
+        """What M takes, of numbers of `itemsize` bytes."""
+        return math.prod(self.shape) * itemsize
+
+    @property
+    def share(self) -> float | None:
+        """How much of M is no zero, from 0 to 1; ``None``: too many to count."""
+        return None if self.weights is None else self.weights / math.prod(self.shape)
 
     @cached_property
     def weights(self) -> int | None:
