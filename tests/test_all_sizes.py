@@ -25,7 +25,8 @@ geometry beyond the enumeration holds no surprise (`make test-slow` enumerates m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from tests.symbolic.geometries import (
     AXES,
+    BANDED,
     FEW,
     MANY,
     OPEN,
@@ -56,10 +58,13 @@ from tests.symbolic.tensors import Tensor
 from tests.thinned import thinned
 
 
-def prove(conv: AnyConvolution, sizes: Sizes, method: PatchMethod = PatchMethod.AUTO) -> None:
+def prove(
+    conv: AnyConvolution, sizes: Sizes, method: PatchMethod = PatchMethod.AUTO, bands: int = 1
+) -> None:
     """Show that `apply` nowhere departs from the definition."""
     lowering = lower(conv, sizes, method)
     assert isinstance(lowering, Lowering)
+    lowering = replace(lowering, bands=bands)
     ops = SymbolicOps(Layer(conv))
     for case in sized(conv, sizes):
         facts = case.facts
@@ -115,6 +120,25 @@ def test_shifted_products(sizes: Sizes, last: Window) -> None:
     prove(Convolution((first, last), 2, 2), sizes, PatchMethod.SHIFT)
     phased = (TransposedWindow(3, 2), TransposedWindow(2, 1, 1, (1, 0)))
     prove(TransposedConvolution(phased, 1, 2), sizes, PatchMethod.SHIFT)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("window", cases(BANDED, FEW), ids=repr)
+def test_bands(window: Window | TransposedWindow, count: int) -> None:
+    """Of any size, with fewer positions than bands, too."""
+    prove(one_axis(window), OPEN, PatchMethod.SLICE, count)
+
+
+@pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.SLICE])
+@pytest.mark.parametrize("sizes", [(None, 4), (None, None)], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_bands_of_axes(groups: int, sizes: Sizes, method: PatchMethod) -> None:
+    prove(Convolution(AXES, 2, 2, groups), sizes, method, 3)
+
+
+def test_bands_of_shifted_products() -> None:
+    axes = (Window(3, 1, 2, (2, 1)), Window(2, 2, 1, (0, 1)))
+    prove(Convolution(axes, 2, 2), (None, None), PatchMethod.SHIFT, 3)
 
 
 @pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.ROWS])
@@ -246,6 +270,18 @@ def test_a_wrong_method_is_found(
     monkeypatch.setattr(owner, name, wrong)
     with pytest.raises(AssertionError, match=r"m0 = \d+"):
         prove(one_axis(window), OPEN)
+
+
+def test_a_band_that_is_too_short_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twin: right where the bands have no rest, and the solver says where they have one."""
+
+    def wrong(window: Window, output: Any, count: int) -> Iterator[slice]:
+        each = output // count
+        yield from (window.span(each * n, each * (n + 1)) for n in range(count))
+
+    monkeypatch.setattr("tests.symbolic.ops.bands", wrong)
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(one_axis(Window(3)), OPEN, PatchMethod.SLICE, 2)
 
 
 def test_a_wrong_output_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

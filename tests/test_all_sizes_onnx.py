@@ -33,7 +33,7 @@ from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
 from tests.symbolic.forms import Form
 from tests.symbolic.forms import plus as plus_weight
-from tests.symbolic.geometries import AXES, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
+from tests.symbolic.geometries import AXES, BANDED, FEW, MANY, OPEN, TRANSPOSED, cases, one_axis
 from tests.symbolic.laws import Layer, sized
 from tests.symbolic.numbers import Number
 from tests.symbolic.onnx_graphs import Value, evaluate
@@ -63,6 +63,7 @@ def emitted(
     opset: int = 17,
     channels_first: bool = False,
     constant: bool = True,
+    bands: int = 1,
 ) -> tuple[ir.Graph, dict[str, Value]]:
     """The graph that is written for one layer, and those inputs of it that are not the image."""
     bias = Layer(conv).bias.astype(np.float32)
@@ -70,6 +71,7 @@ def emitted(
     kind = "ConvTranspose" if isinstance(conv, TransposedConvolution) else "Conv"
     lowering = lower(conv, sizes, method, memory=memory)
     assert isinstance(lowering, Lowering)
+    lowering = replace(lowering, bands=bands)
     graph = rewritten(kind, arrays, lowering, opset, channels_first, constant)
     return graph, {} if constant else dict(arrays)
 
@@ -190,6 +192,29 @@ def test_shifted_products_of_one_axis(window: Window | TransposedWindow) -> None
     conv = one_axis(window)
     if isinstance(lower(conv, OPEN, PatchMethod.SHIFT), Lowering):
         prove(conv, OPEN, *emitted(conv, OPEN, method=PatchMethod.SHIFT))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("window", cases(BANDED, FEW), ids=repr)
+def test_bands(window: Window | TransposedWindow, count: int) -> None:
+    """Of any size, with fewer positions than bands, too."""
+    conv = one_axis(window)
+    prove(conv, OPEN, *emitted(conv, OPEN, method=PatchMethod.SLICE, bands=count))
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("method", [PatchMethod.SLICE, PatchMethod.GATHER])
+@pytest.mark.parametrize("sizes", thinned([(None, 3), (None, None)]), ids=str)
+@pytest.mark.parametrize("kind", ["plain", "groups", "transposed"])
+def test_bands_of_axes(kind: str, sizes: Sizes, method: PatchMethod, opset: int) -> None:
+    conv = LAYERS[kind]
+    prove(conv, sizes, *emitted(conv, sizes, method=method, opset=opset, bands=3))
+
+
+@pytest.mark.parametrize("kind", SHIFTED)
+def test_bands_of_shifted_products(kind: str) -> None:
+    conv, sizes = SHIFTED[kind], (None, None)
+    prove(conv, sizes, *emitted(conv, sizes, method=PatchMethod.SHIFT, bands=3))
 
 
 @pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
@@ -360,6 +385,20 @@ def test_a_product_that_is_shifted_like_another_is_found(place: int) -> None:
         value = ir.Value(name=name, const_value=ir.tensor(wrong, name=name))
         graph.register_initializer(value)
         first.replace_input_with(slot, value)
+    with pytest.raises(AssertionError, match=r"m0 = \d+"):
+        prove(conv, OPEN, graph, given)
+
+
+@pytest.mark.parametrize(
+    ("window", "role"),
+    [(Window(3), "steps"), (Window(3), "starts"), (Window(2, 3), "stride")],
+    ids=str,
+)
+def test_a_wrong_band_is_found(window: Window, role: str) -> None:
+    """The twin: of other rows, more or fewer of them."""
+    conv = one_axis(window)
+    graph, given = emitted(conv, OPEN, method=PatchMethod.SLICE, bands=2)
+    changed(role, plus(0, 1))(graph)
     with pytest.raises(AssertionError, match=r"m0 = \d+"):
         prove(conv, OPEN, graph, given)
 

@@ -70,7 +70,7 @@ def test_depthwise_is_a_sum_of_products(
 ) -> None:
     """As many channels as rows, for Keras guesses where a bias goes; two samples, one or none."""
     if memory is not None:
-        monkeypatch.setattr("convfc.core.lowering.default_memory", lambda _: memory)
+        monkeypatch.setattr("convfc.core.limits.default_memory", lambda _: memory)
     layer = layers.DepthwiseConv2D(
         (3, 2), depth_multiplier=filters, padding="same", activation="relu"
     )

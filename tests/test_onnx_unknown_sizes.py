@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper
 
 import convfc
 from convfc import convolution
+from convfc.formats.onnx.operators import known_shape
+from convfc.formats.onnx.shape_inference import infer
 from tests.onnx_models import conv_file, integers, operators, run, run_anywhere, save
 
 
@@ -31,6 +35,69 @@ def test_same_with_strides_on_sizes_that_change(tmp_path: Path, padding: str) ->
     assert raised.complete
     assert [note for note in raised.notes if "from 9 to 11" in note]
     assert onnx.load(raised.out).opset_import[0].version == 11
+
+
+BANDED = {
+    "overlapping": convolution([3, 2], channels=2, filters=3, padding="half"),
+    "strided": convolution([5, 3], channels=2, filters=3, strides=[2, 1], padding="same"),
+    "dilated": convolution([3, 1], channels=2, filters=3, dilations=[3, 1], padding="full"),
+    "with gaps": convolution([2, 2], channels=2, filters=3, strides=[3, 2], padding="same_lower"),
+    "one row of each": convolution([1, 3], channels=2, filters=3, strides=[4, 1]),
+    "one axis": convolution([4], channels=2, filters=3, padding="half"),
+    "three axes": convolution([2, 2, 1], channels=1, filters=2, strides=[1, 2, 1]),
+}
+
+
+@pytest.mark.parametrize("patches", ["slice", "gather", "shift"])
+@pytest.mark.parametrize("kind", BANDED)
+def test_bands_of_sizes_that_change(tmp_path: Path, kind: str, patches: str) -> None:
+    """From fewer rows than bands to several rows in each."""
+    conv = BANDED[kind]
+    path = conv_file(tmp_path / "m.onnx", conv, (None,) * conv.rank, opset=13)
+    lowering = convfc.lower(conv, (None,) * conv.rank, patches, memory=1, banded=True)
+    if not isinstance(lowering, convfc.Lowering):
+        assert patches == "shift"
+        return
+    assert lowering.bands == 4
+    done = convfc.convert(path, patches=patches, patch_memory=1)
+    assert done.complete
+    assert [node.op_type for node in onnx.load(done.out).graph.node].count("MatMul") == 4
+    for height in range(1, 15):
+        for batch in (1, 3):
+            x = integers([batch, conv.channels, height, 5, 3][: conv.rank + 2])
+            if height + sum((conv.pads((height,) * conv.rank) or ())[0]) >= conv.windows[0].extent:
+                before, after = run_anywhere([path, done.out], {"x": x})
+                assert np.array_equal(before[0], after[0]), x.shape
+    found = convfc.verify(path, samples=2)
+    assert found.proved, found.reason
+    record = json.loads(onnx.load(done.out).metadata_props[0].value)
+    assert record["layers"][0]["bands"] == 4
+
+
+def test_what_is_in_bands_by_its_record_only_is_not_proved(tmp_path: Path) -> None:
+    """The twin: what the emitter would write for another number of bands."""
+    conv = BANDED["overlapping"]
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None), opset=13)
+    out = convfc.convert(path, patch_memory=1).out
+    model = onnx.load(out)
+    (prop,) = model.metadata_props
+    prop.value = prop.value.replace('"bands":4', '"bands":3')
+    onnx.save(model, out)
+    found = convfc.verify(path, samples=2)
+    assert found.layers[0].structure is not None
+
+
+def test_the_sizes_of_bands_follow(tmp_path: Path) -> None:
+    """What is fed tells the size of all that is made, so what that takes is counted."""
+    conv = BANDED["overlapping"]
+    path = conv_file(tmp_path / "m.onnx", conv, (None, None), opset=13)
+    out = convfc.convert(path, patch_memory=1).out
+    model = ir.load(out)
+    model.graph.inputs[0].shape = ir.Shape([2, 2, 7, 9])
+    infer(model)
+    shapes = [known_shape(value) for node in model.graph for value in node.outputs]
+    assert all(shape is not None and None not in shape for shape in shapes)
+    assert known_shape(model.graph.outputs[0]) == (2, 3, 7, 10)
 
 
 @pytest.mark.parametrize("patches", ["gather", "slice"])

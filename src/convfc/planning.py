@@ -107,7 +107,7 @@ def plan(
         if dense:
             return _layer(site, lambda conv: _dense(site, conv, room))
         how = (site.sizes, method, site.methods & methods)
-        return _layer(site, lambda conv: choose(conv, *how, site.itemsize, memory))
+        return _layer(site, lambda conv: choose(conv, *how, site.itemsize, memory, site.banded))
 
     return tuple(map(decided, sites))
 

@@ -58,6 +58,17 @@ FEW: list[Window | TransposedWindow] = [*windows(3, 3, 2), *transposed_windows(3
 MANY: list[Window | TransposedWindow] = [*windows(6, 5, 3), *transposed_windows(6, 4, 3)]
 
 
+BANDED: list[Window | TransposedWindow] = [
+    Window(3),
+    Window(2, 3),
+    Window(1, 3, 1, (1, 2)),
+    Window(3, 2, 2, Same.UPPER),
+    Window(4, 1, 2, (6, 6)),
+    TransposedWindow(3, 2, 1, (1, 0)),
+]
+"""Windows that overlap, skip pixels, or see pads alone."""
+
+
 def one_axis(window: Window | TransposedWindow) -> AnyConvolution:
     if isinstance(window, TransposedWindow):
         return TransposedConvolution((window,), 2, 1)

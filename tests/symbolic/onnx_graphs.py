@@ -11,7 +11,7 @@ import onnx_ir as ir
 import z3
 from numpy.typing import NDArray
 
-from tests.symbolic.forms import Form, add, plus, scaled, times
+from tests.symbolic.forms import Form, add, case_by_case, plus, scaled, times
 from tests.symbolic.numbers import Facts, Number, choose, divide, simple
 from tests.symbolic.tensors import Repeated, Tensor, concatenate, together, with_repeated
 
@@ -103,13 +103,23 @@ def _pad(
     return x
 
 
-def _concat(node: ir.Node, _: Facts, *xs: Value) -> Value:
+def _concat(node: ir.Node, facts: Facts, *xs: Value) -> Value:
     axis = node.attributes["axis"].as_int()
-    tensors = [x for x in xs if isinstance(x, Tensor)]
-    if tensors:
-        assert len(tensors) == len(xs)
-        return concatenate(tensors, axis)
+    if any(isinstance(x, Tensor) for x in xs):
+        return concatenate([_tensor(facts, x) for x in xs], axis)
     return np.concatenate([np.asarray(x) for x in xs], axis)
+
+
+def _tensor(facts: Facts, x: Value) -> Tensor:
+    """What may be a vector of numbers."""
+    if isinstance(x, Tensor):
+        return x
+    (length,), numbers = x.shape, _numbers(x)
+
+    def at(index: Sequence[Number]) -> Form:
+        return case_by_case(index[0], length, lambda place: {1: numbers[place]})
+
+    return Tensor(facts, (length,), (1,), at)
 
 
 def _gather(node: ir.Node, facts: Facts, x: Value, index: Value) -> Value:
@@ -168,6 +178,9 @@ def _add(_: ir.Node, __: Facts, a: Value, b: Value | Repeated) -> Value:
             return together(a, b, lambda x, y: add([x, y]))
         if isinstance(b, Repeated):
             return with_repeated(a, b, plus)
+        if b.dtype == object:  # a size
+            (size,) = _numbers(b)
+            return replace(a, at=lambda index: add([a.at(index), {1: size}]))
         return a.with_constant(b, plus)
     assert not isinstance(b, Repeated)
     return _each(lambda x, y: x + y, a, b)
@@ -192,15 +205,26 @@ def _ones(node: ir.Node, facts: Facts, sizes: Value) -> Tensor:
     return Tensor(facts, tuple(lengths), (1,) * len(lengths), lambda _: {1: number})
 
 
-def _running_sum(node: ir.Node, _: Facts, x: Tensor, axis: Array) -> Tensor:
-    """Of a vector that is the same number throughout, without the entry itself."""
-    assert (node.attributes["exclusive"].as_int(), axis.item(), x.rank) == (1, 0, 1)
+def _throughout(x: Tensor) -> int:
+    """The number that each entry of a vector is."""
+    assert x.rank == 1
     (number,) = x.at(x.anywhere()[1]).values()
     assert isinstance(number, int)
+    return number
+
+
+def _running_sum(node: ir.Node, _: Facts, x: Tensor, axis: Array) -> Tensor:
+    """Of a vector that is the same number throughout, without the entry itself."""
+    assert (node.attributes["exclusive"].as_int(), axis.item()) == (1, 0)
+    number = _throughout(x)
     return replace(x, at=lambda index: {1: number * index[0]})
 
 
-def _tile(_: ir.Node, __: Facts, x: Array, times: Value) -> Array | Repeated:
+def _tile(_: ir.Node, __: Facts, x: Array | Tensor, times: Value) -> Array | Tensor | Repeated:
+    if isinstance(x, Tensor):
+        (several,), number = _numbers(times), _throughout(x)
+        lengths = (simple(x.length(0) * several),)
+        return replace(x, lengths=lengths, at=lambda _: {1: number})
     *before, last = _numbers(times)
     if isinstance(last, int):
         return np.tile(x, [*before, last])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.core.bands import bands
+from convfc.core.geometry import Convolution, Pads, Sizes, Window
 from convfc.core.im2col import Ops
 from convfc.core.numpy_ops import filter_matrices
 from tests.symbolic.forms import plus
 from tests.symbolic.laws import Layer
 from tests.symbolic.numbers import Number, choose, divide
+from tests.symbolic.paths import Unknown, term
 from tests.symbolic.tensors import Tensor, concatenate
 
 
@@ -46,6 +48,11 @@ class SymbolicOps(Ops[Tensor]):
 
     def concatenate(self, xs: Sequence[Tensor], axis: int) -> Tensor:
         return concatenate(xs, axis)
+
+    def bands(self, x: Tensor, window: Window, count: int) -> Iterator[Tensor]:
+        outputs = divide(x.length(1) - window.extent, window.stride)[0] + 1
+        for seen in bands(window, Unknown(outputs, bool), count):
+            yield x.cut(1, term(seen.start), term(seen.stop))
 
     def reshape(self, x: Tensor, shape: Sequence[int | None]) -> Tensor:
         return x.reshape([None, *shape])

@@ -318,6 +318,8 @@ def _patch_memory(lowering: Lowering, itemsize: int) -> str:
     blocks = lowering.blocks
     if blocks == 1:
         return whole
+    if lowering.bands > 1:
+        return f"{whole} in {blocks} bands"
     return f"{whole} in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
 
 

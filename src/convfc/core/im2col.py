@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.folding import regroups
-from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, Window
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.whole import Form
 
@@ -80,6 +80,13 @@ class Ops(Protocol[T]):
 
     def concatenate(self, xs: Sequence[T], axis: int) -> T:
         """Join along a spatial axis, from 1 on, or -1, the channels."""
+
+    def bands(self, x: T, window: Window, count: int) -> Iterable[T]:  # noqa: ARG002 - see below
+        """What each of so many bands of positions sees along axis 1, whose size the run knows.
+
+        See `core.bands`. What cannot cut there takes all of it for one band.
+        """
+        return [x]
 
     def reshape(self, x: T, shape: Sequence[int | None]) -> T:
         """Reshape all but the batch axis.
@@ -193,8 +200,11 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
     `x` has its pads and, along the axes before, what one block sees.
     """
     inner = lowering.inner
-    edges = lowering.block_edges(axis)
-    if not edges:
+    pieces = [
+        _in_blocks(ops, piece, piece_sizes, lowering, axis + 1)
+        for piece, piece_sizes in _pieces(ops, x, sizes, lowering, axis)
+    ]
+    if not pieces:
         block = Lowering(inner.unpadded, sizes, lowering.method)
         if lowering.method is PatchMethod.TAPS:
             axes = [[window.tap(tap) for tap in range(window.kernel)] for window in inner.windows]
@@ -204,14 +214,21 @@ def _in_blocks(ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int) -
             rows, _, _ = _sliced(ops, x, block, but=1)
             return ops.shifted_sum(rows, inner, block.output)
         return ops.product(_patches(ops, x, block), inner, block.output)
-    pieces = []
-    for start, stop in edges:
-        seen = inner.windows[axis].span(start, stop)
-        part = [seen if place == axis else _WHOLE for place in range(inner.rank)]
-        piece_sizes = (*sizes[:axis], seen.stop - seen.start, *sizes[axis + 1 :])
-        piece = x if piece_sizes == sizes else ops.slice(x, part)
-        pieces.append(_in_blocks(ops, piece, piece_sizes, lowering, axis + 1))
     return ops.concatenate(pieces, axis + 1) if len(pieces) > 1 else pieces[0]
+
+
+def _pieces(
+    ops: Ops[T], x: T, sizes: Sizes, lowering: Lowering, axis: int
+) -> Iterator[tuple[T, Sizes]]:
+    """What each block of positions along an axis sees, and its sizes; nothing behind the last."""
+    windows = lowering.inner.unpadded.windows
+    if axis == 0 and sizes[0] is None and lowering.bands > 1:
+        yield from ((band, sizes) for band in ops.bands(x, windows[0], lowering.bands))
+    for start, stop in lowering.block_edges(axis):
+        seen = windows[axis].span(start, stop)
+        part = [seen if place == axis else _WHOLE for place in range(len(windows))]
+        piece_sizes = (*sizes[:axis], seen.stop - seen.start, *sizes[axis + 1 :])
+        yield x if piece_sizes == sizes else ops.slice(x, part), piece_sizes
 
 
 def patch_tensor(ops: Ops[T], x: T, lowering: Lowering) -> T:

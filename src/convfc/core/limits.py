@@ -16,6 +16,8 @@ _LARGEST_GROWN, _MOST_GROWTH = 2**24, 8
 """Numbers of a filter matrix that has a column per phase: more only if the kernel has many."""
 _LARGEST_TENSOR = 2**63 - 1
 """Bytes."""
+LARGEST_INDEX_MAP = 2**22
+"""Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
 _LARGEST_BLOCK = 2**28
 """Numbers of patches that are made at once at most, where nobody says; see `default_memory`."""
 
@@ -73,6 +75,53 @@ _BLOCK = 2**22
 _MOST_AT_ONCE = 2**28
 """The same for what would be cut into too many pieces."""
 _MANY_BLOCKS = 64
+
+
+_MOST_SHARED = 2**20
+"""Bytes of a filter matrix that each band reads again, and of which runtimes keep copies."""
+_BANDS, _BANDED = 4, 3 * 2**19
+"""How many bands there are where a size is unknown, and from which bytes of patches on."""
+
+
+def block_of(
+    patch_bytes: int, outputs: Sizes, copies: int = 1, memory: int | None = None
+) -> tuple[int, ...]:
+    """Positions whose patches may exist at once, see `core.lowering.Lowering.block`.
+
+    Args:
+        patch_bytes: of all patches.
+        outputs: sizes of the output.
+        copies: how many there are of each patch, where nobody says how much memory they may take.
+        memory: that they may take; see `default_memory`.
+
+    >>> block_of(120, (6, 5), memory=20), block_of(120, (6, 5), memory=8)
+    ((1,), (1, 2))
+    """
+    if memory is None:
+        memory = default_memory(copies * patch_bytes) // copies
+    block: list[int] = []
+    for output in outputs:
+        if patch_bytes <= memory or output is None:
+            break
+        patch_bytes //= output
+        pieces = -(-output // max(memory // patch_bytes, 1))
+        block.append(-(-output // pieces))  # all alike, not one small piece at the end
+    return tuple(block)
+
+
+def bands_of(patch_bytes: int, filter_bytes: int, memory: int | None) -> int:
+    """In how many bands a layer is computed of which the first size is unknown.
+
+    Args:
+        patch_bytes: what is made at once, if unknown sizes are some size.
+        filter_bytes: of the filter matrix.
+        memory: that patches may take, if somebody says.
+
+    >>> bands_of(2**23, 2**16, None), bands_of(2**23, 2**16, 2**24), bands_of(2**23, 2**23, None)
+    (4, 1, 1)
+    """
+    much = patch_bytes > (_BANDED if memory is None else memory)
+    return _BANDS if much and filter_bytes <= _MOST_SHARED else 1
 
 
 def default_memory(patch_bytes: int) -> int:

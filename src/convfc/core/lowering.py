@@ -20,10 +20,9 @@ from enum import StrEnum
 from functools import cached_property
 
 from convfc.arguments import choice
-from convfc.core import costs
+from convfc.core import costs, limits
 from convfc.core.folding import slices_for
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, product
-from convfc.core.limits import default_memory, excess_of
 from convfc.core.whole import Form, Whole
 from convfc.refusals import Code, Refusal
 
@@ -60,6 +59,7 @@ class Lowering:
         block: positions of the output that are computed at once, along the first axes; all along
             those that are not mentioned. Patches of so many exist at the same time.
         form: what it becomes; all that is said of patches is about the first one.
+        bands: the same where the first size is unknown: how many pieces, see `core.bands`.
     """
 
     convolution: AnyConvolution
@@ -67,6 +67,7 @@ class Lowering:
     method: PatchMethod
     block: tuple[int, ...] = ()
     form: Form = Form.PATCHES
+    bands: int = 1
 
     @cached_property
     def whole(self) -> Whole | None:
@@ -165,9 +166,9 @@ class Lowering:
     @cached_property
     def blocks(self) -> int:
         """Into how many pieces the output is cut; 1 if it is not."""
-        outputs = self.inner.output(self.framed[1])
-        pairs = zip(outputs, self.block, strict=False)
-        return math.prod(-(-output // at_once) for output, at_once in pairs if output is not None)
+        pairs = zip(self.inner.output(self.framed[1]), self.block, strict=False)
+        known = (-(-output // at_once) for output, at_once in pairs if output is not None)
+        return self.bands * math.prod(known)
 
     @property
     def operations(self) -> int:
@@ -196,8 +197,6 @@ class Lowering:
         return [(start, min(start + at_once, output)) for start in range(0, output, at_once)]
 
 
-_LARGEST_INDEX_MAP = 2**22
-"""Entries of an index map that one may ask for: 16 MB in the file, more than most nets weigh."""
 MOST_OPERATIONS = 2**12
 """Operations that one layer may become: so many are still loaded and compared in seconds."""
 _AROUND = 8
@@ -211,6 +210,7 @@ def lower(
     available: frozenset[PatchMethod] = frozenset(PatchMethod),
     itemsize: int = 4,
     memory: int | None = None,
+    banded: bool = False,
 ) -> Lowering | Refusal:
     """Choose how a convolution's patches are built.
 
@@ -224,8 +224,9 @@ def lower(
         available: the methods that the model's format can hold.
         itemsize: bytes of a number in the patches.
         memory: bytes that the patches of one sample may take; output is computed in blocks of
-            positions where they would take more. Without it see `default_memory`. One position's
-            patches are made at once, whatever they take, and all where a size is unknown.
+            positions where they would take more. Without it see `core.limits`. One position's
+            patches are made at once, whatever they take, and where a size is unknown all of a band.
+        banded: whether the model's format can cut an axis of unknown size into bands.
 
     Returns:
         A `Lowering`, or a `Refusal` when the method that was asked for does not fit.
@@ -240,16 +241,15 @@ def lower(
     """
     patches = choice("patches", patches, PatchMethod)
     convolution.output(sizes)
-    excess = excess_of(convolution, sizes, itemsize)
+    excess = limits.excess_of(convolution, sizes, itemsize)
     if excess is not None:
         return excess
-    methods = [method for method in PatchMethod if method is not PatchMethod.AUTO]
-    if patches is not PatchMethod.AUTO:
-        methods = [PatchMethod.NONE, patches]
+    methods = [PatchMethod.NONE, patches]
+    if patches is PatchMethod.AUTO:
+        methods = [method for method in PatchMethod if method is not patches]
     found, refusals = [], []
     for method in methods:
-        lowering = Lowering(convolution, sizes, method)
-        lowering = replace(lowering, block=_block(lowering, itemsize, memory))
+        lowering = _cut(Lowering(convolution, sizes, method), itemsize, memory, banded)
         misfit = _misfit(lowering)
         if misfit is None and method not in available:
             misfit = "is not to be had here, in this format or opset"
@@ -269,22 +269,17 @@ def lower(
     return Refusal("; ".join(refusals[1:]) + remedy, code)
 
 
-def _block(lowering: Lowering, itemsize: int, memory: int | None) -> tuple[int, ...]:
-    """Positions whose patches may exist at once, see `Lowering.block`."""
-    size, outputs = lowering.patch_bytes(itemsize), lowering.inner.output(lowering.framed[1])
-    if size is None:
-        return ()
-    if memory is None:
-        copies = 2 if lowering.inner.depthwise else 1  # P, and P times the weights
-        memory = default_memory(copies * size) // copies
-    block: list[int] = []
-    for output in outputs:
-        if size <= memory or output is None:
-            break
-        size //= output
-        pieces = -(-output // max(memory // size, 1))
-        block.append(-(-output // pieces))  # all alike, not one small piece at the end
-    return tuple(block)
+def _cut(lowering: Lowering, itemsize: int, memory: int | None, banded: bool) -> Lowering:
+    """The same in blocks or bands, of which the patches take less memory; see `lower`."""
+    size, conv, sizes = lowering.patch_bytes(itemsize), lowering.inner, lowering.framed[1]
+    if size is not None:
+        outputs, copies = conv.output(sizes), 2 if conv.depthwise else 1  # P, and P times weights
+        return replace(lowering, block=limits.block_of(size, outputs, copies, memory))
+    if not banded or sizes[0] is not None or conv.groups > 1:
+        return lowering
+    size = replace(lowering, convolution=conv, sizes=_told(lowering)).patch_bytes(itemsize) or 0
+    cut = replace(lowering, bands=limits.bands_of(size, conv.weights * itemsize, memory))
+    return cut if cut.operations <= MOST_OPERATIONS else lowering
 
 
 _NEEDS_SIZES = "needs sizes that are known before run time"
@@ -298,10 +293,10 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     inner, method = lowering.inner, lowering.method
     if method in (PatchMethod.NONE, PatchMethod.RESHAPE):
         return 0.0
-    axes = zip(lowering.framed[1], inner.windows, strict=True)
-    told = tuple(max(costs.UNKNOWN, w.extent) if size is None else size for size, w in axes)
-    pads, conv = inner.pads(told) or (), inner.unpadded
-    sizes: Sizes = tuple(size + sum(pad) for size, pad in zip(told, pads, strict=True))
+    told, conv = _told(lowering), inner.unpadded
+    sizes: Sizes = tuple(
+        size + sum(pad) for size, pad in zip(told, inner.pads(told) or (), strict=True)
+    )
     entries, width = (conv.positions(sizes) or 0) * conv.taps, conv.channels * itemsize
     if method is PatchMethod.TAPS:
         return costs.by_taps(entries, width, conv.taps)
@@ -323,6 +318,12 @@ def cost(lowering: Lowering, itemsize: int) -> float:
     return total
 
 
+def _told(lowering: Lowering) -> tuple[int, ...]:
+    """Sizes of what is computed; what is not known is taken for some size."""
+    axes = zip(lowering.framed[1], lowering.inner.windows, strict=True)
+    return tuple(max(costs.UNKNOWN, w.extent) if size is None else size for size, w in axes)
+
+
 def _misfit(lowering: Lowering) -> str | None:
     """Why a method does not fit a convolution, or ``None``."""
     method, (_, sizes) = lowering.method, lowering.framed
@@ -337,13 +338,12 @@ def _misfit(lowering: Lowering) -> str | None:
         return _NEEDS_SIZES
     if method is PatchMethod.ROWS and (inner.rank == 1 or windows[-1].kernel == 1):
         return "needs several taps along the last of several axes"
-    entries = lowering.index_entries
-    if entries > _LARGEST_INDEX_MAP:
+    if (entries := lowering.index_entries) > limits.LARGEST_INDEX_MAP:
         return f"would need an index map of {entries:,} entries in the file"
     if method is PatchMethod.TAPS and not inner.depthwise:
         return "needs groups of one channel"
-    several = windows[0].kernel > windows[0].stride == 1
-    if method is PatchMethod.SHIFT and (inner.groups > 1 or not several):
+    shifts = inner.groups == 1 and windows[0].kernel > windows[0].stride == 1
+    if method is PatchMethod.SHIFT and not shifts:
         return "needs one group, and several taps with stride 1 along the first axis"
     if lowering.operations > MOST_OPERATIONS:
         return _of_many(lowering)
@@ -356,5 +356,5 @@ def _of_many(lowering: Lowering) -> str:
     whole = replace(lowering, block=())
     if whole.operations > MOST_OPERATIONS:
         return f"would take {whole.operations:,} operations; {most}"
-    cut = f"would be cut into {lowering.blocks:,} blocks, {lowering.operations:,} operations"
-    return f"{cut}; {most}: give --patch-memory more"
+    made = f"{lowering.blocks:,} blocks, {lowering.operations:,} operations"
+    return f"would be cut into {made}; {most}: give --patch-memory more"

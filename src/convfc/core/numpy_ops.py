@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
-from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.core.bands import bands
+from convfc.core.geometry import Convolution, Pads, Sizes, Window
 from convfc.core.im2col import Ops
 
 
@@ -60,6 +61,11 @@ class NumpyOps(Ops[Array]):
     def concatenate(self, xs: Sequence[Array], axis: int) -> Array:
         """See `Ops.concatenate`."""
         return np.concatenate(xs, axis)
+
+    def bands(self, x: Array, window: Window, count: int) -> Iterator[Array]:
+        """See `Ops.bands`."""
+        for seen in bands(window, window.output(x.shape[1]), count):
+            yield x[:, seen]
 
     def reshape(self, x: Array, shape: Sequence[int | None]) -> Array:
         """See `Ops.reshape`."""

@@ -49,14 +49,15 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
         if isinstance(dense, Lowering) and not _too_large(dense, site.itemsize):
             return dense
     # A record may be wrong and the layer right all the same: what it is shows in its structure.
-    for method, block in _told(record, site.convolution.rank):
+    conv, sizes = site.convolution, site.sizes
+    for method, cut in _told(record, site):
         # As much memory as was given then, which may be what it takes to have few blocks.
-        memory = _memory(site.convolution, site.sizes, method, block)
-        found = lower(site.convolution, site.sizes, method, site.methods, memory=memory)
+        memory = _memory(conv, sizes, method, cut)
+        found = lower(conv, sizes, method, site.methods, memory=memory, banded=site.banded)
         if isinstance(found, Lowering):
-            made = replace(found, block=block) if block is not None else found
+            made = found if cut is None else replace(found, block=cut[0], bands=cut[1])
             # Each block takes an operation at least: what is not there need not be emitted.
-            if block is None or (made.blocks <= operations and made.operations <= MOST_OPERATIONS):
+            if cut is None or (made.blocks <= operations and made.operations <= MOST_OPERATIONS):
                 return made
     return None
 
@@ -74,24 +75,26 @@ _INDEX = 8
 """Bytes of a place in an index map, while it is made."""
 
 
-def _told(
-    record: LayerRecord | None, rank: int
-) -> Iterator[tuple[PatchMethod, tuple[int, ...] | None]]:
-    """The method and the block (``None``: whichever) of a record, and then what may be instead."""
+_Cut = tuple[tuple[int, ...], int]
+"""`Lowering.block` and `Lowering.bands`."""
+
+
+def _told(record: LayerRecord | None, site: Site) -> Iterator[tuple[PatchMethod, _Cut | None]]:
+    """The method and the cut (``None``: whichever) of a record, and then what may be instead."""
     if record is not None and record.patches in [method.value for method in PatchMethod]:
-        if len(record.block) <= rank:
-            yield PatchMethod(record.patches), tuple(record.block)
+        if len(record.block) <= len(site.sizes):
+            yield PatchMethod(record.patches), (tuple(record.block), record.bands)
         yield PatchMethod(record.patches), None
     yield PatchMethod.AUTO, None
 
 
 def _memory(
-    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, block: tuple[int, ...] | None
+    convolution: AnyConvolution, sizes: Sizes, method: PatchMethod, cut: _Cut | None
 ) -> int | None:
     """Bytes of a block's patches; ``None`` where nothing is cut, or there are no such patches."""
-    if not block:
+    if cut is None or not cut[0]:
         return None
     try:
-        return Lowering(convolution, sizes, method, block).block_bytes(4) or None
+        return Lowering(convolution, sizes, method, cut[0]).block_bytes(4) or None
     except GeometryError:  # which `lower` tells
         return None

@@ -61,6 +61,7 @@ class Site:
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
         refusal: why convfc leaves it as it is, or ``None``.
+        banded: whether its format can cut an axis of unknown size; see `lower`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Site:
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     refusal: Refusal | None = None
+    banded: bool = False
 
     @property
     def reason(self) -> str | None:

@@ -37,6 +37,7 @@ class LayerRecord:
             of a transposed convolution also what is added to the output.
         block: see `Lowering.block`.
         form: see `Lowering.form`.
+        bands: see `Lowering.bands`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LayerRecord:
     geometry: Mapping[str, Any]
     block: Sequence[int] = field(default_factory=list)
     form: str = Form.PATCHES.value
+    bands: int = 1
 
     @classmethod
     def of(cls, name: str, lowering: Lowering) -> LayerRecord:
@@ -65,8 +67,8 @@ class LayerRecord:
         if isinstance(conv, TransposedConvolution):
             geometry["transposed"] = True
             geometry["output_padding"] = [w.output_padding for w in conv.windows]
-        block = list(lowering.block)
-        return cls(name, lowering.method.value, geometry, block, lowering.form.value)
+        method, form = lowering.method.value, lowering.form.value
+        return cls(name, method, geometry, list(lowering.block), form, lowering.bands)
 
     def convolution(self) -> AnyConvolution:
         """The convolution that was converted.
@@ -170,9 +172,9 @@ class Provenance:
 
 
 def _said(layer: LayerRecord) -> dict[str, Any]:
-    """What stands in the record of a layer, without the form that nobody asked for."""
-    said = vars(layer)
-    return {name: said[name] for name in said if name != "form" or layer.form != Form.PATCHES}
+    """What stands in the record of a layer; what is as usual is left out."""
+    usual = {"form": Form.PATCHES.value, "bands": 1}
+    return {name: said for name, said in vars(layer).items() if said != usual.get(name)}
 
 
 _Check = Callable[[Any], bool]
@@ -237,7 +239,7 @@ _NOBODY_ASKED: dict[str, Any] = {
         "architecture_sha256": "",
     },
 }
-_OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value}
+_OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value, "bands": 1}
 """Fields that a record need not have; older ones do not."""
 _LAYER: Mapping[str, _Check] = {
     "name": lambda value: isinstance(value, str),
@@ -245,6 +247,7 @@ _LAYER: Mapping[str, _Check] = {
     "geometry": lambda value: isinstance(value, dict) and _is_geometry(value),
     "block": _list_of(_number(1)),
     "form": lambda value: value in [form.value for form in Form],
+    "bands": _number(1),
 }
 _GEOMETRY: Mapping[str, _Check] = {
     "kernel": _list_of(_number(1)),

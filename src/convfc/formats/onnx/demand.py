@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
@@ -68,7 +69,11 @@ class Demands:
 
 
 def demand_of(
-    model: ir.Model, feed: Feed, whole: Set[str] = frozenset(), *, in_child: bool = True
+    model: ir.Model,
+    feed: Feed,
+    whole: Mapping[str, int] = MappingProxyType({}),
+    *,
+    in_child: bool = True,
 ) -> tuple[Demand | None, bool]:
     """What a model takes on a feed, convolutions apart.
 
@@ -92,7 +97,7 @@ def demand_of(
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         path.write_bytes(ir.to_proto(model).SerializeToString())
-        names = json.dumps(sorted(whole))
+        names = json.dumps(dict(whole))
         _, said = rehearsal.rehearse(__name__, path, names, memory=capacity.memory())
     with suppress(ValueError):
         fixed, each, known = json.loads(said)
@@ -100,7 +105,7 @@ def demand_of(
     return None, False
 
 
-def _followed(model: ir.Model, whole: Set[str]) -> tuple[Demand, bool]:
+def _followed(model: ir.Model, whole: Mapping[str, int]) -> tuple[Demand, bool]:
     infer(model)
     return Demand.of(steps_of(model, whole), ()), _all_known(_made(model))
 
@@ -130,6 +135,6 @@ def main(path: str, whole: str) -> None:
     """Follow the sizes of a model in a process that onnx may abort, and say what it takes."""
     with suppress(Exception):
         model = ir.serde.deserialize_model(onnx.load_model(path))
-        found, known = _followed(model, frozenset(json.loads(whole)))
+        found, known = _followed(model, json.loads(whole))
         os.write(1, json.dumps([found.fixed, found.each, known]).encode())
     os._exit(0)

@@ -12,22 +12,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.core.arrays import to_first, to_last
-from convfc.core.geometry import Convolution, Pads, Sizes, product
+from convfc.core.geometry import Convolution, Pads, Sizes, Window, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.onnx.bands import bands
 from convfc.formats.onnx.emitter import END, Emitter, constant_of, reshaping
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
-from convfc.formats.onnx.index_map import gathered
+from convfc.formats.onnx.index_map import gathered, stored
 from convfc.formats.onnx.taps import shifted_sum, weighted_sum
-
-_MOST_STORED = 2**11
-"""Entries of an index map that is stored; a larger one is the sum of a few vectors."""
-
-
-def _along(axis: int, rank: int) -> tuple[slice, ...]:
-    """What is along an axis, from the first element on."""
-    return tuple(slice(None) if each == axis else slice(1) for each in range(rank))
 
 
 def _merged(positions: Sizes) -> int | None:
@@ -143,14 +136,7 @@ class OnnxOps(Ops[ir.Value]):
 
     def take(self, x: ir.Value, index: NDArray[np.int64]) -> ir.Value:
         """See `Ops.take`."""
-        narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
-        if narrow.size <= _MOST_STORED:
-            places = self.emit.integers(narrow.reshape(-1), "index_map")
-        else:
-            # The pixel of the first tap, axis by axis, and how far the other taps are from it.
-            parts = [narrow[_along(axis, narrow.ndim)] for axis in range(narrow.ndim)]
-            places = self.emit.total(parts, "index_map")
-        return self.emit.node("Gather", x, places, axis=1)
+        return self.emit.node("Gather", x, stored(self.emit, index), axis=1)
 
     def gather(self, x: ir.Value, convolution: Convolution, sizes: Sizes) -> ir.Value:
         """See `Ops.gather`; a row of taps for each position, then a row of numbers."""
@@ -160,6 +146,10 @@ class OnnxOps(Ops[ir.Value]):
     def concatenate(self, xs: Sequence[ir.Value], axis: int) -> ir.Value:
         """See `Ops.concatenate`."""
         return self.emit.node("Concat", *xs, axis=axis % (self._rank + 2))
+
+    def bands(self, x: ir.Value, window: Window, count: int) -> Iterable[ir.Value]:
+        """See `Ops.bands`."""
+        return bands(self.emit, x, window, count)
 
     def reshape(self, x: ir.Value, shape: Sequence[int | None]) -> ir.Value:
         """See `Ops.reshape`."""

@@ -1,12 +1,31 @@
-"""The index map of unknown sizes: computed in the graph."""
+"""Index maps: stored, or of unknown sizes, computed in the graph."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution
 from convfc.formats.onnx.emitter import END, Emitter
+
+_MOST_STORED = 2**11
+"""Entries of an index map that is stored; a larger one is the sum of a few vectors."""
+
+
+def stored(emit: Emitter, index: NDArray[np.int64]) -> ir.Value:
+    """The index map of `Ops.take`."""
+    narrow = index.astype(np.int32)  # half the bytes; `lower` keeps the map far below 2**31
+    if narrow.size <= _MOST_STORED:
+        return emit.integers(narrow.reshape(-1), "index_map")
+    # The pixel of the first tap, axis by axis, and how far the other taps are from it.
+    parts = [narrow[_along(axis, narrow.ndim)] for axis in range(narrow.ndim)]
+    return emit.total(parts, "index_map")
+
+
+def _along(axis: int, rank: int) -> tuple[slice, ...]:
+    """What is along an axis, from the first element on."""
+    return tuple(slice(None) if each == axis else slice(1) for each in range(rank))
 
 
 def gathered(emit: Emitter, x: ir.Value, convolution: Convolution) -> ir.Value:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 import onnx_ir as ir
 
 from convfc.core.geometry import AnyConvolution, Convolution, Sizes
 from convfc.core.limits import default_memory, excess_of
-from convfc.core.lowering import PatchMethod
+from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.errors import GeometryError
 from convfc.formats.demand import Tensor, counted, padded
 from convfc.formats.onnx.operators import (
@@ -90,14 +91,32 @@ def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.No
     return [(place, shaped.node) for place, shaped in pairs if counts(place.node)]
 
 
-def open_layers(inferred: ir.Model) -> frozenset[str]:
-    """Names of the outputs of convolutions on open sizes, whose patches are made all at once."""
-    nodes = (place.node for place in places(inferred) if is_convolution(place.node))
-    shapes = {node.outputs[0].name: known_shape(operands(node).get("x")) for node in nodes}
-    return frozenset(name for name, x in shapes.items() if name and None in (x or (None,))[1:])
+def open_layers(inferred: ir.Model) -> dict[str, int]:
+    """By the names of their outputs, convolutions on open sizes, and in how many bands they are.
+
+    Patches of a band are made all at once.
+    """
+    found = {}
+    for place in places(inferred):
+        name = place.node.outputs[0].name
+        if name and is_convolution(place.node):
+            x = known_shape(operands(place.node).get("x")) or (None,)
+            if None in x[1:]:
+                found[name] = _bands(site_of(place, place.node, name))
+    return found
 
 
-def steps_of(inferred: ir.Model, whole: Set[str] = frozenset()) -> Iterator[list[Tensor]]:
+def _bands(site: Site) -> int:
+    conv, sizes = site.convolution, site.sizes
+    if conv is None or site.refusal is not None:
+        return 1
+    found = lower(conv, sizes, available=site.methods, itemsize=site.itemsize, banded=site.banded)
+    return found.bands if isinstance(found, Lowering) else 1
+
+
+def steps_of(
+    inferred: ir.Model, whole: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[list[Tensor]]:
     """Shape and bytes per number of what is there while a node works, as far as they are known.
 
     That is what it reads and makes; what waits for those that read it later; what the model is fed,
@@ -128,16 +147,16 @@ def steps_of(inferred: ir.Model, whole: Set[str] = frozenset()) -> Iterator[list
                 waiting[value] = of_each, size = counted(tensor)
                 sums[of_each] += size
         if is_convolution(node):
-            made = _on_the_way(node, at_once=node.outputs[0].name in whole)
+            made = _on_the_way(node, whole.get(node.outputs[0].name or ""))
             if made is not None:
                 yield [made, *compared, *held]
 
 
-def _on_the_way(node: ir.Node, *, at_once: bool) -> Tensor | None:
+def _on_the_way(node: ir.Node, bands: int | None) -> Tensor | None:
     """What a converted convolution makes on its way: its padded input, and patches of each sample.
 
-    Patches are made a block at a time, or else all at once, with the slices that they are made of.
-    A transposed one makes its products of one sample, of which it adds up its output.
+    Patches are made a block at a time, or else all of a band, with the slices that they are made
+    of. A transposed one makes its products of one sample, of which it adds up its output.
     """
     given = operands(node)
     x, kernel, y = (known_shape(v) for v in (given.get("x"), given.get("kernel"), node.outputs[0]))
@@ -152,8 +171,9 @@ def _on_the_way(node: ir.Node, *, at_once: bool) -> Tensor | None:
     except GeometryError:  # it is left, and pads nothing
         sizes = x[2:]
     groups = node.attributes.get_int("group", 1) or 1
-    patches = math.prod(size or 1 for size in (*y[2:], *kernel[1:])) * groups * itemsize
-    made = 2 * patches if at_once else min(patches, default_memory(patches))
+    rows = -(-(y[2] or 1) // (bands or 1)) if len(y) > 2 else 1
+    patches = rows * math.prod(size or 1 for size in (*y[3:], *kernel[1:])) * groups * itemsize
+    made = 2 * patches if bands else min(patches, default_memory(patches))
     return (y[0], math.prod(size or 1 for size in (x[1], *sizes)) * itemsize + made), 1
 
 
@@ -225,7 +245,10 @@ def site_of(place: Place, inferred: ir.Node, name: str) -> Site:
     if place.opset < 11 and None in convolution.framed(sizes)[1]:
         methods -= {PatchMethod.GATHER, PatchMethod.ROWS}  # nothing counts up there
     bias = "bias" in operands(inferred)
-    return Site(name, kind, convolution, sizes, dtype, bias, frozenset(methods))
+    return Site(
+        *(name, kind, convolution, sizes, dtype, bias, frozenset(methods)),
+        banded=place.opset >= 11,  # nothing counts up before
+    )
 
 
 def lowest_opset(inferred: ir.Node) -> int:
