@@ -86,10 +86,7 @@ class Site:
 
     @property
     def made(self) -> Sizes | None:
-        """Sizes of one sample of its output, channels first; ``None``: it is no convolution.
-
-        They are unknown, too, where a window does not fit.
-        """
+        """Sizes of a sample of its output, channels first, as far as known; ``None`` of none."""
         conv = self.convolution
         if conv is None:
             return None
