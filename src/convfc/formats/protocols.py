@@ -90,8 +90,7 @@ class Site:
 
         They are unknown, too, where a window does not fit.
         """
-        conv = self.convolution
-        if conv is None:
+        if (conv := self.convolution) is None:
             return None
         try:
             return (conv.filters, *conv.output(self.sizes))
