@@ -86,17 +86,9 @@ class Site:
 
     @property
     def made(self) -> Sizes | None:
-<<<<<<< HEAD
         """Sizes of a sample of its output, channels first, as far as known; ``None`` of none."""
         conv = self.convolution
         if conv is None:
-=======
-        """Sizes of one sample of its output, channels first; ``None``: it is no convolution.
-
-        They are unknown, too, where a window does not fit.
-        """
-        if (conv := self.convolution) is None:
->>>>>>> s17-bands
             return None
         try:
             return (conv.filters, *conv.output(self.sizes))
