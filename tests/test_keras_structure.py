@@ -180,7 +180,7 @@ def test_blocks_share_their_weights(tmp_path: Path) -> None:
         made = keras.models.model_from_json(json.dumps(config))
     made.set_weights([*pair._made.get_weights(), *(w + 1 for w in pair._made.get_weights())])
     again = KerasLayerPair(
-        pair.site, pair._layer, made.layers[-1], pair._expected, ends_masks=False
+        pair.site, pair._layer, made.layers[-1], pair._expected, pair._lowering, ends_masks=False
     )
     assert again.structure is not None
     assert again.unshown is not None
@@ -209,7 +209,9 @@ def stand_in(source: Path, out: Path, x: Any, y: Any, weights: Any) -> KerasLaye
         weight.assign(np.reshape(value, weight.shape))
     found = only_pair(source, out)
     assert isinstance(found, KerasLayerPair)
-    return KerasLayerPair(found.site, found._layer, made, found._expected, ends_masks=False)
+    return KerasLayerPair(
+        found.site, found._layer, made, found._expected, found._lowering, ends_masks=False
+    )
 
 
 def patches_of(image: Any) -> Any:

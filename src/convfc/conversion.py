@@ -99,7 +99,7 @@ def convert(
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
-        form: "patches", patches + Dense; or "dense", one Dense for all positions together, in ONNX.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
         max_pool: in the dense form, "relu" writes MaxPool in Dense and ReLU, where what it pools is
@@ -213,8 +213,8 @@ def converting(
         if needed != fixed:
             fixed = needed
             opened = open_model(source, imports, replace(reading, shapes=needed))
-        if form is Form.DENSE and not opened.takes_forms:
-            raise UsageError(f"{source}: --form dense is for ONNX so far")
+        if not opened.takes_forms:
+            _refuse_for_onnx(source, pools, flat_io)
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT
@@ -279,6 +279,14 @@ def _wanted_form(
     for name in (name for name, given in others.items() if given):
         raise UsageError(f"--form {found.value} does not go with --{name}")
     return found
+
+
+def _refuse_for_onnx(source: Path, pools: MaxPool, flat_io: bool) -> None:
+    """Refuse what a Keras file cannot be asked for."""
+    if pools is not MaxPool.KEEP:
+        raise UsageError(f"{source}: --max-pool {pools.value} is for ONNX so far")
+    if flat_io:
+        raise UsageError(f"{source}: --flat-io is for ONNX so far")
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from convfc import arguments
-from convfc.core.dense import DENSE_LIMIT, lower_dense
+from convfc.core.dense import DENSE_LIMIT, lower_chain
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
@@ -122,18 +122,20 @@ class _Room:
 
 def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | Refusal:
     """A site as one matrix, if that can be and there is room for it."""
-    lowering = lower_dense(convolution, site.sizes, site.itemsize)
-    if isinstance(lowering, Refusal):
-        return lowering
-    rows, columns = lowering.filter_matrix
-    size = rows * columns * site.itemsize
+    chain = lower_chain((convolution, *site.rest), site.sizes, site.itemsize)
+    if isinstance(chain, Refusal):
+        return chain
+    shapes = [lowering.filter_matrix for lowering in chain]
+    size = sum(rows * columns for rows, columns in shapes) * site.itemsize
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""
-        why = f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}"
+        told = " and ".join(f"{rows:,} x {columns:,}" for rows, columns in shapes)
+        what = "matrix of {} takes" if len(shapes) == 1 else "matrices of {} take"
+        why = f"its {what.format(told)} {bytes_text(size)}{others}"
         return Refusal(f"{why}, and {bytes_text(room.limit)} is the limit", Code.DENSE_LIMIT)
     room.taken += size
-    return lowering
+    return chain[0]
 
 
 def _layer(site: Site, choose: Callable[[AnyConvolution], Lowering | Refusal]) -> Layer:

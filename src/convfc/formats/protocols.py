@@ -62,6 +62,7 @@ class Site:
         methods: the patch methods that its format can hold.
         refusal: why convfc leaves it as it is, or ``None``.
         banded: whether its format can cut an axis of unknown size; see `lower`.
+        rest: the convolutions that its layer computes of what this one makes, if any.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Site:
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     refusal: Refusal | None = None
     banded: bool = False
+    rest: tuple[AnyConvolution, ...] = ()
 
     @property
     def reason(self) -> str | None:

@@ -67,6 +67,25 @@ def taken_over(
     return kept, remarks
 
 
+def left_out(layer: Layer, weighted: WeightedConvolution) -> list[str]:
+    """A remark for each regularizer and constraint of a convolution in the dense form.
+
+    Its matrix has each weight many times, and zeros: no norm or penalty means the same on it.
+    """
+    words = [weighted.prefix] + (["bias"] if weighted.bias is not None else [])
+    found = [
+        (word, what, getattr(layer, f"{word}_{what}"))
+        for word in words
+        for what in ("regularizer", "constraint")
+    ]
+    return [
+        f"{layer.name}: its {word} {what} {type(value).__name__} means something else on one "
+        "matrix for all positions and was left out."
+        for word, what, value in found
+        if value is not None
+    ]
+
+
 def reshaped_axes(axes: Iterable[int], old: Sequence[int], new: Sequence[int]) -> list[int] | None:
     """The axes of a reshaped array that run over the same numbers as some axes did before.
 

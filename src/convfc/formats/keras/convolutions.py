@@ -11,7 +11,9 @@ from keras import layers
 
 from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.geometry import AnyConvolution
+from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.transposed import TransposedConvolution
+from convfc.core.whole import Form
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -44,19 +46,30 @@ class WeightedConvolution:
         """Whether its filter matrix is the kernel's own bytes."""
         return not isinstance(self.geometry, TransposedConvolution)
 
-    @property
-    def inner_weights(self) -> list[Any]:
+    def inner_weights(self, lowering: Lowering, *, channels_first: bool) -> list[Any]:
         """Kernel and bias, if any, as the product takes them: those of the inner convolution.
 
         A kernel that keeps its bytes is the variable itself: tensorflow copies none that is
         assigned in another shape until one of the two changes.
+
+        Args:
+            lowering: of this convolution.
+            channels_first: of a matrix of the dense form, the order of its rows and columns.
         """
         kernel = self.kernel
         if not self.keeps_bytes:
-            kernel = self.geometry.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
+            kernel = np.swapaxes(np.asarray(kernel), -1, -2)
+        whole = lowering.whole if lowering.form is Form.DENSE else None
+        if whole is not None:
+            kernel = whole.matrix(np.asarray(kernel), channels_first=channels_first)
+        elif not self.keeps_bytes:
+            kernel = self.geometry.inner_kernel(kernel)
         if self.bias is None:
             return [kernel]
-        return [kernel, self.geometry.inner_bias(np.asarray(self.bias))]
+        bias = np.asarray(self.bias)
+        if whole is not None:
+            return [kernel, whole.bias(bias, channels_first=channels_first)]
+        return [kernel, self.geometry.inner_bias(bias)]
 
 
 def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:
@@ -98,6 +111,16 @@ def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:
         WeightedConvolution(conv, "depthwise", depthwise, None),
         WeightedConvolution(point, "pointwise", layer.pointwise_kernel, bias),
     ]
+
+
+def lowered(layer: Layer, lowering: Lowering) -> Sequence[tuple[WeightedConvolution, Lowering]]:
+    """The convolutions of a layer and how each is computed, where the first is by `lowering`."""
+    first, *rest = convolutions_of(layer)
+    chain = [(first, lowering)]
+    for each in rest:
+        sizes = chain[-1][1].output
+        chain.append((each, Lowering(each.geometry, sizes, PatchMethod.NONE, form=lowering.form)))
+    return chain
 
 
 def _transposed(layer: Layer) -> TransposedConvolution:

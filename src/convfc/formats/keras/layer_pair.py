@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from convfc.core.arrays import Array, array_difference
+from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.calls import Calls
-from convfc.formats.keras.convolutions import convolutions_of
+from convfc.formats.keras.convolutions import convolutions_of, lowered
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
 from convfc.formats.keras.linear import unshown
@@ -40,16 +41,25 @@ class KerasLayerPair:
         layer: the original's layer.
         made: the model in its place.
         expected: the model that convfc would put there.
+        lowering: how that computes it.
         ends_masks: see `replacement`.
     """
 
     def __init__(
-        self, site: Site, layer: Layer, made: Layer, expected: Layer, *, ends_masks: bool
+        self,
+        site: Site,
+        layer: Layer,
+        made: Layer,
+        expected: Layer,
+        lowering: Lowering,
+        *,
+        ends_masks: bool,
     ) -> None:
         self.site = site
         self._layer = layer
         self._made = made
         self._expected = expected
+        self._lowering = lowering
         self._ends_masks = ends_masks
 
     @property
@@ -84,7 +94,11 @@ class KerasLayerPair:
         return tuple(range(convolutions_of(self._layer)[0].geometry.rank + 2))
 
     quantization = None
-    form = Form.PATCHES
+
+    @property
+    def form(self) -> Form:
+        """See `LayerPair.form`."""
+        return self._lowering.form
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
@@ -115,7 +129,9 @@ class KerasLayerPair:
             if old.size != new.size or old.dtype != new.dtype:
                 continue
             difference = array_difference(old.reshape(-1), new.reshape(-1))
-            if difference is not None and not _arranged_otherwise(old, new):
+            # In another structure another order may be right: `_misfit`. Not in the emitter's own.
+            own = self.structure is None
+            if difference is not None and (own or not _arranged_otherwise(old, new)):
                 return f"its weights are not the convolution's: one {difference}"
         return None
 
@@ -243,8 +259,11 @@ class KerasLayerPair:
         """
         if self._misfit is not None:
             raise UnsupportedModelError(self._misfit, code=Code.NOT_RUN)
+        first = not self.channels_last
         values = [
-            value for each in convolutions_of(self._linear_layer) for value in each.inner_weights
+            value
+            for each, its in lowered(self._linear_layer, self._lowering)
+            for value in each.inner_weights(its, channels_first=first)
         ]
         for weight, value in zip(self._linear_weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))

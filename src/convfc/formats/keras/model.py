@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering
+from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
@@ -243,7 +244,7 @@ class KerasModel:
                 expected, _ = replacement(
                     layer, lowering, converted._format, ends_masks=self._masks
                 )
-                pair = KerasLayerPair(site, layer, made, expected, ends_masks=self._masks)
+                pair = KerasLayerPair(site, layer, made, expected, lowering, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
@@ -275,7 +276,8 @@ class KerasModel:
                 )
                 remarks += left
             if replaced:
-                model, left = rewrite(model, replaced)
+                dense = any(its.form is Form.DENSE for its in lowerings.values())
+                model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
             named = with_suffix(path, self._converted_format)
             try:

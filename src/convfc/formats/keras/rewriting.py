@@ -12,12 +12,14 @@ from keras import layers
 from convfc.core.arrays import to_first, to_last
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod
+from convfc.core.whole import Form
 from convfc.formats.keras.archive import ZIP
-from convfc.formats.keras.carried_settings import taken_over
-from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, convolutions_of
+from convfc.formats.keras.carried_settings import left_out, taken_over
+from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, lowered
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import CarriedSettings, StockOps
+from convfc.formats.keras.linear import ELEMENTWISE
 from convfc.formats.keras.sites import bias_goes_astray, is_graph, is_normed, shows_calls
 
 Layer = Any
@@ -38,7 +40,8 @@ def replacement(
     Returns:
         The model, named like the layer, and what it could not keep of the layer, in words.
     """
-    chain = list(zip(convolutions_of(layer), _chain(layer, lowering), strict=True))
+    chain = lowered(layer, lowering)
+    dense = lowering.form is Form.DENSE
     rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
     last = chain[-1][1]
@@ -46,7 +49,10 @@ def replacement(
     # activation looks at one of them at a time. It would divide a penalty on its output by the
     # rows of its matrix instead of the samples.
     fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
-    fused = fused and _sees_one_position(layer.activation) and layer.activity_regularizer is None
+    fused = fused and _sees_one_position(layer.activation)
+    if dense:  # its rows are all positions
+        fused = layer.activation in (keras.activations.linear, *ELEMENTWISE)
+    fused = fused and layer.activity_regularizer is None
     output = {
         "activation": layer.activation,
         "activity_regularizer": layer.activity_regularizer,
@@ -61,16 +67,21 @@ def replacement(
         dtype=layer.compute_dtype,
         name=f"{layer.name}_input",
     )
-    if ends_masks and lowering.method is PatchMethod.NONE:
+    if ends_masks and lowering.method is PatchMethod.NONE and not dense:
         # A Dense alone would hand the mask on; a layer that changes nothing does not.
         x = ops.transpose(x, range(rank + 2))
-    if not channels_last:
+    if dense:
+        x = ops.reshape(x, [lowering.inner.patch_length])
+    elif not channels_last:
         x = ops.transpose(x, to_last(rank + 2))
     for weighted, its in chain:
         ends = output if fused and its is last else {}
-        ops.weigh(_carried(layer, weighted, ends, remarks))
-        x = apply(ops, x, its)
-    if not channels_last:
+        ops.weigh(_carried(layer, weighted, its.form, ends, remarks))
+        x = ops.whole_product(x, its.filter_matrix) if dense else apply(ops, x, its)
+    if dense:
+        filters = last.convolution.filters
+        x = ops.reshape(x, [*last.output, filters] if channels_last else [filters, *last.output])
+    elif not channels_last:
         x = ops.transpose(x, to_first(rank + 2))
     linear = layer.activation is keras.activations.linear
     if not fused and not (linear and layer.activity_regularizer is None):
@@ -81,7 +92,11 @@ def replacement(
             "TensorFlow adds its bias along that; the converted layer adds it to the filters."
         )
     made = keras.Model(inputs, x, name=layer.name)
-    values = [value for weighted, _ in chain for value in weighted.inner_weights]
+    values = [
+        value
+        for weighted, its in chain
+        for value in weighted.inner_weights(its, channels_first=not channels_last)
+    ]
     # An activation with weights of its own comes last, and is the layer's own.
     for value, weight in zip(values, made.weights[: len(values)], strict=True):
         weight.assign(keras.ops.reshape(value, weight.shape))
@@ -99,29 +114,30 @@ def _sees_one_position(activation: Any) -> bool:
     return stock and activation is not keras.activations.glu
 
 
-def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
-    """The lowering of every convolution of a layer, of which the first is given."""
-    rest = [
-        Lowering(each.geometry, lowering.output, PatchMethod.NONE)
-        for each in convolutions_of(layer)[1:]
-    ]
-    return [lowering, *rest]
-
-
 def _carried(
-    layer: Layer, weighted: WeightedConvolution, output: Mapping[str, Any], remarks: list[str]
+    layer: Layer,
+    weighted: WeightedConvolution,
+    form: Form,
+    output: Mapping[str, Any],
+    remarks: list[str],
 ) -> CarriedSettings:
     """What the layer with the same weights takes over; remarks are added to the list."""
 
     def settings(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
-        kept, left = taken_over(layer, weighted, kernel, bias)
+        if form is Form.DENSE:
+            # Random numbers take as long as the matrix is large, an orthogonal one for ever.
+            kept, left = {"kernel_initializer": "zeros"}, left_out(layer, weighted)
+        else:
+            kept, left = taken_over(layer, weighted, kernel, bias)
         remarks.extend(left)
         return {**kept, "use_bias": weighted.bias is not None, **output}
 
     return settings
 
 
-def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
+def rewrite(
+    model: Layer, replaced: Mapping[int, Layer], *, dense: bool = False
+) -> tuple[Layer, list[str]]:
     """A model with some of its layers, at any depth, replaced by others.
 
     All other layers are the model's own: it is used up.
@@ -130,6 +146,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         model: a stock Sequential or Functional model.
         replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
             at least one.
+        dense: whether these are in the dense form.
 
     Returns:
         The new model, compiled as the old one, and what could not be kept, in words.
@@ -167,11 +184,16 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         made_of.trainable = flag
     if compiled is None:
         return made, remarks
-    if model.optimizer.built:
+    if model.optimizer.built and not dense:
         made.compile_from_config(compiled)
     else:
-        # That would build an optimizer: for Adam twice the weights, of which nothing is known.
+        # That would build an optimizer: for Adam twice the weights, of which nothing is known, or
+        # of matrices that no state fits.
         made.compile(**keras.saving.deserialize_keras_object(compiled))
+    if dense:
+        names = [layer.name for layer, _ in flags if id(layer) in replaced]
+        whole = "its matrix trains on as a whole, zeros and repeated weights, too."
+        return made, [*remarks, *(f"{name}: {whole}" for name in names), _FRESH]
     pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
     phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
     new_weights = {
