@@ -54,10 +54,12 @@ def network() -> Any:
     return model
 
 
-@keras.saving.register_keras_serializable("convfc_tests")
 def own(x: Any) -> Any:
     """Looks at more than one position."""
     return x - keras.ops.max(x, axis=(1, 2, 3), keepdims=True)
+
+
+keras.saving.register_keras_serializable("convfc_tests")(own)
 
 
 def first() -> Any:
@@ -81,13 +83,12 @@ def masked() -> Any:
 
 
 def feed_of(path: Path) -> dict[str, Array]:
-    rng = np.random.default_rng(3)
-    return {
-        port.name: rng.integers(0, 4, [2, *(size or 12 for size in port.shape[1:])]).astype(
-            port.dtype
-        )
-        for port in open_model(path).inputs
-    }
+    rng, feed = np.random.default_rng(3), {}
+    for port in open_model(path).inputs:
+        assert port.shape is not None
+        shape = [2, *(size or 12 for size in port.shape[1:])]
+        feed[port.name] = rng.integers(0, 4, shape).astype(port.dtype)
+    return feed
 
 
 def agree(source: Path, out: Path) -> None:
@@ -295,3 +296,15 @@ def test_a_softmax_over_all_positions_is_seen(pair: tuple[Path, Path]) -> None:
 def _numbers(path: Path) -> Array:
     (found,) = open_model(path).run(feed_of(path)).values()
     return found
+
+
+def test_matrices_that_no_machine_could_hold_are_not_made(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them alone could be: `align` has all of them at once."""
+    source, out = pair
+    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 16 * (36 * 72 + 72 * 50) - 1)
+    original, made = map(open_model, (source, out))
+    found = original.align(made)
+    assert not found.pairs
+    assert "the matrices of the dense form: " in found.unknown[-1]
