@@ -303,7 +303,7 @@ def test_matrices_that_no_machine_could_hold_are_not_made(
 ) -> None:
     """Each of them alone could be: `align` has all of them at once."""
     source, out = pair
-    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 16 * (36 * 72 + 72 * 50) - 1)
+    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 24 * (36 * 72 + 72 * 50) - 1)
     original, made = map(open_model, (source, out))
     found = original.align(made)
     assert not found.pairs

@@ -317,8 +317,8 @@ class KerasModel:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
 
 
-_HELD = 16
-"""Bytes per number of a matrix: from the file, as convfc makes it, and in what is run of both."""
+_HELD = 24
+"""Bytes per number of a matrix: from the file, as convfc makes it, and in what runs; see `demand`."""
 
 
 def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
