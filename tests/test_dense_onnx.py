@@ -23,7 +23,7 @@ from convfc.formats.provenance import Provenance
 from tests.onnx_layers import random_layer
 from tests.onnx_models import Array, operators, run, run_anywhere, save
 from tests.onnx_suites import CASES, KINDS, Case
-from tests.program import SAMPLES, cli
+from tests.program import cli
 from tests.thinned import thinned
 
 Node = onnx.NodeProto
@@ -571,12 +571,6 @@ def test_a_matrix_that_nobody_could_hold_is_not_made(tmp_path: Path) -> None:
     out = convfc.convert(path, check=False).out
     told_of(out, lambda layer: layer.update(form="dense"))
     assert convfc.verify(path, out, samples=1, quick=True).equivalent
-
-
-def test_a_file_of_keras_says_so(tmp_path: Path) -> None:
-    done = cli("convert", SAMPLES / "mnist_cnn.h5", "--form=dense", "-o", "m.h5", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "--form dense is for ONNX so far" in done.stderr
 
 
 def random_net(path: Path, random: Random) -> Path:

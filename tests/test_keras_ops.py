@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from convfc.core.builders import convolution, named_transposed_window
-from convfc.core.lowering import PatchMethod
+from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.transposed import TransposedConvolution
 from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.keras_ops import KerasOps
@@ -162,5 +162,6 @@ def test_the_example_of_a_matrix_for_every_phase() -> None:
     layer.build((None, None, None, 3))
     assert layer.kernel.shape == (2, 2, 4, 3)
     (weighted,) = convolutions_of(layer)
-    kernel, bias = weighted.inner_weights
+    lowering = Lowering(weighted.geometry, (None, None), PatchMethod.SLICE)
+    kernel, bias = weighted.inner_weights(lowering, channels_first=False)
     assert (kernel.shape, bias.shape) == ((1, 1, 3, 16), (16,))

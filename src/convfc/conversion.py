@@ -99,12 +99,12 @@ def convert(
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
-        form: "patches", patches + Dense; or "dense", one Dense for all positions together, in ONNX.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
-        max_pool: in the dense form, "relu" writes MaxPool in Dense and ReLU, where what it pools is
+        max_pool: in the dense form of ONNX, "relu" writes MaxPool in Dense and ReLU, where what it pools is
             not negative; its numbers are rounded then.
-        flat_io: in the dense form, take and make rows: (N, n) instead of (N, C, H, W).
+        flat_io: in the dense form of ONNX, take and make rows: (N, n) instead of (N, C, H, W).
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -213,8 +213,8 @@ def converting(
         if needed != fixed:
             fixed = needed
             opened = open_model(source, imports, replace(reading, shapes=needed))
-        if form is Form.DENSE and not opened.takes_forms:
-            raise UsageError(f"{source}: --form dense is for ONNX so far")
+        if (flat_io or pools is not MaxPool.KEEP) and not opened.takes_forms:
+            raise UsageError(f"{source}: --flat-io and --max-pool are for ONNX so far")
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -125,12 +126,18 @@ def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | R
     lowering = lower_dense(convolution, site.sizes, site.itemsize)
     if isinstance(lowering, Refusal):
         return lowering
-    rows, columns = lowering.filter_matrix
-    size = rows * columns * site.itemsize
+    parts = [lowering]
+    for each in site.behind:
+        more = lower_dense(each, lowering.output, site.itemsize)
+        if isinstance(more, Refusal):
+            return more
+        parts.append(more)
+    size = sum(math.prod(part.filter_matrix) for part in parts) * site.itemsize
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""
-        why = f"its matrix of {rows:,} x {columns:,} takes {bytes_text(size)}{others}"
+        sizes = " and ".join("{:,} x {:,}".format(*part.filter_matrix) for part in parts)
+        why = f"its matrix of {sizes} takes {bytes_text(size)}{others}"
         return Refusal(f"{why}, and {bytes_text(room.limit)} is the limit", Code.DENSE_LIMIT)
     room.taken += size
     return lowering

@@ -42,7 +42,7 @@ PatchMemory = Annotated[
     ),
 ]
 WantedForm = Annotated[
-    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer, in ONNX.")
+    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer.")
 ]
 DenseLimit = Annotated[
     str | None,

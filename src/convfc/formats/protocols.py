@@ -61,6 +61,7 @@ class Site:
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
         refusal: why convfc leaves it as it is, or ``None``.
+        behind: pointwise convolutions that follow in the same layer.
         banded: whether its format can cut an axis of unknown size; see `lower`.
     """
 
@@ -72,6 +73,7 @@ class Site:
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     refusal: Refusal | None = None
+    behind: tuple[AnyConvolution, ...] = ()
     banded: bool = False
 
     @property

@@ -25,6 +25,7 @@ _INITIALIZERS = (
     initializers.Zeros,
     initializers.Ones,
 )
+_NORMED = ("regularizer", "constraint")
 _NORMS = (constraints.MaxNorm, constraints.MinMaxNorm, constraints.UnitNorm)
 
 
@@ -65,6 +66,18 @@ def taken_over(
             else:
                 kept[f"{role}_{what}"] = new
     return kept, remarks
+
+
+def left_out(layer: Layer, weighted: WeightedConvolution) -> list[str]:
+    """What a layer has that means something else on a matrix of repeated weights and zeros."""
+    words = [weighted.prefix, *(["bias"] if weighted.bias is not None else [])]
+    found = ((word, what, getattr(layer, f"{word}_{what}")) for word in words for what in _NORMED)
+    return [
+        f"{layer.name}: its {word} {what} {type(value).__name__} means something "
+        "else on one matrix for all positions and was left out."
+        for word, what, value in found
+        if value is not None
+    ]
 
 
 def reshaped_axes(axes: Iterable[int], old: Sequence[int], new: Sequence[int]) -> list[int] | None:

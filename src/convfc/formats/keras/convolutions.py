@@ -11,7 +11,9 @@ from keras import layers
 
 from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.geometry import AnyConvolution
+from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedConvolution
+from convfc.core.whole import Form
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -44,16 +46,28 @@ class WeightedConvolution:
         """Whether its filter matrix is the kernel's own bytes."""
         return not isinstance(self.geometry, TransposedConvolution)
 
-    @property
-    def inner_weights(self) -> list[Any]:
-        """Kernel and bias, if any, as the product takes them: those of the inner convolution.
+    def inner_weights(self, lowering: Lowering, *, channels_first: bool) -> list[Any]:
+        """Kernel and bias, if any, as the product takes them: of the inner convolution, or M.
 
         A kernel that keeps its bytes is the variable itself: tensorflow copies none that is
         assigned in another shape until one of the two changes.
+
+        Args:
+            lowering: what it is lowered to.
+            channels_first: the order of M's rows and columns, see `Whole.matrix`.
         """
         kernel = self.kernel
         if not self.keeps_bytes:
-            kernel = self.geometry.inner_kernel(np.swapaxes(np.asarray(kernel), -1, -2))
+            kernel = np.swapaxes(np.asarray(kernel), -1, -2)
+        if lowering.form is Form.DENSE and lowering.whole is not None:
+            given = np.asarray(kernel)
+            made = [lowering.whole.matrix(given, channels_first=channels_first)]
+            if self.bias is not None:
+                bias = np.asarray(self.bias)
+                made.append(lowering.whole.bias(bias, channels_first=channels_first))
+            return made
+        if not self.keeps_bytes:
+            kernel = self.geometry.inner_kernel(kernel)
         if self.bias is None:
             return [kernel]
         return [kernel, self.geometry.inner_bias(np.asarray(self.bias))]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from convfc.core.arrays import Array, array_difference
+from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
@@ -22,6 +23,7 @@ from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
+from convfc.formats.keras.rewriting import inner_weights, replacement
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
 from convfc.refusals import Code
@@ -39,18 +41,20 @@ class KerasLayerPair:
         site: the convolution.
         layer: the original's layer.
         made: the model in its place.
-        expected: the model that convfc would put there.
-        ends_masks: see `replacement`.
+        lowering: how convfc would put one there.
+        file_format, ends_masks: see `replacement`.
     """
 
     def __init__(
-        self, site: Site, layer: Layer, made: Layer, expected: Layer, *, ends_masks: bool
+        self, site: Site, layer: Layer, made: Layer, lowering: Lowering, **given: Any
     ) -> None:
         self.site = site
+        self.form = lowering.form
+        self._lowering = lowering
         self._layer = layer
         self._made = made
-        self._expected = expected
-        self._ends_masks = ends_masks
+        self._expected, _ = replacement(layer, lowering, **given)
+        self._ends_masks = given["ends_masks"]
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -67,6 +71,8 @@ class KerasLayerPair:
         """See `LayerPair.smallest_shape`."""
         windows = convolutions_of(self._layer)[0].geometry.windows
         sizes = tuple(window.probe_size for window in windows)
+        if self.form is Form.DENSE:  # it takes no other ones
+            sizes = tuple(size or 1 for size in self.site.sizes)
         return (1, *(size for size in self._arranged(sizes) if size is not None))
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -84,7 +90,6 @@ class KerasLayerPair:
         return tuple(range(convolutions_of(self._layer)[0].geometry.rank + 2))
 
     quantization = None
-    form = Form.PATCHES
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
@@ -243,9 +248,8 @@ class KerasLayerPair:
         """
         if self._misfit is not None:
             raise UnsupportedModelError(self._misfit, code=Code.NOT_RUN)
-        values = [
-            value for each in convolutions_of(self._linear_layer) for value in each.inner_weights
-        ]
+        first = not self.channels_last
+        values = inner_weights(self._linear_layer, self._lowering, channels_first=first)
         for weight, value in zip(self._linear_weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))
 

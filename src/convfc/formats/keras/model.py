@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering
+from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
@@ -240,10 +241,11 @@ class KerasModel:
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
-                expected, _ = replacement(
-                    layer, lowering, converted._format, ends_masks=self._masks
+                pair = KerasLayerPair(
+                    *(site, layer, made, lowering),
+                    file_format=converted._format,
+                    ends_masks=self._masks,
                 )
-                pair = KerasLayerPair(site, layer, made, expected, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
@@ -275,7 +277,9 @@ class KerasModel:
                 )
                 remarks += left
             if replaced:
-                model, left = rewrite(model, replaced)
+                dense = any(one.form is Form.DENSE for one in lowerings.values())
+                model, left = rewrite(model, replaced, keeps_state=not dense)
+                remarks += [_DENSE] if dense else []
                 remarks += left
             named = with_suffix(path, self._converted_format)
             try:
@@ -305,6 +309,9 @@ class KerasModel:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
+
+
+_DENSE = "A matrix of the dense form trains on as a whole, repeated weights and zeros, too."
 
 
 def _write_error(error: BaseException) -> OSError:

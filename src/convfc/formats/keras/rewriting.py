@@ -12,8 +12,9 @@ from keras import layers
 from convfc.core.arrays import to_first, to_last
 from convfc.core.im2col import apply
 from convfc.core.lowering import Lowering, PatchMethod
+from convfc.core.whole import Form
 from convfc.formats.keras.archive import ZIP
-from convfc.formats.keras.carried_settings import taken_over
+from convfc.formats.keras.carried_settings import left_out, taken_over
 from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, convolutions_of
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
@@ -22,6 +23,15 @@ from convfc.formats.keras.sites import bias_goes_astray, is_graph, is_normed, sh
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
+
+_ELEMENTWISE = tuple(
+    getattr(keras.activations, name)
+    for name in (
+        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish"),
+        *("sigmoid", "hard_sigmoid", "hard_silu", "tanh", "softplus", "softsign", "exponential"),
+    )
+)
+"""What looks at one number at a time; of other functions, a softmax for example, nobody knows."""
 
 
 def replacement(
@@ -46,6 +56,9 @@ def replacement(
     # activation looks at one of them at a time. It would divide a penalty on its output by the
     # rows of its matrix instead of the samples.
     fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
+    dense = lowering.form is Form.DENSE
+    if dense:  # a row is the whole output
+        fused = any(layer.activation is function for function in _ELEMENTWISE)
     fused = fused and _sees_one_position(layer.activation) and layer.activity_regularizer is None
     output = {
         "activation": layer.activation,
@@ -64,13 +77,18 @@ def replacement(
     if ends_masks and lowering.method is PatchMethod.NONE:
         # A Dense alone would hand the mask on; a layer that changes nothing does not.
         x = ops.transpose(x, range(rank + 2))
-    if not channels_last:
+    if dense:
+        x = ops.reshape(x, [chain[0][1].inner.patch_length])
+    elif not channels_last:
         x = ops.transpose(x, to_last(rank + 2))
     for weighted, its in chain:
         ends = output if fused and its is last else {}
-        ops.weigh(_carried(layer, weighted, ends, remarks))
-        x = apply(ops, x, its)
-    if not channels_last:
+        ops.weigh(_carried(layer, weighted, ends, remarks, dense=dense))
+        x = ops.product(x, its.inner, ()) if dense else apply(ops, x, its)
+    made_sizes = [*last.output, last.convolution.filters]
+    if dense:
+        x = ops.reshape(x, made_sizes if channels_last else [made_sizes[-1], *made_sizes[:-1]])
+    elif not channels_last:
         x = ops.transpose(x, to_first(rank + 2))
     linear = layer.activation is keras.activations.linear
     if not fused and not (linear and layer.activity_regularizer is None):
@@ -81,12 +99,28 @@ def replacement(
             "TensorFlow adds its bias along that; the converted layer adds it to the filters."
         )
     made = keras.Model(inputs, x, name=layer.name)
-    values = [value for weighted, _ in chain for value in weighted.inner_weights]
+    values = inner_weights(layer, lowering, channels_first=not channels_last)
     # An activation with weights of its own comes last, and is the layer's own.
     for value, weight in zip(values, made.weights[: len(values)], strict=True):
         weight.assign(keras.ops.reshape(value, weight.shape))
     made.trainable = layer.trainable
     return made, remarks
+
+
+def inner_weights(layer: Layer, lowering: Lowering, *, channels_first: bool) -> list[Any]:
+    """Kernels and biases of a layer as the products of its replacement take them.
+
+    Args:
+        layer: a convolution layer.
+        lowering: how it is computed.
+        channels_first: the order of numbers in a row of the dense form.
+    """
+    pairs = zip(convolutions_of(layer), _chain(layer, lowering), strict=True)
+    return [
+        value
+        for weighted, its in pairs
+        for value in weighted.inner_weights(its, channels_first=channels_first)
+    ]
 
 
 def _sees_one_position(activation: Any) -> bool:
@@ -102,26 +136,36 @@ def _sees_one_position(activation: Any) -> bool:
 def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
     """The lowering of every convolution of a layer, of which the first is given."""
     rest = [
-        Lowering(each.geometry, lowering.output, PatchMethod.NONE)
+        Lowering(each.geometry, lowering.output, PatchMethod.NONE, form=lowering.form)
         for each in convolutions_of(layer)[1:]
     ]
     return [lowering, *rest]
 
 
 def _carried(
-    layer: Layer, weighted: WeightedConvolution, output: Mapping[str, Any], remarks: list[str]
+    layer: Layer,
+    weighted: WeightedConvolution,
+    output: Mapping[str, Any],
+    remarks: list[str],
+    *,
+    dense: bool,
 ) -> CarriedSettings:
     """What the layer with the same weights takes over; remarks are added to the list."""
 
     def settings(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
-        kept, left = taken_over(layer, weighted, kernel, bias)
+        none: dict[str, Any] = {}
+        kept, left = none, left_out(layer, weighted)
+        if not dense:
+            kept, left = taken_over(layer, weighted, kernel, bias)
         remarks.extend(left)
         return {**kept, "use_bias": weighted.bias is not None, **output}
 
     return settings
 
 
-def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[str]]:
+def rewrite(
+    model: Layer, replaced: Mapping[int, Layer], *, keeps_state: bool = True
+) -> tuple[Layer, list[str]]:
     """A model with some of its layers, at any depth, replaced by others.
 
     All other layers are the model's own: it is used up.
@@ -130,6 +174,7 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         model: a stock Sequential or Functional model.
         replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
             at least one.
+        keeps_state: whether these bytes are in the same order, too, as an optimizer's are.
 
     Returns:
         The new model, compiled as the old one, and what could not be kept, in words.
@@ -178,7 +223,11 @@ def rewrite(model: Layer, replaced: Mapping[int, Layer]) -> tuple[Layer, list[st
         id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
     }
     expected = [id(new_weights.get(id(weight), weight)) for weight in trained]
-    same = not phased and expected == [id(weight) for weight in made.trainable_variables]
+    same = (
+        keeps_state
+        and not phased
+        and expected == [id(weight) for weight in made.trainable_variables]
+    )
     carried = same and _carry(model.optimizer, made.optimizer)
     remarks += [f"{name}: each phase of its stride trains on by itself." for name in phased]
     return made, remarks if carried else [*remarks, _FRESH]

@@ -80,6 +80,7 @@ class Place:
             dtype=dtype,
             bias=self.layer.use_bias,
             methods=methods,
+            behind=tuple(each.geometry for each in convolutions_of(self.layer)[1:]),
         )
 
     def _refusal(self) -> Refusal | None:
