@@ -102,8 +102,8 @@ def convert(
         form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
-        max_pool: in the dense form of ONNX, "relu" writes MaxPool in Dense and ReLU, where what it pools is
-            not negative; its numbers are rounded then.
+        max_pool: in the dense form of ONNX, "relu" writes MaxPool in Dense and ReLU, where what it
+            pools is not negative; its numbers are rounded then.
         flat_io: in the dense form of ONNX, take and make rows: (N, n) instead of (N, C, H, W).
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
