@@ -76,7 +76,7 @@ def first_difference(
         if left is not None or right is not None or first is None or second not in made:
             return Difference(f"it reads '{b.name}', which convfc does not put there")
         assert second is not None  # noqa: S101 - it is in `made`
-        difference = _node_difference(first, second, a.index(), b.index())
+        difference = node_difference(first, second, a.index(), b.index())
         if difference is not None:
             return Difference(difference)
         # The last operand is looked at last: data come first.
@@ -84,7 +84,7 @@ def first_difference(
     return None
 
 
-def _node_difference(a: ir.Node, b: ir.Node, output: int | None, other: int | None) -> str | None:
+def node_difference(a: ir.Node, b: ir.Node, output: int | None, other: int | None) -> str | None:
     """How two nodes differ, their operands apart."""
     if operator(a) != operator(b):
         return f"'{label(b)}' is a {b.op_type}, where convfc puts a {a.op_type}"
