@@ -166,7 +166,10 @@ def reverting(
                     checked = verify_files(source, stage.path, imports=imports)
                     verification = replace(checked, original=target)
                 else:
-                    seen = look(open_model(stage.path, imports), source, imports)
+                    # Layers of what is half converted have no pair in what is converted whole.
+                    whole = len(names) == len(layers)
+                    reverted = open_model(stage.path, imports)
+                    seen = look(reverted, source, imports, by_layers=whole)
             unchanged.check("reverted")
             if seen is not None and seen.problem is not None:
                 raise ConversionError(

@@ -102,15 +102,8 @@ def partner(path: Path, record: Provenance | None) -> Path:
 
 
 def is_made_from(record: Provenance | None, other: Path, others: Provenance | None) -> bool:
-    """Whether a file's record says that it was made from the other one.
-
-    It was made from it, so to say, if that has some of its layers as convolutions again.
-    """
-    if record is None or others is None:
-        return record is not None
-    names, fewer = ({layer.name for layer in one.layers} for one in (record, others))
-    same = (record.source, record.sha256) == (others.source, others.sha256)
-    return record.source == other.name or (same and fewer < names)
+    """Whether a file's record says that it was made from the other one."""
+    return record is not None and (others is None or record.source == other.name)
 
 
 def staleness(original: Model, record: Provenance | None) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _operands(model: ir.Model) -> tuple[set[ir.Value], set[ir.Value]]:
 
 
 def _constants(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
-    """Every stored tensor but texts: weights, also those that callers may replace, and constants."""
+    """Every stored tensor but texts: weights, those that callers may replace, and constants."""
     stored = [value for graph in model.graphs() for value in graph.initializers.values()]
     made = [value for place in places(model) for value in place.node.outputs]
     for value in (*stored, *(v for v in made if _constant_node(v) is not None)):

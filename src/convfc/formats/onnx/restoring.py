@@ -115,10 +115,22 @@ class Restoration:
             self._constants(own, body)
         for own, body in self._bodies.items():
             _drop_unread(own, body)
+        self._rename()
         for own, body in self._bodies.items():
             if self._same_inputs:
                 _describe(own, body)
             _in_order(own, body)
+
+    def _rename(self) -> None:
+        """Tell apart nodes of one name, of which a layer that stays converted has two then."""
+        known = {value.name for own in self._bodies for node in own for value in node.outputs}
+        nodes = [place.node for place in places(self._model)]
+        is_new = {node: not any(v.name in known for v in node.outputs) for node in nodes}
+        taken = {node.name for node in nodes if not is_new[node]}
+        for node in (node for node in nodes if is_new[node] and node.name):
+            if node.name in taken:
+                node.name = self._names.fresh(f"{node.name}/{node.op_type}")
+            taken.add(node.name)
 
     def _constants(self, own: Body, body: Body) -> None:
         """Nodes that were moved get the constants that they had, under their own names."""
