@@ -130,10 +130,9 @@ def lowering_json(lowering: Lowering, itemsize: int) -> dict[str, Any]:
 
 
 def _whole_json(whole: Whole, itemsize: int) -> dict[str, Any]:
-    rows, columns = whole.shape
     return {
-        "matrix": [rows, columns],
-        "bytes": rows * columns * itemsize,
+        "matrix": list(whole.shape),
+        "bytes": whole.bytes(itemsize),
         "weights": whole.weights,
     }
 

@@ -122,8 +122,7 @@ def _dense_cells(layer: Layer) -> list[str]:
     if whole is None:
         return ["?", "?", "?"]
     rows, columns = whole.shape
-    size = _bytes(rows * columns * layer.site.itemsize)
-    return [f"{rows}×{columns}", size, _share(whole)]
+    return [f"{rows}×{columns}", _bytes(whole.bytes(layer.site.itemsize)), _share(whole)]
 
 
 def _share(whole: Whole) -> str:
@@ -133,8 +132,7 @@ def _share(whole: Whole) -> str:
     >>> _share(Whole(convolution([3], channels=1, filters=1), (16,)))
     '19 %'
     """
-    rows, columns = whole.shape
-    return "?" if whole.weights is None else f"{100 * whole.weights / (rows * columns):.2g} %"
+    return "?" if whole.share is None else f"{100 * whole.share:.2g} %"
 
 
 def experiment_table(found: Experiment) -> Words:
@@ -228,8 +226,8 @@ def calculator_table(
         inputs = " · ".join(map(str, (*lowering.sizes, conv.channels)))
         how = f"({inputs}) × ({outputs} · {conv.filters})"
         table.add_row("dense matrix M", how, f"{length} × {width}")
-        memory = _bytes(length * width * itemsize)
-        table.add_row("dense matrix memory", f"{dtype}, {_share(whole)} non-zero", memory)
+        what = f"{dtype}, {_share(whole)} non-zero"
+        table.add_row("dense matrix memory", what, _bytes(whole.bytes(itemsize)))
     return table
 
 

@@ -80,6 +80,15 @@ class Whole:
         """Rows and columns of M."""
         return self.inner.patch_length, self.inner.filters
 
+    def bytes(self, itemsize: int) -> int:
+        """What M takes, of numbers of `itemsize` bytes."""
+        return math.prod(self.shape) * itemsize
+
+    @property
+    def share(self) -> float | None:
+        """How much of M is no zero, from 0 to 1; ``None``: too many to count."""
+        return None if self.weights is None else self.weights / math.prod(self.shape)
+
     @cached_property
     def weights(self) -> int | None:
         """How many entries are weights; all others are zero. ``None``: too many to count.

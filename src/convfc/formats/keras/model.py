@@ -181,7 +181,11 @@ class KerasModel:
         if not called:
             return {}
         probe = keras.Model(self._graph.inputs, list(called.values()))
-        return dict(zip(called, self._evaluate(Calls(probe), feed), strict=True))
+
+        def call(flat: Sequence[Any]) -> Any:
+            return Calls(probe)(flat)  # anew for each attempt, see `_evaluate`
+
+        return dict(zip(called, self._evaluate(call, feed), strict=True))
 
     @cached_property
     def _demand(self) -> Demand:

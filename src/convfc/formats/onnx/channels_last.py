@@ -39,7 +39,16 @@ from convfc.formats.onnx.elementwise import (
 )
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.minimum_cut import source_side
-from convfc.formats.onnx.moving import LAST, ROWS, Moves, columns_of, reshaped_to, tell
+from convfc.formats.onnx.moving import (
+    LAST,
+    ROWS,
+    Moves,
+    columns_of,
+    is_plain,
+    is_read,
+    reshaped_to,
+    tell,
+)
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.rewriting import drop_if_unused
 from convfc.formats.onnx.sites import label, opset_of
@@ -78,7 +87,7 @@ class _Mover:
     def __init__(self, moves: Moves, ends: Sequence[ir.Node]) -> None:
         self.moves = moves
         self._graph = moves.graph
-        self._layers = {end for end in ends if _is_read(end.outputs[0])}
+        self._layers = {end for end in ends if is_read(end.outputs[0])}
         self._ends = {end: None for end in ends if end in self._layers}
         self._last: dict[ir.Value, ir.Value] = {}
 
@@ -112,8 +121,7 @@ class _Mover:
             self._last[exit_node.outputs[0]] = y
             self._turn(exit_node, y, len(shape))
         else:
-            self._rename(exit_node, "Reshape")
-            self.moves.become(exit_node, "Reshape", [made, *end.inputs[1:]])
+            self.moves.become_back(exit_node, "Reshape", [made, *end.inputs[1:]])
             self._ends[exit_node] = None
         self._clear([end, *(node for node, _ in inner)])
 
@@ -127,7 +135,7 @@ class _Mover:
             data = data_of(node)
             found = {ranks.get(value) or len(known_shape(value) or ()) for value in data}
             rank = found.pop() if len(found) == 1 else 0
-            settings = reordered(node, to_last(rank)) if rank > 2 and _is_plain(node) else None
+            settings = reordered(node, to_last(rank)) if rank > 2 and is_plain(node) else None
             if settings is not None:
                 movable[node] = settings
                 ranks |= dict.fromkeys((*data, node.outputs[0]), rank)
@@ -201,14 +209,9 @@ class _Mover:
 
     def _turn(self, node: ir.Node, last: ir.Value, rank: int) -> None:
         """Make a node that was copied the Transpose back."""
-        self._rename(node, "Transpose")
-        self.moves.become_transpose(node, last, to_first(rank))
+        self.moves.become_back(node, "Transpose", [last])
+        node.attributes.add(ir.AttrInt64s("perm", to_first(rank)))
         self._ends[node] = None
-
-    def _rename(self, node: ir.Node, op_type: str) -> None:
-        node.name = self.moves.names.fresh(f"{label(node)}/{op_type}")
-        node.doc_string = None
-        node.metadata_props.clear()
 
     def _name(self, value: ir.Value, suffix: str) -> str:
         return self.moves.names.fresh(f"{value.name}{suffix}")
@@ -216,7 +219,7 @@ class _Mover:
     def _clear(self, nodes: Sequence[ir.Node]) -> None:
         """Remove what nobody reads any more; the name of a layer's end goes to the one before."""
         for node in reversed(nodes):
-            if _is_read(node.outputs[0]):
+            if is_read(node.outputs[0]):
                 continue
             self._ends.pop(node, None)
             before = _maker(node)
@@ -229,15 +232,6 @@ def _maker(node: ir.Node) -> ir.Node | None:
     """What makes the first operand of a node."""
     first = node.inputs[0]
     return None if first is None else first.producer()
-
-
-def _is_read(value: ir.Value) -> bool:
-    return bool(value.uses()) or value.is_graph_output()
-
-
-def _is_plain(node: ir.Node) -> bool:
-    """Whether nothing is told of what it makes that would be lost."""
-    return not any(value.meta or value.metadata_props for value in node.outputs)
 
 
 def _following(
@@ -263,7 +257,7 @@ def _following(
                 continue
             seen.add(node)
             # What nobody reads stays: before the Reshape, nothing would tell where it belongs.
-            moves = _is_plain(node) and _is_read(node.outputs[0])
+            moves = is_plain(node) and is_read(node.outputs[0])
             settings = fits(node) if moves else None
             if settings is None:
                 continue

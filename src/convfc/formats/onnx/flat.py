@@ -27,9 +27,9 @@ import onnx_ir as ir
 from convfc.formats.onnx.elementwise import LOWEST_OPSET, Settings, data_of
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, into_flat
-from convfc.formats.onnx.moving import Moves, reshaped_to, tell
+from convfc.formats.onnx.moving import Moves, is_plain, is_read, reshaped_to, tell
 from convfc.formats.onnx.rewriting import drop_if_unused
-from convfc.formats.onnx.sites import label, opset_of
+from convfc.formats.onnx.sites import opset_of
 
 
 def keep_flat(model: ir.Model, ends: Sequence[ir.Node], names: Names) -> None:
@@ -41,7 +41,7 @@ def keep_flat(model: ir.Model, ends: Sequence[ir.Node], names: Names) -> None:
         names: of the whole model.
     """
     if opset_of(model.graph) >= LOWEST_OPSET:
-        own = [end for end in ends if end.graph is model.graph and _is_read(end.outputs[0])]
+        own = [end for end in ends if end.graph is model.graph and is_read(end.outputs[0])]
         _Flattener(Moves(model, names), own)
 
 
@@ -86,8 +86,8 @@ class _Flattener:
                 continue
             found = {self._sizes.get(value) for value in data_of(node)}
             at = found.pop() if len(found) == 1 else None
-            settings = into_flat(node, at) if at is not None and _is_plain(node) else None
-            if own is not None and at is not None and settings is not None and _is_read(own):
+            settings = into_flat(node, at) if at is not None and is_plain(node) else None
+            if own is not None and at is not None and settings is not None and is_read(own):
                 movable[node], self._sizes[own] = settings, at
         return movable
 
@@ -107,7 +107,7 @@ class _Flattener:
         if sizes is None or not flattens(node, sizes) or node.outputs[0].is_graph_output():
             return False
         inside = all(reader.graph is self._moves.graph for reader, _ in node.outputs[0].uses())
-        return inside and node.graph is self._moves.graph and _is_plain(node)
+        return inside and node.graph is self._moves.graph and is_plain(node)
 
     def _move(self, node: ir.Node, settings: Settings) -> None:
         """Write a node anew on flat data, and make it the Reshape back."""
@@ -116,10 +116,7 @@ class _Flattener:
         given = {value: self._taken(value) for value in data_of(node)}
         made = self._moves.copy(node, given, settings, name, node)
         self._flat[own] = made
-        node.name = self._moves.names.fresh(f"{label(node)}/Reshape")
-        node.doc_string = None
-        node.metadata_props.clear()
-        self._moves.become(node, "Reshape", [made, self._shapes[self._sizes[own]]])
+        self._moves.become_back(node, "Reshape", [made, self._shapes[self._sizes[own]]])
 
     def _cancel(self, head: ir.Node) -> None:
         """Let those who read a flattened value read what is flat already."""
@@ -140,18 +137,9 @@ class _Flattener:
     def _clear(self, node: ir.Node) -> None:
         """Remove a Reshape back that nobody needs; a layer's name goes to the node before."""
         before = None if node.inputs[0] is None else node.inputs[0].producer()
-        if _is_read(node.outputs[0]):
+        if is_read(node.outputs[0]):
             return
         if node in self._ends and before is not None:
             tell(node, before)
         self._moves.replaced |= {v: None for v in node.inputs[1:] if v is not None}
         self._moves.graph.remove(node, safe=True)
-
-
-def _is_read(value: ir.Value) -> bool:
-    return bool(value.uses()) or value.is_graph_output()
-
-
-def _is_plain(node: ir.Node) -> bool:
-    """Whether nothing is told of what it makes that would be lost."""
-    return not any(value.meta or value.metadata_props for value in node.outputs)

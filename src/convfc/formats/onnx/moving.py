@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from convfc.formats.onnx.elementwise import Settings
 from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.sites import label
 from convfc.formats.onnx.structure import operator
 
 LAST, ROWS = "/channels_last", "/rows"
@@ -88,6 +89,13 @@ class Moves:
         self.become(node, "Transpose", [value])
         node.attributes.add(ir.AttrInt64s("perm", perm))
 
+    def become_back(self, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None]) -> None:
+        """Make a node that was copied what brings the copy back; what was told of it is gone."""
+        node.name = self.names.fresh(f"{label(node)}/{op_type}")
+        node.doc_string = None
+        node.metadata_props.clear()
+        self.become(node, op_type, inputs)
+
     def transpose(self, value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
         """Add a Transpose behind what makes a value, or in front of all."""
         made = ir.node("Transpose", [value], attributes={"perm": list(perm)})
@@ -124,6 +132,16 @@ class Moves:
             self._constants[key] = made
             self.replaced[value] = None
         return self._constants[key]
+
+
+def is_read(value: ir.Value) -> bool:
+    """Whether anybody needs a value."""
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def is_plain(node: ir.Node) -> bool:
+    """Whether nothing is told of what a node makes that would be lost."""
+    return not any(value.meta or value.metadata_props for value in node.outputs)
 
 
 def tell(of: ir.Node, node: ir.Node) -> None:

@@ -26,23 +26,21 @@ may read T(b). Had somebody swapped both names, a and b would be swapped as well
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.elementwise import (
-    LOWEST_OPSET,
     Settings,
     as_written,
-    data_of,
     out_of_rows,
     reordered,
     transposed_rank,
 )
-from convfc.formats.onnx.emitter import Names, constant_of
-from convfc.formats.onnx.moving import LAST, ROWS, Moves, columns_of, reshaped_to, tell
-from convfc.formats.onnx.sites import opset_of
+from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.moving import LAST, ROWS, columns_of, reshaped_to, tell
+from convfc.formats.onnx.restoring import Restoration, copy_to_restore
 
 _HINT = re.compile(rf"(.+)({LAST}|{ROWS})(?:_\d+)?")
 
@@ -58,88 +56,62 @@ def in_own_layout(converted: ir.Model, original: ir.Model, ranks: Mapping[str, i
     Returns:
         Another model, or the same if no name in it says that anything was moved.
     """
-    values = (value.name or "" for node in converted.graph for value in node.outputs)
-    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(_HINT.fullmatch, values)):
+    copy = copy_to_restore(converted, _HINT)
+    if copy is None:
         return converted
-    copy = converted.clone()
-    _Restoration(copy, original, ranks).run()
+    _LayoutRestoration(copy, original, ranks).run()
     return copy
 
 
-class _Restoration:
-    """Goes through the main graph of a copy once, in the order of the file."""
+class _LayoutRestoration(Restoration[int]):
+    """Goes through the main graph of a copy once, in the order of the file; forms are ranks."""
 
     def __init__(self, copy: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> None:
-        names = Names(copy)  # what is new here must not look like a value of the original
-        names.taken |= Names(original).taken
-        self._moves = Moves(copy, names)
-        self._graph = copy.graph
+        super().__init__(copy, original, _HINT)
         self._ranks = ranks
-        self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
-        # A node and a value may have one name: those of nodes do not count.
-        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
-        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
-        self._own: dict[ir.Value, tuple[ir.Value, int]] = {}
-        self._left: list[ir.Node] = []
 
     def run(self) -> None:
         """Put back what can be, and remove what nobody reads then."""
-        for node in list(self._graph):
+        for node in list(self.moves.graph):
             rank, (first, *more) = transposed_rank(node, to_last), node.outputs
             if rank is not None and node.inputs[0] is not None:
-                self._own[first] = node.inputs[0], rank
-                self._left += [node] if self._hint(first)[1] else []
+                self.own[first] = node.inputs[0], rank
+                self.left += [node] if self.hint(first) else []
             elif not more and not self._take_out_of_rows(node):
-                name, form = self._hint(first)
+                name, form = self._form(first)
                 if form == LAST and name in self._ranks:
                     self._part(node, name, self._ranks[name])
                 elif form == LAST:
                     self._put_back(node, name)
-        for node in reversed(self._left):
-            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-                self._graph.remove(node, safe=True)
+        self.sweep()
 
-    def _hint(self, value: ir.Value | None) -> tuple[str, str]:
+    def _form(self, value: ir.Value | None) -> tuple[str, str]:
         """Which value of the original it says it is, in which form; none where it says nothing."""
-        name = None if value is None else value.name
-        found = _HINT.fullmatch(name or "")
-        if found is None or name in self._originals or found[1] not in self._originals:
-            return "", ""
-        return found[1], found[2]
+        found = self.hint(value)
+        return ("", "") if found is None else (found[1], found[2])
 
     def _part(self, node: ir.Node, name: str, rank: int) -> None:
         """By rules 1 and 2: a layer ends in a Transpose back, and what reads on has its own."""
         last = node.outputs[0]
         back = self._back(last, rank, name)
         if back is None:
-            if not self._are_free([name]):
+            if not self.is_free(name):
                 return
-            back = self._moves.transpose(last, to_first(rank), name)
+            back = self.moves.transpose(last, to_first(rank), name)
             tell(node, back)
-        own = back.outputs[0]
-        self._own[last] = own, rank
-        readers = [(n, i) for n, i in last.uses() if n is not back]
-        if readers:
-            fresh = self._moves.names.fresh(f"{last.name}_again")
-            again = self._moves.transpose(own, to_last(rank), fresh)
-            self._own[again.outputs[0]] = own, rank
-            self._left.append(again)
-            for reader, place in readers:
-                reader.replace_input_with(place, again.outputs[0])
+        turn = to_last(rank)
+        self.part(last, back, rank, lambda own, fresh: self.moves.transpose(own, turn, fresh))
 
     def _put_back(self, node: ir.Node, name: str) -> None:
         """By rules 1, 2 and 3: one that works channels last does so in its own layout."""
-        data = data_of(node)
-        known = {value: self._own[value] for value in data if value in self._own}
-        ranks = {rank for _, rank in known.values()}
-        if not data or known.keys() != {*data} or len(ranks) != 1:
+        found = self.in_one_form(node)
+        if found is None:
             return
-        (rank,) = ranks
+        given, rank = found
         settings = reordered(node, to_first(rank))
         back = self._back(node.outputs[0], rank, name)
-        if settings is not None and (back is not None or self._are_free([name])):
-            given = {value: own for value, (own, _) in known.items()}
-            settings = as_written(settings, node, self._originals[name], rank)
+        if settings is not None and (back is not None or self.is_free(name)):
+            settings = as_written(settings, node, self.originals[name], rank)
             self._write(node, name, given, settings, node, back, rank)
 
     def _write(
@@ -164,13 +136,13 @@ class _Restoration:
             rank: of that.
         """
         if back is None:
-            own = self._moves.copy(node, given, settings, name, last)
+            own = self.moves.copy(node, given, settings, name, last)
         else:
-            self._moves.become_copy(back, node, given, settings)
+            self.moves.become_copy(back, node, given, settings)
             own = back.outputs[0]
-        self._moves.become_transpose(last, own, to_last(rank))
-        self._own[last.outputs[0]] = own, rank
-        self._left.append(last)
+        self.moves.become_transpose(last, own, to_last(rank))
+        self.own[last.outputs[0]] = own, rank
+        self.left.append(last)
 
     def _take_out_of_rows(self, reshape: ir.Node) -> bool:
         """By rules 1, 2 and 4: what stands before a Reshape goes behind it."""
@@ -179,21 +151,21 @@ class _Restoration:
         if shape is None or len(shape) < 3 or not inner or rows is None:
             return False
         rank, y = len(shape), reshape.outputs[0]
-        last = self._hint(y)[1] == LAST
+        last = self._form(y)[1] == LAST
         columns = columns_of(rows) if last else None
         columns = columns if columns == shape[-1] else None
         settings = [out_of_rows(node, rank, columns) for node in inner]
-        names = [self._hint(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
+        names = [self._form(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
         back = self._back(y, rank, names[-1]) if last else None
         fresh = names if last and back is None else names[:-1]
-        if None in settings or not self._are_free(fresh):
+        if None in settings or not self.is_free(*fresh):
             return False
         plain = Settings({}, dict(reshape.attributes))
         given = {value: rows for value in reshape.inputs[:1] if value is not None}
-        wanted = self._moves.names.fresh(f"{rows.name}_again") if last else names[0]
-        own = self._moves.copy(reshape, given, plain, wanted, reshape)
+        wanted = self.moves.names.fresh(f"{rows.name}_again") if last else names[0]
+        own = self.moves.copy(reshape, given, plain, wanted, reshape)
         if last:
-            own = self._moves.transpose(own, to_first(rank), names[0]).outputs[0]
+            own = self.moves.transpose(own, to_first(rank), names[0]).outputs[0]
         maker, end = rows.producer(), own.producer()
         if maker is not None and end is not None:
             tell(maker, end)
@@ -201,25 +173,25 @@ class _Restoration:
         for node, name, setting in zip(inner, names[1:], settings, strict=True):
             if setting is None:
                 return False
-            setting = as_written(setting, node, self._originals[name], rank)
+            setting = as_written(setting, node, self.originals[name], rank)
             if node is not inner[-1]:
-                data[node.outputs[0]] = self._moves.copy(node, data, setting, name, reshape)
+                data[node.outputs[0]] = self.moves.copy(node, data, setting, name, reshape)
             elif last:
                 self._write(node, name, data, setting, reshape, back, rank)
             else:
-                self._moves.become_copy(reshape, node, data, setting)
-        self._left += inner
+                self.moves.become_copy(reshape, node, data, setting)
+        self.left += inner
         return True
 
     def _before(self, value: ir.Value | None) -> tuple[list[ir.Node], ir.Value | None]:
         """The nodes that make a value of one other, and that; by their names all are rows."""
         inner: dict[ir.Node, None] = {}
         roots: set[ir.Value] = set()
-        todo = [value] if value is not None and self._hint(value)[1] == ROWS else []
+        todo = [value] if value is not None and self._form(value)[1] == ROWS else []
         while todo:
             node = todo[-1].producer()
             data = [] if node is None else _data(node)
-            if node is None or not data or any(self._hint(v)[1] != ROWS for v in data):
+            if node is None or not data or any(self._form(v)[1] != ROWS for v in data):
                 roots.add(todo.pop())
                 continue
             waiting = [v for v in data if v not in roots and v.producer() not in inner]
@@ -231,18 +203,7 @@ class _Restoration:
 
     def _back(self, last: ir.Value, rank: int, name: str) -> ir.Node | None:
         """The Transpose that makes a value in its own layout under that name, if there is one."""
-        for node, _ in last.uses():
-            own = node.outputs[0].name == name and node.graph is self._graph
-            if own and transposed_rank(node, to_first) == rank:
-                return node
-        return None
-
-    def _are_free(self, names: Sequence[str]) -> bool:
-        """Whether nothing has one of these names yet; now they are taken."""
-        free = len({*names}) == len(names) and self._taken.isdisjoint(names)
-        if free:
-            self._taken.update(names)
-        return free
+        return self.back(last, name, lambda node: transposed_rank(node, to_first) == rank)
 
 
 def _data(node: ir.Node) -> list[ir.Value]:

@@ -5,7 +5,7 @@ What that does not know is told to it in other words, and told back afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -57,20 +57,26 @@ def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def _retype(newer: onnx.ModelProto, older: onnx.ModelProto) -> None:
     """Give settings that became operands the type of the data: the converter makes all float32."""
+    made = {node.output[0]: node for node in newer.graph.node if node.op_type == "Constant"}
+    if not any(name in made for node in newer.graph.node for name in _given(node)):
+        return
     graph = shape_inference.infer_shapes(older).graph
     known = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for info in (*graph.input, *graph.output, *graph.value_info):
         known[info.name] = info.type.tensor_type.elem_type
-    made = {node.output[0]: node for node in newer.graph.node if node.op_type == "Constant"}
     for node in newer.graph.node:
-        if node.op_type not in _SETTINGS or node.domain:
-            continue
-        kind = known.get(node.input[0]) or onnx.TensorProto.FLOAT
-        for name in {*node.input[_SETTINGS[node.op_type] :]} & made.keys() - known.keys():
+        for name in {*_given(node)} & made.keys() - known.keys():
+            kind = known.get(node.input[0]) or onnx.TensorProto.FLOAT
             value = made[name].attribute[0].t
             with np.errstate(over="ignore"):  # no bound is the largest number of a float32
                 array = numpy_helper.to_array(value).astype(helper.tensor_dtype_to_np_dtype(kind))
             value.CopyFrom(numpy_helper.from_array(array, value.name))
+
+
+def _given(node: onnx.NodeProto) -> Sequence[str]:
+    """Operands that were attributes before."""
+    first = None if node.domain else _SETTINGS.get(node.op_type)
+    return () if first is None else node.input[first:]
 
 
 def _with_sizes(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -1,217 +1,112 @@
-"""A model brought back to its outline: the same nodes, constants and descriptions, in their order.
-
-What others have added to the file stays. Only names and forms are restored here, and what nobody
-reads any more goes; no number changes.
-"""
+"""What is common to the ways back: a converted model whose moved nodes come into their places."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.alignment import names_in
-from convfc.formats.onnx.emitter import Names, constant_of
-from convfc.formats.onnx.moving import tell
-from convfc.formats.onnx.outline import Outline
-from convfc.formats.onnx.sites import Body, places
-from convfc.formats.onnx.structure import operator, tensor_difference
+from convfc.formats.onnx.elementwise import LOWEST_OPSET, data_of
+from convfc.formats.onnx.emitter import Names
+from convfc.formats.onnx.moving import Moves, is_read
+from convfc.formats.onnx.sites import opset_of
+
+FormT = TypeVar("FormT")
+"""What, beside a value, says which other form of it there is: a rank, or sizes."""
 
 
-def bodies_of(outline: ir.Model, model: ir.Model) -> dict[Body, Body]:
-    """The graphs and functions of a model by those of its outline, as they lie in each other."""
-    mine, others = (_within(each) for each in (outline, model))
-    return {
-        a: b
-        for within, bodies in mine.items()
-        for a, b in zip(bodies, others.get(within, []), strict=False)
-    }
+def copy_to_restore(converted: ir.Model, hint: re.Pattern[str]) -> ir.Model | None:
+    """A copy of a model; ``None`` if no name of a value in it says that anything was moved."""
+    values = (value.name or "" for node in converted.graph for value in node.outputs)
+    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(hint.fullmatch, values)):
+        return None
+    return converted.clone()
 
 
-def _within(model: ir.Model) -> dict[tuple[str, ...], list[Body]]:
-    found: dict[tuple[str, ...], dict[Body, None]] = {(): {model.graph: None}}
-    for place in places(model):
-        found.setdefault(place.within, {})[place.body] = None
-    return {within: list(bodies) for within, bodies in found.items()}
-
-
-class Restoration:
-    """Brings a model back.
+class Restoration(Generic[FormT]):
+    """The main graph of a copy, of which one node after the other is put back.
 
     Args:
-        outline: what it was.
-        model: changed in place.
+        copy: changed in place.
+        original: what it is going to be compared with.
+        hint: of a value that is in another form: first the name that it has in the original.
+
+    Attributes:
+        moves: writes into the copy; what is new there must not look like a value of the original.
+        originals: the original's nodes, by the names of what they make.
+        own: of what is in another form, the value in its own, and what its form is.
+        left: nodes that nobody may need in the end.
     """
 
-    def __init__(self, outline: Outline, model: ir.Model) -> None:
-        self._model = model
-        self._form = outline.form
-        self._bodies = bodies_of(outline.model, model)
-        self._names = Names(model)
-        self._made: dict[ir.Value, list[ir.Value]] = {}
-        self._same_inputs = _described(outline.model) == _described(model)
+    def __init__(self, copy: ir.Model, original: ir.Model, hint: re.Pattern[str]) -> None:
+        names = Names(copy)
+        names.taken |= Names(original).taken
+        self.moves = Moves(copy, names)
+        self.originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
+        self.own: dict[ir.Value, tuple[ir.Value, FormT]] = {}
+        self.left: list[ir.Node] = []
+        self._hint = hint
+        # A node and a value may have one name: those of nodes do not count.
+        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
+        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
 
-    def become(self, end: ir.Value, own: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
-        """Make what makes a value the node that made it in the original."""
-        node = end.producer()
-        assert node is not None  # noqa: S101 - it is the end of a chain
-        node.op_type, node.domain = own.op_type, own.domain
-        node.attributes.clear()
-        node.attributes.update(own.attributes)
-        node.resize_inputs(len(inputs))
-        for place, value in enumerate(inputs):
-            node.replace_input_with(place, value)
-        tell(own, node)
+    def hint(self, value: ir.Value | None) -> re.Match[str] | None:
+        """What the name of a value says that it is another form of, if the original has that."""
+        name = (None if value is None else value.name) or ""
+        found = None if name in self.originals else self._hint.fullmatch(name)
+        return found if found is not None and found[1] in self.originals else None
 
-    def constant(self, own: ir.Value, tensor: ir.TensorProtocol | None) -> ir.Value:
-        """A constant of the original with the numbers of `tensor`, or its own ones if ``None``.
+    def is_free(self, *names: str) -> bool:
+        """Whether nothing has one of these names yet; now they are taken."""
+        free = len({*names}) == len(names) and self._taken.isdisjoint(names)
+        if free:
+            self._taken.update(names)
+        return free
 
-        One of that name with the same numbers is taken if there is one.
+    def back(
+        self, value: ir.Value, name: str, is_back: Callable[[ir.Node], bool]
+    ) -> ir.Node | None:
+        """The node that makes a value in its own form, under its own name, if there is one."""
+        for node, _ in value.uses():
+            own = node.outputs[0].name == name and node.graph is self.moves.graph
+            if own and is_back(node):
+                return node
+        return None
+
+    def in_one_form(self, node: ir.Node) -> tuple[dict[ir.Value, ir.Value], FormT] | None:
+        """By all that a node reads, the same in its own form, and that; if it is one of all."""
+        data = data_of(node)
+        known = {value: self.own[value] for value in data if value in self.own}
+        forms = {form for _, form in known.values()}
+        if not data or known.keys() != {*data} or len(forms) != 1:
+            return None
+        return {value: own for value, (own, _) in known.items()}, forms.pop()
+
+    def part(
+        self, value: ir.Value, back: ir.Node, form: FormT, again: Callable[[ir.Value, str], ir.Node]
+    ) -> None:
+        """Let all who read a value in another form read that of its own, turned once more.
+
+        Args:
+            value: the value.
+            back: what makes it in its own form.
+            form: see `own`.
+            again: adds what turns a value in its own form once more, for what that is called.
         """
-        kept = constant_of(own)
-        tensor = kept if tensor is None else tensor
-        assert tensor is not None  # noqa: S101 - the outline has what is not laid out
-        body = self._body(own)
-        there = _by_name(body, own.name)
-        for value in (*([] if there is None else [there]), *self._made.get(own, [])):
-            stored = constant_of(value)
-            if stored is not None and tensor_difference(stored, tensor) is None:
-                return value
-        name = own.name or ""
-        if name in names_in(body):
-            name = self._names.fresh(name)
-        tensor = tensor if kept is None else _told_like(tensor, kept)
-        made = ir.Value(
-            name=name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape.numpy()),
-            const_value=tensor,
-            doc_string=own.doc_string,
-            metadata_props=dict(own.metadata_props),
-        )
-        made.meta.update(own.meta)
-        self._made.setdefault(own, []).append(made)
-        maker = own.producer()
-        if maker is None and isinstance(body, ir.Graph):
-            body.register_initializer(made)
-        else:
-            node = ir.node("Constant", [], attributes={"value": tensor}, outputs=[made])
-            made.const_value = None
-            if maker is not None:
-                tell(maker, node)
-            body.insert_before(body[0], node)
-        return made
+        own = back.outputs[0]
+        self.own[value] = own, form
+        readers = [(node, place) for node, place in value.uses() if node is not back]
+        if readers:
+            node = again(own, self.moves.names.fresh(f"{value.name}_again"))
+            self.own[node.outputs[0]] = own, form
+            self.left.append(node)
+            for reader, place in readers:
+                reader.replace_input_with(place, node.outputs[0])
 
-    def _body(self, own: ir.Value) -> Body:
-        maker = own.producer()
-        if maker is not None:
-            return next(b for a, b in self._bodies.items() if maker in set(a))
-        graph = own.graph
-        return self._bodies[graph] if graph is not None else self._model.graph
-
-    def tidy(self) -> None:
-        """Restore what is outside of the layers."""
-        for own, body in self._bodies.items():
-            self._constants(own, body)
-        for own, body in self._bodies.items():
-            _drop_unread(own, body)
-        self._rename()
-        for own, body in self._bodies.items():
-            if self._same_inputs:
-                _describe(own, body)
-            _in_order(own, body)
-
-    def _rename(self) -> None:
-        """Tell apart nodes of one name, of which a layer that stays converted has two then."""
-        known = {value.name for own in self._bodies for node in own for value in node.outputs}
-        nodes = [place.node for place in places(self._model)]
-        is_new = {node: not any(v.name in known for v in node.outputs) for node in nodes}
-        taken = {node.name for node in nodes if not is_new[node]}
-        for node in (node for node in nodes if is_new[node] and node.name):
-            if node.name in taken:
-                node.name = self._names.fresh(f"{node.name}/{node.op_type}")
-            taken.add(node.name)
-
-    def _constants(self, own: Body, body: Body) -> None:
-        """Nodes that were moved get the constants that they had, under their own names."""
-        makers = {node.outputs[0].name: node for node in own if node.outputs}
-        for node in list(body):
-            like = makers.get(node.outputs[0].name) if node.outputs else None
-            if like is None or operator(like) != operator(node):
-                continue
-            for place, (value, wanted) in enumerate(zip(node.inputs, like.inputs, strict=False)):
-                if value is None or wanted is None or value.name == wanted.name:
-                    continue
-                mine, other = constant_of(value), constant_of(wanted)
-                if mine is not None and other is not None and mine.shape == other.shape:
-                    node.replace_input_with(place, self.constant(wanted, mine))
-
-
-def _told_like(tensor: ir.TensorProtocol, like: ir.TensorProtocol) -> ir.TensorProtocol:
-    """A tensor with all that is told of another one."""
-    return ir.LazyTensor(
-        lambda: tensor,
-        dtype=tensor.dtype,
-        shape=ir.Shape(tensor.shape.numpy()),
-        name=like.name,
-        doc_string=like.doc_string,
-        metadata_props=dict(like.metadata_props),
-    )
-
-
-def _described(model: ir.Model) -> list[tuple[object, ...]]:
-    """Name, type and shape of all that a model is fed."""
-    fed = [value for value in model.graph.inputs if not value.is_initializer()]
-    return [(value.name, str(value.type), str(value.shape)) for value in fed]
-
-
-def _by_name(body: Body, name: str | None) -> ir.Value | None:
-    if isinstance(body, ir.Graph) and name is not None and name in body.initializers:
-        return body.initializers[name]
-    return next((v for node in body for v in node.outputs if v.name == name), None)
-
-
-def _drop_unread(own: Body, body: Body) -> None:
-    """Remove nodes and weights that nobody reads, unless the original has them, too."""
-    known = names_in(own)
-    for node in reversed(list(body)):
-        read = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if not read and not any(value.name in known for value in node.outputs):
-            body.remove(node, safe=True)
-    if isinstance(body, ir.Graph):
-        for name, value in list(body.initializers.items()):
-            seen = value.uses() or value.is_graph_input() or value.is_graph_output()
-            if not seen and name not in known:
-                body.initializers.pop(name)
-
-
-def _describe(own: Body, body: Body) -> None:
-    """Values get the types and shapes that the original told of them, or none."""
-    told = {value.name: value for node in own for value in node.outputs}
-    told |= {value.name: value for value in own.outputs}
-    for value in (value for node in body for value in node.outputs):
-        like = told.get(value.name)
-        if like is not None:
-            value.type, value.shape = like.type, like.shape
-            value.doc_string = like.doc_string
-            value.metadata_props.clear()
-            value.metadata_props.update(like.metadata_props)
-            value.meta.update(like.meta)
-
-
-def _in_order(own: Body, body: Body) -> None:
-    """Nodes and weights as they were ordered; those that are new come behind, if all are there."""
-    places_of = {node.outputs[0].name: place for place, node in enumerate(own) if node.outputs}
-    nodes = list(body)
-    if {node.outputs[0].name for node in nodes if node.outputs} == places_of.keys():
-        body.remove(nodes)
-        body.extend(sorted(nodes, key=lambda node: places_of[node.outputs[0].name]))
-    if isinstance(own, ir.Graph) and isinstance(body, ir.Graph):
-        stored = dict(body.initializers)
-        names = [name for name in own.initializers if name in stored]
-        names += [name for name in stored if name not in own.initializers]
-        if names != list(stored):
-            for name in names:
-                body.initializers.pop(name)
-            for name in names:
-                body.initializers[name] = stored[name]
+    def sweep(self) -> None:
+        """Remove what is left over and nobody reads."""
+        for node in reversed(self.left):
+            if not any(map(is_read, node.outputs)):
+                self.moves.graph.remove(node, safe=True)

@@ -28,7 +28,7 @@ from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outlin
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
-from convfc.formats.onnx.restoring import Restoration, bodies_of
+from convfc.formats.onnx.recovering import Recovery, bodies_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import Place, numpy_name, places
 from convfc.formats.onnx.unflattened import in_own_axes
@@ -230,17 +230,17 @@ class OnnxReverting:
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""
         apart = len(self.files) > 1
-        restoration = Restoration(self._outline, self._model)
+        recovery = Recovery(self._outline, self._model)
         for name in (name for name in self._layers if name in names):
-            self._revert(self._layers[name], restoration)
-        restoration.tidy()
+            self._revert(self._layers[name], recovery)
+        recovery.tidy()
         props = self._model.metadata_props
         props.pop(FROZEN, None)
         props[KEY] = record
         write(self._model, path, self._outline.form, record, apart=apart)
         return ()
 
-    def _revert(self, layer: _Layer, restoration: Restoration) -> None:
+    def _revert(self, layer: _Layer, recovery: Recovery) -> None:
         """The end of a chain becomes the convolution."""
         own, tensors = layer.place.node, self._tensors(layer)
         roles = {value: role for role, value in operands(own).items()}
@@ -249,10 +249,10 @@ class OnnxReverting:
             if value is None
             else layer.given[value.name or ""]
             if value.name in layer.given
-            else restoration.constant(value, tensors.get(roles.get(value, "")))
+            else recovery.constant(value, tensors.get(roles.get(value, "")))
             for value in own.inputs
         ]
-        restoration.become(layer.end, own, inputs)
+        recovery.become(layer.end, own, inputs)
 
 
 def _weights(

@@ -32,11 +32,10 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
-from convfc.formats.onnx.elementwise import LOWEST_OPSET, Settings, data_of
-from convfc.formats.onnx.emitter import Names
+from convfc.formats.onnx.elementwise import Settings
 from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat
-from convfc.formats.onnx.moving import Moves, reshaped_to, tell
-from convfc.formats.onnx.sites import opset_of
+from convfc.formats.onnx.moving import reshaped_to, tell
+from convfc.formats.onnx.restoring import Restoration, copy_to_restore
 
 _HINT = re.compile(rf"(.+){FLAT}(?:_\d+)?")
 
@@ -52,120 +51,103 @@ def in_own_axes(converted: ir.Model, original: ir.Model, outputs: Mapping[str, S
     Returns:
         Another model, or the same if no name in it says that anything was moved.
     """
-    values = (value.name or "" for node in converted.graph for value in node.outputs)
-    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(_HINT.fullmatch, values)):
+    copy = copy_to_restore(converted, _HINT)
+    if copy is None:
         return converted
-    copy = converted.clone()
     known = {
         name: tuple(size for size in sizes if size is not None)
         for name, sizes in outputs.items()
         if None not in sizes
     }
-    _Restoration(copy, original, known).run()
+    _AxesRestoration(copy, original, known).run()
     return copy
 
 
-class _Restoration:
-    """Goes through the main graph of a copy once, in the order of the file."""
+class _AxesRestoration(Restoration[tuple[int, ...]]):
+    """Goes through the main graph of a copy once, in the order of the file; forms are sizes."""
 
     def __init__(
         self, copy: ir.Model, original: ir.Model, outputs: Mapping[str, tuple[int, ...]]
     ) -> None:
-        self._moves = Moves(copy, Names(copy))
-        self._graph = copy.graph
+        super().__init__(copy, original, _HINT)
         self._outputs = outputs
-        self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
-        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
-        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
         self._matrices = Matrices()
-        self._own: dict[ir.Value, tuple[ir.Value, tuple[int, ...]]] = {}
-        self._left: list[ir.Node] = []
         self._shapes: dict[tuple[int, ...], ir.Value] = {}
 
     def run(self) -> None:
         """Put back what can be, and remove what nobody reads then."""
-        for node in list(self._graph):
+        for node in list(self.moves.graph):
             columns = self._matrices.see(node)
-            name = None if columns is None else self._hint(node.outputs[0])
-            if columns is None or name is None:
+            hint = None if columns is None else self.hint(node.outputs[0])
+            if columns is None or hint is None:
                 continue
+            name = hint[1]
             sizes = self._outputs.get(name)
             if sizes is not None and math.prod(sizes) == columns:
                 self._part(node, name, sizes)
             else:
                 self._put_back(node, name)
-        for value, (own, sizes) in list(self._own.items()):
+        for value, (own, sizes) in list(self.own.items()):
             self._flatten_again(value, own, sizes)
-        for node in reversed(self._left):
-            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-                self._graph.remove(node, safe=True)
-
-    def _hint(self, value: ir.Value) -> str | None:
-        """Which value of the original it says it is the flat form of."""
-        found = _HINT.fullmatch(value.name or "")
-        known = found is not None and value.name not in self._originals
-        return found[1] if found is not None and known and found[1] in self._originals else None
+        self.sweep()
 
     def _part(self, node: ir.Node, name: str, sizes: tuple[int, ...]) -> None:
         """By rules 1 and 2: a layer ends in a Reshape back, and what reads on has its own."""
         flat = node.outputs[0]
         back = self._back(flat, sizes, name)
         if back is None:
-            if name in self._taken:
+            if not self.is_free(name):
                 return
             back = self._reshape(flat, (-1, *sizes), name)
             tell(node, back)
-        own = back.outputs[0]
-        self._own[flat] = own, sizes
-        readers = [(n, i) for n, i in flat.uses() if n is not back]
-        if readers:
-            fresh = self._moves.names.fresh(f"{flat.name}_again")
-            again = self._reshape(own, (-1, math.prod(sizes)), fresh)
-            self._matrices.see(again)
-            self._own[again.outputs[0]] = own, sizes
-            self._left.append(again)
-            for reader, place in readers:
-                reader.replace_input_with(place, again.outputs[0])
+
+        def again(own: ir.Value, fresh: str) -> ir.Node:
+            made = self._reshape(own, (-1, math.prod(sizes)), fresh)
+            self._matrices.see(made)
+            return made
+
+        self.part(flat, back, sizes, again)
 
     def _put_back(self, node: ir.Node, name: str) -> None:
         """By rules 1, 2 and 3: what is elementwise works on its own axes."""
-        flat, data = node.outputs[0], data_of(node)
-        known = {value: self._own[value] for value in data if value in self._own}
-        found = {sizes for _, sizes in known.values()}
-        if not data or known.keys() != {*data} or len(found) != 1:
+        found = self.in_one_form(node)
+        if found is None:
             return
-        (sizes,) = found
+        given, sizes = found
+        flat = node.outputs[0]
         back = self._back(flat, sizes, name)
-        if back is None and name in self._taken:
+        if back is None and not self.is_free(name):
             return
-        settings = out_of_flat(node, sizes, self._originals[name])
-        given = {value: own for value, (own, _) in known.items()}
+        settings = out_of_flat(node, sizes, self.originals[name])
         if back is None:
-            self._taken.add(name)
-            own = self._moves.copy(node, given, settings, name, node)
+            own = self.moves.copy(node, given, settings, name, node)
         else:
-            self._moves.become_copy(back, node, given, settings)
+            self.moves.become_copy(back, node, given, settings)
             own = back.outputs[0]
-        self._moves.become(node, "Reshape", [own, self._shape((-1, math.prod(sizes)))])
-        self._own[flat] = own, sizes
-        self._left.append(node)
+        self.moves.become(node, "Reshape", [own, self._shape((-1, math.prod(sizes)))])
+        self.own[flat] = own, sizes
+        self.left.append(node)
 
     def _flatten_again(self, flat: ir.Value, own: ir.Value, sizes: tuple[int, ...]) -> None:
         """By rules 1 and 4: who reads what the original flattens, reads that."""
         made: dict[str, ir.Value] = {}
         for reader, place in list(flat.uses()):
-            like = self._originals.get(reader.outputs[0].name or "")
+            like = self.originals.get(reader.outputs[0].name or "")
             wanted = like.inputs[place] if like is not None and place < len(like.inputs) else None
-            head = None if wanted is None or not wanted.name else self._originals.get(wanted.name)
-            if wanted is None or not wanted.name or head is None or reader.graph is not self._graph:
+            head = None if wanted is None or not wanted.name else self.originals.get(wanted.name)
+            if (
+                wanted is None
+                or not wanted.name
+                or head is None
+                or reader.graph is not self.moves.graph
+            ):
                 continue
             source = head.inputs[0] if head.inputs else None
             if source is None or source.name != own.name or not flattens(head, sizes):
                 continue
-            if wanted.name not in made and wanted.name in self._taken:
-                continue
             if wanted.name not in made:
-                self._taken.add(wanted.name)
+                if not self.is_free(wanted.name):
+                    continue
                 made[wanted.name] = self._head(head, own, wanted.name)
             reader.replace_input_with(place, made[wanted.name])
 
@@ -179,25 +161,22 @@ class _Restoration:
         tell(head, copied)
         maker = own.producer()
         if maker is not None:
-            self._graph.insert_after(maker, copied)
+            self.moves.graph.insert_after(maker, copied)
         return copied.outputs[0]
 
     def _back(self, flat: ir.Value, sizes: Sequence[int], name: str) -> ir.Node | None:
         """The Reshape that makes a value on its own axes under that name, if there is one."""
-        for node, _ in flat.uses():
-            own = node.outputs[0].name == name and node.graph is self._graph
-            if own and reshaped_to(node) == [-1, *sizes] and node.inputs[0] is flat:
-                return node
-        return None
+        return self.back(
+            flat, name, lambda node: reshaped_to(node) == [-1, *sizes] and node.inputs[0] is flat
+        )
 
     def _reshape(self, value: ir.Value, shape: tuple[int, ...], name: str) -> ir.Node:
         """Add a Reshape behind what makes a value."""
         made = ir.Node("", "Reshape", [value, self._shape(shape)], outputs=[ir.Value(name=name)])
         made.outputs[0].type = value.type
-        self._taken.add(name)
         maker = value.producer()
         if maker is not None:
-            self._graph.insert_after(maker, made)
+            self.moves.graph.insert_after(maker, made)
         return made
 
     def _shape(self, shape: tuple[int, ...]) -> ir.Value:
@@ -205,11 +184,11 @@ class _Restoration:
         if shape not in self._shapes:
             tensor = ir.Tensor(np.array(shape, np.int64))
             value = ir.Value(
-                name=self._moves.names.fresh("shape"),
+                name=self.moves.names.fresh("shape"),
                 type=ir.TensorType(tensor.dtype),
                 shape=ir.Shape([len(shape)]),
                 const_value=tensor,
             )
-            self._graph.register_initializer(value)
+            self.moves.graph.register_initializer(value)
             self._shapes[shape] = value
         return self._shapes[shape]
