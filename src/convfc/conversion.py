@@ -179,7 +179,7 @@ def converting(
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
         form = _wanted_form(form, dense_limit, patches, patch_memory)
-        target = target_of(source, out, default_out(source), force)
+        target = target_of(source, out, default_out, force)
         unchanged = Unchanged(source)
         wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)

@@ -146,7 +146,7 @@ def reverting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
-        target = target_of(source, out, default_reverted(source), force)
+        target = target_of(source, out, default_reverted, force)
         unchanged = Unchanged(source)
         record = _record(source)
         opened = open_reverting(source, record, _like(source, record, like))

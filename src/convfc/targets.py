@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from convfc import arguments
@@ -11,13 +12,15 @@ from convfc.refusals import Code
 from convfc.system.atomic import writing
 
 
-def target_of(source: Path, out: str | Path | None, default: Path, force: bool) -> Path:
+def target_of(
+    source: Path, out: str | Path | None, default_out: Callable[[Path], Path], force: bool
+) -> Path:
     """Where to write what is made of a file, or why that cannot be.
 
     Args:
         source: the file.
         out: what was asked for: a file, or a folder to write it in.
-        default: the file if nothing was.
+        default_out: what a file is called if nothing was.
         force: whether to replace what convfc did not make.
 
     Raises:
@@ -25,10 +28,10 @@ def target_of(source: Path, out: str | Path | None, default: Path, force: bool) 
         UsageError: it is the file itself, or a name of another format.
     """
     kind = converted_format(source)
-    target = default if out is None else arguments.path("out", out)
+    target = default_out(source) if out is None else arguments.path("out", out)
     with writing(target):  # a name may be too long, or a folder closed
         if target.is_dir():
-            target /= default.name
+            target /= default_out(source).name
         if not target.parent.is_dir():
             raise FileError(
                 f"{target}: there is no folder '{target.parent}'",

@@ -132,10 +132,9 @@ class OnnxReverting:
             tensor.dtype if tensor is not None and not is_integer(place.node) else None
         )
         try:
-            convolution = geometry(place.node)[0] if tensor is not None else layer.convolution()
-        except GeometryError as error:
-            refusal = Refusal(str(error), error.code)
-            return Site(name, place.node.op_type, None, sizes, refusal=refusal)
+            convolution = geometry(place.node)[0]
+        except GeometryError:  # its kernel is computed: the record tells its shape
+            convolution = layer.convolution()
         kind = place.node.op_type
         return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
 
