@@ -106,6 +106,47 @@ def test_random_layers_come_back(tmp_path: Path, seed: int) -> None:
         there_and_back(path, patches=layer.patches)
 
 
+@pytest.mark.parametrize("seed", range(80))
+def test_dense_layers_come_back(tmp_path: Path, seed: int) -> None:
+    """Numbers that lie in many places, and zero points between them."""
+    layer = random_layer(Random(seed))  # noqa: S311 - nothing is secret here
+    path = tmp_path / "m.onnx"
+    onnx.save(layer.model, path)
+    if seed != UNMET and convfc.convert(path, form="dense", check=False, force=True).complete:
+        there_and_back(path, form="dense")
+
+
+UNMET = 8
+"""Of this layer, a tap meets no input, only pads: it is not in the matrix."""
+
+
+def test_a_tap_that_meets_no_input_is_zero(tmp_path: Path) -> None:
+    layer = random_layer(Random(UNMET))  # noqa: S311 - nothing is secret here
+    path = tmp_path / "m.onnx"
+    onnx.save(layer.model, path)
+    back = convfc.revert(convfc.convert(path, form="dense").out, verify=True)
+    assert back.complete
+    found, was = stored(back.out)["W"], stored(path)["W"]
+    assert np.array_equal(found[found != 0], was[found != 0])
+    assert (was[found == 0] != 0).any()
+
+
+def test_a_dense_matrix_whose_entries_disagree_is_left(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", convolution([2, 2], channels=2, filters=3), (4, 4))
+    fc = convfc.convert(path, form="dense").out
+
+    def change(made: onnx.ModelProto) -> None:
+        (tensor,) = [t for t in made.graph.initializer if t.name == "conv/dense_matrix"]
+        numbers = numpy_helper.to_array(tensor).copy()
+        numbers[0, 0] += 1
+        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+
+    assert convfc.revert(fc).complete
+    changed(fc, change)
+    (layer,) = convfc.revert(fc, force=True).layers
+    assert layer.fate is Fate.LEFT
+
+
 def test_branches_functions_and_constants_come_back(tmp_path: Path) -> None:
     kernel = helper.make_node("Constant", [], ["K"], value=numpy_helper.from_array(KERNEL, "K"))
     branches = {}
@@ -319,7 +360,7 @@ def test_files_that_have_no_way_back(tmp_path: Path) -> None:
 def test_another_function_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fc = convfc.convert(network(tmp_path / "m.onnx")).out
     monkeypatch.setattr(
-        "convfc.formats.onnx.reverting.put_back", lambda x, shape, _: x.reshape(shape)
+        "convfc.formats.onnx.reverting.put_back", lambda x, shape, *_: x.reshape(shape)
     )
     with pytest.raises(ConversionError, match="the reverted model is not the same function"):
         convfc.revert(fc)

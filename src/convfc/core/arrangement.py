@@ -18,17 +18,20 @@ LayOut: TypeAlias = "Callable[[Array], Array]"
 """Moves the numbers of an array, may repeat them and put zeros between; the type stays."""
 
 
-def put_back(arranged: Array, shape: Sequence[int], lay_out: LayOut) -> Array | None:
+def put_back(
+    arranged: Array, shape: Sequence[int], lay_out: LayOut, ground: Array | None = None
+) -> Array | None:
     """The numbers of which `lay_out` makes these.
 
     Args:
         arranged: what it made, or what became of that.
         shape: of the numbers.
         lay_out: the way there.
+        ground: of the same shape, what stands for the zeros; these themselves if ``None``.
 
     Returns:
         ``None`` if it makes these of no numbers: it would have one in two places where two differ,
-        or a zero where there is none.
+        or a zero where there is none. What it lays out nowhere is zero.
 
     >>> put_back(np.array([[3, 5], [4, 6]]), (4,), lambda x: x.reshape(2, 2).T).tolist()
     [3, 4, 5, 6]
@@ -47,7 +50,7 @@ def put_back(arranged: Array, shape: Sequence[int], lay_out: LayOut) -> Array | 
     found = flat[1:].reshape(shape)
     again = lay_out(found).copy()
     zeros = places == 0
-    if (arranged[zeros] != 0).any():
+    if (arranged[zeros] != (0 if ground is None else ground[zeros])).any():
         return None
     again[zeros] = arranged[zeros]  # the sign of a zero is nobody's
     return found if array_difference(again, arranged) is None else None

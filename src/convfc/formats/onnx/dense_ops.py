@@ -60,8 +60,11 @@ class DenseOps(OnnxOps):
         def lay_out(given: Array, zeros: Array | None = None) -> Array:
             return whole.matrix(channels_last(given, whole.convolution), zeros, channels_first=True)
 
+        def matrix_of(given: Array) -> Array:
+            return lay_out(given, None if numbers is None else numbers.numpy())
+
         def matrix() -> ir.TensorProtocol:
-            made = lay_out(tensor.numpy(), None if numbers is None else numbers.numpy())
+            made = matrix_of(tensor.numpy())
             if isinstance(tensor, ir.ExternalTensor):
                 tensor.release()  # see `filter_matrix`
             return ir.Tensor(made, dtype=tensor.dtype)
@@ -71,7 +74,8 @@ class DenseOps(OnnxOps):
 
         key = (id(kernel), None if zero is None else id(zero), whole)
         made = self.emit.constant(key, lazy, "dense_matrix")
-        self.emit.arranged[made] = Arrangement(kernel, lay_out)
+        ground = None if numbers is None else lambda: matrix_of(np.zeros_like(tensor.numpy()))
+        self.emit.arranged[made] = Arrangement(kernel, lay_out, ground=ground)
         return made
 
     def _at_run_time(self, kernel: ir.Value) -> ir.Value:

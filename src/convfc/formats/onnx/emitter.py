@@ -77,11 +77,13 @@ class Arrangement:
         source: the other one.
         lay_out: where they go.
         shift: what is added to each.
+        ground: makes what is there without any number, if that is not all zeros.
     """
 
     source: ir.Value
     lay_out: LayOut
     shift: int = 0
+    ground: Callable[[], NDArray[Any]] | None = None
 
 
 class Emitter:

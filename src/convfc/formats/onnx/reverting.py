@@ -283,11 +283,13 @@ def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
             numbers = step.lay_out(numbers)
         return numbers
 
+    def shifted(array: np.ndarray) -> np.ndarray:
+        return (array.astype(np.int16) - shift).astype(dtype.numpy()) if shift else array
+
     def numbers() -> np.ndarray | None:
-        array = stored.numpy()
-        if shift:
-            array = (array.astype(np.int16) - shift).astype(dtype.numpy())
-        return put_back(array, shape, lay_out)
+        made = [step.ground() for step in weight.arranged if step.ground is not None]
+        ground = shifted(made[0]) if made else None
+        return put_back(shifted(stored.numpy()), shape, lay_out, ground)
 
     if stored.dtype != dtype and not shift:
         return None
