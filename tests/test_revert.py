@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization.quant_utils import QuantFormat
 
 import convfc
 from convfc import Change, Code, ConversionError, Fate, FileError, UsageError, Verdict, convolution
@@ -24,6 +27,7 @@ from tests.onnx_layers import random_layer
 from tests.onnx_models import (
     CONV,
     KERNEL,
+    Array,
     attributes,
     conv_file,
     conv_node,
@@ -144,6 +148,96 @@ def test_a_dense_matrix_whose_entries_disagree_is_left(tmp_path: Path) -> None:
     assert convfc.revert(fc).complete
     changed(fc, change)
     (layer,) = convfc.revert(fc, force=True).layers
+    assert layer.fate is Fate.LEFT
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_in_four_bits_stay_so(tmp_path: Path, groups: int) -> None:
+    """By onnxruntime's own quantizer: the kernel is laid out in the graph."""
+    conv = convolution([3, 2], channels=8, filters=4, strides=[2, 1], groups=groups)
+    path = conv_file(tmp_path / "m.onnx", conv, (7, 6))
+    fc = convfc.convert(path).out
+    if groups == 1:
+        quantizer = MatMulNBitsQuantizer(onnx.load(fc), 4, 16, quant_format=QuantFormat.QDQ)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(fc))
+    else:  # of a batch of matrices it makes nothing
+        changed(fc, in_eight_bits)
+    back = convfc.revert(fc)
+    (layer,) = back.layers
+    assert (layer.fate, layer.way.change) == (Fate.REVERTED, Change.FORM)
+    assert operators(back.out) == {"Conv", "DequantizeLinear", "Reshape", "Transpose"}
+    bits = {TensorProto.INT4, TensorProto.UINT4} if groups == 1 else {TensorProto.INT8}
+    assert bits & {t.data_type for t in onnx.load(back.out).graph.initializer}
+    x = np.random.default_rng(0).random((2, 8, 7, 6), np.float32)
+    # onnxruntime would make a product of its own of four bits, which rounds its input, too.
+    before, after = (as_written(file, x) for file in (fc, back.out))
+    assert np.allclose(before, after, rtol=1e-5, atol=1e-4)
+    assert not np.allclose(run(path, x=x)[0], run(back.out, x=x)[0], rtol=1e-5, atol=1e-4)
+
+
+def as_written(path: Path, x: Array) -> Array:
+    """The output of a file without any optimization."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    found: Array = onnxruntime.InferenceSession(str(path), options).run(None, {"x": x})[0]
+    return found
+
+
+def optimized(path: Path) -> Path:
+    """What onnxruntime's basic optimization makes of a file, beside it."""
+    options = onnxruntime.SessionOptions()
+    basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = basic
+    made = path.with_name(f"optimized_{path.name}")
+    options.optimized_model_filepath = str(made)
+    onnxruntime.InferenceSession(str(path), options)
+    return made
+
+
+def test_a_file_that_onnxruntime_optimized(tmp_path: Path) -> None:
+    """It makes Gemms, adds up index maps, and writes defaults down."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes((SAMPLES / "mnist_cnn.onnx").read_bytes())
+    made = optimized(convfc.convert(path).out)
+    back = convfc.revert(made, partial=True)
+    left = {layer.way.site.name for layer in back.layers if layer.fate is Fate.LEFT}
+    assert left == {"depthwise"}  # its weights were cut into rows
+    assert {layer.way.change for layer in back.layers} == {Change.NOTHING}
+    x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
+    assert np.allclose(run(path, image=x)[0], run(back.out, image=x)[0], rtol=0, atol=1e-6)
+    found, was = stored(back.out), stored(path)
+    same = [name for name in was if name in found and np.array_equal(was[name], found[name])]
+    assert len(same) == len(was) - 1
+
+
+def in_eight_bits(made: onnx.ModelProto) -> None:
+    (tensor,) = [t for t in made.graph.initializer if t.name == "conv/filter_matrix"]
+    numbers = numpy_helper.to_array(tensor)
+    made.graph.initializer.remove(tensor)
+    stored = np.round(numbers / 0.3).clip(-128, 127).astype(np.int8)
+    made.graph.initializer.append(numpy_helper.from_array(stored, "quantized"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(0.3, np.float32), "scale"))
+    node = helper.make_node("DequantizeLinear", ["quantized", "scale"], ["conv/filter_matrix"])
+    made.graph.node.insert(0, node)
+
+
+def test_a_matrix_that_depends_on_the_data_is_no_kernel(tmp_path: Path) -> None:
+    path = conv_file(tmp_path / "m.onnx", convolution([2, 2], channels=2, filters=3), (4, 4))
+    fc = convfc.convert(path).out
+
+    def change(made: onnx.ModelProto) -> None:
+        (tensor,) = [t for t in made.graph.initializer if t.name == "conv/filter_matrix"]
+        tensor.name = "matrix"
+        nodes = [
+            helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["matrix", "largest"], ["conv/filter_matrix"]),
+        ]
+        for node in reversed(nodes):
+            made.graph.node.insert(0, node)
+
+    changed(fc, change)
+    (layer,) = convfc.revert(fc).layers
     assert layer.fate is Fate.LEFT
 
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.structure import node_difference, tensor_difference
+from convfc.formats.onnx.structure import node_difference, operator, tensor_difference
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def match(
     holes: Set[ir.Value],
     given: Set[str | None],
     made: Set[ir.Node],
+    opset: int,
 ) -> Match | str:
     """Fill the holes of a chain.
 
@@ -44,6 +45,7 @@ def match(
         holes: values of the first one.
         given: names of what both may read from outside.
         made: the nodes of the other chain: what they make is never taken for something given.
+        opset: of the other chain.
 
     Returns:
         In words, what is not as it should be, if anything is.
@@ -67,6 +69,8 @@ def match(
                 return f"it has other numbers in '{b.name}' than in '{filled[a].name}'"
             continue
         left, right = constant_of(a), constant_of(b)
+        if left is None and right is not None:
+            left = _folded(a)
         if left is not None and right is not None:
             difference = tensor_difference(left, right)
             if difference is not None:
@@ -81,11 +85,21 @@ def match(
         if left is not None or right is not None or first is None or second not in made:
             return f"it reads '{b.name}', which convfc does not put there"
         assert second is not None  # noqa: S101 - it is in `made`
-        difference = node_difference(first, second, a.index(), b.index())
+        difference = node_difference(first, second, a.index(), b.index(), opset)
         if difference is not None:
             return difference
         todo += reversed(list(zip_longest(first.inputs, second.inputs)))
     return Match(filled, read)
+
+
+def _folded(value: ir.Value) -> ir.TensorProtocol | None:
+    """What a sum of constants comes to, which an optimizer adds up; ``None`` of all else."""
+    node = value.producer()
+    if constant_of(value) is not None or node is None or operator(node) != ("", "Add", ""):
+        return constant_of(value)
+    terms = [None if each is None else _folded(each) for each in node.inputs]
+    numbers = [term.numpy() for term in terms if term is not None]
+    return ir.Tensor(numbers[0] + numbers[1]) if len(numbers) == 2 else None
 
 
 def _same(a: ir.Value, b: ir.Value) -> bool:

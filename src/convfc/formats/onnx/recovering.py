@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from convfc.formats.onnx.alignment import names_in
-from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.emitter import Emitter, Names, constant_of
 from convfc.formats.onnx.moving import tell
 from convfc.formats.onnx.outline import Outline
 from convfc.formats.onnx.sites import Body, places
@@ -62,6 +62,13 @@ class Recovery:
         for place, value in enumerate(inputs):
             node.replace_input_with(place, value)
         tell(own, node)
+
+    def emitter(self, end: ir.Value) -> Emitter:
+        """Adds nodes in front of what makes a value."""
+        node = end.producer()
+        assert node is not None  # noqa: S101 - it is the end of a chain
+        place = next(place for place in places(self._model) if place.node is node)
+        return Emitter(place, self._names, {})
 
     def constant(self, own: ir.Value, tensor: ir.TensorProtocol | None) -> ir.Value:
         """A constant of the original with the numbers of `tensor`, or its own ones if ``None``.

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrangement import put_back
+from convfc.core.arrangement import LayOut, put_back
+from convfc.core.arrays import Array
 from convfc.errors import FileError, GeometryError
 from convfc.formats.alignment import lowered_again
 from convfc.formats.onnx.alignment import leading_to, names_in
+from convfc.formats.onnx.computed_weights import Steps, is_computed, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
+from convfc.formats.onnx.gemms import gemms_apart
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.operators import geometry, is_integer, operands
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
@@ -30,7 +33,7 @@ from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.recovering import Recovery, bodies_of
 from convfc.formats.onnx.rewriting import rewrite
-from convfc.formats.onnx.sites import Place, numpy_name, places
+from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
 from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Site
@@ -146,6 +149,8 @@ class OnnxReverting:
             if site.name in self._outline.places and site.made is not None
         }
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
+        own = (place.node for place in places(self._outline.model))
+        gemms_apart(model, {value.name for node in own for value in node.outputs})
         unflattened = in_own_axes(model, self._outline.model, made)
         return in_own_layout(unflattened, self._outline.model, ranks)
 
@@ -185,7 +190,8 @@ class OnnxReverting:
             constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}
             holes = {*arranged, *constant.values()}
             names = {value.name for value in given[name].values()}
-            found = match(ends[name], layer.end, holes, names, set(layer.nodes))
+            nodes, opset = set(layer.nodes), opset_of(self._model.graph)
+            found = match(ends[name], layer.end, holes, names, nodes, opset)
             if isinstance(found, Match):
                 layer.given = found.given
                 layer.weights = _weights(found, constant, arranged)
@@ -202,13 +208,24 @@ class OnnxReverting:
             why = "nothing in the file can be told to be its own"
         elif why is None:
             tensors = self._tensors(self._layers[site.name])
-            lost = next((role for role, tensor in tensors.items() if tensor is None), None)
-            if lost is not None:
-                why = f"its {lost} is not laid out as that of a convolution any more"
+            lost = [role for role, tensor in tensors.items() if tensor is None]
+            computed = [role for role in lost if self._steps(site, role) is not None]
+            if lost != computed:
+                why = f"its {lost[0]} is not laid out as that of a convolution any more"
+            elif computed:
+                change = Change.FORM
             elif self._has_changed(site.name, tensors):
                 change = Change.NUMBERS
         refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
         return WayBack(site, lowering, change, refusal)
+
+    def _steps(self, site: Site, role: str) -> Steps | None:
+        """How the kernel of a layer comes from a filter matrix that is computed."""
+        weight = self._layers[site.name].weights[role]
+        fits = role == "kernel" and site.convolution is not None and is_computed(weight.value)
+        if not fits or site.convolution is None:
+            return None
+        return steps_back(site.convolution, _laid_out(weight))
 
     def _has_changed(self, name: str, tensors: Mapping[str, ir.TensorProtocol | None]) -> bool:
         given = operands(self._layers[name].place.node)
@@ -230,8 +247,8 @@ class OnnxReverting:
         """See `Reverting.save`."""
         apart = len(self.files) > 1
         recovery = Recovery(self._outline, self._model)
-        for name in (name for name in self._layers if name in names):
-            self._revert(self._layers[name], recovery)
+        for site in (way.site for way in self.layers if way.site.name in names):
+            self._revert(site, recovery)
         recovery.tidy()
         props = self._model.metadata_props
         props.pop(FROZEN, None)
@@ -239,15 +256,23 @@ class OnnxReverting:
         write(self._model, path, self._outline.form, record, apart=apart)
         return ()
 
-    def _revert(self, layer: _Layer, recovery: Recovery) -> None:
+    def _revert(self, site: Site, recovery: Recovery) -> None:
         """The end of a chain becomes the convolution."""
+        layer = self._layers[site.name]
         own, tensors = layer.place.node, self._tensors(layer)
         roles = {value: role for role, value in operands(own).items()}
+        computed = {
+            role: steps.emit(recovery.emitter(layer.end), layer.weights[role].value)
+            for role, tensor in tensors.items()
+            if tensor is None and (steps := self._steps(site, role)) is not None
+        }
         inputs = [
             None
             if value is None
             else layer.given[value.name or ""]
             if value.name in layer.given
+            else computed[roles[value]]
+            if roles.get(value) in computed
             else recovery.constant(value, tensors.get(roles.get(value, "")))
             for value in own.inputs
         ]
@@ -268,6 +293,17 @@ def _weights(
     return weights
 
 
+def _laid_out(weight: _Weight) -> LayOut:
+    """How an operand's numbers come to where they are."""
+
+    def lay_out(numbers: Array) -> Array:
+        for step in reversed(weight.arranged):
+            numbers = step.lay_out(numbers)
+        return numbers
+
+    return lay_out
+
+
 def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
     """An operand's numbers, from where they are laid out; read again whenever they are needed."""
     stored, was = constant_of(weight.value), constant_of(own)
@@ -278,18 +314,13 @@ def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
     shape, dtype = tuple(was.shape.numpy()), was.dtype
     shift = sum(step.shift for step in weight.arranged)
 
-    def lay_out(numbers: np.ndarray) -> np.ndarray:
-        for step in reversed(weight.arranged):
-            numbers = step.lay_out(numbers)
-        return numbers
-
-    def shifted(array: np.ndarray) -> np.ndarray:
+    def shifted(array: Array) -> Array:
         return (array.astype(np.int16) - shift).astype(dtype.numpy()) if shift else array
 
-    def numbers() -> np.ndarray | None:
+    def numbers() -> Array | None:
         made = [step.ground() for step in weight.arranged if step.ground is not None]
         ground = shifted(made[0]) if made else None
-        return put_back(shifted(stored.numpy()), shape, lay_out, ground)
+        return put_back(shifted(stored.numpy()), shape, _laid_out(weight), ground)
 
     if stored.dtype != dtype and not shift:
         return None
