@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from convfc import arguments
 from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
-from convfc.core.whole import Form
+from convfc.core.whole import Form, MaxPool
 from convfc.errors import ConversionError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
@@ -71,6 +71,8 @@ def convert(
     *,
     form: Form | str = Form.PATCHES,
     dense_limit: int | None = None,
+    max_pool: MaxPool | str = MaxPool.KEEP,
+    flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -95,6 +97,9 @@ def convert(
         form: "patches", patches + Dense; or "dense", one Dense for all positions together, in ONNX.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
+        max_pool: in the dense form, "relu" writes MaxPool in Dense and ReLU, where what it pools is
+            not negative; its numbers are rounded then.
+        flat_io: in the dense form, take and make rows: (N, n) instead of (N, C, H, W).
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -132,6 +137,8 @@ def convert(
         out,
         form=form,
         dense_limit=dense_limit,
+        max_pool=max_pool,
+        flat_io=flat_io,
         patches=patches,
         patch_memory=patch_memory,
         only=only,
@@ -157,6 +164,8 @@ def converting(
     *,
     form: Form | str = Form.PATCHES,
     dense_limit: int | None = None,
+    max_pool: MaxPool | str = MaxPool.KEEP,
+    flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
     only: str | Sequence[str] = (),
@@ -178,13 +187,22 @@ def converting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
-        form = _wanted_form(form, dense_limit, patches, patch_memory)
+        pools = arguments.choice("max_pool", max_pool, MaxPool)
+        of_dense = {"dense-limit": dense_limit is not None, "flat-io": flat_io}
+        of_dense["max-pool"] = pools is not MaxPool.KEEP
+        of_patches = {
+            "patches": patches != PatchMethod.AUTO,
+            "patch-memory": patch_memory is not None,
+        }
+        form = _wanted_form(form, of_dense, of_patches)
         target = target_of(source, out, default_out, force)
         unchanged = Unchanged(source)
         wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
         beside = None if architecture is None else arguments.path("architecture", architecture)
-        reading = Reading(fixed, keep_keras2_numbers, beside)
+        reading = Reading(
+            fixed, keep_keras2_numbers, form is Form.DENSE, pools, flat_io, architecture=beside
+        )
         opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
@@ -220,6 +238,9 @@ def converting(
             forms,
             fixed,
             keep_keras2_numbers,
+            opened.reading.affine,
+            pools,
+            flat_io,
             None if beside is None else beside.name,
             "" if beside is None else sha256_of(beside),
         )
@@ -245,12 +266,11 @@ def converting(
 
 
 def _wanted_form(
-    form: Form | str, limit: int | None, patches: PatchMethod | str, memory: int | None
+    form: Form | str, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]
 ) -> Form:
     """The form, if nothing was asked for that only the other one has."""
     found = arguments.choice("form", form, Form)
-    of_patches = {"patches": patches != PatchMethod.AUTO, "patch-memory": memory is not None}
-    others = {"dense-limit": limit is not None} if found is Form.PATCHES else of_patches
+    others = of_dense if found is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
         raise UsageError(f"--form {found.value} does not go with --{name}")
     return found

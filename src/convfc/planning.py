@@ -16,6 +16,7 @@ from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import GeometryError, UsageError
 from convfc.formats.protocols import Site
+from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model
 from convfc.gates import gated
 from convfc.refusals import Code, Refusal
@@ -169,7 +170,11 @@ def _layer(site: Site, choose: Callable[[AnyConvolution], Lowering | Refusal]) -
 @undisturbed()
 @gated
 def shapes(
-    model: str | Path, *, patch_memory: int | None = None, imports: Sequence[str] = ()
+    model: str | Path,
+    *,
+    form: Form | str = Form.PATCHES,
+    patch_memory: int | None = None,
+    imports: Sequence[str] = (),
 ) -> tuple[Layer, ...]:
     """Every convolution of a model with its geometry and the lowering that it would get.
 
@@ -178,6 +183,8 @@ def shapes(
 
     Args:
         model: a .onnx, .h5, .hdf5 or .keras file.
+        form: which form is asked about: in the dense one, what is affine around convolutions is
+            one, too. The lowerings are those of patches all the same, and say what M is.
         patch_memory: bytes that the patches of one sample may take in a layer; see `lower`.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
@@ -186,4 +193,5 @@ def shapes(
         FileError: the file cannot be read.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
-    return plan(open_model(Path(model), imports).sites, memory=patch_memory)
+    reading = Reading(affine=arguments.choice("form", form, Form) is Form.DENSE)
+    return plan(open_model(Path(model), imports, reading).sites, memory=patch_memory)

@@ -23,18 +23,20 @@ from convfc.cli.options import (
     Data,
     Debug,
     DenseLimit,
+    FlatIo,
     Imports,
     Json,
     Patches,
     PatchMemory,
     Shapes,
     WantedForm,
+    WantedMaxPool,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
 from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
-from convfc.core.whole import Form
+from convfc.core.whole import Form, MaxPool
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -78,6 +80,8 @@ def convert(
     ] = None,
     form: WantedForm = Form.PATCHES,
     dense_limit: DenseLimit = None,
+    max_pool: WantedMaxPool = MaxPool.KEEP,
+    flat_io: FlatIo = False,
     patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,
     only: Annotated[
@@ -147,6 +151,8 @@ def convert(
         out,
         form=form,
         dense_limit=parsing.memory(dense_limit, "--dense-limit"),
+        max_pool=max_pool,
+        flat_io=flat_io,
         patches=patches,
         patch_memory=parsing.memory(patch_memory),
         only=only or (),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convfc.core.lowering import PatchMethod
-from convfc.core.whole import Form
+from convfc.core.whole import Form, MaxPool
 from convfc.formats.suffixes import SUFFIXES
 
 if TYPE_CHECKING:  # mypy knows no enumerations that are computed
@@ -48,6 +48,16 @@ DenseLimit = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE", help="Room for all matrices of the dense form, like 4GiB; 1GiB by default."
+    ),
+]
+WantedMaxPool = Annotated[
+    MaxPool,
+    typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU; in ONNX."),
+]
+FlatIo = Annotated[
+    bool,
+    typer.Option(
+        "--flat-io", help="Dense form: rows (N, n) in and out, not (N, C, H, W); in ONNX."
     ),
 ]
 Data = Annotated[

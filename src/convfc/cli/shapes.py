@@ -79,7 +79,7 @@ def _model_shapes(
     from convfc.cli import documents, tables
 
     with terminal.working(f"reading {model.name}"):
-        layers = convfc.shapes(model, patch_memory=memory, imports=imports)
+        layers = convfc.shapes(model, form=form, patch_memory=memory, imports=imports)
     if as_json:
         found = [documents.layer_json(layer) for layer in layers]
         terminal.show(json_text({"model": str(model), "layers": found}))

@@ -40,6 +40,15 @@ class Form(StrEnum):
     """One product for all positions: y = x M + b'."""
 
 
+class MaxPool(StrEnum):
+    """What becomes of MaxPool in the dense form."""
+
+    KEEP = "keep"
+    """It stays as it is: it is not affine."""
+    RELU = "relu"
+    """Affine steps and ReLU, where what is pooled is not negative."""
+
+
 @dataclass(frozen=True)
 class Whole:
     """A convolution on an input of known sizes, as the fully connected layer that it is.

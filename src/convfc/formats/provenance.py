@@ -12,7 +12,7 @@ from typing import Any
 from convfc.core.geometry import AnyConvolution, Convolution, Same, Window
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
-from convfc.core.whole import Form
+from convfc.core.whole import Form, MaxPool
 from convfc.errors import FileError
 from convfc.formats.forms import DEFAULT, FORMS, Forms
 from convfc.formats.shapes import Shapes
@@ -105,6 +105,7 @@ class Provenance:
         shapes: by the name of an input, the sizes that it was fixed to: of these alone the file
             is the original's function.
         keras2_numbers: see `Reading`.
+        affine, max_pool, flat_io: see `Reading`.
         architecture: the name of the file with the original's network, if that is another one.
         architecture_sha256: of that file's bytes; empty if there is none.
         outline: the original without the numbers of its weights, as its format writes it down:
@@ -121,6 +122,9 @@ class Provenance:
     forms: Forms = DEFAULT
     shapes: Shapes = field(default_factory=dict)
     keras2_numbers: bool = False
+    affine: bool = False
+    max_pool: MaxPool = MaxPool.KEEP
+    flat_io: bool = False
     architecture: str | None = None
     architecture_sha256: str = ""
     outline: str = ""
@@ -133,7 +137,10 @@ class Provenance:
     def to_json(self) -> str:
         """Compact JSON text; what nobody asked for is left out."""
         given = {**vars(self), "forms": self.forms.names}
-        record = {name: x for name, x in given.items() if x or name not in _NOBODY_ASKED}
+        asked = {name: x for name, x in given.items() if x and x != _NOBODY_ASKED.get(name)}
+        record = {
+            name: x for name, x in given.items() if name in asked or name not in _NOBODY_ASKED
+        }
         record["layers"] = [_said(layer) for layer in self.layers]
         return json.dumps(record, separators=(",", ":"))
 
@@ -166,6 +173,7 @@ class Provenance:
             ) from error
         layers = tuple(LayerRecord(**layer) for layer in record.pop("layers"))
         record["forms"] = Forms.of(record["forms"])
+        record["max_pool"] = MaxPool(record["max_pool"])
         record["shapes"] = {name: tuple(sizes) for name, sizes in record["shapes"].items()}
         return cls(layers=layers, **record)
 
@@ -221,6 +229,9 @@ _FILE: Mapping[str, _Check] = {
     "forms": _list_of(lambda value: value in FORMS),
     "shapes": lambda value: isinstance(value, dict) and all(map(_shape, value.values())),
     "keras2_numbers": lambda value: isinstance(value, bool),
+    "affine": lambda value: isinstance(value, bool),
+    "max_pool": lambda value: value in [one.value for one in MaxPool],
+    "flat_io": lambda value: isinstance(value, bool),
     "architecture": lambda value: value is None or _file_name(value),
     "architecture_sha256": _word,
     "outline": lambda value: isinstance(value, str) and len(value) <= LONGEST_OUTLINE,
@@ -228,8 +239,16 @@ _FILE: Mapping[str, _Check] = {
 }
 _NOBODY_ASKED: dict[str, Any] = {
     **{"client": None, "forms": [], "shapes": {}},
-    **{"keras2_numbers": False, "architecture": None, "architecture_sha256": ""},
-    **{"outline": "", "reverted": False},
+    **{
+        "keras2_numbers": False,
+        "affine": False,
+        "max_pool": MaxPool.KEEP.value,
+        "flat_io": False,
+        "architecture": None,
+        "architecture_sha256": "",
+        "outline": "",
+        "reverted": False,
+    },
 }
 _OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value}
 """Fields that a record need not have; older ones do not."""

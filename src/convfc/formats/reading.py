@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convfc.core.whole import MaxPool
 from convfc.formats.shapes import Shapes
 
 
@@ -16,11 +17,18 @@ class Reading:
         shapes: what inputs are fixed to, by name.
         keras2_numbers: whether what Keras 3 computes otherwise than the Keras before it, which
             wrote the file, stays as it was.
+        affine: whether what is affine around the convolutions is taken for one, too; see
+            `convfc.formats.onnx.affine`.
+        max_pool: what becomes of MaxPool then.
+        flat_io: whether inputs and outputs are rows: (N, n) instead of (N, C, H, W).
         architecture: the JSON file of the network that the file's weights belong to.
     """
 
     shapes: Shapes = field(default_factory=dict)
     keras2_numbers: bool = False
+    affine: bool = False
+    max_pool: MaxPool = MaxPool.KEEP
+    flat_io: bool = False
     architecture: Path | None = None
 
 

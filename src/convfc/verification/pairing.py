@@ -127,11 +127,23 @@ def as_recorded(
     original: Model, record: Provenance | None, imports: Sequence[str]
 ) -> tuple[Model, str | None]:
     """The original read as a record says, and why that cannot be, if it cannot."""
-    if record is None or not (record.shapes or record.keras2_numbers):
+    if record is None:
         return original, None
-    reading = replace(original.reading, shapes=record.shapes, keras2_numbers=record.keras2_numbers)
+    reading = replace(
+        original.reading,
+        shapes=record.shapes,
+        keras2_numbers=record.keras2_numbers,
+        affine=record.affine,
+        max_pool=record.max_pool,
+        flat_io=record.flat_io,
+    )
+    if reading == original.reading:
+        return original, None
     try:
-        return open_model(original.path, imports, reading), None
+        read = open_model(original.path, imports, reading)
+        changed = changed_port("input", original.inputs, read.inputs)
+        changed = changed or changed_port("output", original.outputs, read.outputs)
+        return read, None if changed is None else f"read as its record says, {changed}"
     except UsageError as error:
         what = "fixes sizes that the original does not have"
         return original, f"its record {what if record.shapes else 'is of another format'}: {error}"

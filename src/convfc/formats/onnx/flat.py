@@ -2,7 +2,8 @@
 
 A converted convolution begins with a Reshape to a row for each sample and ends with one back. What
 follows it elementwise goes in front of that, if it leads to another such layer or a Flatten, or
-nothing else reads what it reads. Then the two Reshapes between neighbours cancel.
+nothing else reads what it reads. Then the two Reshapes between neighbours cancel, and so does each
+Reshape between them that leaves samples alone. Inputs of the model that are rows are flat as well.
 
 Conv, Relu, Conv, Flatten, Gemm, before and after, with M for a product and the sum with a bias:
 
@@ -26,7 +27,7 @@ import onnx_ir as ir
 
 from convfc.formats.onnx.elementwise import LOWEST_OPSET, Settings, data_of
 from convfc.formats.onnx.emitter import Names
-from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, into_flat
+from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, into_flat, reshapes
 from convfc.formats.onnx.moving import Moves, is_plain, is_read, reshaped_to, tell
 from convfc.formats.onnx.rewriting import drop_if_unused
 from convfc.formats.onnx.sites import opset_of
@@ -55,6 +56,8 @@ class _Flattener:
         self._sizes: dict[ir.Value, tuple[int, ...]] = {}
         self._shapes: dict[tuple[int, ...], ir.Value] = {}
         self._flat: dict[ir.Value, ir.Value] = {}
+        self._reshapes: set[ir.Node] = set()
+        self._named: set[ir.Value] = set()
         movable = self._movable()
         useful: set[ir.Node] = set()
         for node in reversed(self._nodes):
@@ -73,7 +76,11 @@ class _Flattener:
 
     def _movable(self) -> dict[ir.Node, Settings]:
         """What can work on rows; and the sizes of all that can be flat."""
-        movable, matrices = {}, Matrices()
+        movable, matrices = {}, Matrices(self._moves.graph.inputs)
+        for value in self._moves.graph.inputs:
+            columns = matrices.columns(value)
+            if columns is not None:
+                self._sizes[value], self._flat[value] = (columns,), value
         for node in self._nodes:
             matrices.see(node)
             own = node.outputs[0] if node.outputs else None
@@ -83,6 +90,14 @@ class _Flattener:
                 if matrices.columns(rows) == math.prod(sizes) and node.inputs[1] is not None:
                     self._sizes[own], self._flat[own] = sizes, rows
                     self._shapes[sizes] = node.inputs[1]
+                continue
+            before = None if rows is None else self._sizes.get(rows)
+            after = None if own is None or before is None else reshapes(node, before)
+            if own is not None and after is not None and is_plain(node):
+                self._reshapes.add(node)
+                movable[node], self._sizes[own] = Settings({}, {}), after
+                if node.inputs[1] is not None:
+                    self._shapes.setdefault(after, node.inputs[1])
                 continue
             found = {self._sizes.get(value) for value in data_of(node)}
             at = found.pop() if len(found) == 1 else None
@@ -96,6 +111,8 @@ class _Flattener:
         readers = [reader for reader, _ in node.outputs[0].uses()]
         if any(reader in useful or self._is_head(reader) for reader in readers):
             return True
+        if node in self._reshapes:
+            return False
         (first, *others) = data_of(node)
         alone = not others and not first.is_graph_output()
         return alone and {reader for reader, _ in first.uses()} == {node}
@@ -104,7 +121,7 @@ class _Flattener:
         """Whether it flattens what can be flat, and nobody else knows of what it makes."""
         value = node.inputs[0] if node.inputs else None
         sizes = None if value is None else self._sizes.get(value)
-        if sizes is None or not flattens(node, sizes) or node.outputs[0].is_graph_output():
+        if sizes is None or not flattens(node, sizes):
             return False
         inside = all(reader.graph is self._moves.graph for reader, _ in node.outputs[0].uses())
         return inside and node.graph is self._moves.graph and is_plain(node)
@@ -112,6 +129,11 @@ class _Flattener:
     def _move(self, node: ir.Node, settings: Settings) -> None:
         """Write a node anew on flat data, and make it the Reshape back."""
         own = node.outputs[0]
+        if node in self._reshapes:
+            (value,) = (value for value in node.inputs[:1] if value is not None)
+            self._flat[own] = self._taken(value)
+            node.replace_input_with(0, self._flat[own])
+            return
         name = self._moves.names.fresh(f"{own.name}{FLAT}")
         given = {value: self._taken(value) for value in data_of(node)}
         made = self._moves.copy(node, given, settings, name, node)
@@ -123,14 +145,21 @@ class _Flattener:
         value = head.inputs[0]
         if value is None or value not in self._flat:
             return
-        head.outputs[0].replace_all_uses_with(self._taken(value))
+        made, flat = head.outputs[0], self._taken(value)
+        if made.is_graph_output() and (flat.is_graph_output() or flat.is_graph_input()):
+            return
+        returned = made.is_graph_output()
+        made.replace_all_uses_with(flat, replace_graph_outputs=True)
         self._moves.replaced |= {v: None for v in head.inputs[1:] if v is not None}
         self._moves.graph.remove(head, safe=True)
+        if returned:
+            flat.name, flat.type, flat.shape = made.name, made.type, made.shape
 
     def _taken(self, own: ir.Value) -> ir.Value:
         """The flat form of a value, under the name by which it is found again."""
         flat, maker = self._flat[own], own.producer()
-        if maker in self._ends and FLAT not in (flat.name or ""):
+        if maker in self._ends and flat not in self._named:
+            self._named.add(flat)
             flat.name = self._moves.names.fresh(f"{own.name}{FLAT}")
         return flat
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from convfc.formats.onnx.elementwise import BROADCASTING, UNARY, Settings, data_of
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.moving import reshaped_to
+from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.structure import operator
 
 FLAT = "/flat"
@@ -31,13 +32,14 @@ FLAT = "/flat"
 class Matrices:
     """Which values are certainly matrices, and how many columns they have.
 
-    That is what a Reshape to two axes makes; a product of two of them, of which the second may be a
-    constant; and what is elementwise of some with as many columns, and of constants for all or each
-    of these.
+    That is an input that is stated to be one; what a Reshape to two axes makes; a product of two of
+    them, of which the second may be a constant; and what is elementwise of some with as many
+    columns, and of constants for all or each of these.
     """
 
-    def __init__(self) -> None:
-        self._columns: dict[ir.Value, int] = {}
+    def __init__(self, inputs: Sequence[ir.Value]) -> None:
+        fed = {value: columns_fed(value) for value in inputs if not value.is_initializer()}
+        self._columns = {value: n for value, n in fed.items() if n is not None}
 
     def columns(self, value: ir.Value | None) -> int | None:
         """Columns of a value; ``None`` if it is not known to be a matrix."""
@@ -79,6 +81,22 @@ def flattens(node: ir.Node, sizes: Sequence[int]) -> bool:
     if shape is None or len(shape) != 2 or node.attributes.get_int("allowzero", False):
         return False
     return shape[1] == columns or shape == [0, -1]
+
+
+def reshapes(node: ir.Node, sizes: Sequence[int]) -> tuple[int, ...] | None:
+    """The sizes that a node gives its first operand of shape (N, sizes..) instead, N as it is."""
+    shape = reshaped_to(node)
+    if shape is None or len(shape) < 3 or node.attributes.get_int("allowzero", False):
+        return None
+    first, *others = shape
+    fits = first in (0, -1) and min(others) > 0 and math.prod(others) == math.prod(sizes)
+    return tuple(others) if fits else None
+
+
+def columns_fed(value: ir.Value) -> int | None:
+    """Columns of an input of a model that is stated to be a matrix."""
+    shape = known_shape(value)
+    return shape[1] if shape is not None and len(shape) == 2 else None
 
 
 def into_flat(node: ir.Node, sizes: Sequence[int]) -> Settings | None:

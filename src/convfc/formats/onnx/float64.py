@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from convfc.core.arrays import coarsest
 from convfc.errors import UnsupportedModelError
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import identifier
-from convfc.formats.onnx.sites import Place, label, places
+from convfc.formats.onnx.sites import Place, label, numpy_name, places
 from convfc.refusals import Code
 
 _NARROW = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -134,3 +135,14 @@ def _widen_type(value: ir.Value, kept: set[ir.Value], to: ir.DataType) -> None:
 
 def _wide(tensor: ir.TensorProtocol, to: ir.DataType) -> ir.TensorProtocol:
     return ir.tensor(tensor.numpy().astype(to.numpy())) if tensor.dtype in _NARROW else tensor
+
+
+def precision_of(model: ir.Model) -> str:
+    """The coarsest type of real numbers in a model."""
+    weights = (value.dtype for graph in model.graphs() for value in graph.initializers.values())
+    ports = (value.dtype for value in (*model.graph.inputs, *model.graph.outputs))
+    nodes = [place.node for place in places(model)]
+    casts = (ir.DataType(node.attributes.get_int("to", 1)) for node in nodes)
+    constants = (constant_of(value) for node in nodes for value in node.outputs)
+    made = (tensor.dtype for tensor in constants if tensor is not None)
+    return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))

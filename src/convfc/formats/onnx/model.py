@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +12,6 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
@@ -23,10 +22,11 @@ from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
-from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.flat import keep_flat
-from convfc.formats.onnx.float64 import widen
+from convfc.formats.onnx.flat_ports import in_rows
+from convfc.formats.onnx.float64 import precision_of, widen
 from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
 from convfc.formats.onnx.frozen import record as record_frozen
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
@@ -39,11 +39,10 @@ from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
-from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
+from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfounded
 from convfc.formats.onnx.sites import (
     Place,
     convolutions,
-    numpy_name,
     places,
     site_names,
     site_of,
@@ -95,7 +94,7 @@ class OnnxModel:
     def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
         self.reading = reading
-        prepared = prepare(path, reading.shapes)
+        prepared = prepare(path, reading)
         self._model = prepared.model
         self._inferred = prepared.inferred
         apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
@@ -104,6 +103,7 @@ class OnnxModel:
         self._form = prepared.form
         self._remarks = prepared.remarks
         self._ambiguous = prepared.ambiguous
+        self._flat = prepared.flat
         self._unfounded = unfounded(prepared.model, prepared.inferred)
         self._frozen: list[str] = []
         self._places: dict[str, Place] = {}
@@ -121,7 +121,8 @@ class OnnxModel:
         record = None if text is None else Provenance.from_json(text, path)
         self.provenance = None if record is None or record.reverted else record
         graph = self._model.graph
-        self.inputs = [port_of(value) for value in graph.inputs if not value.is_initializer()]
+        fed = [port_of(value) for value in graph.inputs if not value.is_initializer()]
+        self.inputs = [replace(p, shape=self._flat.get(p.name, p.shape)) for p in fed]
         self.outputs = [port for value in graph.outputs for port in returned(value)]
         self._names = [value.name or "" for value in graph.outputs]
 
@@ -136,17 +137,15 @@ class OnnxModel:
         """See `Model.has_steps`."""
         return any(map(is_step, (place.node for place in places(self._model))))
 
+    @property
+    def rewritten(self) -> bool:
+        """See `Model.rewritten`."""
+        return self._altered is not None
+
     @cached_property
     def precision(self) -> str:
         """See `Model.precision`."""
-        model = self._model
-        weights = (value.dtype for graph in model.graphs() for value in graph.initializers.values())
-        ports = (value.dtype for value in (*model.graph.inputs, *model.graph.outputs))
-        nodes = [place.node for place in places(model)]
-        casts = (ir.DataType(node.attributes.get_int("to", 1)) for node in nodes)
-        constants = (constant_of(value) for node in nodes for value in node.outputs)
-        made = (tensor.dtype for tensor in constants if tensor is not None)
-        return coarsest(map(numpy_name, (*weights, *ports, *casts, *made)))
+        return precision_of(self._model)
 
     @cached_property
     def _seconds(self) -> float | None:
@@ -160,18 +159,31 @@ class OnnxModel:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
-        self._demands.check(feed, str(self.path))
-        return self._arrays(self._session.run(self._names, feed))
+        fed = self._checked(feed)
+        return self._arrays(self._session.run(self._names, feed if self._flat else fed))
+
+    def _checked(self, feed: Feed, times: int = 1) -> Feed:
+        """A feed as the model takes it, which has rows where its file may have images.
+
+        Raises:
+            UnsupportedModelError: on it, the model takes more memory than there is, or hours.
+        """
+        flat: Collection[str | None] = self._flat
+        if self.provenance is not None and self.provenance.flat_io:
+            flat = [v.name for v in self._model.graph.inputs if len(v.shape or ()) == 2]
+        fed = in_rows(feed, flat)
+        self._demands.check(fed, str(self.path), times)
+        return fed
 
     def _arrays(self, found: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        return arrays_of(self._model.graph.outputs, found, str(self.path))
+        return in_rows(arrays_of(self._model.graph.outputs, found, str(self.path)), self._flat)
 
     def cautions(self, feed: Feed) -> Sequence[str]:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
-        self._demands.check(feed, str(self.path))
-        if not default_differs(self.path, self._names, feed):
+        fed = self._checked(feed)
+        if not default_differs(self.path, self._names, feed if self._flat else fed):
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
@@ -181,24 +193,27 @@ class OnnxModel:
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`."""
-        self._demands.check(feed, str(self.path))
+        fed = self._checked(feed)
+        other = path is not None and path != self.path
         path = self.path if path is None else path
         session = Session(path, str(path), once=True, seconds=self._seconds)
-        return self._arrays(session.run(self._names, feed))
+        return self._arrays(session.run(self._names, fed if other or not self._flat else feed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
 
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
-        self._demands.check(feed, str(self.path), times=2)
-        fresh = OnnxModel(self.path, self.reading)
+        fed = self._checked(feed, times=2)
+        # As the file has it, or what is affine would be judged by what is made of it.
+        as_it_is = replace(self.reading, affine=False, flat_io=False)
+        fresh, fed = OnnxModel(self.path, as_it_is), feed if self._flat else fed
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path}: {error}", code=Code.NOT_RUN) from error
-        found = run_stepwise(fresh._model, in_float64(self.inputs, feed), str(self.path))
+        found = run_stepwise(fresh._model, in_float64(self.inputs, fed), str(self.path))
         return self._arrays([found[name] for name in self._names])
 
     def _lowerings(self) -> dict[str, tuple[Place, Lowering]]:
@@ -219,7 +234,7 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        self._demands.check(feed, str(self.path))
+        feed = self._checked(feed)
         proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
         visible = {value.name for value in proto.graph.output}
         for name in set(wanted.values()) - visible - feed.keys():
@@ -246,7 +261,9 @@ class OnnxModel:
         ends = {name: place.node.outputs[0].name or "" for name, place in self._places.items()}
         made = {ends[site.name]: site.made for site in self.sites if site.made is not None}
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
-        unflattened = in_own_axes(converted._model, self._model, made)
+        record = converted.provenance
+        dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
+        unflattened = in_own_axes(converted._model, self._model, made, moved=dense)
         restored = in_own_layout(unflattened, self._model, ranks)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
@@ -272,8 +289,7 @@ class OnnxModel:
         ]
         unclear += [
             f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
-            for value in converted._unfounded
-            if not value.is_graph_output()
+            for value in new_claims(converted._unfounded, self._model)
         ]
         return Alignment(
             tuple(pairs),
@@ -335,9 +351,5 @@ class OnnxModel:
 
     @property
     def _weight_bytes(self) -> int:
-        return sum(
-            value.const_value.nbytes
-            for graph in self._model.graphs()
-            for value in graph.initializers.values()
-            if value.const_value is not None
-        )
+        weights = [v.const_value for g in self._model.graphs() for v in g.initializers.values()]
+        return sum(weight.nbytes for weight in weights if weight is not None)

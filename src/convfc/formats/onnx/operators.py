@@ -90,7 +90,7 @@ _OPERATORS = {
     ),
 }
 _NO_CONVOLUTION = Operator(())
-_PADDINGS: dict[str, Pads | Same] = {
+PADDINGS: dict[str, Pads | Same] = {
     "VALID": (0, 0),
     "SAME_UPPER": Same.UPPER,
     "SAME_LOWER": Same.LOWER,
@@ -177,7 +177,7 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
         )
     auto_pad = attributes.get_string("auto_pad", "NOTSET")
     explicit: list[Pads | Same] = list(zip(pads[:rank], pads[rank:], strict=True))
-    paddings = [_PADDINGS[auto_pad]] * rank if auto_pad in _PADDINGS else explicit
+    paddings = [PADDINGS[auto_pad]] * rank if auto_pad in PADDINGS else explicit
     shape = known_shape(given["x"])
     sizes: Sizes = (None,) * rank
     if shape is not None:

@@ -34,6 +34,7 @@ from convfc.core.arrays import to_first, to_last
 from convfc.formats.onnx.elementwise import (
     Settings,
     as_written,
+    data_of,
     out_of_rows,
     reordered,
     transposed_rank,
@@ -76,7 +77,8 @@ class _LayoutRestoration(Restoration[int]):
             rank, (first, *more) = transposed_rank(node, to_last), node.outputs
             if rank is not None and node.inputs[0] is not None:
                 self.own[first] = node.inputs[0], rank
-                self.left += [node] if self.hint(first) else []
+                new = first.name not in self.originals and _HINT.fullmatch(first.name or "")
+                self.left += [node] if new else []  # of an input, too
             elif not more and not self._take_out_of_rows(node):
                 name, form = self._form(first)
                 if form == LAST and name in self._ranks:
@@ -104,13 +106,16 @@ class _LayoutRestoration(Restoration[int]):
 
     def _put_back(self, node: ir.Node, name: str) -> None:
         """By rules 1, 2 and 3: one that works channels last does so in its own layout."""
-        found = self.in_one_form(node)
-        if found is None:
+        data = data_of(node)
+        known = {value: self.own[value] for value in data if value in self.own}
+        ranks = {rank for _, rank in known.values()}
+        if not data or known.keys() != {*data} or len(ranks) != 1:
             return
-        given, rank = found
+        (rank,) = ranks
         settings = reordered(node, to_first(rank))
         back = self._back(node.outputs[0], rank, name)
         if settings is not None and (back is not None or self.is_free(name)):
+            given = {value: own for value, (own, _) in known.items()}
             settings = as_written(settings, node, self.originals[name], rank)
             self._write(node, name, given, settings, node, back, rank)
 

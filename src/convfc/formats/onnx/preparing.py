@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
+from convfc.core.geometry import Sizes
+from convfc.core.whole import MaxPool
+from convfc.formats.onnx.affine import as_convolutions
+from convfc.formats.onnx.carried_types import carried, unpack
 from convfc.formats.onnx.fixed_sizes import fixed, restate
+from convfc.formats.onnx.flat_ports import flatten_ports
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.raising import raised
@@ -16,7 +23,8 @@ from convfc.formats.onnx.reader import copies_of, read
 from convfc.formats.onnx.sites import convolutions, lowest_opset, opset_of, places
 from convfc.formats.onnx.unfused import CAUSAL, DEFORMED, is_fused, unfused
 from convfc.formats.onnx.writer import Form, form_of
-from convfc.formats.shapes import Shapes
+from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.text.sizes import sizes_text
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Prepared:
         remarks: what was done to it and what it takes for granted, a sentence each.
         ambiguous: what may be read in two ways in the file, a phrase each.
         form: what is to be written as the file had it.
+        flat: by the name of an input or output that is rows now, the shape that it had.
     """
 
     model: ir.Model
@@ -38,19 +47,21 @@ class Prepared:
     remarks: tuple[str, ...]
     ambiguous: tuple[str, ...]
     form: Form
+    flat: Mapping[str, Sizes]
 
 
-def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
+def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
     """Read a model file, open up functions and raise the opset where a convolution needs that.
 
     Args:
         path: the file.
-        shapes: what inputs are fixed to, by name.
+        reading: what the file does not say itself.
 
     Raises:
         FileError, UnsupportedModelError: see `reader.read`.
         UsageError: see `fixed_sizes.fixed`.
     """
+    shapes = reading.shapes
     model, inferred, ambiguous, form = read(path)
     altered: onnx.ModelProto | None = None
     remarks = []
@@ -95,6 +106,28 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
             remarks.append(
                 f"The opset was raised from {before} to {needed}, which patches + MatMul need here."
             )
+    flat: Mapping[str, Sizes] = {}
+    if reading.affine or reading.flat_io:
+        proto = read_proto(path) if altered is None else altered
+        with carried(proto):
+            shell = ir.serde.deserialize_model(proto)
+        affine = (
+            as_convolutions(shell, model, inferred, max_pool=reading.max_pool is MaxPool.RELU)
+            if reading.affine
+            else Counter[str]()
+        )
+        flat = flatten_ports(shell, inferred) if reading.flat_io else {}
+        if affine or flat:
+            altered = ir.serde.serialize_model(shell)
+            unpack(altered)
+            model, inferred = copies_of(path, altered, shapes)
+        if affine:
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(affine.items()))
+            remarks.append(f"Affine as well, and now convolutions or part of a neighbour: {kinds}.")
+        for name, (_, *sizes) in flat.items():
+            remarks.append(
+                f"'{name}' is flat now: a row has its {sizes_text(sizes)} in that order."
+            )
     if model.ir_version < 4 and convolutions(model, inferred):
         remarks.append(
             f"Its IR version {model.ir_version} lists all weights as inputs; they are "
@@ -104,7 +137,7 @@ def prepare(path: Path, shapes: Shapes | None = None) -> Prepared:
         form = form_of(altered)
     if shapes:
         restate(model, inferred)
-    return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form)
+    return Prepared(model, inferred, altered, tuple(remarks), ambiguous, form, flat)
 
 
 def _has_fused(model: ir.Model) -> bool:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.elementwise import LOWEST_OPSET, data_of
+from convfc.formats.onnx.elementwise import LOWEST_OPSET
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.moving import Moves, is_read
 from convfc.formats.onnx.sites import opset_of
@@ -17,12 +17,13 @@ FormT = TypeVar("FormT")
 """What, beside a value, says which other form of it there is: a rank, or sizes."""
 
 
-def copy_to_restore(converted: ir.Model, hint: re.Pattern[str]) -> ir.Model | None:
-    """A copy of a model; ``None`` if no name of a value in it says that anything was moved."""
+def copy_to_restore(
+    converted: ir.Model, hint: re.Pattern[str], *, moved: bool = False
+) -> ir.Model | None:
+    """A copy of a model; ``None`` if nothing says that anything was moved, nor a name in it."""
     values = (value.name or "" for node in converted.graph for value in node.outputs)
-    if opset_of(converted.graph) < LOWEST_OPSET or not any(map(hint.fullmatch, values)):
-        return None
-    return converted.clone()
+    moved = moved or any(map(hint.fullmatch, values))
+    return converted.clone() if moved and opset_of(converted.graph) >= LOWEST_OPSET else None
 
 
 class Restoration(Generic[FormT]):
@@ -48,9 +49,11 @@ class Restoration(Generic[FormT]):
         self.own: dict[ir.Value, tuple[ir.Value, FormT]] = {}
         self.left: list[ir.Node] = []
         self._hint = hint
-        # A node and a value may have one name: those of nodes do not count.
-        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
-        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
+        # A node and a value may have one name: those of nodes do not count. What branches have for
+        # themselves does: there, a new value of that name would be hidden.
+        self._taken = {v.name for n in copy.graph.all_nodes() for v in n.outputs}
+        for graph in copy.graphs():
+            self._taken |= {value.name for value in graph.inputs} | graph.initializers.keys()
 
     def hint(self, value: ir.Value | None) -> re.Match[str] | None:
         """What the name of a value says that it is another form of, if the original has that."""
@@ -75,15 +78,6 @@ class Restoration(Generic[FormT]):
                 return node
         return None
 
-    def in_one_form(self, node: ir.Node) -> tuple[dict[ir.Value, ir.Value], FormT] | None:
-        """By all that a node reads, the same in its own form, and that; if it is one of all."""
-        data = data_of(node)
-        known = {value: self.own[value] for value in data if value in self.own}
-        forms = {form for _, form in known.values()}
-        if not data or known.keys() != {*data} or len(forms) != 1:
-            return None
-        return {value: own for value, (own, _) in known.items()}, forms.pop()
-
     def part(
         self, value: ir.Value, back: ir.Node, form: FormT, again: Callable[[ir.Value, str], ir.Node]
     ) -> None:
@@ -106,7 +100,8 @@ class Restoration(Generic[FormT]):
                 reader.replace_input_with(place, node.outputs[0])
 
     def sweep(self) -> None:
-        """Remove what is left over and nobody reads."""
+        """Remove what is left over and nobody reads, and put nodes behind all that they read."""
         for node in reversed(self.left):
             if not any(map(is_read, node.outputs)):
                 self.moves.graph.remove(node, safe=True)
+        self.moves.graph.sort()

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array
+from convfc.core.whole import Form
 from convfc.errors import FileError, GeometryError
 from convfc.formats.alignment import lowered_again
 from convfc.formats.onnx.alignment import leading_to, names_in
@@ -38,6 +39,7 @@ from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
 
@@ -88,7 +90,8 @@ def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> 
     """
     model = read(path)[0]
     if like is not None:
-        prepared = prepare(like, record.shapes)
+        as_then = {name: getattr(record, name) for name in ("affine", "max_pool", "flat_io")}
+        prepared = prepare(like, Reading(record.shapes, **as_then))
         freeze(prepared.model, recorded(model))
         text = outline_of(prepared.model, prepared.form)
     else:
@@ -151,7 +154,8 @@ class OnnxReverting:
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         own = (place.node for place in places(self._outline.model))
         gemms_apart(model, {value.name for node in own for value in node.outputs})
-        unflattened = in_own_axes(model, self._outline.model, made)
+        dense = any(layer.form == Form.DENSE for layer in self._record.layers)
+        unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
         return in_own_layout(unflattened, self._outline.model, ranks)
 
     def _end(self, name: str) -> str:

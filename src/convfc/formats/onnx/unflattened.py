@@ -3,7 +3,7 @@
 `flat` moves nodes in front of the Reshapes that layers end with. Here they come back, so that each
 layer stands for itself, as the emitter wrote it, and every other node is the original's. What names
 say is taken for a hint only, and the pass is not trusted. A model is changed by these rules alone.
-In them m is a matrix of n columns by the nodes that make it (`Matrices`), the sizes d have the
+In them m is a matrix of n columns by what makes it (`Matrices`), the sizes d have the
 product n, U(m) = Reshape(m, [-1, d..]) and F(a) = Reshape(a, [-1, n]):
 
 1. A value that nobody reads may be added, and one be removed.
@@ -12,6 +12,8 @@ product n, U(m) = Reshape(m, [-1, d..]) and F(a) = Reshape(a, [-1, n]):
    c', and one of n numbers is c' repeated along the axes that c' lacks.
 4. If a is of shape (N, d..), then Flatten(a) along axis 1 is F(a); and so is a Reshape to
    [0, -1] or [k, n], whatever k, or it is not defined.
+5. If sizes e have the product n, too, then a Reshape of m or U(m) to [-1, e..] or [0, e..] is the
+   same, and F of that is m.
 
 **Theorem.** Each rule replaces a value by the same value, in any model, if what is new is defined.
 So the model that comes out computes what the file computes, wherever it computes anything. It does
@@ -32,26 +34,32 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
-from convfc.formats.onnx.elementwise import Settings
-from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat
+from convfc.formats.onnx.elementwise import data_of
+from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat, reshapes
 from convfc.formats.onnx.moving import reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
+from convfc.formats.onnx.structure import operator
 
+_MOST_NODES = 16
+"""Of what the emitter writes for a layer in this form."""
 _HINT = re.compile(rf"(.+){FLAT}(?:_\d+)?")
 
 
-def in_own_axes(converted: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes]) -> ir.Model:
+def in_own_axes(
+    converted: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes], *, moved: bool
+) -> ir.Model:
     """A converted model with all nodes that were flattened on their axes, as far as that is sound.
 
     Args:
         converted: any model; it stays as it is.
         original: what it is going to be compared with, for the forms of constants.
         outputs: sizes, the batch apart, of what the original's convolutions make, by name.
+        moved: whether something says that nodes were flattened, which need not be so.
 
     Returns:
-        Another model, or the same if no name in it says that anything was moved.
+        Another model, or the same if nothing says that anything was moved.
     """
-    copy = copy_to_restore(converted, _HINT)
+    copy = copy_to_restore(converted, _HINT, moved=moved)
     if copy is None:
         return converted
     known = {
@@ -71,15 +79,27 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
     ) -> None:
         super().__init__(copy, original, _HINT)
         self._outputs = outputs
-        self._matrices = Matrices()
+        self._matrices = Matrices(copy.graph.inputs)
+        for value in copy.graph.inputs:
+            columns = self._matrices.columns(value)
+            if columns is not None:
+                self.own[value] = value, (columns,)
         self._shapes: dict[tuple[int, ...], ir.Value] = {}
+        self._reshaped: dict[str, tuple[ir.Value, ir.Value]] = {}
+        self._returned: dict[str, tuple[ir.Value, ir.Value]] = {}
 
     def run(self) -> None:
         """Put back what can be, and remove what nobody reads then."""
         for node in list(self.moves.graph):
+            if self._reads_own(node):
+                continue
+            self._read_by_layer(node)
             columns = self._matrices.see(node)
-            hint = None if columns is None else self.hint(node.outputs[0])
-            if columns is None or hint is None:
+            if columns is None:
+                continue
+            self._return(node, columns)
+            hint = self.hint(node.outputs[0])
+            if hint is None:
                 continue
             name = hint[1]
             sizes = self._outputs.get(name)
@@ -90,6 +110,91 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
         for value, (own, sizes) in list(self.own.items()):
             self._flatten_again(value, own, sizes)
         self.sweep()
+
+    def _return(self, node: ir.Node, columns: int) -> None:
+        """By rules 1 and 2: what is returned flat, and so in the original, is so by a Reshape."""
+        made, graph = node.outputs[0], self.moves.graph
+        head = self.originals.get(made.name or "")
+        source = None if head is None or not head.inputs else head.inputs[0]
+        if not made.is_graph_output() or head is None or source is None:
+            return
+        is_head = operator(head) == ("", "Flatten", "") or reshaped_to(head) == [-1, columns]
+        if is_head and source.name in self.originals and reshaped_to(node) is None:
+            name, made.name = made.name or "", self.moves.names.fresh(f"{source.name}{FLAT}")
+            again = self._reshape(made, (-1, columns), name)
+            self._matrices.see(again)
+            again.outputs[0].shape, made.shape = made.shape, None
+            self._returned[name] = made, again.outputs[0]
+            places = [place for place, value in enumerate(graph.outputs) if value is made]
+            for place in places:
+                graph.outputs[place] = again.outputs[0]
+
+    def _reads_own(self, node: ir.Node) -> bool:
+        """By rule 5: what is a Reshape in the original, too, reads what that reads."""
+        flat = node.inputs[0] if node.inputs else None
+        like = self.originals.get(node.outputs[0].name or "") if node.outputs else None
+        if flat is None or like is None or flat not in self.own:
+            return False
+        own, sizes = self.own[flat]
+        wanted = reshapes(node, sizes)
+        if wanted is None or not like.inputs or reshapes(like, sizes) != wanted:
+            return False
+        value, _ = self._as_read(own, sizes, like.inputs[0])
+        node.replace_input_with(0, value)
+        self._reshaped[node.outputs[0].name or ""] = value, node.outputs[0]
+        return True
+
+    def _as_read(
+        self, own: ir.Value, sizes: tuple[int, ...], wanted: ir.Value | None
+    ) -> tuple[ir.Value, tuple[int, ...]]:
+        """By rule 5: a value with the sizes that a reader in the original gets it in.
+
+        Args:
+            own: the value.
+            sizes: those that it has.
+            wanted: what is read in the original.
+        """
+        steps: list[ir.Node] = []
+        while wanted is not None and wanted.name != own.name:
+            step = self.originals.get(wanted.name or "")
+            if step is None or reshapes(step, sizes) is None:
+                return own, sizes
+            steps.append(step)
+            wanted = step.inputs[0]
+        for step in reversed(steps if wanted is not None else []):
+            name = step.outputs[0].name or ""
+            if name not in self._reshaped:
+                if not self.is_free(name):
+                    break
+                self._reshaped[name] = own, self._head(step, own, name)
+            of, made = self._reshaped[name]
+            if of is not own:
+                break
+            own, sizes = made, reshapes(step, sizes) or sizes
+        return own, sizes
+
+    def _read_by_layer(self, end: ir.Node) -> None:
+        """By rules 2 and 5: a layer reads what its convolution reads in the original."""
+        hint = self.hint(end.outputs[0]) if len(end.outputs) == 1 else None
+        name = (end.outputs[0].name or "") if hint is None else hint[1]
+        if name not in self._outputs:
+            return
+        wanted = self.originals[name].inputs[0] if self.originals[name].inputs else None
+        todo = [end]
+        for node in todo:
+            for place, value in enumerate(node.inputs):
+                maker = None if value is None else value.producer()
+                if value is None or value not in self.own:
+                    todo += [maker] if maker is not None and len(todo) < _MOST_NODES else []
+                    continue
+                own, sizes = self.own[value]
+                found, others = self._as_read(own, sizes, wanted)
+                if found is not own or value is own:
+                    fresh = self.moves.names.fresh(f"{found.name}_again")
+                    again = self._reshape(found, (-1, math.prod(others)), fresh)
+                    self._matrices.see(again)
+                    self.own[again.outputs[0]] = found, others
+                    node.replace_input_with(place, again.outputs[0])
 
     def _part(self, node: ir.Node, name: str, sizes: tuple[int, ...]) -> None:
         """By rules 1 and 2: a layer ends in a Reshape back, and what reads on has its own."""
@@ -110,15 +215,20 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
 
     def _put_back(self, node: ir.Node, name: str) -> None:
         """By rules 1, 2 and 3: what is elementwise works on its own axes."""
-        found = self.in_one_form(node)
-        if found is None:
+        given: dict[ir.Value, ir.Value] = {}
+        forms: set[tuple[int, ...]] = set()
+        data, like, flat = data_of(node), self.originals[name], node.outputs[0]
+        for value, wanted in zip(node.inputs, like.inputs, strict=False):
+            if value is not None and value in self.own and value in data:
+                given[value], form = self._as_read(*self.own[value], wanted)
+                forms.add(form)
+        if not data or given.keys() != {*data} or len(forms) != 1:
             return
-        given, sizes = found
-        flat = node.outputs[0]
+        (sizes,) = forms
         back = self._back(flat, sizes, name)
         if back is None and not self.is_free(name):
             return
-        settings = out_of_flat(node, sizes, self.originals[name])
+        settings = out_of_flat(node, sizes, like)
         if back is None:
             own = self.moves.copy(node, given, settings, name, node)
         else:
@@ -130,39 +240,47 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
 
     def _flatten_again(self, flat: ir.Value, own: ir.Value, sizes: tuple[int, ...]) -> None:
         """By rules 1 and 4: who reads what the original flattens, reads that."""
-        made: dict[str, ir.Value] = {}
+        made = {
+            name: returned
+            for name, (other, returned) in self._returned.items()
+            if other in self.own and self.own[other][0] is own
+        }
         for reader, place in list(flat.uses()):
             like = self.originals.get(reader.outputs[0].name or "")
             wanted = like.inputs[place] if like is not None and place < len(like.inputs) else None
             head = None if wanted is None or not wanted.name else self.originals.get(wanted.name)
-            if (
-                wanted is None
-                or not wanted.name
-                or head is None
-                or reader.graph is not self.moves.graph
-            ):
+            value, at = self._as_read(own, sizes, wanted)
+            is_head = like is not None and flattens(like, at) and flattens(reader, at)
+            if like is not None and wanted is not None and wanted.name == value.name and is_head:
+                self.moves.become(reader, like.op_type, self._operands(like, value))
+                reader.attributes.update(like.attributes)
+                tell(like, reader)
                 continue
-            source = head.inputs[0] if head.inputs else None
-            if source is None or source.name != own.name or not flattens(head, sizes):
+            if head is None or not head.inputs or reader.graph is not self.moves.graph:
                 continue
-            if wanted.name not in made:
-                if not self.is_free(wanted.name):
+            source, name = head.inputs[0], head.outputs[0].name or ""
+            value, at = self._as_read(own, sizes, source)
+            if source is None or source.name != value.name or not flattens(head, at):
+                continue
+            if name not in made:
+                if not self.is_free(name):
                     continue
-                made[wanted.name] = self._head(head, own, wanted.name)
-            reader.replace_input_with(place, made[wanted.name])
+                made[name] = self._head(head, value, name)
+            reader.replace_input_with(place, made[name])
 
     def _head(self, head: ir.Node, own: ir.Value, name: str) -> ir.Value:
         """The original's Flatten or Reshape once more."""
-        shape = reshaped_to(head)
-        operands = [own] if shape is None else [own, self._shape(tuple(shape))]
-        settings = Settings({}, dict(head.attributes))
+        operands = self._operands(head, own)
         copied = ir.Node("", head.op_type, operands, outputs=[ir.Value(name=name)])
-        copied.attributes.update(settings.attributes)
+        copied.attributes.update(head.attributes)
         tell(head, copied)
-        maker = own.producer()
-        if maker is not None:
-            self.moves.graph.insert_after(maker, copied)
+        self._insert(copied, own)
         return copied.outputs[0]
+
+    def _operands(self, head: ir.Node, own: ir.Value) -> list[ir.Value]:
+        """What a Flatten or a Reshape reads, of another value."""
+        shape = reshaped_to(head)
+        return [own] if shape is None else [own, self._shape(tuple(shape))]
 
     def _back(self, flat: ir.Value, sizes: Sequence[int], name: str) -> ir.Node | None:
         """The Reshape that makes a value on its own axes under that name, if there is one."""
@@ -174,10 +292,16 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
         """Add a Reshape behind what makes a value."""
         made = ir.Node("", "Reshape", [value, self._shape(shape)], outputs=[ir.Value(name=name)])
         made.outputs[0].type = value.type
-        maker = value.producer()
-        if maker is not None:
-            self.moves.graph.insert_after(maker, made)
+        self._insert(made, value)
         return made
+
+    def _insert(self, node: ir.Node, after: ir.Value) -> None:
+        """Put a node behind what makes a value, or in front of all."""
+        maker, graph = after.producer(), self.moves.graph
+        if maker is None:
+            graph.insert_before(graph[0], node)
+        else:
+            graph.insert_after(maker, node)
 
     def _shape(self, shape: tuple[int, ...]) -> ir.Value:
         """A constant; the same is made once."""
