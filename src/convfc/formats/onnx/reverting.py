@@ -8,6 +8,7 @@ they are put back (`core.arrangement`), and the end of the chain becomes the nod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,10 @@ from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
+from convfc.system.capacity import excess
+
+_PLACE = 8
+"""Bytes of the place of a number, while it is put back."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +332,8 @@ def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
         return put_back(shifted(stored.numpy()), shape, _laid_out(weight), ground)
 
     if stored.dtype != dtype and not shift:
+        return None
+    if excess(math.prod(shape) * _PLACE) is not None:  # then it does not come from the file
         return None
     found = numbers()
     if found is None:
