@@ -12,23 +12,18 @@ from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form, MaxPool
-from convfc.errors import ConversionError, FileError, UsageError
+from convfc.errors import ConversionError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
-from convfc.formats.registry import (
-    converted_format,
-    data_names,
-    default_out,
-    open_model,
-    provenance_of,
-)
+from convfc.formats.registry import data_names, default_out, open_model
 from convfc.formats.shapes import Shapes
 from convfc.gates import gate, naming
 from convfc.planning import Fate, Layer, plan
 from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
+from convfc.targets import check_target, target_of
 from convfc.text.sizes import shapes_text
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
@@ -200,7 +195,7 @@ def converting(
             "patch-memory": patch_memory is not None,
         }
         form = _wanted_form(form, of_dense, of_patches)
-        target = _target(source, out, force)
+        target = target_of(source, out, default_out, force)
         unchanged = Unchanged(source)
         wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
@@ -267,7 +262,7 @@ def converting(
                 done, written=equivalent, notes=notes, verification=verification, look=seen
             )
             if equivalent:
-                stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
+                stage.publish(lambda: check_target(source, target, force), keep=opened.files)
 
 
 def _wanted_form(
@@ -297,52 +292,3 @@ def _refusal(source: Path, problem: str) -> ConversionError:
         "Please report this as a fault of convfc; --no-check writes the file all the same",
         code=Code.DIFFERS,
     )
-
-
-def _target(source: Path, out: str | Path | None, force: bool) -> Path:
-    """Where to write, or why that cannot be."""
-    kind = converted_format(source)
-    target = default_out(source) if out is None else arguments.path("out", out)
-    with writing(target):  # a name may be too long, or a folder closed
-        if target.is_dir():
-            target /= default_out(source).name
-        if not target.parent.is_dir():
-            raise FileError(
-                f"{target}: there is no folder '{target.parent}'",
-                remedy="create it first",
-                code=Code.NOT_WRITTEN,
-            )
-        if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
-            raise UsageError(
-                f"{target}: the converted model has the format of '{source}'",
-                remedy=f"give it a name that ends in {kind.value[0]}",
-            )
-        _check_target(source, target, force)
-    return target
-
-
-def _check_target(source: Path, target: Path, force: bool) -> None:
-    """Refuse to replace what is no file of ours."""
-    if not target.exists():
-        return
-    if target.samefile(source):
-        raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
-    if not target.is_file():
-        raise FileError(
-            f"{target}: exists and is no regular file",
-            remedy="choose another name with -o",
-            code=Code.NOT_WRITTEN,
-        )
-    if not force and not _is_ours(target):
-        raise FileError(
-            f"{target}: exists and was not made by convfc",
-            remedy="replace it with --force or choose another name with -o",
-            code=Code.NOT_WRITTEN,
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return provenance_of(path) is not None
-    except FileError:
-        return False

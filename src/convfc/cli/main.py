@@ -33,6 +33,7 @@ from convfc.cli.options import (
     WantedMaxPool,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
+from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form, MaxPool
@@ -188,6 +189,9 @@ def _clients(as_json: bool) -> None:
         terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
     else:
         terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
+
+
+app.command()(revert)
 
 
 @app.command()
