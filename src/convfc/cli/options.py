@@ -42,7 +42,10 @@ PatchMemory = Annotated[
     ),
 ]
 WantedForm = Annotated[
-    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer, in ONNX.")
+    Form | None,
+    typer.Option(
+        help="patches: patches + Dense (default); dense: one matrix for each layer; ONNX."
+    ),
 ]
 DenseLimit = Annotated[
     str | None,
@@ -51,7 +54,7 @@ DenseLimit = Annotated[
     ),
 ]
 WantedMaxPool = Annotated[
-    MaxPool,
+    MaxPool | None,
     typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU; in ONNX."),
 ]
 FlatIo = Annotated[
