@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
 import convfc
 from convfc import Verdict
-from convfc.errors import UsageError
+from convfc.errors import ConversionError, UsageError
+from convfc.formats.onnx import affine
+from convfc.formats.onnx.known_values import Known
 from convfc.formats.provenance import KEY
 from tests.onnx_models import Array, run, save
 from tests.program import cli
@@ -49,6 +52,9 @@ whole("pads", 0, 0, 1, 2, 0, 0, 0, 3)
 whole("crop", 0, 0, -1, 2, 0, 0, 0, -3)
 whole("flat", -1, 56)
 whole("one", 1)
+whole("cut", 0, 0, -1, -1, 0, 0, -1, -1)
+numbers("K", 2, 1, 2, 2)
+whole("three", 3, 4, 10, 14)
 numbers("M", 3, 5, 2, 2)
 WEIGHTS["twice"] = np.array([1, 1, 2, 3], np.float32)
 WEIGHTS["zero"] = np.array(0, np.float32)
@@ -101,6 +107,7 @@ CASES: dict[str, Sequence[onnx.NodeProto]] = {
         node("Pad", "x pads zero", "p"),
         node("AveragePool", "p", kernel_shape=[2, 2]),
     ],
+    "a crop before pads": [node("Pad", "x crop", "p"), node("Conv", "p W", pads=[1, 0, 0, 3])],
     "a crop": [node("Pad", "x crop", "p"), node("Sigmoid", "p")],
     "blocks of pixels": [
         node(
@@ -205,6 +212,9 @@ LEFT: dict[str, Sequence[onnx.NodeProto]] = {
         node("AveragePool", "c", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     ],
     "between pixels": [node("Resize", "c  twice", mode="linear")],
+    "as many samples as sizes say": [
+        node("Resize", "c   three", mode="nearest", coordinate_transformation_mode="half_pixel"),
+    ],
     "a mirror": [node("Pad", "c pads", mode="reflect")],
     "an axis alone": [node("ReduceMean", "c", axes=[2])],
     "a pool": [node("MaxPool", "c", kernel_shape=[2, 2])],
@@ -295,3 +305,26 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "n_y" in told.stdout  # the average, as a layer
     with pytest.raises(UsageError, match="--form patches does not go with --flat-io"):
         convfc.convert(path, flat_io=True)
+
+
+def test_a_rule_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is read and what is written agree. The file does not, but where edges are black."""
+    monkeypatch.setattr(affine, "_OTHERS", {"Pad": wrong_crop})
+    nodes = [node("Pad", "x cut", "p"), node("Conv", "p K", pads=[1, 1, 1, 1])]
+    path = file(tmp_path / "m.onnx", nodes, 1, 28, 28)
+    with pytest.raises(ConversionError, match="not the same function"):
+        convfc.convert(path, form="dense")
+    done = convfc.convert(path, form="dense", check=False)
+    found = convfc.verify(path, done.out, samples=3)
+    assert found.verdict is not Verdict.EQUIVALENT
+    assert "on random numbers" in (found.reason or "")
+
+
+def wrong_crop(known: Known, pad: ir.Node) -> bool:
+    """What is cut off is put there again as it was."""
+    conv = known.only_reader(pad.outputs[0])
+    assert conv is not None
+    conv.attributes.add(ir.AttrInt64s("pads", [0, 0, 0, 0]))
+    conv.replace_input_with(0, pad.inputs[0])
+    known.remove(pad)
+    return True

@@ -97,7 +97,7 @@ def checked(path: Path, **feed: Array) -> list[str]:
     for a, b in zip(run(path, **feed), run(done.out, **feed), strict=True):
         assert a.dtype == b.dtype
         assert np.array_equal(a, b)
-    found = convfc.verify(path, done.out)
+    found = convfc.verify(path, done.out, samples=3)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
     assert all(layer.structure is None for layer in found.layers)
     assert not operators(done.out) & (KINDS | NEVER)
@@ -208,6 +208,17 @@ def test_what_is_returned_stays_what_it_is(output: str, tmp_path: Path) -> None:
     assert "Flatten" not in found
 
 
+def test_names_may_say_flat_or_rows_of_themselves(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x W b", "in/flatten/y", pads=[1] * 4),
+        node("Relu", "in/flatten/y", "in/rows"),
+        node("Conv", "in/rows U c", "y1", strides=[2, 2]),
+    ]
+    for outputs in (["y1"], ["y1", "in/rows"]):
+        path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 7, 7]}, outputs, WEIGHTS)
+        assert checked(path, x=X).count("Reshape") == len(outputs) + 1
+
+
 @pytest.mark.parametrize("case", thinned(CASES, 3), ids=lambda case: case.name)
 def test_a_case_of_the_suites_has_its_outputs(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
@@ -218,7 +229,7 @@ def test_a_case_of_the_suites_has_its_outputs(case: Case, tmp_path: Path) -> Non
         assert "takes 2.8 GiB, and 1.0 GiB is the limit" in (done.layers[0].reason or "")
         return
     assert not operators(done.out) & KINDS
-    found = convfc.verify(path, done.out)
+    found = convfc.verify(path, done.out, samples=3)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
     names = [value.name for value in case.model.graph.input]
     for inputs, outputs in case.samples:
@@ -277,7 +288,7 @@ def test_random_layers_are_proved(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     done = dense(path, check=False)
-    found = convfc.verify(path, done.out)
+    found = convfc.verify(path, done.out, samples=3)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
     assert [layer.structure for layer in found.layers] == [None]
 
@@ -287,7 +298,7 @@ def test_any_opset(opset: int, tmp_path: Path) -> None:
     nodes = [node("Conv", "x W b", "y", pads=[1] * 4)]
     path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 7, 7]}, ["y"], WEIGHTS, opset=opset)
     done = dense(path)
-    found = convfc.verify(path, done.out)
+    found = convfc.verify(path, done.out, samples=3)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
 
 
@@ -297,7 +308,7 @@ def test_weights_that_callers_may_override_stay_so(tmp_path: Path) -> None:
     dims: dict[str, list[int | str | None]] = {"x": ["n", 3, 7, 7]}
     path = save(tmp_path / "m.onnx", nodes, dims, ["y"], weights, overridable=True)
     out = dense(path).out
-    assert convfc.verify(path, out).equivalent
+    assert convfc.verify(path, out, samples=3).equivalent
     other = {"x": X, "W": -WEIGHTS["W"], "b": 2 * WEIGHTS["b"]}
     assert np.array_equal(run(path, **other)[0], run(out, **other)[0])
     assert chain(dense(path, freeze_weights=True).out) == ["Reshape", "MatMul", "Add", "Reshape"]
@@ -308,7 +319,7 @@ def mutated(path: Path, edit: Callable[[onnx.ModelProto], None]) -> convfc.Verif
     model = onnx.load(out)
     edit(model)
     onnx.save(model, out)
-    return convfc.verify(path, out)
+    return convfc.verify(path, out, samples=3)
 
 
 def in_matrix(change: Callable[[Array], Any], name: str = "n_y1/dense_matrix") -> Any:
@@ -451,7 +462,7 @@ def test_open_sizes_are_left_with_the_remedy(tmp_path: Path) -> None:
     assert not done.written
     fixed = dense(path, shapes={"x": [2, 3, 7, 7]})
     assert fixed.complete
-    assert convfc.verify(path, fixed.out).equivalent
+    assert convfc.verify(path, fixed.out, samples=3).equivalent
 
 
 def test_the_limit_is_for_all_of_a_file(tmp_path: Path) -> None:
@@ -465,10 +476,10 @@ def test_the_limit_is_for_all_of_a_file(tmp_path: Path) -> None:
         "limit",
     ]
     assert [layer.refusal.code for layer in done.layers if layer.refusal] == [Code.DENSE_LIMIT]
-    assert convfc.verify(path, done.out).equivalent
+    assert convfc.verify(path, done.out, samples=3).equivalent
     done = dense(path, dense_limit=sizes[1], partial=True)
     assert [layer.reason is None for layer in done.layers] == [False, True]
-    assert convfc.verify(path, done.out).equivalent
+    assert convfc.verify(path, done.out, samples=3).equivalent
 
 
 def test_a_record_tells_the_form(tmp_path: Path) -> None:
@@ -548,7 +559,7 @@ def test_a_record_of_the_other_form_proves_nothing(form: str, tmp_path: Path) ->
     path = net(tmp_path / "m.onnx")
     out = convfc.convert(path, form=form).out
     told_of(out, lambda layer: layer.update(form={"patches": "dense"}.get(form, "patches")))
-    assert convfc.verify(path, out).verdict is Verdict.COULD_NOT_CHECK
+    assert convfc.verify(path, out, samples=3).verdict is Verdict.COULD_NOT_CHECK
 
 
 def test_a_matrix_that_nobody_could_hold_is_not_made(tmp_path: Path) -> None:
@@ -606,7 +617,7 @@ def test_random_nets_are_proved(seed: int, tmp_path: Path) -> None:
     assert not operators(done.out) & (KINDS | NEVER)
     before, after = chain(convfc.convert(path, tmp_path / "p.onnx").out), chain(done.out)
     assert len(after) < len(before)
-    found = convfc.verify(path, done.out)
+    found = convfc.verify(path, done.out, samples=3)
     assert found.verdict is Verdict.EQUIVALENT, found.reason
     assert {layer.structure for layer in found.layers} == {None}
 

@@ -152,6 +152,23 @@ def test_nothing_is_transposed_between_layers(
     assert counted(new)[1] == 2 + left.get(between, 0)
 
 
+def test_an_input_between_layers_is_transposed_once(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x W b", "y0"),
+        node("Mul", "y0 mask", "m"),
+        node("Add", "m mask", "z"),
+        node("Conv", "z V", "y"),
+    ]
+    inputs: dict[str, list[int | str | None]] = {"x": ["n", CHANNELS, 9, 9]}
+    path = save(
+        tmp_path / "m.onnx", nodes, inputs | {"mask": ["n", CHANNELS, 7, 7]}, ["y"], WEIGHTS
+    )
+    new = convfc.convert(path).out
+    assert counted(new)[1] == 3
+    result = convfc.verify(path, new, samples=2)
+    assert result.verdict is Verdict.EQUIVALENT, result
+
+
 def test_what_is_read_in_its_own_layout_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -207,6 +208,10 @@ def ambiguous() -> dict[str, Edit]:
         tensor = model.graph.initializer[0]
         tensor.float_data.extend([1.0])
 
+    def truth_of_256(model: onnx.ModelProto) -> None:
+        kind = TensorProto.BOOL
+        model.graph.initializer.add(name="t", data_type=kind, dims=[1], int32_data=[256])
+
     def hidden(model: onnx.ModelProto) -> None:
         nothing = helper.make_node("Constant", [], ["x"], value_float=0.0)
         graph = helper.make_graph([nothing], "g", [], [of_any_shape("x")])
@@ -214,7 +219,7 @@ def ambiguous() -> dict[str, Edit]:
         model.graph.node.append(node)
 
     edits = (weight_twice, attribute_twice, two_kinds, value_twice, version_twice, numbers_twice)
-    return {edit.__name__: edit for edit in (*edits, hidden)}
+    return {edit.__name__: edit for edit in (*edits, truth_of_256, hidden)}
 
 
 @pytest.mark.parametrize("name", ambiguous())
@@ -270,3 +275,23 @@ def test_an_input_and_a_kernel_of_different_types_are_left(tmp_path: Path) -> No
     except convfc.FileError:
         return  # the checker may see it first
     assert layer.reason == "its input and its kernel have different types"
+
+
+@pytest.mark.parametrize("form", ["value", "value_string", "value_strings"])
+def test_a_text_that_ends_in_a_nul_is_another_one(form: str, tmp_path: Path) -> None:
+    def constant(last: bytes) -> onnx.NodeProto:
+        texts = [b"ab", last]
+        tensor = onnx.TensorProto(data_type=TensorProto.STRING, dims=[2], string_data=texts)
+        given: dict[str, Any] = {"value": tensor, "value_string": last, "value_strings": texts}
+        return helper.make_node("Constant", [], ["t"], **{form: given[form]})
+
+    def longer(model: onnx.ModelProto) -> None:
+        node_of(model, "Constant").CopyFrom(constant(b"a\0"))
+
+    path = conv_file(tmp_path / "m.onnx", UNEQUAL, (9, 10))
+    model = onnx.load(path)
+    model.graph.node.extend([constant(b"a"), helper.make_node("Identity", ["t"], ["s"])])
+    model.graph.output.append(helper.make_tensor_value_info("s", TensorProto.STRING, None))
+    onnx.save(model, path)
+    found = verified(path, longer)
+    assert "b'a' became b'a\\x00'" in (found.reason or "")

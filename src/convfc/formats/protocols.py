@@ -271,6 +271,10 @@ class Model(Protocol):
         """Whether it rounds, compares or chooses, so that a tie may move some numbers far."""
 
     @property
+    def rewritten(self) -> bool:
+        """Whether other operators are read, and proved, than are in the file; samples tell."""
+
+    @property
     def precision(self) -> str:
         """Numpy's name of the coarsest real type that something in it is computed in."""
 
@@ -340,18 +344,15 @@ class Model(Protocol):
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance
     ) -> Sequence[str]:
-        """Write a copy in which the named sites are patches + Dense.
-
-        May change the model in memory: open the file again for anything else.
+        """Write a copy in which the named sites are patches + Dense; may change what is in memory.
 
         Args:
-            path: where to write; its folder is the caller's to clean up, and files that the
-                model needs beside it are written there too.
+            path: where to write, with files beside it that it needs; the caller cleans up.
             lowerings: by site name; each fits its site.
             provenance: stored in the file.
 
         Returns:
-            Remarks for the person who asked, a sentence each: what could not be kept as it was.
+            Remarks for the person who asked, a sentence each: what could not be kept.
 
         Raises:
             OSError: the file cannot be written.

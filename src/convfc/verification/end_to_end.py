@@ -16,6 +16,7 @@ from convfc.formats.protocols import Model, Site
 from convfc.planning import Layer
 from convfc.refusals import Code
 from convfc.samples.batches import Feeds
+from convfc.samples.feeds import make_feeds
 from convfc.verification.differences import (
     DifferenceCollector,
     Distance,
@@ -27,6 +28,8 @@ from convfc.verification.verdict import contradiction
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
+_RANDOM = 4
+"""Samples of random numbers."""
 MANY = 100
 """Samples that go through both models if nobody says how many."""
 _COSTLY = 10**11
@@ -205,6 +208,21 @@ def against_float64(
         return replace(seen, float64_missing=str(error))
     outputs = tuple(_with(out, errors.get(out.name)) for out in seen.outputs)
     return replace(seen, outputs=outputs, float64_samples=rows)
+
+
+def random_feeds(a: Model, feeds: Feeds, random: np.random.Generator) -> Feeds | None:
+    """Random numbers for the same inputs: images have edges where a pixel more is no difference.
+
+    Returns:
+        ``None`` if there is nothing to feed numbers to.
+    """
+    feed, rows = feeds.few(_RANDOM)
+    arrays = {
+        name: random.standard_normal(x.shape).astype(x.dtype)
+        for name, x in feed.items()
+        if x.ndim > 1 and x.dtype.kind == "f"
+    }
+    return make_feeds(a.inputs, samples=rows, inputs={**feed, **arrays}) if arrays else None
 
 
 def looked_closer(

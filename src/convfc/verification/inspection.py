@@ -32,6 +32,8 @@ _PRODUCTS = 1e10
 """Multiply-adds in a second, in both files together: two slow cores do more."""
 _COPIES = 1e8
 """Numbers of patches that are put together in a second, likewise."""
+_AS_NEAR = 16
+"""How many times further from float64 than the original may be, where outputs differ much."""
 _OPEN = 16
 """An unknown size of a layer: the sample is wider, but what is behind strides is not."""
 _ROWS, _QUICK = 2, 0.1
@@ -226,9 +228,25 @@ def _by_layers(
         else:
             found = replace(found, layers=found.layers + 1)
             shares += [] if proof.share is None else [proof.share]
+    if found.differs and first.rewritten and not first.has_steps:
+        why = why or _far_from_float64(first, second, feed)
     if found.differs and why is not None:
         return replace(found, problem=f"{found.reason}; and {why}")
     return replace(found, share=max(shares, default=None))
+
+
+def _far_from_float64(first: Model, second: Model, feed: Feed) -> str | None:
+    """How much further from float64 a model is than its original; ``None`` if it is as near.
+
+    The layers are compared with what is read, and not with what stands in the file.
+    """
+    with suppress(UnsupportedModelError):
+        exact, own, made = first.run_in_float64(feed), first.run(feed), second.run(feed)
+        for name, truth in exact.items():
+            near, far = (np.abs(run[name] - truth).max(initial=0.0) for run in (own, made))
+            if far > _AS_NEAR * near:
+                return f"it is {far:.2g} from float64, the original {near:.2g}"
+    return None
 
 
 def _recorded(converted: Model) -> set[str]:

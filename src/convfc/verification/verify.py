@@ -33,6 +33,7 @@ from convfc.verification.end_to_end import (
     against_float64,
     compare,
     looked_closer,
+    random_feeds,
     row_bytes,
     runnable,
 )
@@ -166,7 +167,9 @@ def verify(
 def _of_files(a: Model, b: Model) -> list[str]:
     """Remarks on the two files, before anything is run."""
     same = [f"'{a.path.name}' was compared with itself"] if a.path.samefile(b.path) else []
-    return [*a.notes, *staleness(a, b.provenance), *same]
+    name = a.path.name
+    read = [f"What is affine in '{name}' was read as convolutions"] if a.reading.affine else []
+    return [*a.notes, *staleness(a, b.provenance), *same, *read]
 
 
 def _feeds(
@@ -218,9 +221,15 @@ def _proved(
     alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
-    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in closer.outputs]
-    against = {one.output: one for one in found if one is not None}
-    verdict, reason = conclude(alignment, layers, list(against.values()), _agreement(seen), refused)
+    against = _contradictions(a, closer)
+    others = random_feeds(a, feeds, random) if a.rewritten and refused is None else None
+    seen_too: Sequence[Contradiction] = ()
+    if others is not None:
+        on_random, *_ = _on_samples(a, b, others, progress)
+        found = _contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
+        seen_too = [replace(one, what=f"on random numbers, {one.what}") for one in found]
+    contradicting = [*against.values(), *seen_too]
+    verdict, reason = conclude(alignment, layers, contradicting, _agreement(seen), refused)
     if quick and verdict is Verdict.EQUIVALENT and not seen.samples:
         verdict, reason = Verdict.COULD_NOT_CHECK, "a quick look proves nothing without a sample"
     names = {out.name for out in closer.outputs}
@@ -242,6 +251,12 @@ def _proved(
         notes=notes,
         **vars(seen),
     )
+
+
+def _contradictions(a: Model, seen: Seen) -> dict[str, Contradiction]:
+    """By the name of an output, what speaks against its being the same."""
+    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in seen.outputs]
+    return {one.output: one for one in found if one is not None}
 
 
 def _on_samples(

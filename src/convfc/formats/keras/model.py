@@ -122,6 +122,11 @@ class KerasModel:
         """See `Model.has_steps`."""
         return has_steps(self._model)
 
+    @property
+    def rewritten(self) -> bool:
+        """See `Model.rewritten`: Keras itself runs what is read."""
+        return False
+
     @cached_property
     def precision(self) -> str:
         """See `Model.precision`."""

@@ -46,12 +46,14 @@ class Replacements:
         differences: numbers, settings and wires outside that are not as they were; a sentence each.
         unknown: what is built otherwise outside, so that it cannot be told whether it matters.
         remarks: what is told otherwise, but read by no runtime.
+        compared: initializers of graphs that belong together, by which each was compared with.
     """
 
     layers: dict[ir.Node, Replacement] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    compared: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def told(self, what: str, a: object, b: object) -> None:
         """Remark on something that is only told, if it is told otherwise."""
@@ -215,6 +217,7 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> No
     after = _initializers(b)
     for name, value in _initializers(a).items():
         if name in after:
+            found.compared[value] = after[name]
             difference = _tensor_difference(value, after[name])
             if difference is not None:
                 found.differences.append(f"initializer '{name}' {difference}")
@@ -332,8 +335,8 @@ def _compare_operand(
         return
     left, right = constant_of(a), constant_of(b)
     if left is not None and right is not None:
-        if a.name == b.name and a.is_initializer() and b.is_initializer():
-            return  # by that name they are compared as they are
+        if found.compared.get(a) is b:
+            return  # a name alone says nothing: another graph may have it, too
         difference = tensor_difference(left, right)
         if difference is not None:
             found.differences.append(f"{reader}: what it reads as '{b.name}' {difference}")

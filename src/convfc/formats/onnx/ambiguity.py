@@ -100,3 +100,6 @@ def _tensor(tensor: onnx.TensorProto) -> Iterator[str]:
     filled = {field.name for field, _ in tensor.ListFields()} & {*_DATA_FIELDS}
     if len(filled) > 1:
         yield f"tensor '{tensor.name}' has its numbers in {' and in '.join(sorted(filled))}"
+    # Of 256, some take the lowest byte.
+    if tensor.data_type == onnx.TensorProto.BOOL and not {0, 1}.issuperset(tensor.int32_data):
+        yield f"tensor '{tensor.name}' has truth values other than 0 and 1"

@@ -309,6 +309,16 @@ def constant_of(value: ir.Value) -> ir.TensorProtocol | None:
         # An initializer that is an input as well is only a default.
         return None if value.is_graph_input() else value.const_value
     try:
-        return ir.convenience.get_const_tensor(value)
+        tensor = ir.convenience.get_const_tensor(value)
     except ValueError:  # a Constant without a value, which no runtime loads
         return None
+    node = value.producer()
+    if node is None or tensor is None or tensor.dtype is not ir.DataType.STRING:
+        return tensor
+    for attribute in node.attributes.values():
+        # onnx_ir gives texts one length, and with it all lose the NULs that they end in.
+        if attribute.type is ir.AttributeType.STRINGS:
+            return ir.StringTensor(np.array([s.encode() for s in attribute.as_strings()], object))
+        if attribute.type is ir.AttributeType.STRING:
+            return ir.StringTensor(np.array(attribute.as_string().encode(), object))
+    return tensor

@@ -57,6 +57,7 @@ class _Flattener:
         self._shapes: dict[tuple[int, ...], ir.Value] = {}
         self._flat: dict[ir.Value, ir.Value] = {}
         self._reshapes: set[ir.Node] = set()
+        self._named: set[ir.Value] = set()
         movable = self._movable()
         useful: set[ir.Node] = set()
         for node in reversed(self._nodes):
@@ -157,7 +158,8 @@ class _Flattener:
     def _taken(self, own: ir.Value) -> ir.Value:
         """The flat form of a value, under the name by which it is found again."""
         flat, maker = self._flat[own], own.producer()
-        if maker in self._ends and FLAT not in (flat.name or ""):
+        if maker in self._ends and flat not in self._named:
+            self._named.add(flat)
             flat.name = self._moves.names.fresh(f"{own.name}{FLAT}")
         return flat
 

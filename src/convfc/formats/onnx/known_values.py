@@ -64,6 +64,11 @@ class Known:
         row = self.row(value)
         return row if row is not None and len(row) > 1 else None
 
+    def samples(self, value: ir.Value | None) -> int | None:
+        """The size of a tensor's first axis, if that is known."""
+        shape = known_shape(None if value is None else self._shaped.get(value.name))
+        return shape[0] if shape else None
+
     def constants(self, arrays: dict[str, NDArray[Any]], like: ir.Value) -> list[ir.Value] | None:
         """New ones of the type of a value, by names; ``None`` if a number is none in that type."""
         dtype = self._shaped[like.name].dtype or ir.DataType.FLOAT

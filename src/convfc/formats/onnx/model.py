@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -38,7 +38,7 @@ from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.runtimes import Session, default_differs
-from convfc.formats.onnx.shape_inference import forget_sizes, unfounded
+from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfounded
 from convfc.formats.onnx.sites import (
     Place,
     convolutions,
@@ -135,6 +135,11 @@ class OnnxModel:
         """See `Model.has_steps`."""
         return any(map(is_step, (place.node for place in places(self._model))))
 
+    @property
+    def rewritten(self) -> bool:
+        """See `Model.rewritten`."""
+        return self._altered is not None
+
     @cached_property
     def precision(self) -> str:
         """See `Model.precision`."""
@@ -168,11 +173,10 @@ class OnnxModel:
         Raises:
             UnsupportedModelError: on it, the model takes more memory than there is, or hours.
         """
-        fed = in_rows(feed, self._flat)
+        flat: Collection[str | None] = self._flat
         if self.provenance is not None and self.provenance.flat_io:
-            fed = in_rows(
-                feed, [v.name for v in self._model.graph.inputs if len(v.shape or ()) == 2]
-            )
+            flat = [v.name for v in self._model.graph.inputs if len(v.shape or ()) == 2]
+        fed = in_rows(feed, flat)
         self._demands.check(fed, str(self.path), times)
         return fed
 
@@ -206,7 +210,9 @@ class OnnxModel:
         onnxruntime has no convolution in float64, and onnx's own evaluator takes too long.
         """
         fed = self._checked(feed, times=2)
-        fresh = OnnxModel(self.path, self.reading)
+        # As the file has it, or what is affine would be judged by what is made of it.
+        as_it_is = replace(self.reading, affine=False, flat_io=False)
+        fresh, fed = OnnxModel(self.path, as_it_is), feed if self._flat else fed
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
@@ -288,8 +294,7 @@ class OnnxModel:
         ]
         unclear += [
             f"the sizes of '{value.name}' are stated and do not follow from those of the inputs"
-            for value in converted._unfounded
-            if not value.is_graph_output()
+            for value in new_claims(converted._unfounded, self._model)
         ]
         return Alignment(
             tuple(pairs),
@@ -350,9 +355,5 @@ class OnnxModel:
 
     @property
     def _weight_bytes(self) -> int:
-        return sum(
-            value.const_value.nbytes
-            for graph in self._model.graphs()
-            for value in graph.initializers.values()
-            if value.const_value is not None
-        )
+        weights = [v.const_value for g in self._model.graphs() for v in g.initializers.values()]
+        return sum(weight.nbytes for weight in weights if weight is not None)

@@ -77,7 +77,8 @@ class _LayoutRestoration(Restoration[int]):
             rank, (first, *more) = transposed_rank(node, to_last), node.outputs
             if rank is not None and node.inputs[0] is not None:
                 self.own[first] = node.inputs[0], rank
-                self.left += [node] if self.hint(first) else []
+                new = first.name not in self.originals and _HINT.fullmatch(first.name or "")
+                self.left += [node] if new else []  # of an input, too
             elif not more and not self._take_out_of_rows(node):
                 name, form = self._form(first)
                 if form == LAST and name in self._ranks:

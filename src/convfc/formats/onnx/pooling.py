@@ -109,7 +109,8 @@ def pad(known: Known, node: ir.Node) -> bool:
         rule = reader.attributes.get_string("auto_pad", "NOTSET")
         own = reader.attributes.get_ints("pads", [0] * 2 * rank)
         both = [a + b for a, b in zip((*befores, *afters), own, strict=True)]
-        if rule in ("NOTSET", "VALID") and min(both) >= 0 and len(own) == 2 * rank:
+        cuts = min(*befores, *afters) < 0  # what is cut away is not what pads put there again
+        if rule in ("NOTSET", "VALID") and not cuts and min(both) >= 0 and len(own) == 2 * rank:
             reader.attributes.pop("auto_pad", None)
             reader.attributes.add(ir.AttrInt64s("pads", both))
             reader.replace_input_with(0, x)
@@ -149,6 +150,8 @@ def upsample(known: Known, node: ir.Node) -> bool:
         if {"axes", "keep_aspect_ratio_policy", "antialias"} & node.attributes.keys():
             return False
         sizes = known.given(node, 3)
+        if sizes is not None and sizes[0] != known.samples(node.inputs[0]):
+            return False
     else:
         sizes = None
     times = [b // a for a, b in zip(before, after, strict=True)]

@@ -49,9 +49,11 @@ class Restoration(Generic[FormT]):
         self.own: dict[ir.Value, tuple[ir.Value, FormT]] = {}
         self.left: list[ir.Node] = []
         self._hint = hint
-        # A node and a value may have one name: those of nodes do not count.
-        values = (*copy.graph.inputs, *(v for n in copy.graph.all_nodes() for v in n.outputs))
-        self._taken = {value.name for value in values} | copy.graph.initializers.keys()
+        # A node and a value may have one name: those of nodes do not count. What branches have for
+        # themselves does: there, a new value of that name would be hidden.
+        self._taken = {v.name for n in copy.graph.all_nodes() for v in n.outputs}
+        for graph in copy.graphs():
+            self._taken |= {value.name for value in graph.inputs} | graph.initializers.keys()
 
     def hint(self, value: ir.Value | None) -> re.Match[str] | None:
         """What the name of a value says that it is another form of, if the original has that."""
@@ -98,7 +100,8 @@ class Restoration(Generic[FormT]):
                 reader.replace_input_with(place, node.outputs[0])
 
     def sweep(self) -> None:
-        """Remove what is left over and nobody reads."""
+        """Remove what is left over and nobody reads, and put nodes behind all that they read."""
         for node in reversed(self.left):
             if not any(map(is_read, node.outputs)):
                 self.moves.graph.remove(node, safe=True)
+        self.moves.graph.sort()

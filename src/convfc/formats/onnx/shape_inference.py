@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -86,6 +86,16 @@ def unfounded(model: ir.Model, inferred: ir.Model) -> list[ir.Value]:
     return [
         value for value, shaped in pairs if not _follows(known_shape(value), known_shape(shaped))
     ]
+
+
+def new_claims(values: Iterable[ir.Value], original: ir.Model) -> Iterator[ir.Value]:
+    """Of `unfounded` values of a converted model, all but outputs of which the original says so."""
+    functions = (function.graph for function in original.functions.values())
+    outputs = (value for graph in (*original.graphs(), *functions) for value in graph.outputs)
+    stated = {(value.name, known_shape(value)) for value in outputs}
+    for value in values:
+        if not (value.is_graph_output() and (value.name, known_shape(value)) in stated):
+            yield value
 
 
 def _follows(stated: Shape | None, found: Shape | None) -> bool:

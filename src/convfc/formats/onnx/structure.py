@@ -12,10 +12,11 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
-from convfc.core.arrays import array_difference
+from convfc.core.arrays import Array, array_difference
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import label
@@ -151,4 +152,11 @@ def tensor_difference(a: ir.TensorProtocol, b: ir.TensorProtocol) -> str | None:
     """How two tensors differ in type, shape or bits; ``None`` if they do not."""
     if (a.dtype, tuple(a.shape)) != (b.dtype, tuple(b.shape)):
         return "has another type or shape"
-    return array_difference(a.numpy(), b.numpy())
+    return array_difference(_array(a), _array(b))
+
+
+def _array(tensor: ir.TensorProtocol) -> Array:
+    """Its numbers, or its texts as they are: numpy's own lose the NULs that they end in."""
+    if isinstance(tensor, ir.StringTensor):
+        return np.array([*tensor.string_data()], object)
+    return tensor.numpy()
