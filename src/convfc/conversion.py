@@ -69,9 +69,9 @@ def convert(
     model: str | Path,
     out: str | Path | None = None,
     *,
-    form: Form | str = Form.PATCHES,
+    form: Form | str | None = None,
     dense_limit: int | None = None,
-    max_pool: MaxPool | str = MaxPool.KEEP,
+    max_pool: MaxPool | str | None = None,
     flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
@@ -94,11 +94,13 @@ def convert(
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
-        form: "patches", patches + Dense; or "dense", one Dense for all positions together.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together; patches
+            when left out, or what `client` takes.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
-        max_pool: in the dense form of ONNX, "relu" writes MaxPool in Dense and ReLU, where what it
-            pools is not negative; its numbers are rounded then.
+        max_pool: in the dense form of ONNX, "keep" or "relu", which writes MaxPool in Dense and
+            ReLU, where what it pools is not negative; its numbers are rounded then. Kept when left
+            out, or what `client` takes.
         flat_io: in the dense form of ONNX, take and make rows: (N, n) instead of (N, C, H, W).
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
@@ -162,9 +164,9 @@ def converting(
     model: str | Path,
     out: str | Path | None = None,
     *,
-    form: Form | str = Form.PATCHES,
+    form: Form | str | None = None,
     dense_limit: int | None = None,
-    max_pool: MaxPool | str = MaxPool.KEEP,
+    max_pool: MaxPool | str | None = None,
     flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
@@ -187,17 +189,21 @@ def converting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
-        pools = arguments.choice("max_pool", max_pool, MaxPool)
+        wanted = client_named(client)
+        pools = wanted.max_pool_of(
+            None if max_pool is None else arguments.choice("max_pool", max_pool, MaxPool)
+        )
+        flat_io = flat_io or wanted.flat_io
         of_dense = {"dense-limit": dense_limit is not None, "flat-io": flat_io}
         of_dense["max-pool"] = pools is not MaxPool.KEEP
         of_patches = {
             "patches": patches != PatchMethod.AUTO,
             "patch-memory": patch_memory is not None,
         }
-        form = _wanted_form(form, of_dense, of_patches)
+        form = wanted.form_of(None if form is None else arguments.choice("form", form, Form))
+        _check_form(form, of_dense, of_patches)
         target = target_of(source, out, default_out, force)
         unchanged = Unchanged(source)
-        wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
         beside = None if architecture is None else arguments.path("architecture", architecture)
         reading = Reading(
@@ -265,15 +271,11 @@ def converting(
                 stage.publish(lambda: check_target(source, target, force), keep=opened.files)
 
 
-def _wanted_form(
-    form: Form | str, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]
-) -> Form:
-    """The form, if nothing was asked for that only the other one has."""
-    found = arguments.choice("form", form, Form)
-    others = of_dense if found is Form.PATCHES else of_patches
+def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]) -> None:
+    """Refuse what only the other form has."""
+    others = of_dense if form is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
-        raise UsageError(f"--form {found.value} does not go with --{name}")
-    return found
+        raise UsageError(f"--form {form.value} does not go with --{name}")
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

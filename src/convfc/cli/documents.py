@@ -81,6 +81,9 @@ def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
             "sets": list(client.sets),
             "forms": list(client.forms.names),
             "fixed": client.fixed,
+            "form": client.form,
+            "flat_io": client.flat_io,
+            "max_pool": client.max_pool,
             "why": client.why,
         }
         for client in clients

@@ -36,7 +36,6 @@ from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
 from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
-from convfc.core.whole import Form, MaxPool
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -78,9 +77,9 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
-    form: WantedForm = Form.PATCHES,
+    form: WantedForm = None,
     dense_limit: DenseLimit = None,
-    max_pool: WantedMaxPool = MaxPool.KEEP,
+    max_pool: WantedMaxPool = None,
     flat_io: FlatIo = False,
     patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,

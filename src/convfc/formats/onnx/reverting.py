@@ -26,7 +26,7 @@ from convfc.formats.onnx.computed_weights import Steps, is_computed, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
-from convfc.formats.onnx.gemms import gemms_apart
+from convfc.formats.onnx.gemm import gemms_apart
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.operators import geometry, is_integer, operands
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
