@@ -13,7 +13,6 @@ import pytest
 from keras import layers
 
 from convfc.core.lowering import PatchMethod
-from convfc.formats.keras.archive import HDF5, ZIP
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.quiet import overheard
@@ -180,7 +179,9 @@ def test_blocks_share_their_weights(tmp_path: Path) -> None:
     with overheard():
         made = keras.models.model_from_json(json.dumps(config))
     made.set_weights([*pair._made.get_weights(), *(w + 1 for w in pair._made.get_weights())])
-    again = beside(pair, made.layers[-1], out)
+    again = KerasLayerPair(
+        pair.site, pair._layer, made.layers[-1], pair._expected, pair._lowering, ends_masks=False
+    )
     assert again.structure is not None
     assert again.unshown is not None
 
@@ -208,14 +209,9 @@ def stand_in(source: Path, out: Path, x: Any, y: Any, weights: Any) -> KerasLaye
         weight.assign(np.reshape(value, weight.shape))
     found = only_pair(source, out)
     assert isinstance(found, KerasLayerPair)
-    return beside(found, made, out)
-
-
-def beside(pair: KerasLayerPair, made: Any, out: Path) -> KerasLayerPair:
-    """The same convolution beside another model."""
-    kind = ZIP if out.suffix == ".keras" else HDF5
-    given = (pair.site, pair._layer, made, pair._lowering)
-    return KerasLayerPair(*given, file_format=kind, ends_masks=False)
+    return KerasLayerPair(
+        found.site, found._layer, made, found._expected, found._lowering, ends_masks=False
+    )
 
 
 def patches_of(image: Any) -> Any:

@@ -94,8 +94,7 @@ def convert(
         model: a .onnx, .h5, .hdf5 or .keras file.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
-        form: "patches", patches + Dense; or "dense", one Dense for all positions together; patches
-            when left out, or what `client` takes.
+        form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
         max_pool: in the dense form of ONNX, "keep" or "relu", which writes MaxPool in Dense and
@@ -214,8 +213,8 @@ def converting(
         if needed != fixed:
             fixed = needed
             opened = open_model(source, imports, replace(reading, shapes=needed))
-        if (flat_io or pools is not MaxPool.KEEP) and not opened.takes_forms:
-            raise UsageError(f"{source}: --flat-io and --max-pool are for ONNX so far")
+        if not opened.takes_forms:
+            _refuse_for_onnx(source, pools, flat_io)
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT
@@ -276,6 +275,14 @@ def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[st
     others = of_dense if form is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
         raise UsageError(f"--form {form.value} does not go with --{name}")
+
+
+def _refuse_for_onnx(source: Path, pools: MaxPool, flat_io: bool) -> None:
+    """Refuse what a Keras file cannot be asked for."""
+    if pools is not MaxPool.KEEP:
+        raise UsageError(f"{source}: --max-pool {pools.value} is for ONNX so far")
+    if flat_io:
+        raise UsageError(f"{source}: --flat-io is for ONNX so far")
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

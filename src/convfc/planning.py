@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from convfc import arguments
-from convfc.core.dense import DENSE_LIMIT, lower_dense
+from convfc.core.dense import DENSE_LIMIT, lower_chain
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
@@ -142,24 +141,20 @@ class _Room:
 
 def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | Refusal:
     """A site as one matrix, if that can be and there is room for it."""
-    lowering = lower_dense(convolution, site.sizes, site.itemsize)
-    if isinstance(lowering, Refusal):
-        return lowering
-    parts = [lowering]
-    for each in site.behind:
-        more = lower_dense(each, lowering.output, site.itemsize)
-        if isinstance(more, Refusal):
-            return more
-        parts.append(more)
-    size = sum(math.prod(part.filter_matrix) for part in parts) * site.itemsize
+    chain = lower_chain((convolution, *site.rest), site.sizes, site.itemsize)
+    if isinstance(chain, Refusal):
+        return chain
+    shapes = [lowering.filter_matrix for lowering in chain]
+    size = sum(rows * columns for rows, columns in shapes) * site.itemsize
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""
-        sizes = " and ".join("{:,} x {:,}".format(*part.filter_matrix) for part in parts)
-        why = f"its matrix of {sizes} takes {bytes_text(size)}{others}"
+        told = " and ".join(f"{rows:,} x {columns:,}" for rows, columns in shapes)
+        what = "matrix of {} takes" if len(shapes) == 1 else "matrices of {} take"
+        why = f"its {what.format(told)} {bytes_text(size)}{others}"
         return Refusal(f"{why}, and {bytes_text(room.limit)} is the limit", Code.DENSE_LIMIT)
     room.taken += size
-    return lowering
+    return chain[0]
 
 
 def _layer(site: Site, choose: Callable[[AnyConvolution], Lowering | Refusal]) -> Layer:

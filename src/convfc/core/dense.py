@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.limits import excess_of
 from convfc.core.lowering import Lowering, PatchMethod
@@ -41,3 +43,25 @@ def lower_dense(convolution: AnyConvolution, sizes: Sizes, itemsize: int = 4) ->
         return Refusal("one matrix needs every size, and some are open", Code.OPEN_SIZE)
     excess = excess_of(lowering.inner, sizes, itemsize)
     return lowering if excess is None else excess
+
+
+def lower_chain(
+    convolutions: Sequence[AnyConvolution], sizes: Sizes, itemsize: int = 4
+) -> list[Lowering] | Refusal:
+    """Convolutions that are computed one of another's output, each as one matrix.
+
+    Args:
+        convolutions: in their order; more than one for a separable layer.
+        sizes: spatial input sizes of the first, ``None`` where unknown.
+        itemsize: bytes of a number.
+
+    Raises:
+        GeometryError: a window does not fit the sizes.
+    """
+    found: list[Lowering] = []
+    for each in convolutions:
+        lowering = lower_dense(each, found[-1].output if found else sizes, itemsize)
+        if isinstance(lowering, Refusal):
+            return lowering
+        found.append(lowering)
+    return found

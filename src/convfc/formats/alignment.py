@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from convfc.core.dense import lower_dense
+from convfc.core.dense import lower_chain
 from convfc.core.geometry import AnyConvolution, Sizes
 from convfc.core.lowering import MOST_OPERATIONS, Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.refusals import Refusal
 from convfc.system.capacity import excess
 
 
@@ -45,9 +47,9 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
     if site.convolution is None:
         return None
     if record is not None and record.form == Form.DENSE:
-        dense = lower_dense(site.convolution, site.sizes, site.itemsize)
-        if isinstance(dense, Lowering) and not _too_large(dense, site.itemsize):
-            return dense
+        chain = lower_chain((site.convolution, *site.rest), site.sizes, site.itemsize)
+        if not isinstance(chain, Refusal) and not _too_large(chain, site.itemsize):
+            return chain[0]
     # A record may be wrong and the layer right all the same: what it is shows in its structure.
     conv, sizes = site.convolution, site.sizes
     for method, cut in _told(record, site):
@@ -62,13 +64,13 @@ def _lowered_again(site: Site, record: LayerRecord | None, operations: int) -> L
     return None
 
 
-def _too_large(dense: Lowering, itemsize: int) -> bool:
-    """Whether this machine could not hold its matrix, or the index maps that make it at run time.
+def _too_large(chain: Sequence[Lowering], itemsize: int) -> bool:
+    """Whether this machine could not hold its matrices, or index maps that make one at run time.
 
     Then it does not come from the file.
     """
-    rows, columns = dense.filter_matrix
-    return excess(rows * columns * max(itemsize, _INDEX)) is not None
+    numbers = sum(math.prod(dense.filter_matrix) for dense in chain)
+    return excess(numbers * max(itemsize, _INDEX)) is not None
 
 
 _INDEX = 8

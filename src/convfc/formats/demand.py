@@ -136,9 +136,11 @@ def _of_layer(site: Site, sizes: Sizes, rows: int, form: Form) -> str | None:
     if conv is None:
         return None
     if form is Form.DENSE:
-        inner = Whole(conv, sizes).inner
-        numbers = inner.weights + rows * (inner.channels * inner.taps + inner.filters)
-        return excess(_DENSE * numbers, rows * inner.weights)
+        wholes = [Whole(conv, sizes)]
+        for each in site.rest:
+            wholes.append(Whole(each, wholes[-1].output))
+        numbers = sum(math.prod(whole.shape) + rows * sum(whole.shape) for whole in wholes)
+        return excess(_DENSE * numbers, rows * sum(math.prod(whole.shape) for whole in wholes))
     framed, known = conv.framed(sizes)
     inner = framed.inner(known)
     made, positions = product(conv.output(sizes)) or 0, inner.positions(known) or 0

@@ -61,8 +61,8 @@ class Site:
         bias: whether it adds one.
         methods: the patch methods that its format can hold.
         refusal: why convfc leaves it as it is, or ``None``.
-        behind: pointwise convolutions that follow in the same layer.
         banded: whether its format can cut an axis of unknown size; see `lower`.
+        rest: the convolutions that its layer computes of what this one makes, if any.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Site:
     bias: bool = False
     methods: frozenset[PatchMethod] = frozenset(PatchMethod)
     refusal: Refusal | None = None
-    behind: tuple[AnyConvolution, ...] = ()
     banded: bool = False
+    rest: tuple[AnyConvolution, ...] = ()
 
     @property
     def reason(self) -> str | None:

@@ -25,7 +25,6 @@ _INITIALIZERS = (
     initializers.Zeros,
     initializers.Ones,
 )
-_NORMED = ("regularizer", "constraint")
 _NORMS = (constraints.MaxNorm, constraints.MinMaxNorm, constraints.UnitNorm)
 
 
@@ -69,12 +68,19 @@ def taken_over(
 
 
 def left_out(layer: Layer, weighted: WeightedConvolution) -> list[str]:
-    """What a layer has that means something else on a matrix of repeated weights and zeros."""
-    words = [weighted.prefix, *(["bias"] if weighted.bias is not None else [])]
-    found = ((word, what, getattr(layer, f"{word}_{what}")) for word in words for what in _NORMED)
+    """A remark for each regularizer and constraint of a convolution in the dense form.
+
+    Its matrix has each weight many times, and zeros: no norm or penalty means the same on it.
+    """
+    words = [weighted.prefix] + (["bias"] if weighted.bias is not None else [])
+    found = [
+        (word, what, getattr(layer, f"{word}_{what}"))
+        for word in words
+        for what in ("regularizer", "constraint")
+    ]
     return [
-        f"{layer.name}: its {word} {what} {type(value).__name__} means something "
-        "else on one matrix for all positions and was left out."
+        f"{layer.name}: its {word} {what} {type(value).__name__} means something else on one "
+        "matrix for all positions and was left out."
         for word, what, value in found
         if value is not None
     ]

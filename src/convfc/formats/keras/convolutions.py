@@ -11,7 +11,7 @@ from keras import layers
 
 from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.geometry import AnyConvolution
-from convfc.core.lowering import Lowering
+from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.transposed import TransposedConvolution
 from convfc.core.whole import Form
 
@@ -47,30 +47,29 @@ class WeightedConvolution:
         return not isinstance(self.geometry, TransposedConvolution)
 
     def inner_weights(self, lowering: Lowering, *, channels_first: bool) -> list[Any]:
-        """Kernel and bias, if any, as the product takes them: of the inner convolution, or M.
+        """Kernel and bias, if any, as the product takes them: those of the inner convolution.
 
         A kernel that keeps its bytes is the variable itself: tensorflow copies none that is
         assigned in another shape until one of the two changes.
 
         Args:
-            lowering: what it is lowered to.
-            channels_first: the order of M's rows and columns, see `Whole.matrix`.
+            lowering: of this convolution.
+            channels_first: of a matrix of the dense form, the order of its rows and columns.
         """
         kernel = self.kernel
         if not self.keeps_bytes:
             kernel = np.swapaxes(np.asarray(kernel), -1, -2)
-        if lowering.form is Form.DENSE and lowering.whole is not None:
-            given = np.asarray(kernel)
-            made = [lowering.whole.matrix(given, channels_first=channels_first)]
-            if self.bias is not None:
-                bias = np.asarray(self.bias)
-                made.append(lowering.whole.bias(bias, channels_first=channels_first))
-            return made
-        if not self.keeps_bytes:
+        whole = lowering.whole if lowering.form is Form.DENSE else None
+        if whole is not None:
+            kernel = whole.matrix(np.asarray(kernel), channels_first=channels_first)
+        elif not self.keeps_bytes:
             kernel = self.geometry.inner_kernel(kernel)
         if self.bias is None:
             return [kernel]
-        return [kernel, self.geometry.inner_bias(np.asarray(self.bias))]
+        bias = np.asarray(self.bias)
+        if whole is not None:
+            return [kernel, whole.bias(bias, channels_first=channels_first)]
+        return [kernel, self.geometry.inner_bias(bias)]
 
 
 def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:
@@ -112,6 +111,16 @@ def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:
         WeightedConvolution(conv, "depthwise", depthwise, None),
         WeightedConvolution(point, "pointwise", layer.pointwise_kernel, bias),
     ]
+
+
+def lowered(layer: Layer, lowering: Lowering) -> Sequence[tuple[WeightedConvolution, Lowering]]:
+    """The convolutions of a layer and how each is computed, where the first is by `lowering`."""
+    first, *rest = convolutions_of(layer)
+    chain = [(first, lowering)]
+    for each in rest:
+        sizes = chain[-1][1].output
+        chain.append((each, Lowering(each.geometry, sizes, PatchMethod.NONE, form=lowering.form)))
+    return chain
 
 
 def _transposed(layer: Layer) -> TransposedConvolution:

@@ -189,6 +189,10 @@ class StockOps(Ops[Tensor]):
             made.append(self._channels(y, group * outer, outer))
         return self.concatenate(made, -1)
 
+    def whole_product(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """The product of the dense form: a row of all inputs with a matrix of some shape."""
+        return self._dense(shape)(x)
+
     def _dense(
         self,
         kernel: tuple[int, ...],

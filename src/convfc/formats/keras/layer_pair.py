@@ -16,14 +16,13 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.demand import too_much
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.calls import Calls
-from convfc.formats.keras.convolutions import convolutions_of
+from convfc.formats.keras.convolutions import convolutions_of, lowered
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
 from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
-from convfc.formats.keras.rewriting import inner_weights, replacement
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
 from convfc.refusals import Code
@@ -41,20 +40,27 @@ class KerasLayerPair:
         site: the convolution.
         layer: the original's layer.
         made: the model in its place.
-        lowering: how convfc would put one there.
-        file_format, ends_masks: see `replacement`.
+        expected: the model that convfc would put there.
+        lowering: how that computes it.
+        ends_masks: see `replacement`.
     """
 
     def __init__(
-        self, site: Site, layer: Layer, made: Layer, lowering: Lowering, **given: Any
+        self,
+        site: Site,
+        layer: Layer,
+        made: Layer,
+        expected: Layer,
+        lowering: Lowering,
+        *,
+        ends_masks: bool,
     ) -> None:
         self.site = site
-        self.form = lowering.form
-        self._lowering = lowering
         self._layer = layer
         self._made = made
-        self._expected, _ = replacement(layer, lowering, **given)
-        self._ends_masks = given["ends_masks"]
+        self._expected = expected
+        self._lowering = lowering
+        self._ends_masks = ends_masks
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -71,8 +77,6 @@ class KerasLayerPair:
         """See `LayerPair.smallest_shape`."""
         windows = convolutions_of(self._layer)[0].geometry.windows
         sizes = tuple(window.probe_size for window in windows)
-        if self.form is Form.DENSE:  # it takes no other ones
-            sizes = tuple(size or 1 for size in self.site.sizes)
         return (1, *(size for size in self._arranged(sizes) if size is not None))
 
     def _arranged(self, sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -90,6 +94,11 @@ class KerasLayerPair:
         return tuple(range(convolutions_of(self._layer)[0].geometry.rank + 2))
 
     quantization = None
+
+    @property
+    def form(self) -> Form:
+        """See `LayerPair.form`."""
+        return self._lowering.form
 
     @cached_property
     def parameters(self) -> Mapping[str, Array | None]:
@@ -120,7 +129,9 @@ class KerasLayerPair:
             if old.size != new.size or old.dtype != new.dtype:
                 continue
             difference = array_difference(old.reshape(-1), new.reshape(-1))
-            if difference is not None and not _arranged_otherwise(old, new):
+            # In another structure another order may be right: `_misfit`. Not in the emitter's own.
+            own = self.structure is None
+            if difference is not None and (own or not _arranged_otherwise(old, new)):
                 return f"its weights are not the convolution's: one {difference}"
         return None
 
@@ -249,7 +260,11 @@ class KerasLayerPair:
         if self._misfit is not None:
             raise UnsupportedModelError(self._misfit, code=Code.NOT_RUN)
         first = not self.channels_last
-        values = inner_weights(self._linear_layer, self._lowering, channels_first=first)
+        values = [
+            value
+            for each, its in lowered(self._linear_layer, self._lowering)
+            for value in each.inner_weights(its, channels_first=first)
+        ]
         for weight, value in zip(self._linear_weights, values, strict=True):
             weight.assign(keras.ops.reshape(value, weight.shape))
 

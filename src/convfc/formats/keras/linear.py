@@ -132,7 +132,7 @@ _FOR_ANY_SIZE = (layers.Dense, layers.Activation, layers.Permute)
 _BEHIND_ACTIVATIONS = ("Reshape", "Permute", "Transpose", "Flatten", "Concatenate")
 """What may follow an activation that takes one number at a time: it only moves them all."""
 
-_ELEMENTWISE = (
+ELEMENTWISE = (
     *(activations.relu, activations.relu6, activations.leaky_relu, activations.elu),
     *(activations.selu, activations.gelu, activations.silu, activations.mish),
     *(activations.sigmoid, activations.hard_sigmoid, activations.hard_silu, activations.tanh),
@@ -213,7 +213,7 @@ def _out_of_place(graph: Model, activation: Any) -> str | None:
             ends.add(call)
     if activation is activations.linear:
         moving, ends = set(), set()
-    elif activation not in _ELEMENTWISE and moving:
+    elif activation not in ELEMENTWISE and moving:
         return "its activation is not the last thing that it does"
     for call in calls_of(graph):
         own = getattr(call.operation, "activation", None) or activations.linear

@@ -241,11 +241,10 @@ class KerasModel:
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
-                pair = KerasLayerPair(
-                    *(site, layer, made, lowering),
-                    file_format=converted._format,
-                    ends_masks=self._masks,
+                expected, _ = replacement(
+                    layer, lowering, converted._format, ends_masks=self._masks
                 )
+                pair = KerasLayerPair(site, layer, made, expected, lowering, ends_masks=self._masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
@@ -277,9 +276,8 @@ class KerasModel:
                 )
                 remarks += left
             if replaced:
-                dense = any(one.form is Form.DENSE for one in lowerings.values())
-                model, left = rewrite(model, replaced, keeps_state=not dense)
-                remarks += [_DENSE] if dense else []
+                dense = any(its.form is Form.DENSE for its in lowerings.values())
+                model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
             named = with_suffix(path, self._converted_format)
             try:
@@ -309,9 +307,6 @@ class KerasModel:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
-
-
-_DENSE = "A matrix of the dense form trains on as a whole, repeated weights and zeros, too."
 
 
 def _write_error(error: BaseException) -> OSError:

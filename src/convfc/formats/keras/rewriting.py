@@ -15,23 +15,15 @@ from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.whole import Form
 from convfc.formats.keras.archive import ZIP
 from convfc.formats.keras.carried_settings import left_out, taken_over
-from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, convolutions_of
+from convfc.formats.keras.convolutions import TRANSPOSED, WeightedConvolution, lowered
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import CarriedSettings, StockOps
+from convfc.formats.keras.linear import ELEMENTWISE
 from convfc.formats.keras.sites import bias_goes_astray, is_graph, is_normed, shows_calls
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
-
-_ELEMENTWISE = tuple(
-    getattr(keras.activations, name)
-    for name in (
-        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish"),
-        *("sigmoid", "hard_sigmoid", "hard_silu", "tanh", "softplus", "softsign", "exponential"),
-    )
-)
-"""What looks at one number at a time; of other functions, a softmax for example, nobody knows."""
 
 
 def replacement(
@@ -48,7 +40,8 @@ def replacement(
     Returns:
         The model, named like the layer, and what it could not keep of the layer, in words.
     """
-    chain = list(zip(convolutions_of(layer), _chain(layer, lowering), strict=True))
+    chain = lowered(layer, lowering)
+    dense = lowering.form is Form.DENSE
     rank = lowering.convolution.rank
     channels_last = layer.data_format == "channels_last"
     last = chain[-1][1]
@@ -56,10 +49,10 @@ def replacement(
     # activation looks at one of them at a time. It would divide a penalty on its output by the
     # rows of its matrix instead of the samples.
     fused = channels_last and last.inner.groups == max(last.convolution.phases) == 1
-    dense = lowering.form is Form.DENSE
-    if dense:  # a row is the whole output
-        fused = any(layer.activation is function for function in _ELEMENTWISE)
-    fused = fused and _sees_one_position(layer.activation) and layer.activity_regularizer is None
+    fused = fused and _sees_one_position(layer.activation)
+    if dense:  # its rows are all positions
+        fused = layer.activation in (keras.activations.linear, *ELEMENTWISE)
+    fused = fused and layer.activity_regularizer is None
     output = {
         "activation": layer.activation,
         "activity_regularizer": layer.activity_regularizer,
@@ -74,20 +67,20 @@ def replacement(
         dtype=layer.compute_dtype,
         name=f"{layer.name}_input",
     )
-    if ends_masks and lowering.method is PatchMethod.NONE:
+    if ends_masks and lowering.method is PatchMethod.NONE and not dense:
         # A Dense alone would hand the mask on; a layer that changes nothing does not.
         x = ops.transpose(x, range(rank + 2))
     if dense:
-        x = ops.reshape(x, [chain[0][1].inner.patch_length])
+        x = ops.reshape(x, [lowering.inner.patch_length])
     elif not channels_last:
         x = ops.transpose(x, to_last(rank + 2))
     for weighted, its in chain:
         ends = output if fused and its is last else {}
-        ops.weigh(_carried(layer, weighted, ends, remarks, dense=dense))
-        x = ops.product(x, its.inner, ()) if dense else apply(ops, x, its)
-    made_sizes = [*last.output, last.convolution.filters]
+        ops.weigh(_carried(layer, weighted, its.form, ends, remarks))
+        x = ops.whole_product(x, its.filter_matrix) if dense else apply(ops, x, its)
     if dense:
-        x = ops.reshape(x, made_sizes if channels_last else [made_sizes[-1], *made_sizes[:-1]])
+        filters = last.convolution.filters
+        x = ops.reshape(x, [*last.output, filters] if channels_last else [filters, *last.output])
     elif not channels_last:
         x = ops.transpose(x, to_first(rank + 2))
     linear = layer.activation is keras.activations.linear
@@ -99,28 +92,16 @@ def replacement(
             "TensorFlow adds its bias along that; the converted layer adds it to the filters."
         )
     made = keras.Model(inputs, x, name=layer.name)
-    values = inner_weights(layer, lowering, channels_first=not channels_last)
+    values = [
+        value
+        for weighted, its in chain
+        for value in weighted.inner_weights(its, channels_first=not channels_last)
+    ]
     # An activation with weights of its own comes last, and is the layer's own.
     for value, weight in zip(values, made.weights[: len(values)], strict=True):
         weight.assign(keras.ops.reshape(value, weight.shape))
     made.trainable = layer.trainable
     return made, remarks
-
-
-def inner_weights(layer: Layer, lowering: Lowering, *, channels_first: bool) -> list[Any]:
-    """Kernels and biases of a layer as the products of its replacement take them.
-
-    Args:
-        layer: a convolution layer.
-        lowering: how it is computed.
-        channels_first: the order of numbers in a row of the dense form.
-    """
-    pairs = zip(convolutions_of(layer), _chain(layer, lowering), strict=True)
-    return [
-        value
-        for weighted, its in pairs
-        for value in weighted.inner_weights(its, channels_first=channels_first)
-    ]
 
 
 def _sees_one_position(activation: Any) -> bool:
@@ -133,29 +114,20 @@ def _sees_one_position(activation: Any) -> bool:
     return stock and activation is not keras.activations.glu
 
 
-def _chain(layer: Layer, lowering: Lowering) -> list[Lowering]:
-    """The lowering of every convolution of a layer, of which the first is given."""
-    rest = [
-        Lowering(each.geometry, lowering.output, PatchMethod.NONE, form=lowering.form)
-        for each in convolutions_of(layer)[1:]
-    ]
-    return [lowering, *rest]
-
-
 def _carried(
     layer: Layer,
     weighted: WeightedConvolution,
+    form: Form,
     output: Mapping[str, Any],
     remarks: list[str],
-    *,
-    dense: bool,
 ) -> CarriedSettings:
     """What the layer with the same weights takes over; remarks are added to the list."""
 
     def settings(kernel: tuple[int, ...], bias: tuple[int, ...]) -> dict[str, Any]:
-        none: dict[str, Any] = {}
-        kept, left = none, left_out(layer, weighted)
-        if not dense:
+        if form is Form.DENSE:
+            # Random numbers take as long as the matrix is large, an orthogonal one for ever.
+            kept, left = {"kernel_initializer": "zeros"}, left_out(layer, weighted)
+        else:
             kept, left = taken_over(layer, weighted, kernel, bias)
         remarks.extend(left)
         return {**kept, "use_bias": weighted.bias is not None, **output}
@@ -164,7 +136,7 @@ def _carried(
 
 
 def rewrite(
-    model: Layer, replaced: Mapping[int, Layer], *, keeps_state: bool = True
+    model: Layer, replaced: Mapping[int, Layer], *, dense: bool = False
 ) -> tuple[Layer, list[str]]:
     """A model with some of its layers, at any depth, replaced by others.
 
@@ -174,7 +146,7 @@ def rewrite(
         model: a stock Sequential or Functional model.
         replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
             at least one.
-        keeps_state: whether these bytes are in the same order, too, as an optimizer's are.
+        dense: whether these are in the dense form.
 
     Returns:
         The new model, compiled as the old one, and what could not be kept, in words.
@@ -212,22 +184,23 @@ def rewrite(
         made_of.trainable = flag
     if compiled is None:
         return made, remarks
-    if model.optimizer.built:
+    if model.optimizer.built and not dense:
         made.compile_from_config(compiled)
     else:
-        # That would build an optimizer: for Adam twice the weights, of which nothing is known.
+        # That would build an optimizer: for Adam twice the weights, of which nothing is known, or
+        # of matrices that no state fits.
         made.compile(**keras.saving.deserialize_keras_object(compiled))
+    if dense:
+        names = [layer.name for layer, _ in flags if id(layer) in replaced]
+        whole = "its matrix trains on as a whole, zeros and repeated weights, too."
+        return made, [*remarks, *(f"{name}: {whole}" for name in names), _FRESH]
     pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
     phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
     new_weights = {
         id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
     }
     expected = [id(new_weights.get(id(weight), weight)) for weight in trained]
-    same = (
-        keeps_state
-        and not phased
-        and expected == [id(weight) for weight in made.trainable_variables]
-    )
+    same = not phased and expected == [id(weight) for weight in made.trainable_variables]
     carried = same and _carry(model.optimizer, made.optimizer)
     remarks += [f"{name}: each phase of its stride trains on by itself." for name in phased]
     return made, remarks if carried else [*remarks, _FRESH]

@@ -61,7 +61,7 @@ class Place:
         refusal = self._refusal()
         if refusal is not None:
             return Site(self.name, kind, None, refusal=refusal)
-        conv = convolutions_of(self.layer)[0].geometry
+        conv, *rest = (each.geometry for each in convolutions_of(self.layer))
         sizes = tuple(_merged(axis) for axis in zip(*map(self._spatial, self.shapes), strict=True))
         dtype = self.layer.compute_dtype
         inner = conv.inner(sizes)
@@ -80,7 +80,7 @@ class Place:
             dtype=dtype,
             bias=self.layer.use_bias,
             methods=methods,
-            behind=tuple(each.geometry for each in convolutions_of(self.layer)[1:]),
+            rest=tuple(rest),
         )
 
     def _refusal(self) -> Refusal | None:
