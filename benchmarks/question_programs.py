@@ -48,7 +48,7 @@ _GUROBI = """
 import gurobipy, onnx
 from gurobi_ml.onnx import add_onnx_constr
 other, found, logits = 3, [], []
-for eps, enough in ((0.03, None), (0.06, 0.01)):
+for eps, enough in ((0.02, None), (0.06, 0.01)):
     model = gurobipy.Model()
     model.Params.OutputFlag = 0
     model.Params.Threads = 1
