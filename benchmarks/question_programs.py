@@ -48,7 +48,7 @@ _GUROBI = """
 import gurobipy, onnx
 from gurobi_ml.onnx import add_onnx_constr
 other, found, logits = 3, [], []
-for eps, enough in ((0.03, None), (0.06, 0.01)):
+for eps, enough in ((0.02, None), (0.06, 0.01)):
     model = gurobipy.Model()
     model.Params.OutputFlag = 0
     model.Params.Threads = 1
@@ -100,7 +100,7 @@ from onnx2torch import convert
 net = convert(path).eval()
 port = onnx.load(path).graph.input[0]
 given = [size.dim_value for size in port.type.tensor_type.shape.dim]
-images = torch.from_numpy(images[:100].reshape(-1, *given[1:]))
+images = torch.from_numpy(images[:20].reshape(-1, *given[1:]))
 # Its 'patches' of gradients take every sum for an image.
 bounded = BoundedModule(net, images[:1], bound_opts={"conv_mode": "matrix"})
 bounded._parameters["some"] = torch.nn.Parameter(torch.zeros(1))

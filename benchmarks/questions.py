@@ -78,8 +78,11 @@ def asked(python: str, page: str, path: Path, folder: Path) -> tuple[bool, list[
     if done.returncode == 0:
         said = [line[2:] for line in done.stdout.splitlines() if line.startswith("> ")]
         return True, said, took
-    lines = (done.stderr.strip() or "no message").splitlines()
-    return False, [" ".join(lines[-1].split())], took
+    lines = [line.strip() for line in (done.stderr.strip() or "no message").splitlines()]
+    *before, last = (line for line in lines if line.strip("^~"))
+    if last == "AssertionError":  # which says nothing without what it asserts
+        last = f"{last}: {before[-1]}"
+    return False, [last], took
 
 
 def held_against(original: Path, folder: Path, digit: np.ndarray) -> list[str]:
