@@ -184,7 +184,7 @@ def test_the_record_says_for_whom(tmp_path: Path) -> None:
     assert (record["client"], record["forms"]) == ("crown", ["keep_batch", "filters_right"])
     assert "shapes" not in record
     (entry,) = onnx.load(convfc.convert(tmp_path / "m.onnx", check=False).out).metadata_props
-    assert json.loads(entry.value).keys() == {"source", "sha256", "version", "layers"}
+    assert json.loads(entry.value).keys() == {"source", "sha256", "version", "layers", "outline"}
 
 
 def stated(path: Path) -> dict[str, list[int]]:
