@@ -1,185 +1,310 @@
-"""The dense form of Keras files: one Dense per layer, proved, and the same by the numbers."""
+"""The dense form of Keras files: a Dense for all positions, the same numbers, proved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
+import h5py
 import numpy as np
 import pytest
-from keras import layers
+from numpy.typing import NDArray
 
 import convfc
 from convfc import Code, Verdict
+from convfc.core.whole import Whole
 from convfc.errors import UsageError
-from convfc.formats.keras.quiet import overheard
-from tests.keras_edits import members, write
-from tests.keras_models import FORMATS
-from tests.thinned import thinned
+from convfc.formats.keras.quiet import importing
+from convfc.formats.registry import open_model, provenance_of
+from tests.keras_edits import Config, members, relayered, write
+from tests.keras_layers import drawn
+from tests.keras_models import many, save, stock
 
-Array = Any
-CONVOLUTIONS = ("Conv", "Separable", "Depthwise")
+with importing():
+    import keras
+    from keras import layers
 
+    from convfc.formats.keras.convolutions import CONVOLUTIONS
+    from convfc.formats.keras.internals import flat_layers
 
-def random_weights(model: Any) -> None:
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        weight.assign(random.uniform(-1, 1, weight.shape) + 0.01)
-
-
-def saved(path: Path, inputs: Any, y: Any, **compiled: Any) -> Path:
-    with overheard():
-        model = keras.Model(inputs, y)
-        random_weights(model)
-        if compiled:
-            model.compile(**compiled)
-            shape = [3, *model.input_shape[1:]]
-            model.fit(np.ones(shape), np.ones([3, *model.output_shape[1:]]), verbose=0)
-        model.save(path)
-    return path
+Array = NDArray[Any]
 
 
-def loaded(path: Path) -> Any:
-    with overheard():
-        return keras.saving.load_model(path)
-
-
-def kinds(model: Any) -> list[str]:
-    inner = [kinds(layer) for layer in model.layers if isinstance(layer, keras.Model)]
-    return [type(layer).__name__ for layer in model.layers] + [x for one in inner for x in one]
-
-
-def proved(path: Path, x: Array, **options: Any) -> Any:
-    """The converted model, which is proved, holds no convolution and gives the same numbers."""
-    done = convfc.convert(path, form="dense", force=True, **options)
-    assert done.complete, [layer.reason for layer in done.layers]
-    model = loaded(done.out)
-    assert not [kind for kind in kinds(model) if kind.startswith(CONVOLUTIONS)]
-    with overheard():
-        expected, got = (one.predict(x, verbose=0) for one in (loaded(path), model))
-    assert np.abs(got - expected).max() <= 1e-5 * max(np.abs(expected).max(), 1)
-    found = convfc.verify(path, done.out, samples=2)
-    assert found.verdict is Verdict.EQUIVALENT, found.reason
-    assert all(layer.structure is None for layer in found.layers)
+def network() -> Any:
+    """A layer of every kind, in wrappers and shared, with activations of every kind."""
+    keras.utils.set_random_seed(7)
+    image, line, solid = keras.Input((6, 7, 4)), keras.Input((9, 3)), keras.Input((4, 3, 5, 2))
+    given = {"bias_initializer": "normal"}
+    x = layers.Conv2D(4, 3, padding="same", activation="softmax", name="one", **given)(image)
+    x = layers.Conv2D(6, (3, 2), strides=2, groups=2, activation="relu", name="groups", **given)(x)
+    prelu = layers.PReLU("normal", shared_axes=[1, 2])
+    x = layers.SeparableConv2D(4, 2, depth_multiplier=2, activation=prelu, name="apart", **given)(x)
+    x = layers.Conv2DTranspose(3, 3, strides=2, activation="tanh", name="back", **given)(x)
+    x = layers.DepthwiseConv2D(2, depth_multiplier=2, activation="glu", name="depth", **given)(x)
+    shared = layers.Conv1D(3, 3, dilation_rate=2, padding="causal", name="causal", **given)
+    inner = layers.Conv1D(3, 2, strides=2, name="inner", **given)
+    y = keras.Sequential([keras.Input((9, 3)), inner], name="nested")(shared(shared(line)))
+    each = layers.Conv2D(2, 2, activation="log_softmax", name="each", **given)
+    z = layers.TimeDistributed(each, name="steps")(solid)
+    w = layers.Conv3D(2, 2, activation=own, name="solid", activity_regularizer="l2", **given)(solid)
+    model = keras.Model([image, line, solid], [x, y, z, w])
+    model([np.zeros((1, *each.shape[1:]), np.float32) for each in model.inputs])  # for PReLU
     return model
 
 
-def image(*shape: int) -> Array:
-    return np.random.default_rng(1).uniform(-1, 1, (3, *shape)).astype("float32")
+def own(x: Any) -> Any:
+    """Looks at more than one position."""
+    return x - keras.ops.max(x, axis=(1, 2, 3), keepdims=True)
 
 
-@pytest.mark.parametrize("suffix", thinned(FORMATS))
-def test_each_kind_of_layer(suffix: str, tmp_path: Path) -> None:
-    x = keras.Input((7, 8, 3))
-    y = layers.Conv2D(4, (3, 2), strides=(2, 1), padding="same", activation="relu")(x)
-    y = layers.Conv2D(6, (1, 3), groups=2, dilation_rate=(1, 2), activation="softmax")(y)
-    y = layers.SeparableConv2D(5, (2, 2), depth_multiplier=2, activation="gelu")(y)
-    y = layers.DepthwiseConv2D((2, 1), use_bias=False)(y)
-    y = layers.Conv2DTranspose(3, (3, 2), strides=(2, 1), activation="tanh")(y)
-    y = layers.Dense(4)(layers.Flatten()(y))
-    made = proved(saved(tmp_path / f"m{suffix}", x, y), image(7, 8, 3))
-    first, second, *_ = (layer for layer in made.layers if isinstance(layer, keras.Model))
-    assert kinds(first) == ["InputLayer", "Reshape", "Dense", "Reshape"]
-    assert first.layers[2].activation is keras.activations.relu
-    assert kinds(second) == ["InputLayer", "Reshape", "Dense", "Reshape", "Activation"]
+keras.saving.register_keras_serializable("convfc_tests")(own)
 
 
-@pytest.mark.parametrize("stack", thinned(["1-D", "3-D", "first", "shared", "timed", "slopes"], 2))
-def test_other_ranks_and_places(stack: str, tmp_path: Path) -> None:
-    path = tmp_path / "m.keras"
-    if stack == "1-D":
-        x = keras.Input((9, 2))
-        y = layers.Conv1D(3, 4, padding="causal", dilation_rate=2)(x)
-        proved(saved(path, x, y), image(9, 2))
-    elif stack == "3-D":
-        x = keras.Input((4, 5, 3, 2))
-        y = layers.Conv3DTranspose(2, (2, 1, 3), strides=(1, 2, 1), padding="same")(x)
-        proved(saved(path, x, layers.Conv3D(2, (2, 3, 1))(y)), image(4, 5, 3, 2))
-    elif stack == "first":
-        given: dict[str, Any] = {"data_format": "channels_first"}
-        x = keras.Input((2, 6, 5))
-        y = layers.Conv2D(4, (2, 3), strides=(2, 1), activation="softmax", **given)(x)
-        made = proved(saved(path, x, y), image(2, 6, 5))
-        assert "Permute" not in kinds(made)
-    elif stack == "shared":
-        x = keras.Input((6, 6, 2))
-        conv = layers.Conv2D(2, 3, padding="same", name="twice")
-        proved(saved(path, x, layers.Add()([conv(x), conv(conv(x))])), image(6, 6, 2))
-    elif stack == "timed":
-        x = keras.Input((3, 5, 4, 2))
-        y = layers.TimeDistributed(layers.Conv2D(3, (2, 3), activation="elu"))(x)
-        proved(saved(path, x, y), image(3, 5, 4, 2))
-    else:
-        x = keras.Input((5, 4, 2))
-        slopes = layers.PReLU(shared_axes=[1, 2])
-        proved(saved(path, x, layers.Conv2D(3, (2, 3), activation=slopes)(x)), image(5, 4, 2))
+def first() -> Any:
+    """Layers with channels first, one of which has as many positions as its bias has filters."""
+    keras.utils.set_random_seed(8)
+    image = keras.Input((3, 6, 5))
+    given = {"data_format": "channels_first"}
+    x = layers.Conv2D(4, 3, padding="same", activation="softmax", name="one", **given)(image)
+    x = layers.SeparableConv2D(5, 2, activation="relu", name="apart", **given)(x)
+    x = layers.Conv2DTranspose(3, 2, strides=2, name="back", **given)(x)
+    return keras.Model(image, x)
 
 
-def test_what_depends_on_the_kernel_as_such_is_left_with_a_remark(tmp_path: Path) -> None:
-    x = keras.Input((5, 4, 2))
-    y = layers.Conv2D(3, (5, 4), kernel_regularizer="l2", kernel_constraint="non_neg")(x)
-    path = saved(tmp_path / "m.keras", x, layers.Flatten()(y), optimizer="adam", loss="mse")
-    done = convfc.convert(path, form="dense")
-    notes = " ".join(done.notes)
-    assert "its kernel regularizer L2 means something else on one matrix" in notes
-    assert "its kernel constraint NonNeg means something else on one matrix" in notes
-    assert "The optimizer's state" in notes
-    assert convfc.verify(path, done.out, samples=2).verdict is Verdict.EQUIVALENT
+def masked() -> Any:
+    """A mask that a convolution ends, and what would heed it."""
+    keras.utils.set_random_seed(9)
+    line = keras.Input((8,), dtype="int32")
+    x = layers.Embedding(5, 3, mask_zero=True)(line)
+    x = layers.Conv1D(4, 3, activation="relu", padding="same", name="one")(x)
+    return keras.Model(line, layers.GlobalAveragePooling1D()(x))
 
 
-def test_open_sizes_and_large_matrices_are_left(tmp_path: Path) -> None:
-    x = keras.Input((None, 8, 2), name="x")
-    path = saved(tmp_path / "m.keras", x, layers.SeparableConv2D(3, 3)(x))
-    (layer,) = convfc.convert(path, form="dense").layers
-    assert layer.refusal is not None
-    assert layer.refusal.code is Code.OPEN_SIZE
-    shapes = {"x": [1, 6, 8, 2]}
-    (layer,) = convfc.convert(path, form="dense", shapes=shapes, dense_limit=20_000).layers
-    # 96 x 48 numbers, and 48 x 72 for what is pointwise.
-    assert "its matrices of 96 x 48 and 48 x 72 take 31.5 KiB" in (layer.reason or "")
-    assert convfc.convert(path, form="dense", shapes=shapes, dense_limit=40_000).complete
+def feed_of(path: Path) -> dict[str, Array]:
+    rng, feed = np.random.default_rng(3), {}
+    for port in open_model(path).inputs:
+        assert port.shape is not None
+        shape = [2, *(size or 12 for size in port.shape[1:])]
+        feed[port.name] = rng.integers(0, 4, shape).astype(port.dtype)
+    return feed
 
 
-def test_rows_are_for_onnx(tmp_path: Path) -> None:
-    x = keras.Input((5, 4, 2))
-    path = saved(tmp_path / "m.keras", x, layers.Conv2D(3, 2)(x))
-    with pytest.raises(UsageError, match="--flat-io is for ONNX so far"):
-        convfc.convert(path, form="dense", flat_io=True)
+def agree(source: Path, out: Path) -> None:
+    """Both files make the same numbers, rounding apart."""
+    feed = feed_of(source)
+    before, after = (list(open_model(path).run(feed).values()) for path in (source, out))
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
-def weights(model: Any) -> Sequence[Any]:
-    (made,) = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    return list(made.weights)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("make", [network, first, masked])
+def test_a_model_is_the_same_in_one_matrix_per_layer(
+    tmp_path: Path, make: Callable[[], Any], suffix: str
+) -> None:
+    source = save(make(), tmp_path / f"m{suffix}")
+    done = convfc.convert(source, form="dense")
+    assert done.complete, [layer.reason for layer in done.layers]
+    made = stock(done.out)
+    assert not [x for x in flat_layers(made) if isinstance(x, CONVOLUTIONS)]
+    assert not [x for x in flat_layers(made) if isinstance(x, layers.Permute)]
+    provenance = provenance_of(done.out)
+    assert provenance is not None
+    assert {layer.form for layer in provenance.layers} == {"dense"}
+    agree(source, done.out)
+    found = convfc.verify(source, done.out, samples=3)
+    assert found.verdict is Verdict.EQUIVALENT
+    assert [(layer.structure, layer.reason, layer.unchecked) for layer in found.layers] == [
+        (None, None, None) for _ in done.layers
+    ]
 
 
-@pytest.mark.parametrize("change", ["a last bit", "a zero", "a repeated weight", "a row", "a bias"])
-def test_another_matrix_is_never_equivalent(change: str, tmp_path: Path) -> None:
-    x = keras.Input((5, 4, 2))
-    path = saved(tmp_path / "m.keras", x, layers.Conv2D(3, (2, 3))(x))
-    out = convfc.convert(path, form="dense").out
-    model = loaded(out)
-    matrix, bias = weights(model)
-    m, b = (np.asarray(one).copy() for one in (matrix, bias))
-    if change == "a last bit":
-        place = tuple(np.argwhere(m)[0])
-        m[place] = np.nextafter(m[place], np.float32(9))
-    elif change == "a zero":
-        m[tuple(np.argwhere(m == 0)[0])] = 1e-30
-    elif change == "a repeated weight":
-        same = np.argwhere(m == m[tuple(np.argwhere(m)[0])])
-        assert len(same) == 8  # positions
-        m[tuple(same[3])] *= 2
-    elif change == "a row":
-        m = np.roll(m, 1, axis=0)
-    else:
-        b[-1] += 1
-    matrix.assign(m)
-    bias.assign(b)
-    with overheard():
-        model.save(tmp_path / "other.keras")
-    record = {"convfc.json": members(out)["convfc.json"]}
-    other = write(tmp_path / "other.keras", members(tmp_path / "other.keras") | record)
-    found = convfc.verify(path, other, samples=2)
-    assert found.verdict is Verdict.NOT_EQUIVALENT
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_by_chance(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(18)
+    chosen = {f"l{number}": drawn(rng) for number in range(16)}
+    source = save(many(chosen), tmp_path / f"m{suffix}")
+    done = convfc.convert(source, form="dense", partial=True)
+    for layer in done.layers:
+        assert (layer.refusal is None) == (None not in layer.site.sizes), layer.reason
+    agree(source, done.out)
+    assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_matrix_is_in_the_layers_own_order(tmp_path: Path, data_format: str) -> None:
+    """Where the window is the whole input, it has as many numbers as the kernel."""
+    keras.utils.set_random_seed(1)
+    layer = layers.Conv2D(2, 3, data_format=data_format, activation="relu", name="c")
+    model = keras.Sequential([keras.Input((3, 3, 3)), layer])
+    source = save(model, tmp_path / "m.keras")
+    made = stock(convfc.convert(source, form="dense").out).layers[-1]
+    assert [type(each) for each in made.layers[1:]] == [
+        layers.Reshape,
+        layers.Dense,
+        layers.Reshape,
+    ]
+    (site,) = open_model(source).sites
+    assert site.convolution is not None
+    kernel, bias = layer.get_weights()
+    whole, own = Whole(site.convolution, site.sizes), data_format == "channels_first"
+    dense = made.layers[2]
+    np.testing.assert_array_equal(dense.kernel, whole.matrix(kernel, channels_first=own))
+    np.testing.assert_array_equal(dense.bias, bias)
+    assert dense.activation is keras.activations.relu
+
+
+def test_training_begins_afresh_and_says_so(tmp_path: Path) -> None:
+    """Of the window above, the state of the kernel would fit the matrix by its size."""
+    given: dict[str, Any] = {"kernel_regularizer": "l2", "bias_constraint": "non_neg"}
+    layer = layers.Conv2D(2, 3, data_format="channels_first", name="c", **given)
+    model = keras.Sequential([keras.Input((3, 3, 3)), layer])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(5)
+    source = save(model, tmp_path / "m.keras")
+    done = convfc.convert(source, form="dense")
+    told = "\n".join(done.notes)
+    assert "c: its kernel regularizer L2 means something else" in told
+    assert "c: its bias constraint NonNeg means something else" in told
+    assert "c: its matrix trains on as a whole" in told
+    assert "it starts afresh" in told
+    made = stock(done.out)
+    assert int(made.optimizer.iterations) == 0
+    dense = made.layers[-1].layers[2]
+    assert (dense.kernel_regularizer, dense.bias_constraint) == (None, None)
+
+
+def test_both_matrices_of_a_separable_layer_are_counted(tmp_path: Path) -> None:
+    layer = layers.SeparableConv1D(2, 3, use_bias=False, name="c")
+    source = save(keras.Sequential([keras.Input((6, 1)), layer]), tmp_path / "m.keras")
+    both = (6 * 4 + 4 * 8) * 4
+    (left,) = convfc.convert(source, form="dense", dense_limit=both - 1).layers
+    assert left.refusal is not None
+    assert left.refusal.code is Code.DENSE_LIMIT
+    assert left.reason == "its matrices of 6 x 4 and 4 x 8 take 224 B, and 223 B is the limit"
+    done = convfc.convert(source, form="dense", dense_limit=both)
+    assert sum(weight.size for weight in stock(done.out).get_weights()) * 4 == both
+
+
+def test_open_sizes_are_left_until_they_are_fixed(tmp_path: Path) -> None:
+    image = keras.Input((None, 5, 2), name="image")
+    source = save(keras.Model(image, layers.Conv2D(2, 3, name="c")(image)), tmp_path / "m.keras")
+    (left,) = convfc.convert(source, form="dense").layers
+    assert left.refusal is not None
+    assert left.refusal.code is Code.OPEN_SIZE
+    assert left.reason == "one matrix needs every size, and some are open"
+    done = convfc.convert(source, form="dense", shapes={"image": (1, 6, 5, 2)}, verify=True)
+    assert done.complete
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"max_pool": "relu"}, "--max-pool relu"), ({"flat_io": True}, "--flat-io")],
+)
+def test_what_is_for_onnx_says_so(tmp_path: Path, given: Any, told: str) -> None:
+    source = save(
+        keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten()]), tmp_path / "m.keras"
+    )
+    with pytest.raises(UsageError, match=f"{told} is for ONNX so far"):
+        convfc.convert(source, form="dense", **given)
+
+
+def ulp(matrix: Array) -> None:
+    at = tuple(np.argwhere(matrix)[0])
+    matrix[at] = np.nextafter(matrix[at], np.float32(9))
+
+
+def no_zero(matrix: Array) -> None:
+    matrix[tuple(np.argwhere(matrix == 0)[0])] = 1e-30
+
+
+def minus_zero(matrix: Array) -> None:
+    matrix[tuple(np.argwhere(matrix == 0)[0])] = -0.0
+
+
+def unequal(matrix: Array) -> None:
+    """Two entries of one weight, of which one takes another weight's number."""
+    numbers, counts = np.unique(matrix[matrix != 0], return_counts=True)
+    often = numbers[counts > 1]
+    matrix[tuple(np.argwhere(matrix == often[0])[0])] = often[1]
+
+
+def rows(matrix: Array) -> None:
+    matrix[[0, -1]] = matrix[[-1, 0]]
+
+
+def columns(matrix: Array) -> None:
+    matrix[:, [0, -1]] = matrix[:, [-1, 0]]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model on images whose border is dark, and what becomes of it."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((6, 6, 1), name="image")
+    x = layers.Conv2D(2, 3, padding="same", activation="softmax", name="one")(image)
+    x = layers.Conv2D(2, 2, activation="relu", name="two")(x)
+    source = save(keras.Model(image, x), tmp_path_factory.mktemp("pair") / "m.keras")
+    return source, convfc.convert(source, form="dense").out
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("change", [ulp, no_zero, minus_zero, unequal, rows, columns])
+def test_a_wrong_number_in_the_matrix_is_seen(
+    pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Array], None], quick: bool
+) -> None:
+    source, out = pair
+    content = members(out)
+    with io.BytesIO(content["model.weights.h5"]) as buffer:
+        with h5py.File(buffer, "r+") as file:
+            found: list[h5py.Dataset] = []
+            file.visititems(lambda _, item: found.append(item) if _matrix(item, 36) else None)
+            (kept,) = found
+            matrix = kept[()]
+            change(matrix)
+            assert matrix.tobytes() != kept[()].tobytes()
+            kept[...] = matrix
+        content["model.weights.h5"] = buffer.getvalue()
+    bad = write(tmp_path / "bad.keras", content)
+    result = convfc.verify(source, bad, samples=2, quick=quick)
+    assert result.verdict is Verdict.NOT_EQUIVALENT
+    assert "its weights are not the convolution's" in str(result.layers[0].reason)
+
+
+def _matrix(item: Any, size: int) -> bool:
+    return isinstance(item, h5py.Dataset) and item.ndim == 2 and item.shape[0] == size
+
+
+def test_a_softmax_over_all_positions_is_seen(pair: tuple[Path, Path]) -> None:
+    source, out = pair
+
+    def fused(found: dict[str, Config]) -> None:
+        inside = found["one"]["config"]["layers"]
+        kinds = {each["class_name"]: each["config"] for each in inside}
+        kinds["Dense"]["activation"] = kinds["Activation"]["activation"]
+        kinds["Activation"]["activation"] = "linear"
+
+    bad = relayered(out, fused)
+    assert convfc.verify(source, bad, samples=2).verdict is not Verdict.EQUIVALENT
+    assert np.ptp(_numbers(source) - _numbers(bad)) > 1e-3
+
+
+def _numbers(path: Path) -> Array:
+    (found,) = open_model(path).run(feed_of(path)).values()
+    return found
+
+
+def test_matrices_that_no_machine_could_hold_are_not_made(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them alone could be: `align` has all of them at once."""
+    source, out = pair
+    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 16 * (36 * 72 + 72 * 50) - 1)
+    original, made = map(open_model, (source, out))
+    found = original.align(made)
+    assert not found.pairs
+    assert "the matrices of the dense form: " in found.unknown[-1]

@@ -18,7 +18,7 @@ from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.convolutions import convolutions_of, lowered
 from convfc.formats.keras.float64 import wide_copy
-from convfc.formats.keras.likeness import activation_weights, described, first_unlike, weights_of
+from convfc.formats.keras.likeness import described, emitted_unlike, first_unlike, weights_of
 from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
 from convfc.formats.keras.quiet import overheard
@@ -331,36 +331,8 @@ class KerasLayerPair:
 
 def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:
     """What is different about an operation that convfc would emit and one in its place."""
-    if type(old) is not type(new):
-        return [Fault(old, new, f"is a {type(new).__name__}, not a {type(old).__name__}")]
-    if isinstance(old, keras.Model):
-        return [Fault(old, new, "is a model")]
-    ours, theirs = described(old), described(new)
-    words = first_unlike(ours.computes, theirs.computes)
-    if words is not None:
-        return [Fault(old, new, f"has other settings: {words}")]
-    words = first_unlike(ours.built, theirs.built)
-    if words is not None:
-        return [Fault(old, new, f"was built for other shapes: {words}")]
-    shapes = [
-        [(tuple(weight.shape), str(weight.dtype)) for weight in weights_of(layer)]
-        for layer in (old, new)
-    ]
-    if shapes[0] != shapes[1]:
-        return [Fault(old, new, "has weights of other shapes")]
-    words = _activation_unlike(old, new)
-    return [] if words is None else [Fault(old, new, f"has an activation that {words}")]
-
-
-def _activation_unlike(old: Layer, new: Layer) -> str | None:
-    """How the numbers of an activation differ, such as those of a PReLU; ``None``: they do not."""
-    before, after = (
-        [np.asarray(weight) for weight in activation_weights(layer)] for layer in (old, new)
-    )
-    if len(before) != len(after):
-        return f"has {len(after)} weights, not {len(before)}"
-    found = (array_difference(a, b) for a, b in zip(before, after, strict=True))
-    return next((words for words in found if words is not None), None)
+    words = emitted_unlike(old, new)
+    return [] if words is None else [Fault(old, new, words)]
 
 
 def _weights_in(model: Layer) -> Sequence[Any]:

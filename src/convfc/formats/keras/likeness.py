@@ -268,3 +268,40 @@ def spread(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield where, (str(array.dtype), array.shape, array.tobytes())
     else:
         yield where, json.dumps(plain(keras.saving.serialize_keras_object(value)))
+
+
+def emitted_unlike(old: Operation, new: Operation) -> str | None:
+    """How an operation that convfc would emit and one in its place differ; ``None``: not at all.
+
+    The numbers of their weights are not looked at, but for those of an activation.
+    """
+    if type(old) is not type(new):
+        return f"is a {type(new).__name__}, not a {type(old).__name__}"
+    if isinstance(old, keras.Model):
+        return "is a model"
+    ours, theirs = described(old), described(new)
+    words = first_unlike(ours.computes, theirs.computes)
+    if words is not None:
+        return f"has other settings: {words}"
+    words = first_unlike(ours.built, theirs.built)
+    if words is not None:
+        return f"was built for other shapes: {words}"
+    shapes = [
+        [(tuple(weight.shape), str(weight.dtype)) for weight in weights_of(layer)]
+        for layer in (old, new)
+    ]
+    if shapes[0] != shapes[1]:
+        return "has weights of other shapes"
+    words = _activation_unlike(old, new)
+    return None if words is None else f"has an activation that {words}"
+
+
+def _activation_unlike(old: Operation, new: Operation) -> str | None:
+    """How the numbers of an activation differ, such as those of a PReLU; ``None``: they do not."""
+    before, after = (
+        [np.asarray(weight) for weight in activation_weights(layer)] for layer in (old, new)
+    )
+    if len(before) != len(after):
+        return f"has {len(after)} weights, not {len(before)}"
+    found = (array_difference(a, b) for a, b in zip(before, after, strict=True))
+    return next((words for words in found if words is not None), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
+from convfc.core.dense import lower_chain
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
@@ -53,7 +55,8 @@ from convfc.formats.protocols import (
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
-from convfc.refusals import Code
+from convfc.refusals import Code, Refusal
+from convfc.system.capacity import excess
 
 
 class KerasModel:
@@ -251,12 +254,17 @@ class KerasModel:
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
         counts = {name: len(graph_of(model).operations) for name, model in made.items()}
         lowerings = lowered_again(self.sites, counts, converted.provenance)
+        lost = unlike_record(made.keys() - lowerings)
+        numbers = sum(_dense_numbers(site, lowerings.get(site.name)) for site in self.sites)
+        why = excess(_HELD * numbers)
+        if why is not None:
+            cuts.unknown.append(f"the matrices of the dense form: {why}")
+            return Alignment((), tuple(cuts.differences), (*lost, *cuts.unknown))
         pairs = [
             paired(site, made[site.name], lowerings[site.name])
             for site in self.sites
             if site.name in lowerings
         ]
-        lost = unlike_record(made.keys() - lowerings)
         return Alignment(
             tuple(pairs), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
         )
@@ -307,6 +315,19 @@ class KerasModel:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
+
+
+_HELD = 16
+"""Bytes per number of a matrix: from the file, as convfc makes it, and in what is run of both."""
+
+
+def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
+    """How many numbers the matrices of a layer in the dense form have."""
+    if site.convolution is None or lowering is None or lowering.form is not Form.DENSE:
+        return 0
+    chain = lower_chain((site.convolution, *site.rest), site.sizes)
+    found = () if isinstance(chain, Refusal) else chain
+    return sum(math.prod(one.filter_matrix) for one in found)
 
 
 def _write_error(error: BaseException) -> OSError:
