@@ -43,6 +43,7 @@ benchmark: $(VENV)/installed
 
 clients: $(OTHERS)/installed
 	$(OTHERS)/bin/python -m benchmarks.clients --write docs/clients.md
+	$(OTHERS)/bin/python -m benchmarks.questions --only marabou gurobi omlt auto-lirpa hls4ml --write
 
 clean:
 	rm -rf $(VENV) $(OTHERS) demo

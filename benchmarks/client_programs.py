@@ -102,7 +102,9 @@ _MARABOU = """
 from maraboupy import Marabou
 np.save(out, Marabou.read_onnx(path).evaluateWithMarabou([x])[0])
 """
-_CROWN = """
+AUTO_LIRPA = """
+import sys
+import numpy as np
 import builtins, types
 # What auto_LiRPA 0.3, of 2022, finds no more in today's numpy and torch.
 gone = types.ModuleType("numpy.lib.arraysetops")
@@ -131,13 +133,43 @@ torch.Tensor.scatter_ = added
 from auto_LiRPA import BoundedModule, BoundedTensor, PerturbationLpNorm
 members = BoundedModule._named_members
 BoundedModule._named_members = lambda self, *a, remove_duplicate=True, **k: members(self, *a, **k)
+"""
+"""Its import, with what a version of 2022 needs today."""
+_CROWN = """
 from onnx2torch import convert
 x = torch.from_numpy(x)
-bounded = BoundedModule(convert(path).eval(), x)
+# Its 'patches' of gradients, the default, take every sum for an image.
+bounded = BoundedModule(convert(path).eval(), x, bound_opts={"conv_mode": "matrix"})
 bounded._parameters["some"] = torch.nn.Parameter(torch.zeros(1))
 noise = PerturbationLpNorm(norm=np.inf, eps=0.001)
 bounds = bounded.compute_bounds(x=(BoundedTensor(x, noise),), method="CROWN")
 np.save(out, np.stack([bound.detach().numpy() for bound in bounds]))
+"""
+
+_GUROBI = """
+import gurobipy, onnx
+from gurobi_ml.onnx import add_onnx_constr
+model = gurobipy.Model()
+x = x.astype(float)
+given = model.addMVar(x.shape, lb=x, ub=x)
+made = model.addMVar((1, 4), lb=-gurobipy.GRB.INFINITY)
+add_onnx_constr(model, onnx.load(path), given, made)
+model.optimize()
+np.save(out, made.X)
+"""
+_OMLT = """
+import onnx, pyomo.environ
+from omlt import OmltBlock
+from omlt.io import load_onnx_neural_network
+from omlt.neuralnet import ReluBigMFormulation
+bounds = dict(enumerate(zip(x.ravel().tolist(), x.ravel().tolist())))
+net = load_onnx_neural_network(onnx.load(path), input_bounds=bounds)
+model = pyomo.environ.ConcreteModel()
+model.net = OmltBlock()
+model.net.build_formulation(ReluBigMFormulation(net))
+model.nothing = pyomo.environ.Objective(expr=model.net.outputs[0])
+pyomo.environ.SolverFactory("appsi_highs").solve(model)
+np.save(out, np.array([pyomo.environ.value(model.net.outputs[k]) for k in range(4)]))
 """
 
 PROGRAMS = {
@@ -153,6 +185,8 @@ PROGRAMS = {
     "ezkl": _BEGIN + _EZKL,
     "hls4ml": _BEGIN + _HLS4ML,
     "Marabou": _BEGIN + _MARABOU,
-    "auto_LiRPA, CROWN": _BEGIN + _CROWN,
+    "Gurobi Machine Learning": _BEGIN + _GUROBI,
+    "OMLT": _BEGIN + _OMLT,
+    "auto_LiRPA, CROWN": _BEGIN + AUTO_LIRPA + _CROWN,
 }
 """By the name of the client."""

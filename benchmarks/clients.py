@@ -52,7 +52,6 @@ class Trial:
     remark: str = ""
 
 
-FIXED = "--shape image=1x1x28x28"
 TRIALS = (
     Trial(
         "OpenVINO",
@@ -84,18 +83,33 @@ TRIALS = (
         "small",
         "an open batch is an undetermined symbol to it; numbers are those of its fixed point",
     ),
-    Trial("hls4ml", "hls4ml", (FIXED,), remark="knows no Slice and no Gather"),
+    Trial(
+        "hls4ml",
+        "hls4ml",
+        ("--for qonnx", "--for hls4ml"),
+        "small",
+        "knows no Slice and no Gather; numbers are those of its fixed point",
+    ),
     Trial(
         "Marabou",
         "maraboupy",
-        net="small",
-        remark="knows no Pad, Gather or Slice, so no kernels but 1x1 and those as large as their "
-        "stride",
+        ("", "--for marabou"),
+        "small",
+        "knows no Pad, Gather or Slice: in the form of patches no kernels but 1x1 and those as "
+        "large as their stride",
     ),
+    Trial(
+        "Gurobi Machine Learning",
+        "gurobi-machinelearning",
+        ("", "--for gurobi"),
+        "small",
+        "knows Gemm, MatMul, Add and Relu, and only rows",
+    ),
+    Trial("OMLT", "omlt", ("", "--for gurobi"), "small", "takes a product with a bias only"),
     Trial(
         "auto_LiRPA, CROWN",
         "auto-lirpa",
-        ("", "--for crown"),
+        ("", "--for crown", "--form dense --flat-io"),
         "small",
         "pads on the last two axes only; 0.3 loses repeated entries of a Gather, **without a word: "
         "its bounds are too tight**; mended for this table; batch of 1",
@@ -103,7 +117,9 @@ TRIALS = (
 )
 NOT_TRIED = (
     "TensorRT, Core ML, SNPE, hardware of any kind: not to be had here",
-    "Gurobi Machine Learning, concrete-ml, Neural Compressor, TVM: not tried here",
+    "concrete-ml: its own [page](clients/concrete-ml.md), as it takes another Python environment",
+    "emlearn: takes Keras models of Dense layers, which `--form dense` does not write yet",
+    "Neural Compressor, TVM: not tried here",
 )
 
 
@@ -179,14 +195,13 @@ def tried(python: str, client: str, path: Path, folder: Path) -> str:
     return f"the same numbers ({far:.0e})" if far <= CLOSE else f"numbers {far:.1g} off"
 
 
-def versions(python: str) -> dict[str, str]:
+def versions(python: str, names: Sequence[str]) -> dict[str, str]:
     """Of the packages, where they are installed."""
     program = (
         "import sys\nfrom importlib import metadata\nfor name in sys.argv[1:]:\n"
         "    try:\n        print(name, metadata.version(name))\n"
         "    except metadata.PackageNotFoundError:\n        pass\n"
     )
-    names = [trial.package for trial in TRIALS]
     done = subprocess.run(
         [python, "-c", program, *names], capture_output=True, text=True, check=True
     )
@@ -195,7 +210,7 @@ def versions(python: str) -> dict[str, str]:
 
 def table(python: str, wanted: Sequence[str]) -> list[str]:
     """A row per client and way, as Markdown."""
-    found = versions(python)
+    found = versions(python, [trial.package for trial in TRIALS])
     rows = ["| client | version | options of `convert` | what it makes of the file | remark |"]
     rows.append("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="convfc-") as name:

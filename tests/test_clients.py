@@ -66,11 +66,13 @@ def pointwise(path: Path) -> Path:
     return save(path, nodes, {"x": ["N", 32, 3, 5]}, ["y"], weights)
 
 
-def same_numbers(a: Path, b: Path, shape: tuple[int, ...] = SIZES["x"]) -> None:
+def same_numbers(
+    a: Path, b: Path, shape: tuple[int, ...] = SIZES["x"], *, flat: bool = False
+) -> None:
     x = integers(shape, 9)
-    (expected,), (got,) = run(a, x=x), run(b, x=x)
+    (expected,), (got,) = run(a, x=x), run(b, x=x.reshape(len(x), -1) if flat else x)
     assert expected.any()
-    assert np.array_equal(got, expected)
+    assert np.array_equal(got, expected.reshape(len(x), -1) if flat else expected)
 
 
 def as_emitted(found: Verification) -> None:
@@ -107,10 +109,11 @@ def test_whatever_is_set_the_file_is_the_same_function(tmp_path: Path, client: s
     assert done.complete
     assert "Conv" not in " ".join(operators(done.out))
     onnx.checker.check_model(str(done.out), full_check=True)
-    fixed = CLIENTS[client].fixed
-    same_numbers(path, done.out, (1, *SIZES["x"][1:]) if fixed else SIZES["x"])
+    wanted = CLIENTS[client]
+    shape = (1, *SIZES["x"][1:]) if wanted.fixed else SIZES["x"]
+    same_numbers(path, done.out, shape, flat=wanted.flat_io)
     as_emitted(convfc.verify(path, done.out, samples=4))
-    assert done.notes[0] == f"For '{client}': {'; '.join(CLIENTS[client].sets)}."
+    assert f"For '{client}': {'; '.join(wanted.sets)}." in done.notes
 
 
 def test_crown_keeps_the_batch_and_has_filters_on_the_right(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_the_record_says_for_whom(tmp_path: Path) -> None:
     assert (record["client"], record["forms"]) == ("crown", ["keep_batch", "filters_right"])
     assert "shapes" not in record
     (entry,) = onnx.load(convfc.convert(tmp_path / "m.onnx", check=False).out).metadata_props
-    assert json.loads(entry.value).keys() == {"source", "sha256", "version", "layers"}
+    assert json.loads(entry.value).keys() == {"source", "sha256", "version", "layers", "outline"}
 
 
 def stated(path: Path) -> dict[str, list[int]]:
@@ -278,6 +281,54 @@ def test_clients_that_need_known_sizes(tmp_path: Path) -> None:
     done = convfc.convert(pointwise(tmp_path / "p.onnx"), client="ezkl")
     assert dict(done.shapes) == {"x": (1, 32, 3, 5)}
     assert stated(done.out)["y"] == [1, 32, 3, 5]
+
+
+def pooled(path: Path) -> Path:
+    """Conv, Relu, MaxPool, Conv, of known sizes."""
+    weights = {"W": signs([3, 2, 2, 2], 1), "b": signs([3], 2), "V": signs([2, 3, 2, 2], 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "W", "b"], ["a"], name="one", pads=[0, 1, 1, 0]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 1]),
+        helper.make_node("Conv", ["p", "V"], ["y"], name="two"),
+    ]
+    return save(path, nodes, {"x": ["N", 2, 6, 5]}, ["y"], weights)
+
+
+DENSE = [name for name, client in CLIENTS.items() if client.form is not None]
+
+
+@pytest.mark.parametrize("client", DENSE)
+def test_clients_of_the_dense_form_get_a_chain(tmp_path: Path, client: str) -> None:
+    path = pooled(tmp_path / "m.onnx")
+    done = convfc.convert(path, client=client)
+    assert (done.complete, done.form.value) == (True, "dense")
+    assert any(note.startswith(f"For '{client}': one matrix per layer") for note in done.notes)
+    assert any(note.startswith("'y' is flat now") for note in done.notes)
+    rest = {"MaxPool", "Reshape"} if client == "concrete-ml" else set()
+    assert operators(done.out) == {"MatMul", "Add", "Relu", *rest}
+    same_numbers(path, done.out, (1, 2, 6, 5), flat=True)
+    found = convfc.verify(path, done.out, samples=2)
+    assert found.verdict is Verdict.EQUIVALENT, found.reason
+    (entry,) = onnx.load(done.out).metadata_props
+    assert json.loads(entry.value)["client"] == client
+    same = convfc.convert(path, tmp_path / "s.onnx", client=client, form="dense", flat_io=True)
+    assert operators(same.out) == operators(done.out)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"form": "patches"}, "--for marabou does not go with --form patches"),
+        ({"max_pool": "keep"}, "--for marabou does not go with --max-pool keep"),
+        ({"patches": "gather"}, "--form dense does not go with --patches"),
+    ],
+)
+def test_what_contradicts_a_client(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    path = pooled(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=words):
+        convfc.convert(path, client="marabou", **options)
+    assert convfc.convert(path, client="crown", form="dense", max_pool="relu").complete
 
 
 def test_no_such_client(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     >>> import convfc
     >>> convfc.convert("model.onnx").complete
     >>> convfc.verify("model.onnx").equivalent
+    >>> convfc.revert("model_fc.onnx").complete
 
 What is not listed here is found where it lives: `convfc.core` has what a converted layer computes,
 `convfc.explanation.drawing` draws, `convfc.reproduction` has the parts of the experiment.
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.formats.protocols import Site
+    from convfc.formats.reverted import Change, WayBack
     from convfc.planning import Fate, Layer, shapes
     from convfc.refusals import Code, Refusal
     from convfc.reproduction.results import Experiment
     from convfc.reproduction.running import experiment
+    from convfc.reversion import Reversion, RevertedLayer, revert
     from convfc.verification.differences import OutputDifference
     from convfc.verification.inspection import Look
     from convfc.verification.proof import LayerProof
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLIENTS",
+    "Change",
     "Client",
     "Code",
     "Conversion",
@@ -68,12 +72,15 @@ __all__ = [
     "OutputDifference",
     "PatchMethod",
     "Refusal",
+    "Reversion",
+    "RevertedLayer",
     "Same",
     "Site",
     "UnsupportedModelError",
     "UsageError",
     "Verdict",
     "Verification",
+    "WayBack",
     "Window",
     "__version__",
     "convert",
@@ -82,6 +89,7 @@ __all__ = [
     "explain_convolution",
     "explain_model",
     "lower",
+    "revert",
     "shapes",
     "verify",
     "verify_folder",
@@ -97,10 +105,12 @@ _HOMES = {
     "explanation.numbers": ["Explanation"],
     "explanation.sources": ["explain_convolution", "explain_model"],
     "formats.protocols": ["Site"],
+    "formats.reverted": ["Change", "WayBack"],
     "planning": ["Fate", "Layer", "shapes"],
     "refusals": ["Code", "Refusal"],
     "reproduction.results": ["Experiment"],
     "reproduction.running": ["experiment"],
+    "reversion": ["RevertedLayer", "Reversion", "revert"],
     "verification.differences": ["OutputDifference"],
     "verification.inspection": ["Look"],
     "verification.proof": ["LayerProof"],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from convfc.core.whole import Form, MaxPool
 from convfc.errors import UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.shapes import Shapes
+
+_Choice = TypeVar("_Choice", Form, MaxPool)
 
 if TYPE_CHECKING:  # who asks what there is need not wait for numpy
     from convfc.formats.protocols import Port
@@ -23,6 +26,9 @@ class Client:
         who: which programs are meant.
         forms: how products are written for it, in ONNX.
         fixed: whether all sizes are to be known, the batch too.
+        form: what convolutions become for it; ``None`` if that is the same to it.
+        flat_io: whether inputs and outputs are rows.
+        max_pool: what becomes of MaxPool; ``None`` if that is the same to it.
         why: what was seen without that.
     """
 
@@ -30,13 +36,43 @@ class Client:
     who: str
     forms: Forms = DEFAULT
     fixed: bool = False
+    form: Form | None = None
+    flat_io: bool = False
+    max_pool: MaxPool | None = None
     why: str = ""
 
     @property
     def sets(self) -> tuple[str, ...]:
         """What it sets, a phrase each."""
         said = [_FORMS[name] for name in self.forms.names]
-        return (*said, *([_FIXED] if self.fixed else []))
+        others = {
+            _DENSE: self.form is Form.DENSE,
+            _ROWS: self.flat_io,
+            _RELU: self.max_pool is MaxPool.RELU,
+            _FIXED: self.fixed,
+        }
+        return (*said, *(phrase for phrase, is_set in others.items() if is_set))
+
+    def form_of(self, given: Form | None) -> Form:
+        """The form of its files, where somebody asked for one, or for none.
+
+        Raises:
+            UsageError: they asked for another one than it takes.
+        """
+        return self._settled("form", given, self.form) or Form.PATCHES
+
+    def max_pool_of(self, given: MaxPool | None) -> MaxPool:
+        """The same of MaxPool.
+
+        Raises:
+            UsageError: they asked for something else than it takes.
+        """
+        return self._settled("max-pool", given, self.max_pool) or MaxPool.KEEP
+
+    def _settled(self, name: str, given: _Choice | None, own: _Choice | None) -> _Choice | None:
+        if given is not None and own is not None and given is not own:
+            raise UsageError(f"--for {self.name} does not go with --{name} {given.value}")
+        return own if given is None else given
 
     def shapes(self, ports: Sequence[Port], given: Shapes) -> dict[str, Sequence[int]]:
         """What the inputs are fixed to: as given, and a batch of 1 where nothing else is open.
@@ -74,6 +110,9 @@ _FORMS = {
     "depthwise_products": "depthwise layers as a batch of products",
     "filters_right": "the filter matrix as the right operand of each product",
 }
+_DENSE = "one matrix per layer, as --form dense"
+_ROWS = "rows in and out, as --flat-io"
+_RELU = "MaxPool in Dense and ReLU, as --max-pool relu"
 _FIXED = "all sizes known: a batch of 1 where it is open, the others by --shape"
 
 _ALL = (
@@ -100,6 +139,38 @@ _ALL = (
         "quantized networks on FPGAs, as FINN builds them",
         fixed=True,
         why="it takes an open batch for one of 0 samples",
+    ),
+    Client(
+        "marabou",
+        "Marabou, which finds an input with a property, or proves that there is none",
+        form=Form.DENSE,
+        flat_io=True,
+        max_pool=MaxPool.RELU,
+        why="it fails at padded convolutions, and at patches: 'Operation Gather not implemented'",
+    ),
+    Client(
+        "gurobi",
+        "optimization over networks: Gurobi Machine Learning, and OMLT",
+        form=Form.DENSE,
+        flat_io=True,
+        max_pool=MaxPool.RELU,
+        why="'Unsupported ONNX op Conv', and Reshape as well",
+    ),
+    Client(
+        "concrete-ml",
+        "inference on encrypted data",
+        form=Form.DENSE,
+        flat_io=True,
+        why="'unknown attributes: auto_pad'; it knows no Gather",
+    ),
+    Client(
+        "hls4ml",
+        "networks on FPGAs, as hls4ml writes them",
+        form=Form.DENSE,
+        flat_io=True,
+        fixed=True,
+        max_pool=MaxPool.RELU,
+        why="'Please convert the model to channels-last format', and no Slice or Gather",
     ),
 )
 

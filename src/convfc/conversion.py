@@ -12,23 +12,18 @@ from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form, MaxPool
-from convfc.errors import ConversionError, FileError, UsageError
+from convfc.errors import ConversionError, UsageError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
-from convfc.formats.registry import (
-    converted_format,
-    data_names,
-    default_out,
-    open_model,
-    provenance_of,
-)
+from convfc.formats.registry import data_names, default_out, open_model
 from convfc.formats.shapes import Shapes
 from convfc.gates import gate, naming
 from convfc.planning import Fate, Layer, plan
 from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
+from convfc.targets import check_target, target_of
 from convfc.text.sizes import shapes_text
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
@@ -74,9 +69,9 @@ def convert(
     model: str | Path,
     out: str | Path | None = None,
     *,
-    form: Form | str = Form.PATCHES,
+    form: Form | str | None = None,
     dense_limit: int | None = None,
-    max_pool: MaxPool | str = MaxPool.KEEP,
+    max_pool: MaxPool | str | None = None,
     flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
@@ -102,9 +97,10 @@ def convert(
         form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
-        max_pool: in the dense form, "relu" writes MaxPool in Dense and ReLU, where what it pools is
-            not negative; its numbers are rounded then.
-        flat_io: in the dense form, take and make rows: (N, n) instead of (N, C, H, W).
+        max_pool: in the dense form of ONNX, "keep" or "relu", which writes MaxPool in Dense and
+            ReLU, where what it pools is not negative; its numbers are rounded then. Kept when left
+            out, or what `client` takes.
+        flat_io: in the dense form of ONNX, take and make rows: (N, n) instead of (N, C, H, W).
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -167,9 +163,9 @@ def converting(
     model: str | Path,
     out: str | Path | None = None,
     *,
-    form: Form | str = Form.PATCHES,
+    form: Form | str | None = None,
     dense_limit: int | None = None,
-    max_pool: MaxPool | str = MaxPool.KEEP,
+    max_pool: MaxPool | str | None = None,
     flat_io: bool = False,
     patches: PatchMethod | str = PatchMethod.AUTO,
     patch_memory: int | None = None,
@@ -192,17 +188,21 @@ def converting(
     """
     with undisturbed(), gate(model):
         source = arguments.path("model", model)
-        pools = arguments.choice("max_pool", max_pool, MaxPool)
+        wanted = client_named(client)
+        pools = wanted.max_pool_of(
+            None if max_pool is None else arguments.choice("max_pool", max_pool, MaxPool)
+        )
+        flat_io = flat_io or wanted.flat_io
         of_dense = {"dense-limit": dense_limit is not None, "flat-io": flat_io}
         of_dense["max-pool"] = pools is not MaxPool.KEEP
         of_patches = {
             "patches": patches != PatchMethod.AUTO,
             "patch-memory": patch_memory is not None,
         }
-        form = _wanted_form(form, of_dense, of_patches)
-        target = _target(source, out, force)
+        form = wanted.form_of(None if form is None else arguments.choice("form", form, Form))
+        _check_form(form, of_dense, of_patches)
+        target = target_of(source, out, default_out, force)
         unchanged = Unchanged(source)
-        wanted = client_named(client)
         fixed: Shapes = arguments.shapes("shapes", shapes)
         beside = None if architecture is None else arguments.path("architecture", architecture)
         reading = Reading(
@@ -267,18 +267,14 @@ def converting(
                 done, written=equivalent, notes=notes, verification=verification, look=seen
             )
             if equivalent:
-                stage.publish(lambda: _check_target(source, target, force), keep=opened.files)
+                stage.publish(lambda: check_target(source, target, force), keep=opened.files)
 
 
-def _wanted_form(
-    form: Form | str, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]
-) -> Form:
-    """The form, if nothing was asked for that only the other one has."""
-    found = arguments.choice("form", form, Form)
-    others = of_dense if found is Form.PATCHES else of_patches
+def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]) -> None:
+    """Refuse what only the other form has."""
+    others = of_dense if form is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
-        raise UsageError(f"--form {found.value} does not go with --{name}")
-    return found
+        raise UsageError(f"--form {form.value} does not go with --{name}")
 
 
 def _refuse_for_onnx(source: Path, pools: MaxPool, flat_io: bool) -> None:
@@ -305,52 +301,3 @@ def _refusal(source: Path, problem: str) -> ConversionError:
         "Please report this as a fault of convfc; --no-check writes the file all the same",
         code=Code.DIFFERS,
     )
-
-
-def _target(source: Path, out: str | Path | None, force: bool) -> Path:
-    """Where to write, or why that cannot be."""
-    kind = converted_format(source)
-    target = default_out(source) if out is None else arguments.path("out", out)
-    with writing(target):  # a name may be too long, or a folder closed
-        if target.is_dir():
-            target /= default_out(source).name
-        if not target.parent.is_dir():
-            raise FileError(
-                f"{target}: there is no folder '{target.parent}'",
-                remedy="create it first",
-                code=Code.NOT_WRITTEN,
-            )
-        if target.suffix.lower() not in kind.value and target.suffix != source.suffix:
-            raise UsageError(
-                f"{target}: the converted model has the format of '{source}'",
-                remedy=f"give it a name that ends in {kind.value[0]}",
-            )
-        _check_target(source, target, force)
-    return target
-
-
-def _check_target(source: Path, target: Path, force: bool) -> None:
-    """Refuse to replace what is no file of ours."""
-    if not target.exists():
-        return
-    if target.samefile(source):
-        raise UsageError(f"{target}: is the model itself, which convfc never overwrites")
-    if not target.is_file():
-        raise FileError(
-            f"{target}: exists and is no regular file",
-            remedy="choose another name with -o",
-            code=Code.NOT_WRITTEN,
-        )
-    if not force and not _is_ours(target):
-        raise FileError(
-            f"{target}: exists and was not made by convfc",
-            remedy="replace it with --force or choose another name with -o",
-            code=Code.NOT_WRITTEN,
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return provenance_of(path) is not None
-    except FileError:
-        return False

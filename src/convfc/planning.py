@@ -28,8 +28,10 @@ class Fate(StrEnum):
     """What became of one convolution."""
 
     CONVERTED = "converted"
+    REVERTED = "reverted"
+    """It is a convolution again."""
     LEFT = "left"
-    """It was asked for and could not be converted."""
+    """It was asked for and could not be converted, or reverted."""
     SKIPPED = "skipped"
     """It was not asked for."""
 
@@ -86,23 +88,14 @@ def plan(
     dense = arguments.choice("form", form, Form) is Form.DENSE
     if dense_limit is not None:
         dense_limit = arguments.whole("dense_limit", dense_limit, 1)
-    only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
     if memory is not None:
         memory = arguments.whole("patch_memory", memory, 1)
-    for pattern in (*only, *skip):
-        if not any(fnmatch.fnmatchcase(site.name, pattern) for site in sites):
-            names = ", ".join(site.name for site in sites[:8]) or "none"
-            more = f" and {len(sites) - 8} more" if len(sites) > 8 else ""
-            raise UsageError(f"no convolution is called '{pattern}'; there are: {names}{more}")
-
-    def listed(site: Site, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in patterns)
-
+    wanted = asked_for([site.name for site in sites], only, skip)
     choose = cache(lower)  # nets repeat their layers
     room = _Room(DENSE_LIMIT if dense_limit is None else dense_limit)
 
     def decided(site: Site) -> Layer:
-        if (only and not listed(site, only)) or listed(site, skip):
+        if site.name not in wanted:
             return Layer(site, Fate.SKIPPED)
         if dense:
             return _layer(site, lambda conv: _dense(site, conv, room))
@@ -110,6 +103,32 @@ def plan(
         return _layer(site, lambda conv: choose(conv, *how, site.itemsize, memory, site.banded))
 
     return tuple(map(decided, sites))
+
+
+def asked_for(
+    names: Sequence[str], only: str | Sequence[str], skip: str | Sequence[str]
+) -> frozenset[str]:
+    """The names of the layers that are to be worked on.
+
+    Args:
+        names: of all layers.
+        only: patterns of those that are wanted, or one of them; all when empty.
+        skip: patterns of those that are not.
+
+    Raises:
+        UsageError: a pattern that matches none.
+    """
+    only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
+    for pattern in (*only, *skip):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            there = ", ".join(names[:8]) or "none"
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            raise UsageError(f"no convolution is called '{pattern}'; there are: {there}{more}")
+
+    def listed(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return frozenset(n for n in names if (listed(n, only) or not only) and not listed(n, skip))
 
 
 @dataclass

@@ -46,6 +46,7 @@ class Code(StrEnum):
     CRASHES = "crashes", "export the model again with known sizes; no library survives this file"
     RECORD = "record", "convert the original again"
     NO_PARTNER = "no-partner", "name both files"
+    NO_OUTLINE = "no-outline", "name the original with --like"
     NOT_WRITTEN = "not-written", "choose another place or name, or free some space"
 
     # Models
@@ -75,6 +76,7 @@ class Code(StrEnum):
     LAYER_TOO_LARGE = "layer-too-large", "give --patch-memory more; --partial converts the others"
     DENSE_LIMIT = "dense-limit", "give --dense-limit more; --partial converts the others"
     METHOD = "method", "let convfc choose, with --patches auto"
+    NO_CONVOLUTION = "no-convolution", "revert the file from before that change; --partial goes on"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.formats.shapes import Shapes
     from convfc.planning import Layer
+    from convfc.reversion import Reversion, RevertedLayer
     from convfc.verification.differences import Distance, OutputDifference, Witness
     from convfc.verification.proof import LayerProof
     from convfc.verification.verify import Verification
@@ -38,6 +39,39 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
     }
 
 
+def reversion_json(reversion: Reversion) -> dict[str, Any]:
+    """Everything in `reversion_table`, and more, as JSON types."""
+    checked = reversion.verification
+    return {
+        "source": str(reversion.source),
+        "out": str(reversion.out),
+        "written": reversion.written,
+        "complete": reversion.complete,
+        "layers": [reverted_json(layer) for layer in reversion.layers],
+        "notes": list(reversion.notes),
+        "verification": None if checked is None else verification_json(checked),
+        "look": None if reversion.look is None else asdict(reversion.look),
+    }
+
+
+def reverted_json(layer: RevertedLayer) -> dict[str, Any]:
+    """One layer that was converted as JSON types."""
+    way = layer.way
+    return {
+        "name": way.site.name,
+        "kind": way.site.kind,
+        "fate": layer.fate.value,
+        "changed": None if way.refusal is not None else way.change.value,
+        "reason": way.reason,
+        "code": None if way.refusal is None else way.refusal.code.value,
+        "dtype": way.site.dtype,
+        "bias": way.site.bias,
+        "lowering": None
+        if way.lowering is None
+        else lowering_json(way.lowering, way.site.itemsize),
+    }
+
+
 def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
     """What each client needs, as JSON types."""
     return [
@@ -47,6 +81,9 @@ def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
             "sets": list(client.sets),
             "forms": list(client.forms.names),
             "fixed": client.fixed,
+            "form": client.form,
+            "flat_io": client.flat_io,
+            "max_pool": client.max_pool,
             "why": client.why,
         }
         for client in clients

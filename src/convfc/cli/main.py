@@ -33,9 +33,9 @@ from convfc.cli.options import (
     WantedMaxPool,
 )
 from convfc.cli.program import COULD_NOT, NO, YES, CommandLineError
+from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
-from convfc.core.whole import Form, MaxPool
 from convfc.system import streams
 from convfc.text.jsontext import json_text
 
@@ -77,9 +77,9 @@ def convert(
         Path | None,
         typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
     ] = None,
-    form: WantedForm = Form.PATCHES,
+    form: WantedForm = None,
     dense_limit: DenseLimit = None,
-    max_pool: WantedMaxPool = MaxPool.KEEP,
+    max_pool: WantedMaxPool = None,
     flat_io: FlatIo = False,
     patches: Patches = PatchMethod.AUTO,
     patch_memory: PatchMemory = None,
@@ -188,6 +188,9 @@ def _clients(as_json: bool) -> None:
         terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
     else:
         terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
+
+
+app.command()(revert)
 
 
 @app.command()

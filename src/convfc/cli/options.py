@@ -42,7 +42,8 @@ PatchMemory = Annotated[
     ),
 ]
 WantedForm = Annotated[
-    Form, typer.Option(help="patches: patches + Dense; dense: one matrix for each layer.")
+    Form | None,
+    typer.Option(help="patches: patches + Dense (default); dense: one matrix for each layer."),
 ]
 DenseLimit = Annotated[
     str | None,
@@ -51,7 +52,7 @@ DenseLimit = Annotated[
     ),
 ]
 WantedMaxPool = Annotated[
-    MaxPool,
+    MaxPool | None,
     typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU; in ONNX."),
 ]
 FlatIo = Annotated[

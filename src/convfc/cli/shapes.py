@@ -85,7 +85,8 @@ def _model_shapes(
         terminal.show(json_text({"model": str(model), "layers": found}))
     elif layers:
         table = tables.dense_table if form is Form.DENSE else tables.shapes_table
-        parts: list[terminal.Part] = [table(model, layers), *tables.left_lines(layers)]
+        left = tables.left_lines(layer.refusal for layer in layers)
+        parts: list[terminal.Part] = [table(model, layers), *left]
         terminal.show(terminal.rendered(parts))
     else:
         terminal.show(terminal.rendered([f"{model}: no convolution in it"]))

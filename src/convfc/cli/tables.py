@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.clients import Client
     from convfc.conversion import Conversion
     from convfc.planning import Layer
+    from convfc.refusals import Refusal
     from convfc.reproduction.results import Experiment
     from convfc.verification.inspection import Look
 
@@ -49,14 +50,14 @@ def conversion_table(conversion: Conversion) -> Words:
             cells = _dense_cells(layer)
         elif layer.lowering is not None:
             memory = _patch_memory(layer.lowering, layer.site.itemsize)
-            cells = [layer.lowering.method.value, _matrices(layer.lowering), memory]
+            cells = [layer.lowering.method.value, matrices_text(layer.lowering), memory]
         table.add_row(*_geometry_cells(layer), *cells, result)
     return table
 
 
-def left_lines(layers: Iterable[Layer]) -> list[str]:
+def left_lines(refusals: Iterable[Refusal | None]) -> list[str]:
     """What helps layers that were left, a line for each code."""
-    codes = Counter(layer.refusal.code for layer in layers if layer.refusal is not None)
+    codes = Counter(refusal.code for refusal in refusals if refusal is not None)
     return [f"{count} left [{code}]: {code.remedy}" for code, count in codes.items()]
 
 
@@ -88,7 +89,7 @@ def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
         table.add_row(
             *_geometry_cells(layer),
             lowering.method.value,
-            _matrices(lowering),
+            matrices_text(lowering),
             f"{conv.weights:,}",
             _count(conv.multiply_adds(lowering.sizes)),
             _bytes(lowering.input_bytes(layer.site.itemsize)),
@@ -188,7 +189,7 @@ def calculator_table(
         built: whether to say how the patch matrix is built.
     """
     conv = lowering.convolution
-    table = Words(_describe(conv))
+    table = Words(described(conv))
     for name in ("what", "how", "result"):
         table.add_column(name, justify="right" if name == "result" else "left")
     axes = ["height", "width"] if conv.rank == 2 else [f"axis {i + 1}" for i in range(conv.rank)]
@@ -272,10 +273,10 @@ def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
     flow = sizes_text((*site.sizes, conv.channels))
     if layer.lowering is not None:
         flow += f" → {sizes_text((*layer.lowering.output, conv.filters))}"
-    return site.name, f"{site.kind} {_describe(conv)}", flow
+    return site.name, f"{site.kind} {described(conv)}", flow
 
 
-def _describe(conv: AnyConvolution) -> str:
+def described(conv: AnyConvolution) -> str:
     """Kernel, and whatever is not the default: `3x5, stride 2x1, dilation 2, same`."""
     parts = [sizes_text(conv.kernel)]
     for name, values in (
@@ -301,7 +302,8 @@ def _describe(conv: AnyConvolution) -> str:
     return ", ".join(parts)
 
 
-def _matrices(lowering: Lowering) -> str:
+def matrices_text(lowering: Lowering) -> str:
+    """Sizes of the patch matrix and the filter matrix, and how many blocks of them there are."""
     rows, columns = lowering.patch_matrix
     groups = lowering.convolution.groups
     blocks = f"{groups} blocks of " if groups > 1 else ""

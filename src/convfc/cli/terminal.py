@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # who asks for help need not wait for rich
     from rich.text import Text
 
     from convfc.conversion import Conversion
+    from convfc.reversion import Reversion
     from convfc.verification.verify import Verification
 
 Part: TypeAlias = "str | Text | Table"
@@ -56,13 +57,28 @@ def conversion_parts(conversion: Conversion) -> Iterator[Part]:
 
     if conversion.layers:
         yield tables.conversion_table(conversion)
-    yield from tables.left_lines(conversion.layers)
+    yield from tables.left_lines(layer.refusal for layer in conversion.layers)
     yield from conversion.notes
     if conversion.verification is not None:
         yield from verification_parts(conversion.verification)
     if conversion.look is not None:
         yield tables.look_line(conversion.look)
     yield tables.conversion_summary(conversion)
+
+
+def reversion_parts(reversion: Reversion) -> Iterator[Part]:
+    """A reversion's table, remarks, and what was done as the last line."""
+    from convfc.cli import reversion_tables, tables
+
+    if reversion.layers:
+        yield reversion_tables.reversion_table(reversion)
+    yield from tables.left_lines(layer.way.refusal for layer in reversion.layers)
+    yield from reversion.notes
+    if reversion.verification is not None:
+        yield from verification_parts(reversion.verification)
+    if reversion.look is not None:
+        yield tables.look_line(reversion.look)
+    yield reversion_tables.reversion_summary(reversion)
 
 
 def verification_parts(verification: Verification) -> Iterator[Part]:

@@ -25,6 +25,9 @@ KEY = "convfc"
 _LONGEST = 2**24
 """Letters of a record: of tens of thousands of layers. Reading one takes some twenty times that."""
 
+LONGEST_OUTLINE = 2**22
+"""Letters of an outline; without one, the way back takes the original beside the file."""
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -107,6 +110,10 @@ class Provenance:
         affine, max_pool, flat_io: see `Reading`.
         architecture: the name of the file with the original's network, if that is another one.
         architecture_sha256: of that file's bytes; empty if there is none.
+        outline: the original without the numbers of its weights, as its format writes it down:
+            what it takes to go back. Empty where it would be too long, and in older records.
+        reverted: whether the file was made of a converted one, which is the source then, by the
+            way back; nothing in it is converted any more.
     """
 
     source: str
@@ -122,6 +129,8 @@ class Provenance:
     flat_io: bool = False
     architecture: str | None = None
     architecture_sha256: str = ""
+    outline: str = ""
+    reverted: bool = False
 
     def layer(self, name: str) -> LayerRecord | None:
         """What is recorded of a layer, if anything is."""
@@ -227,6 +236,8 @@ _FILE: Mapping[str, _Check] = {
     "flat_io": lambda value: isinstance(value, bool),
     "architecture": lambda value: value is None or _file_name(value),
     "architecture_sha256": _word,
+    "outline": lambda value: isinstance(value, str) and len(value) <= LONGEST_OUTLINE,
+    "reverted": lambda value: isinstance(value, bool),
 }
 _NOBODY_ASKED: dict[str, Any] = {
     **{"client": None, "forms": [], "shapes": {}},
@@ -237,6 +248,8 @@ _NOBODY_ASKED: dict[str, Any] = {
         "flat_io": False,
         "architecture": None,
         "architecture_sha256": "",
+        "outline": "",
+        "reverted": False,
     },
 }
 _OF_A_LAYER: dict[str, Any] = {"block": [], "form": Form.PATCHES.value, "bands": 1}

@@ -16,6 +16,7 @@ from convfc.errors import FileError, UsageError
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.formats.reverted import Reverting
 from convfc.formats.suffixes import SUFFIXES, Format
 from convfc.gates import gated, require_file
 from convfc.refusals import Code
@@ -71,6 +72,11 @@ def default_out(source: Path) -> Path:
     return source.with_name(f"{source.stem}_fc{source.suffix}")
 
 
+def default_reverted(source: Path) -> Path:
+    """The name of a reverted file: `model_fc.h5` -> `model_conv.h5`, beside it."""
+    return source.with_name(f"{source.stem.removesuffix('_fc')}_conv{source.suffix}")
+
+
 @gated
 def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Model:
     """Open a model file of any known format.
@@ -96,6 +102,27 @@ def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
     from convfc.formats.keras import open_keras
 
     return open_keras(path, imports, replace(reading, affine=False))
+
+
+@gated
+def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> Reverting:
+    """Open a converted file for the way back.
+
+    Args:
+        path: the file.
+        record: its record.
+        like: the original, where the record does not tell what it looked like.
+
+    Raises:
+        UsageError: the file is of a format that has no way back.
+        FileError: a file or the record cannot be read, or it lacks what it takes.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    if format_of(path) is not Format.ONNX:
+        raise UsageError(f"{path}: revert is for ONNX so far")
+    from convfc.formats import onnx
+
+    return onnx.open_reverting(path, record, like)
 
 
 @gated

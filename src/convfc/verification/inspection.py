@@ -71,7 +71,9 @@ class Look:
     problem: str | None = None
 
 
-def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
+def look(
+    original: Model, path: Path, imports: Sequence[str] = (), *, by_layers: bool = True
+) -> Look:
     """Run one sample through a model and the file that it was converted to.
 
     Where that cannot be, would take more than about ten seconds, or ends in numbers that differ
@@ -82,6 +84,7 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         original: the model; it may have been used to write the file.
         path: the file.
         imports: modules that register custom Keras classes.
+        by_layers: whether to look at layers where the whole is not enough.
     """
     random = np.random.default_rng(0)
     feed: Feed = {}
@@ -90,7 +93,7 @@ def look(original: Model, path: Path, imports: Sequence[str] = ()) -> Look:
         found = _whole(original, path, feed, rows)
     except DataError as error:
         found = Look(reason=str(error).split(":", maxsplit=1)[0])
-    if found.reason is None or found.problem is not None:
+    if found.reason is None or found.problem is not None or not by_layers:
         return found
     # Writing the file may have changed what is in memory.
     second = open_model(path, imports)

@@ -138,7 +138,7 @@ def _compare_bodies(
     """Find them in one node list and compare the rest, subgraphs included."""
     inside = set(b)
     producers = {value.name: node for node in b for value in node.outputs if value.name}
-    known = _names_in(a)
+    known = names_in(a)
     replaced: set[ir.Node] = set()
     new: set[ir.Node] = set()
     for place in places_of.get(a, []):
@@ -146,7 +146,7 @@ def _compare_bodies(
         name = next((value.name for value in node.outputs), None) or ""
         end = producers.get(name) if is_convolution(node) else None
         if end is not None and operator(end) != operator(node):
-            nodes = [other for other in _leading_to(end, known) if other in inside]
+            nodes = [other for other in leading_to(end, known) if other in inside]
             replaced.add(node)
             new.update(nodes)
             value = next(value for value in end.outputs if value.name == name)
@@ -173,7 +173,7 @@ def _is_constant(node: ir.Node) -> bool:
     return len(node.outputs) == 1 and constant_of(node.outputs[0]) is not None
 
 
-def _leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
+def leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
     """A node and all before it, back to values that the original has too; it comes last."""
     ordered: dict[ir.Node, None] = {}
     todo = [end]
@@ -189,7 +189,8 @@ def _leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
     return list(ordered)
 
 
-def _names_in(body: Body) -> set[str | None]:
+def names_in(body: Body) -> set[str | None]:
+    """Names of what a graph or function is fed, makes and stores, without what is in its nodes."""
     names: set[str | None] = {value.name for value in body.inputs}
     names.update(value.name for node in body for value in node.outputs)
     names.update(_initializers(body))
@@ -342,7 +343,7 @@ def _compare_operand(
             found.differences.append(f"{reader}: what it reads as '{b.name}' {difference}")
     elif a.name != b.name:
         # If both files have both values, it is another one; else a simplifier may have been there.
-        known = b.name in _names_in(bodies[0]) and a.name in _names_in(bodies[1])
+        known = b.name in names_in(bodies[0]) and a.name in names_in(bodies[1])
         (found.differences if known else found.unknown).append(
             f"{reader} reads '{b.name}', not '{a.name}'"
         )

@@ -12,9 +12,10 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
+from convfc.core.arrays import Array
 from convfc.core.transposed import TransposedConvolution
 from convfc.core.whole import Whole
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import Arrangement, constant_of
 from convfc.formats.onnx.filter_matrix import channels_last
 from convfc.formats.onnx.graph_ops import IntegerOps, OnnxOps
 
@@ -56,10 +57,14 @@ class DenseOps(OnnxOps):
         if tensor is None or (zero is not None and numbers is None):
             return self.emit.call(self._at_run_time(kernel), "dense_matrix")
 
+        def lay_out(given: Array, zeros: Array | None = None) -> Array:
+            return whole.matrix(channels_last(given, whole.convolution), zeros, channels_first=True)
+
+        def matrix_of(given: Array) -> Array:
+            return lay_out(given, None if numbers is None else numbers.numpy())
+
         def matrix() -> ir.TensorProtocol:
-            last = channels_last(tensor.numpy(), whole.convolution)
-            zeros = None if numbers is None else numbers.numpy()
-            made = whole.matrix(last, zeros, channels_first=True)
+            made = matrix_of(tensor.numpy())
             if isinstance(tensor, ir.ExternalTensor):
                 tensor.release()  # see `filter_matrix`
             return ir.Tensor(made, dtype=tensor.dtype)
@@ -68,7 +73,10 @@ class DenseOps(OnnxOps):
             return ir.LazyTensor(matrix, dtype=tensor.dtype, shape=ir.Shape(whole.shape))
 
         key = (id(kernel), None if zero is None else id(zero), whole)
-        return self.emit.constant(key, lazy, "dense_matrix")
+        made = self.emit.constant(key, lazy, "dense_matrix")
+        ground = None if numbers is None else lambda: matrix_of(np.zeros_like(tensor.numpy()))
+        self.emit.arranged[made] = Arrangement(kernel, lay_out, ground=ground)
+        return made
 
     def _at_run_time(self, kernel: ir.Value) -> ir.Value:
         """M of a kernel that is computed: with zeros behind its axes, taken by index maps."""
@@ -107,11 +115,15 @@ class DenseOps(OnnxOps):
         emit, whole, tensor = self.emit, self._whole, constant_of(value)
         if tensor is not None:
 
-            def repeated() -> ir.TensorProtocol:
-                each = whole.bias(tensor.numpy().reshape(-1), channels_first=True)
-                return ir.Tensor(each, dtype=tensor.dtype)
+            def lay_out(numbers: Array) -> Array:
+                return whole.bias(numbers.reshape(-1), channels_first=True)
 
-            return emit.constant((id(value), whole), repeated, role)
+            def repeated() -> ir.TensorProtocol:
+                return ir.Tensor(lay_out(tensor.numpy()), dtype=tensor.dtype)
+
+            made = emit.constant((id(value), whole), repeated, role)
+            emit.arranged[made] = Arrangement(value, lay_out)
+            return made
         times = math.prod(size for size in whole.output if size is not None)
         rows = emit.reshape(value, [whole.convolution.filters, 1])
         if emit.place.opset < 6:

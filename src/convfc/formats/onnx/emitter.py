@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from convfc.core.arrangement import LayOut
 from convfc.formats.onnx.sites import Place, label, places
 
 Attribute: TypeAlias = "int | float | str | list[int] | ir.TensorProtocol"
@@ -67,6 +69,23 @@ _TYPES = {
 _TENSOR = ir.AttributeType.TENSOR
 
 
+@dataclass(frozen=True)
+class Arrangement:
+    """How the numbers of a constant come from those of another one.
+
+    Attributes:
+        source: the other one.
+        lay_out: where they go.
+        shift: what is added to each.
+        ground: makes what is there without any number, if that is not all zeros.
+    """
+
+    source: ir.Value
+    lay_out: LayOut
+    shift: int = 0
+    ground: Callable[[], NDArray[Any]] | None = None
+
+
 class Emitter:
     """Adds nodes and constants in front of one node, in the forms that its opset has.
 
@@ -80,11 +99,19 @@ class Emitter:
         place: the node to work in front of.
         names: of the whole model.
         constants: those made so far, by graph and content; shared between emitters.
+        arranged: takes how constants are made of those that are there.
     """
 
-    def __init__(self, place: Place, names: Names, constants: dict[Any, ir.Value]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        names: Names,
+        constants: dict[Any, ir.Value],
+        arranged: dict[ir.Value, Arrangement] | None = None,
+    ) -> None:
         self.place = place
         self.names = names
+        self.arranged = {} if arranged is None else arranged
         self._constants = constants
         self._prefix = label(place.node)
         self._made: set[ir.Node] = set()
@@ -205,7 +232,9 @@ class Emitter:
         tensor, shape = constant_of(x), reshaping(wanted)
         if tensor is not None and None not in wanted:
             role = (x.name or "").rpartition("/")[2]
-            return self.constant((id(x), *shape), lambda: _reshaped(tensor, shape), role)
+            y = self.constant((id(x), *shape), lambda: _reshaped(tensor, shape), role)
+            self.arranged[y] = Arrangement(x, lambda numbers: numbers.reshape(shape))
+            return y
         before = x.producer()
         if before in self._made and not x.uses() and _bridged(before, shape):
             self.names.taken -= {before.name, x.name}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering
 from convfc.core.transposed import TransposedConvolution
-from convfc.formats.onnx.emitter import Emitter, constant_of
+from convfc.formats.onnx.emitter import Arrangement, Emitter, constant_of
 
 
 class Layout(Enum):
@@ -76,8 +76,11 @@ def filter_matrix(
         y = emit.reshape(_in_order(emit, kernel, conv, layout), shape)
         return emit.call(y, "filter_matrix")
 
+    def lay_out(numbers: NDArray[Any]) -> NDArray[Any]:
+        return _laid_out(numbers, conv).reshape(split).transpose(order).reshape(shape)
+
     def matrix() -> ir.TensorProtocol:
-        laid_out = _laid_out(tensor.numpy(), conv).reshape(split).transpose(order).reshape(shape)
+        laid_out = lay_out(tensor.numpy())
         if isinstance(tensor, ir.ExternalTensor):
             tensor.release()  # or in the end the whole file would be in memory
         return ir.Tensor(np.ascontiguousarray(laid_out), dtype=tensor.dtype)
@@ -88,7 +91,9 @@ def filter_matrix(
 
     # Strides and pads do not matter to an ordinary kernel: layers that share it share this, too.
     own = conv if isinstance(conv, TransposedConvolution) else groups
-    return emit.constant((id(kernel), own, layout), lazy, "filter_matrix")
+    made = emit.constant((id(kernel), own, layout), lazy, "filter_matrix")
+    emit.arranged[made] = Arrangement(kernel, lay_out)
+    return made
 
 
 def unsigned(
@@ -159,7 +164,9 @@ def _shifted(emit: Emitter, x: ir.Value, shift: ir.Value, role: str) -> ir.Value
         shape = ir.Shape(tensor.shape.numpy())
         return ir.LazyTensor(moved, dtype=ir.DataType.UINT8, shape=shape)
 
-    return emit.constant((id(x), "unsigned"), lazy, role)
+    made = emit.constant((id(x), "unsigned"), lazy, role)
+    emit.arranged[made] = Arrangement(x, lambda numbers: numbers, _SIGN)
+    return made
 
 
 def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
@@ -174,7 +181,9 @@ def phase_bias(emit: Emitter, bias: ir.Value, lowering: Lowering) -> ir.Value:
         def repeated() -> ir.TensorProtocol:
             return ir.Tensor(conv.inner_bias(tensor.numpy()), dtype=tensor.dtype)
 
-        return emit.constant((id(bias), conv), repeated, "bias")
+        made = emit.constant((id(bias), conv), repeated, "bias")
+        emit.arranged[made] = Arrangement(bias, conv.inner_bias)
+        return made
     blocks = emit.reshape(bias, [conv.groups, conv.filters // conv.groups])
     return emit.reshape(emit.node("Concat", *[blocks] * phases, axis=1), [-1])
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
+from typing import Any
 
 import onnx_ir as ir
 
+from convfc.formats.onnx.emitter import Emitter, Names
 from convfc.formats.onnx.known_values import Known
-from convfc.formats.onnx.operators import known_shape
+from convfc.formats.onnx.operators import identifier, known_shape
+from convfc.formats.onnx.sites import places
 
 _MOST_TRANSPOSED = 2**24
 """Weights that are laid out anew; larger matrices stay as they are, in the file they are in."""
+_PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 
 
 def separated(known: Known, node: ir.Node) -> bool:
@@ -35,3 +40,33 @@ def separated(known: Known, node: ir.Node) -> bool:
     if not bias or bias[0] is None:
         return known.become(node, "MatMul", [x, right])
     return known.become(node, "Add", [known.before(node, "MatMul", [x, right]), bias[0]])
+
+
+def gemms_apart(model: ir.Model, kept: Set[str | None]) -> None:
+    """Make a MatMul and an Add of each Gemm that is no more than these.
+
+    Args:
+        model: changed in place.
+        kept: names of values of which the makers stay as they are.
+    """
+    names = Names(model)
+    constants: dict[Any, ir.Value] = {}
+    for place in list(places(model)):
+        node = place.node
+        if identifier(node) != ("", "Gemm") or node.outputs[0].name in kept:
+            continue
+        settings = {name: attribute.value for name, attribute in node.attributes.items()}
+        a, b, *more = node.inputs
+        if (_PLAIN | settings) != _PLAIN or a is None or b is None:
+            continue
+        bias = more[0] if more else None
+        node.attributes.clear()
+        if bias is None:
+            node.op_type = "MatMul"
+            node.resize_inputs(2)
+            continue
+        product = Emitter(place, names, constants).node("MatMul", a, b)
+        node.op_type = "Add"
+        node.resize_inputs(2)
+        node.replace_input_with(0, product)
+        node.replace_input_with(1, bias)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -28,9 +27,11 @@ from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.flat import keep_flat
 from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
-from convfc.formats.onnx.frozen import freeze, overridable, record, recorded, told
+from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
+from convfc.formats.onnx.frozen import record as record_frozen
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.outline import outline_of
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.ports import port_of, returned
 from convfc.formats.onnx.preparing import prepare
@@ -42,8 +43,8 @@ from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfoun
 from convfc.formats.onnx.sites import (
     Place,
     convolutions,
-    label,
     places,
+    site_names,
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
@@ -106,18 +107,19 @@ class OnnxModel:
         self._unfounded = unfounded(prepared.model, prepared.inferred)
         self._frozen: list[str] = []
         self._places: dict[str, Place] = {}
-        self._same_names: Counter[str] = Counter()
         sites = []
         self._batches: dict[str, int | None] = {}
-        for place, shaped in convolutions(self._model, prepared.inferred):
-            name = self._unique("/".join((*place.within, label(place.node))))
+        found = convolutions(self._model, prepared.inferred)
+        names = site_names([place for place, _ in found])
+        for name, (place, shaped) in zip(names, found, strict=True):
             self._places[name] = place
             self._batches[name] = (known_shape(operands(shaped).get("x")) or (None,))[0]
             sites.append(site_of(place, shaped, name))
         self.sites: Sequence[Site] = sites
         self._demands = Demands(prepared.inferred, sites)
         text = self._model.metadata_props.get(KEY)
-        self.provenance = None if text is None else Provenance.from_json(text, path)
+        record = None if text is None else Provenance.from_json(text, path)
+        self.provenance = None if record is None or record.reverted else record
         graph = self._model.graph
         fed = [port_of(value) for value in graph.inputs if not value.is_initializer()]
         self.inputs = [replace(p, shape=self._flat.get(p.name, p.shape)) for p in fed]
@@ -150,13 +152,6 @@ class OnnxModel:
         """What one run may take: a model without loops comes to its end by itself."""
         loops = (place.node.op_type in ("Loop", "Scan") for place in places(self._model))
         return _LOOP_SECONDS if any(loops) else None
-
-    def _unique(self, name: str) -> str:
-        unique = name
-        while unique in self._places:
-            self._same_names[name] += 1
-            unique = f"{name}#{self._same_names[name] + 1}"
-        return unique
 
     @cached_property
     def _session(self) -> Session:
@@ -323,6 +318,7 @@ class OnnxModel:
         keeps its own weights until then.
         """
         model = self._model
+        provenance = replace(provenance, outline=outline_of(model, self._form))
         known = known_of(model, self._inferred)
         of_inputs = told(model, self._frozen)
         apart = len(self.files) > 1
@@ -342,7 +338,7 @@ class OnnxModel:
         text = provenance.to_json()
         model.metadata_props[KEY] = text
         if self._frozen:
-            record(model, self._frozen)
+            record_frozen(model, self._frozen)
         write(model, path, self._form, text, apart=apart)
         return (
             *self._remarks,

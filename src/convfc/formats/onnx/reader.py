@@ -132,14 +132,9 @@ def copies_of(
 def _copies_of(
     path: Path, proto: onnx.ModelProto, shapes: Shapes | None
 ) -> tuple[ir.Model, ir.Model]:
-    with carried(proto):
-        model, inferred = ir.serde.deserialize_model(proto), ir.serde.deserialize_model(proto)
+    model, inferred = deserialized(proto), deserialized(proto)
     _make_inferable(inferred)
-    for copy in (model, inferred):
-        _sort(copy)
     if proto.ir_version < 4:
-        _unlist(model)
-        _unlist(inferred)
         inferred.ir_version = 4  # or weights that are no inputs had no shapes
     for copy in (model, inferred):
         fetched(copy, path)
@@ -148,6 +143,16 @@ def _copies_of(
         rehearse(path, shapes)
     infer(inferred)
     return model, inferred
+
+
+def deserialized(proto: onnx.ModelProto) -> ir.Model:
+    """A message as onnx_ir has it: in order, and with weights that are inputs only from IR 4 on."""
+    with carried(proto):
+        model = ir.serde.deserialize_model(proto)
+    _sort(model)
+    if proto.ir_version < 4:
+        _unlist(model)
+    return model
 
 
 def _make_inferable(model: ir.Model) -> None:

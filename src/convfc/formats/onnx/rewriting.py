@@ -15,7 +15,7 @@ from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.channels_first import staying
 from convfc.formats.onnx.dense_ops import DenseOps, IntegerDenseOps
 from convfc.formats.onnx.dynamic_crop import framed
-from convfc.formats.onnx.emitter import Emitter, Names
+from convfc.formats.onnx.emitter import Arrangement, Emitter, Names
 from convfc.formats.onnx.graph_ops import IntegerOps, OnnxOps
 from convfc.formats.onnx.operators import is_integer, operands
 from convfc.formats.onnx.sites import Place
@@ -27,6 +27,7 @@ def rewrite(
     channels_first: bool | None = None,
     forms: Forms = DEFAULT,
     names: Names | None = None,
+    arranged: dict[ir.Value, Arrangement] | None = None,
 ) -> list[ir.Node]:
     """Lower the given nodes; nothing else in the model changes.
 
@@ -37,6 +38,7 @@ def rewrite(
             decides if ``None``.
         forms: how products are written.
         names: those of the model, which will have the new ones; gathered if ``None``.
+        arranged: takes how constants that are new are made of those that were there.
 
     Returns:
         The Transposes that layers begin with, in the order of the sites.
@@ -44,7 +46,7 @@ def rewrite(
     names = Names(model) if names is None else names
     constants: dict[Any, ir.Value] = {}
     layers = {
-        place.node: _ops(Emitter(place, names, constants), lowering, forms)
+        place.node: _ops(Emitter(place, names, constants, arranged), lowering, forms)
         for place, lowering in lowerings.values()
     }
     first = staying(layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -89,6 +90,19 @@ def convolutions(model: ir.Model, inferred: ir.Model) -> list[tuple[Place, ir.No
         return is_convolution(node) or (sounds_like_convolution(node) and not own)
 
     return [(place, shaped.node) for place, shaped in pairs if counts(place.node)]
+
+
+def site_names(found: Sequence[Place]) -> list[str]:
+    """What the convolutions of a model are called: a number tells those of one name apart."""
+    names: dict[str, None] = {}
+    counts: Counter[str] = Counter()
+    for place in found:
+        name = unique = "/".join((*place.within, label(place.node)))
+        while unique in names:
+            counts[name] += 1
+            unique = f"{name}#{counts[name] + 1}"
+        names[unique] = None
+    return list(names)
 
 
 def open_layers(inferred: ir.Model) -> dict[str, int]:

@@ -77,7 +77,7 @@ def first_difference(
         if left is not None or right is not None or first is None or second not in made:
             return Difference(f"it reads '{b.name}', which convfc does not put there")
         assert second is not None  # noqa: S101 - it is in `made`
-        difference = _node_difference(first, second, a.index(), b.index())
+        difference = node_difference(first, second, a.index(), b.index())
         if difference is not None:
             return Difference(difference)
         # The last operand is looked at last: data come first.
@@ -85,14 +85,19 @@ def first_difference(
     return None
 
 
-def _node_difference(a: ir.Node, b: ir.Node, output: int | None, other: int | None) -> str | None:
-    """How two nodes differ, their operands apart."""
+def node_difference(
+    a: ir.Node, b: ir.Node, output: int | None, other: int | None, opset: int | None = None
+) -> str | None:
+    """How two nodes differ, their operands apart; of an opset, where defaults may be written."""
     if operator(a) != operator(b):
         return f"'{label(b)}' is a {b.op_type}, where convfc puts a {a.op_type}"
     if output != other or len(a.outputs) != len(b.outputs):
         return f"another output of '{label(b)}' is read"
     for name in sorted(a.attributes.keys() | b.attributes.keys()):
-        if not same_attribute(a.attributes.get(name), b.attributes.get(name)):
+        left, right = a.attributes.get(name), b.attributes.get(name)
+        if opset is not None:
+            left, right = (each or _default(b, name, opset) for each in (left, right))
+        if not same_attribute(left, right):
             return f"'{label(b)}' ({b.op_type}) has another {name}"
     return None
 

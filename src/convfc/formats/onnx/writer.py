@@ -53,7 +53,7 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
         record: what the name of the data file depends on, beside the weights.
         apart: whether weights go into a data file in any case.
     """
-    _relist(model, form)
+    relist(model, form)
     undescribe(model, form)
     embed_attributes(model)
     whole = None if apart else OnePiece(model)
@@ -67,7 +67,7 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
         path.write_bytes(proto.SerializeToString())
 
 
-def _relist(model: ir.Model, form: Form) -> None:
+def relist(model: ir.Model, form: Form) -> None:
     """List weights as inputs again, those that are new behind all others."""
     if form.listed is None:
         return

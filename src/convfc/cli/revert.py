@@ -1,0 +1,79 @@
+"""The command `revert`: converted layers become convolutions again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convfc.cli import terminal
+from convfc.cli.options import Debug, Imports, Json
+from convfc.cli.program import COULD_NOT, NO, YES
+from convfc.text.jsontext import json_text
+
+
+def revert(
+    model: Annotated[Path, typer.Argument(metavar="MODEL_FC", help="A file that convert wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="File to write; _conv for _fc in its name by default."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="ORIGINAL", help="The original, for files of an older convfc."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Revert only layers with such names; repeatable."),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave layers with such names as they are; repeatable."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Write OUT even if some layers must be left.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
+    ] = False,
+    imports: Imports = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn the layers of MODEL_FC back into convolutions, with the numbers that it has now.
+
+    Exit code 0: everything that was asked for is a convolution again. 1: some layers were left,
+    each with its reason, and nothing was written unless --partial. 2: it could not be done or
+    checked, or one sample, run through both files, shows that they are not the same function.
+    """
+    del debug  # `program` looks at it
+    from convfc.cli import documents
+    from convfc.reversion import reverting
+    from convfc.verification.verdict import Verdict
+
+    reversion = reverting(
+        model,
+        out,
+        like=like,
+        only=only or (),
+        skip=skip or (),
+        partial=partial,
+        force=force,
+        verify=verify,
+        imports=imports or (),
+    )
+    with terminal.working(f"reverting {model.name}"), reversion as done:
+        # What is said of it is there before the file is: if that fails, nothing appears.
+        if as_json:
+            told = json_text(documents.reversion_json(done))
+        else:
+            told = terminal.rendered(terminal.reversion_parts(done))
+    terminal.show(told)
+    seen = done.verification
+    if seen is not None and seen.verdict is Verdict.COULD_NOT_CHECK:
+        raise typer.Exit(COULD_NOT)
+    raise typer.Exit(YES if done.complete else NO)

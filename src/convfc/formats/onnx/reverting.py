@@ -1,0 +1,345 @@
+"""Converted layers become convolutions again, with the numbers that are in the file.
+
+The outline of the original (`outline`) says what there was. The file is put into its own layout, as
+the proof does it, and of each layer the emitter writes again what it would write, with holes for
+the weights. Where the file has the same chain, what is in the holes are the numbers, laid out;
+they are put back (`core.arrangement`), and the end of the chain becomes the node that it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from convfc.core.arrangement import LayOut, put_back
+from convfc.core.arrays import Array
+from convfc.core.whole import Form
+from convfc.errors import FileError, GeometryError
+from convfc.formats.alignment import lowered_again
+from convfc.formats.onnx.alignment import leading_to, names_in
+from convfc.formats.onnx.computed_weights import Steps, is_computed, steps_back
+from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
+from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
+from convfc.formats.onnx.gemm import gemms_apart
+from convfc.formats.onnx.matching import Match, match
+from convfc.formats.onnx.operators import geometry, is_integer, operands
+from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
+from convfc.formats.onnx.own_layout import in_own_layout
+from convfc.formats.onnx.preparing import prepare
+from convfc.formats.onnx.reader import read
+from convfc.formats.onnx.recovering import Recovery, bodies_of
+from convfc.formats.onnx.rewriting import rewrite
+from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
+from convfc.formats.onnx.unflattened import in_own_axes
+from convfc.formats.onnx.writer import write
+from convfc.formats.protocols import Site
+from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.reading import Reading
+from convfc.formats.reverted import Change, WayBack
+from convfc.refusals import Code, Refusal
+from convfc.system.capacity import excess
+
+_PLACE = 8
+"""Bytes of the place of a number, while it is put back."""
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """What fills an operand of a convolution.
+
+    Attributes:
+        value: in the file.
+        arranged: how the operand's numbers are laid out there, the last step first.
+    """
+
+    value: ir.Value
+    arranged: Sequence[Arrangement]
+
+
+@dataclass
+class _Layer:
+    """A converted layer in the file.
+
+    Attributes:
+        place: of the convolution in the outline.
+        nodes: what is in its place; the last one makes `end`.
+        end: its output.
+        weights: what fills its constant operands, by their roles.
+        given: what it reads beside, by name.
+    """
+
+    place: Place
+    nodes: list[ir.Node]
+    end: ir.Value
+    weights: dict[str, _Weight] = field(default_factory=dict)
+    given: Mapping[str, ir.Value] = field(default_factory=dict)
+
+
+def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> OnnxReverting:
+    """Open a converted file for the way back.
+
+    Args:
+        path: the file.
+        record: its record.
+        like: the original, for a record without an outline.
+
+    Raises:
+        FileError: a file or the record cannot be read.
+        UnsupportedModelError: one holds something that would be lost.
+    """
+    model = read(path)[0]
+    if like is not None:
+        as_then = {name: getattr(record, name) for name in ("affine", "max_pool", "flat_io")}
+        prepared = prepare(like, Reading(record.shapes, **as_then))
+        freeze(prepared.model, recorded(model))
+        text = outline_of(prepared.model, prepared.form)
+    else:
+        text = record.outline
+    if not text:
+        raise FileError(
+            f"{path}: its record does not tell what the original looked like",
+            remedy="name the original with --like",
+            code=Code.NO_OUTLINE,
+        )
+    return OnnxReverting(path, model, record, read_outline(text, like or path))
+
+
+class OnnxReverting:
+    """See `convfc.formats.reverted.Reverting` for the members."""
+
+    def __init__(self, path: Path, model: ir.Model, record: Provenance, outline: Outline) -> None:
+        apart = {Path(tensor.path) for tensor in external_tensors(model)}
+        self.files: Sequence[Path] = (path, *sorted(apart))
+        self._outline = outline
+        self._record = record
+        sites = {layer.name: self._site(layer.name) for layer in record.layers}
+        self._model = self._restored(model, list(sites.values()))
+        self._layers = self._found(sites)
+        counts = {name: len(layer.nodes) for name, layer in self._layers.items()}
+        self._lowerings = lowered_again(list(sites.values()), counts, record)
+        self._fill()
+        self.layers: Sequence[WayBack] = [self._way_back(site) for site in sites.values()]
+
+    def _site(self, name: str) -> Site:
+        """A layer of the record as the convolution that it was."""
+        layer = self._record.layer(name)
+        assert layer is not None  # noqa: S101 - it is asked for by the names in the record
+        sizes = tuple(layer.geometry["sizes"])
+        place = self._outline.places.get(name)
+        if place is None:
+            why = "there is no convolution of that name in the original"
+            return Site(name, "", None, sizes, refusal=Refusal(why, Code.NO_CONVOLUTION))
+        given = operands(place.node)
+        kernel = given.get("kernel")
+        tensor = None if kernel is None else constant_of(kernel)
+        dtype = given["x"].dtype if "x" in given else None
+        dtype = dtype or (
+            tensor.dtype if tensor is not None and not is_integer(place.node) else None
+        )
+        try:
+            convolution = geometry(place.node)[0]
+        except GeometryError:  # its kernel is computed: the record tells its shape
+            convolution = layer.convolution()
+        kind = place.node.op_type
+        return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
+
+    def _restored(self, model: ir.Model, sites: Sequence[Site]) -> ir.Model:
+        """The file with everything in its own layout, on its own axes."""
+        made = {
+            self._end(site.name): site.made
+            for site in sites
+            if site.name in self._outline.places and site.made is not None
+        }
+        ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
+        own = (place.node for place in places(self._outline.model))
+        gemms_apart(model, {value.name for node in own for value in node.outputs})
+        dense = any(layer.form == Form.DENSE for layer in self._record.layers)
+        unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
+        return in_own_layout(unflattened, self._outline.model, ranks)
+
+    def _end(self, name: str) -> str:
+        return self._outline.places[name].node.outputs[0].name or ""
+
+    def _found(self, sites: Mapping[str, Site]) -> dict[str, _Layer]:
+        """What is in the place of each layer: what leads to its output, by its name."""
+        bodies = bodies_of(self._outline.model, self._model)
+        found = {}
+        for name in (name for name, site in sites.items() if site.refusal is None):
+            place = self._outline.places[name]
+            body = bodies.get(place.body)
+            makers = {} if body is None else {v.name: v for node in body for v in node.outputs}
+            end = makers.get(self._end(name))
+            node = None if end is None else end.producer()
+            if body is None or end is None or node is None:
+                continue
+            inside, known = set(body), names_in(place.body)
+            nodes = [other for other in leading_to(node, known) if other in inside]
+            found[name] = _Layer(place, nodes, end)
+        return found
+
+    def _fill(self) -> None:
+        """Let the emitter write all layers again, and fill the holes."""
+        copy = self._outline.model.clone()
+        pairs = zip(places(self._outline.model), places(copy), strict=True)
+        copies = {mine.node: other for mine, other in pairs}
+        own = {name: copies[self._layers[name].place.node] for name in self._lowerings}
+        given = {name: operands(place.node) for name, place in own.items()}
+        ends = {name: place.node.outputs[0] for name, place in own.items()}
+        arranged: dict[ir.Value, Arrangement] = {}
+        made = {name: (own[name], lowering) for name, lowering in self._lowerings.items()}
+        rewrite(copy, made, forms=self._record.forms, names=Names(copy), arranged=arranged)
+        self._problems: dict[str, str] = {}
+        for name, layer in ((name, self._layers[name]) for name in self._lowerings):
+            constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}
+            holes = {*arranged, *constant.values()}
+            names = {value.name for value in given[name].values()}
+            nodes, opset = set(layer.nodes), opset_of(self._model.graph)
+            found = match(ends[name], layer.end, holes, names, nodes, opset)
+            if isinstance(found, Match):
+                layer.given = found.given
+                layer.weights = _weights(found, constant, arranged)
+            else:
+                self._problems[name] = found
+
+    def _way_back(self, site: Site) -> WayBack:
+        if site.refusal is not None:
+            return WayBack(site, None, refusal=site.refusal)
+        lowering = self._lowerings.get(site.name)
+        why = self._problems.get(site.name)
+        change = Change.NOTHING
+        if lowering is None:
+            why = "nothing in the file can be told to be its own"
+        elif why is None:
+            tensors = self._tensors(self._layers[site.name])
+            lost = [role for role, tensor in tensors.items() if tensor is None]
+            computed = [role for role in lost if self._steps(site, role) is not None]
+            if lost != computed:
+                why = f"its {lost[0]} is not laid out as that of a convolution any more"
+            elif computed:
+                change = Change.FORM
+            elif self._has_changed(site.name, tensors):
+                change = Change.NUMBERS
+        refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
+        return WayBack(site, lowering, change, refusal)
+
+    def _steps(self, site: Site, role: str) -> Steps | None:
+        """How the kernel of a layer comes from a filter matrix that is computed."""
+        weight = self._layers[site.name].weights[role]
+        fits = role == "kernel" and site.convolution is not None and is_computed(weight.value)
+        if not fits or site.convolution is None:
+            return None
+        return steps_back(site.convolution, _laid_out(weight))
+
+    def _has_changed(self, name: str, tensors: Mapping[str, ir.TensorProtocol | None]) -> bool:
+        given = operands(self._layers[name].place.node)
+        digests = self._outline.digests
+        return any(
+            tensor is not None and digests.get(given[role]) not in (None, digest(tensor))
+            for role, tensor in tensors.items()
+        )
+
+    def _tensors(self, layer: _Layer) -> dict[str, ir.TensorProtocol | None]:
+        """The constant operands of a convolution with the file's numbers, by their roles.
+
+        ``None`` where these are no such numbers laid out.
+        """
+        given = operands(layer.place.node)
+        return {role: _tensor(given[role], weight) for role, weight in layer.weights.items()}
+
+    def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
+        """See `Reverting.save`."""
+        apart = len(self.files) > 1
+        recovery = Recovery(self._outline, self._model)
+        for site in (way.site for way in self.layers if way.site.name in names):
+            self._revert(site, recovery)
+        recovery.tidy()
+        props = self._model.metadata_props
+        props.pop(FROZEN, None)
+        props[KEY] = record
+        write(self._model, path, self._outline.form, record, apart=apart)
+        return ()
+
+    def _revert(self, site: Site, recovery: Recovery) -> None:
+        """The end of a chain becomes the convolution."""
+        layer = self._layers[site.name]
+        own, tensors = layer.place.node, self._tensors(layer)
+        roles = {value: role for role, value in operands(own).items()}
+        computed = {
+            role: steps.emit(recovery.emitter(layer.end), layer.weights[role].value)
+            for role, tensor in tensors.items()
+            if tensor is None and (steps := self._steps(site, role)) is not None
+        }
+        inputs = [
+            None
+            if value is None
+            else layer.given[value.name or ""]
+            if value.name in layer.given
+            else computed[roles[value]]
+            if roles.get(value) in computed
+            else recovery.constant(value, tensors.get(roles.get(value, "")))
+            for value in own.inputs
+        ]
+        recovery.become(layer.end, own, inputs)
+
+
+def _weights(
+    found: Match, constant: Mapping[str, ir.Value], arranged: Mapping[ir.Value, Arrangement]
+) -> dict[str, _Weight]:
+    """What fills each operand, by its role."""
+    weights: dict[str, _Weight] = {}
+    for hole, value in found.filled.items():
+        steps, source = [], hole
+        while source in arranged:
+            steps.append(arranged[source])
+            source = arranged[source].source
+        weights |= {role: _Weight(value, steps) for role, v in constant.items() if v is source}
+    return weights
+
+
+def _laid_out(weight: _Weight) -> LayOut:
+    """How an operand's numbers come to where they are."""
+
+    def lay_out(numbers: Array) -> Array:
+        for step in reversed(weight.arranged):
+            numbers = step.lay_out(numbers)
+        return numbers
+
+    return lay_out
+
+
+def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
+    """An operand's numbers, from where they are laid out; read again whenever they are needed."""
+    stored, was = constant_of(weight.value), constant_of(own)
+    if stored is None or was is None:
+        return None
+    if not weight.arranged:
+        return stored
+    shape, dtype = tuple(was.shape.numpy()), was.dtype
+    shift = sum(step.shift for step in weight.arranged)
+
+    def shifted(array: Array) -> Array:
+        return (array.astype(np.int16) - shift).astype(dtype.numpy()) if shift else array
+
+    def numbers() -> Array | None:
+        made = [step.ground() for step in weight.arranged if step.ground is not None]
+        ground = shifted(made[0]) if made else None
+        return put_back(shifted(stored.numpy()), shape, _laid_out(weight), ground)
+
+    if stored.dtype != dtype and not shift:
+        return None
+    if excess(math.prod(shape) * _PLACE) is not None:  # then it does not come from the file
+        return None
+    found = numbers()
+    if found is None:
+        return None
+
+    def back() -> ir.TensorProtocol:
+        return ir.Tensor(np.ascontiguousarray(numbers()), dtype=dtype)
+
+    return ir.LazyTensor(back, dtype=dtype, shape=ir.Shape(shape))
