@@ -318,7 +318,7 @@ class KerasModel:
 
 
 _HELD = 24
-"""Bytes per number of a matrix: from the file, as convfc makes it, and in what runs; see `demand`."""
+"""Bytes per number of a matrix: from the file, as convfc makes it, and in what runs of both."""
 
 
 def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
