@@ -118,11 +118,6 @@ def as_one_of_several(model: onnx.ModelProto) -> None:
     model.graph.node.append(constant(type=onnx.AttributeProto.TENSORS, tensors=[BROKEN]))
 
 
-def as_part_of_a_sparse_one(model: onnx.ModelProto) -> None:
-    held = onnx.SparseTensorProto(values=BROKEN, dims=[9])
-    model.graph.node.append(constant(type=onnx.AttributeProto.SPARSE_TENSOR, sparse_tensor=held))
-
-
 def in_a_branch(model: onnx.ModelProto) -> None:
     body = helper.make_graph([], "body", [], [], [BROKEN])
     model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=body))
@@ -147,7 +142,6 @@ def as_a_default(model: onnx.ModelProto) -> None:
         as_initializer,
         as_a_constant,
         as_one_of_several,
-        as_part_of_a_sparse_one,
         in_a_branch,
         in_a_function,
         as_a_default,
