@@ -174,7 +174,7 @@ BETWEEN: dict[str, tuple[list[Node], int]] = {
 """What stands between two layers, and how many Reshapes are left in the file."""
 
 
-@pytest.mark.parametrize("case", BETWEEN)
+@pytest.mark.parametrize("case", thinned(BETWEEN))
 def test_what_is_elementwise_works_on_rows(case: str, tmp_path: Path) -> None:
     between, reshapes = BETWEEN[case]
     assert checked(net(tmp_path / "m.onnx", between), x=X).count("Reshape") == reshapes
@@ -366,7 +366,7 @@ IN_NUMBERS: dict[str, Callable[[Array], Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", IN_NUMBERS)
+@pytest.mark.parametrize("case", thinned(IN_NUMBERS))
 def test_a_wrong_number_is_found(case: str, tmp_path: Path) -> None:
     found = mutated(net(tmp_path / "m.onnx"), in_matrix(IN_NUMBERS[case]))
     assert found.verdict is Verdict.NOT_EQUIVALENT

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc import Verdict
 from tests.onnx_models import integers, operators, run, save
+from tests.thinned import thinned
 
 X = integers([2, 3, 6, 5])
 WEIGHTS = {
@@ -97,7 +98,7 @@ TWINS: dict[str, tuple[str | None, list[float], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", thinned(TWINS))
 def test_another_fusion_is_another_function(tmp_path: Path, name: str) -> None:
     """The file of one is held against the other, with and without samples."""
     path = file(tmp_path / "m.onnx", fused("Clip", [-300.0, 600.0], "xWBZ"))

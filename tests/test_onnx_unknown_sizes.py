@@ -16,6 +16,7 @@ from convfc import convolution
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.shape_inference import infer
 from tests.onnx_models import conv_file, integers, operators, run, run_anywhere, save
+from tests.thinned import thinned
 
 
 @pytest.mark.parametrize("padding", ["same", "same_lower"])
@@ -49,7 +50,7 @@ BANDED = {
 
 
 @pytest.mark.parametrize("patches", ["slice", "gather", "shift"])
-@pytest.mark.parametrize("kind", BANDED)
+@pytest.mark.parametrize("kind", thinned(BANDED, 3))
 def test_bands_of_sizes_that_change(tmp_path: Path, kind: str, patches: str) -> None:
     """From fewer rows than bands to several rows in each."""
     conv = BANDED[kind]
