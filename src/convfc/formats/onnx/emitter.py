@@ -213,12 +213,7 @@ class Emitter:
 
     def _constant(self, tensor: ir.TensorProtocol, role: str) -> ir.Value:
         body = self.place.body
-        value = ir.Value(
-            name=self.names.fresh(f"{self._prefix}/{role}"),
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape.numpy()),
-            const_value=tensor,
-        )
+        value = constant_value(self.names.fresh(f"{self._prefix}/{role}"), tensor)
         if self.place.initializers and isinstance(body, ir.Graph):
             body.register_initializer(value)
         else:
@@ -330,6 +325,12 @@ def _bridged(before: ir.Node, shape: Sequence[int]) -> bool:
     first = None if given is None else constant_of(given)
     between = [] if first is None else first.numpy().tolist()
     return all(axis < len(between) and between[axis] == 0 for axis in kept)
+
+
+def constant_value(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A value that always is a tensor, for whoever puts it into a graph."""
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
 
 
 def constant_of(value: ir.Value) -> ir.TensorProtocol | None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.core.geometry import Sizes
-from convfc.formats.onnx.emitter import Names
+from convfc.formats.onnx.emitter import Names, constant_value
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.protocols import Feed
 
@@ -30,13 +30,7 @@ def flatten_ports(shell: ir.Model, inferred: ir.Model) -> dict[str, Sizes]:
     ends = {value.name: value for value in inferred.graph.outputs}
 
     def reshape(value: ir.Value, made: ir.Value, sizes: list[int]) -> ir.Node:
-        array = np.array([-1, *sizes], np.int64)
-        shape = ir.Value(
-            name=names.fresh("shape"),
-            type=ir.TensorType(ir.DataType.INT64),
-            shape=ir.Shape(array.shape),
-            const_value=ir.Tensor(array),
-        )
+        shape = constant_value(names.fresh("shape"), ir.Tensor(np.array([-1, *sizes], np.int64)))
         graph.register_initializer(shape)
         name = names.fresh(f"{value.name}/Reshape")
         return ir.Node("", "Reshape", [value, shape], outputs=[made], name=name)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.emitter import Names, constant_of, constant_value
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.sites import label, opset_of
 
@@ -79,12 +79,7 @@ class Known:
         found = []
         for name, array in zip(arrays, made, strict=True):
             tensor = ir.Tensor(np.ascontiguousarray(array), dtype=dtype)
-            value = ir.Value(
-                name=self._names.fresh(name),
-                type=ir.TensorType(dtype),
-                shape=ir.Shape(array.shape),
-                const_value=tensor,
-            )
+            value = constant_value(self._names.fresh(name), tensor)
             self.graph.register_initializer(value)
             self._numbers[value.name] = value
             found.append(value)
@@ -92,13 +87,7 @@ class Known:
 
     def shape(self, sizes: Sequence[int]) -> ir.Value:
         """A new constant that says a shape."""
-        array = np.array(sizes, np.int64)
-        value = ir.Value(
-            name=self._names.fresh("shape"),
-            type=ir.TensorType(ir.DataType.INT64),
-            shape=ir.Shape(array.shape),
-            const_value=ir.Tensor(array),
-        )
+        value = constant_value(self._names.fresh("shape"), ir.Tensor(np.array(sizes, np.int64)))
         self.graph.register_initializer(value)
         return value
 

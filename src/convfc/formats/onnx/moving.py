@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx_ir as ir
 
 from convfc.formats.onnx.elementwise import Settings
-from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.emitter import Names, constant_of, constant_value
 from convfc.formats.onnx.sites import label
 from convfc.formats.onnx.structure import operator
 
@@ -122,12 +122,7 @@ class Moves:
         key = (value, array.shape, array.tobytes())
         if key not in self._constants and old is not None:
             tensor = ir.Tensor(array, dtype=old.dtype)
-            made = ir.Value(
-                name=self.names.fresh(f"{value.name}/reordered"),
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape(array.shape),
-                const_value=tensor,
-            )
+            made = constant_value(self.names.fresh(f"{value.name}/reordered"), tensor)
             self.graph.register_initializer(made)
             self._constants[key] = made
             self.replaced[value] = None

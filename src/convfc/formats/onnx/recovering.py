@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from convfc.formats.onnx.alignment import names_in
-from convfc.formats.onnx.emitter import Emitter, Names, constant_of
+from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
 from convfc.formats.onnx.moving import tell
 from convfc.formats.onnx.outline import Outline
 from convfc.formats.onnx.sites import Body, places
@@ -88,14 +88,9 @@ class Recovery:
         if name in names_in(body):
             name = self._names.fresh(name)
         tensor = tensor if kept is None else _told_like(tensor, kept)
-        made = ir.Value(
-            name=name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape.numpy()),
-            const_value=tensor,
-            doc_string=own.doc_string,
-            metadata_props=dict(own.metadata_props),
-        )
+        made = constant_value(name, tensor)
+        made.doc_string = own.doc_string
+        made.metadata_props.update(own.metadata_props)
         made.meta.update(own.meta)
         self._made.setdefault(own, []).append(made)
         maker = own.producer()

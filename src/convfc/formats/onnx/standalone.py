@@ -12,7 +12,7 @@ from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.alignment import Replacement
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import constant_of, constant_value
 from convfc.formats.onnx.operators import operands, operator_of
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.sites import places
@@ -180,10 +180,7 @@ class Standalone:
             return self._input(value)
         if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
             tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
-        shape = ir.Shape(tensor.shape.numpy())
-        return ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor
-        )
+        return constant_value(name, tensor)
 
     def _input(self, value: ir.Value) -> ir.Value:
         return ir.Value(name=value.name, type=ir.TensorType(type_named(self._site.dtype)))

@@ -35,6 +35,7 @@ import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of
+from convfc.formats.onnx.emitter import constant_value
 from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat, reshapes
 from convfc.formats.onnx.moving import reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
@@ -307,12 +308,7 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
         """A constant; the same is made once."""
         if shape not in self._shapes:
             tensor = ir.Tensor(np.array(shape, np.int64))
-            value = ir.Value(
-                name=self.moves.names.fresh("shape"),
-                type=ir.TensorType(tensor.dtype),
-                shape=ir.Shape([len(shape)]),
-                const_value=tensor,
-            )
+            value = constant_value(self.moves.names.fresh("shape"), tensor)
             self.moves.graph.register_initializer(value)
             self._shapes[shape] = value
         return self._shapes[shape]
