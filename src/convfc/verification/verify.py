@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,9 @@ def _proved(
     others = random_feeds(a, feeds, random) if a.rewritten and refused is None else None
     seen_too: Sequence[Contradiction] = ()
     if others is not None:
-        on_random, *_ = _on_samples(a, b, others, progress)
+        on_random = Seen(others.said)
+        with suppress(RefusedError):
+            on_random = _seen(a, b, others, progress)
         found = _contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
         seen_too = [replace(one, what=f"on random numbers, {one.what}") for one in found]
     contradicting = [*against.values(), *seen_too]
@@ -277,16 +280,24 @@ def _on_samples(
     a: Model, b: Model, feeds: Feeds, progress: Callable[[str], None]
 ) -> tuple[Seen, str | None, list[str]]:
     """What both make of the samples, why only the original runs, and remarks."""
-    seen = Seen(feeds.said)
     try:
-        seen = compare(a, b, feeds, progress, judged=False)
-        seen = against_float64(a, b, feeds, seen, progress)
+        seen = _seen(a, b, feeds, progress)
         return seen, None, [note for model in (a, b) for note in model.cautions(feeds.few(1)[0])]
     except RefusedError as error:
         # The layers of a converted model may be right, and yet nobody can use it.
         refused = None if error.original else str(error)
         why = _with_remedy(str(error), feeds) if error.original else str(error)
-        return seen, refused, [f"The samples could not be run through both: {why}"]
+        return Seen(feeds.said), refused, [f"The samples could not be run through both: {why}"]
+
+
+def _seen(a: Model, b: Model, feeds: Feeds, progress: Callable[[str], None]) -> Seen:
+    """How far both are from each other, and from float64.
+
+    Raises:
+        RefusedError: one of them cannot be run.
+    """
+    seen = compare(a, b, feeds, progress, judged=False)
+    return against_float64(a, b, feeds, seen, progress)
 
 
 def _marked(out: OutputDifference, against: Mapping[str, Contradiction]) -> OutputDifference:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -159,21 +159,19 @@ class OnnxModel:
 
     def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run`."""
-        fed = self._checked(feed)
-        return self._arrays(self._session.run(self._names, feed if self._flat else fed))
+        return self._arrays(self._session.run(self._names, self._checked(feed)))
 
     def _checked(self, feed: Feed, times: int = 1) -> Feed:
-        """A feed as the model takes it, which has rows where its file may have images.
+        """A feed of what an original takes, as the file takes it: a converted one may have rows.
 
         Raises:
             UnsupportedModelError: on it, the model takes more memory than there is, or hours.
         """
-        flat: Collection[str | None] = self._flat
         if self.provenance is not None and self.provenance.flat_io:
             flat = [v.name for v in self._model.graph.inputs if len(v.shape or ()) == 2]
-        fed = in_rows(feed, flat)
-        self._demands.check(fed, str(self.path), times)
-        return fed
+            feed = in_rows(feed, flat)
+        self._demands.check(in_rows(feed, self._flat), str(self.path), times)
+        return feed
 
     def _arrays(self, found: Sequence[Any]) -> dict[str, NDArray[Any]]:
         return in_rows(arrays_of(self._model.graph.outputs, found, str(self.path)), self._flat)
@@ -182,8 +180,7 @@ class OnnxModel:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
-        fed = self._checked(feed)
-        if not default_differs(self.path, self._names, feed if self._flat else fed):
+        if not default_differs(self.path, self._names, self._checked(feed)):
             return ()
         return (
             f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
@@ -194,10 +191,11 @@ class OnnxModel:
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`."""
         fed = self._checked(feed)
-        other = path is not None and path != self.path
+        if path is not None and path != self.path:
+            fed = in_rows(fed, self._flat)
         path = self.path if path is None else path
         session = Session(path, str(path), once=True, seconds=self._seconds)
-        return self._arrays(session.run(self._names, fed if other or not self._flat else feed))
+        return self._arrays(session.run(self._names, fed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`; convolutions as matrix products.
@@ -207,7 +205,7 @@ class OnnxModel:
         fed = self._checked(feed, times=2)
         # As the file has it, or what is affine would be judged by what is made of it.
         as_it_is = replace(self.reading, affine=False, flat_io=False)
-        fresh, fed = OnnxModel(self.path, as_it_is), feed if self._flat else fed
+        fresh = OnnxModel(self.path, as_it_is)
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)
@@ -234,7 +232,7 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        feed = self._checked(feed)
+        feed = in_rows(self._checked(feed), self._flat)
         proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
         visible = {value.name for value in proto.graph.output}
         for name in set(wanted.values()) - visible - feed.keys():
