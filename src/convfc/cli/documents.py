@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
 
 def conversion_json(conversion: Conversion) -> dict[str, Any]:
     """Everything in `conversion_table`, and more, as JSON types."""
-    checked = conversion.verification
-    return {
-        "source": str(conversion.source),
-        "out": str(conversion.out),
-        "written": conversion.written,
-        "complete": conversion.complete,
-        "layers": [layer_json(layer) for layer in conversion.layers],
-        "notes": list(conversion.notes),
+    more = {
         "form": conversion.form.value,
         "client": conversion.client,
         "shapes": _shapes_json(conversion.shapes),
-        "verification": None if checked is None else verification_json(checked),
-        "look": None if conversion.look is None else asdict(conversion.look),
     }
+    return _job_json(conversion, [layer_json(layer) for layer in conversion.layers], more)
 
 
 def reversion_json(reversion: Reversion) -> dict[str, Any]:
     """Everything in `reversion_table`, and more, as JSON types."""
-    checked = reversion.verification
+    return _job_json(reversion, [reverted_json(layer) for layer in reversion.layers], {})
+
+
+def _job_json(
+    job: Conversion | Reversion, layers: Sequence[Mapping[str, Any]], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was read and written, what became of the layers, and what was seen of it."""
+    checked = job.verification
     return {
-        "source": str(reversion.source),
-        "out": str(reversion.out),
-        "written": reversion.written,
-        "complete": reversion.complete,
-        "layers": [reverted_json(layer) for layer in reversion.layers],
-        "notes": list(reversion.notes),
+        "source": str(job.source),
+        "out": str(job.out),
+        "written": job.written,
+        "complete": job.complete,
+        "layers": layers,
+        "notes": list(job.notes),
+        **more,
         "verification": None if checked is None else verification_json(checked),
-        "look": None if reversion.look is None else asdict(reversion.look),
+        "look": None if job.look is None else asdict(job.look),
     }
 
 

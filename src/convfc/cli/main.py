@@ -133,14 +133,13 @@ def convert(
     or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
-    from convfc.cli import documents, parsing
+    from convfc.cli import documents, jobs, parsing
 
     client = parsing.one("--for", clients)
     if client == "list":
         _clients(as_json)
         return
     from convfc.conversion import converting
-    from convfc.verification.verdict import Verdict
 
     if model is None:
         raise _UsageError("Missing argument 'MODEL'.")
@@ -167,17 +166,8 @@ def convert(
         architecture=architecture,
         imports=imports or (),
     )
-    with terminal.working(f"converting {model.name}"), conversion as done:
-        # What is said of it is there before the file is: if that fails, nothing appears.
-        if as_json:
-            told = json_text(documents.conversion_json(done))
-        else:
-            told = terminal.rendered(terminal.conversion_parts(done))
-    terminal.show(told)
-    seen = done.verification
-    if seen is not None and seen.verdict is Verdict.COULD_NOT_CHECK:
-        raise typer.Exit(COULD_NOT)
-    raise typer.Exit(YES if done.complete else NO)
+    document = documents.conversion_json if as_json else None
+    jobs.carry_out(f"converting {model.name}", conversion, document, jobs.conversion_parts)
 
 
 def _clients(as_json: bool) -> None:

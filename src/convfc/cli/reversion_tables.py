@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
+from convfc.cli.jobs import parts_of, summary_of
 from convfc.cli.tables import described, matrices_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:  # as in `tables`
+    from convfc.cli.terminal import Part
     from convfc.formats.reverted import WayBack
     from convfc.reversion import Reversion
 
@@ -43,20 +46,12 @@ def _was(way: WayBack) -> str:
     return way.site.kind if conv is None else f"{way.site.kind} {described(conv)}"
 
 
-def reversion_summary(reversion: Reversion) -> str:
-    """One line that says what was done."""
-    count = Counter(layer.fate.value for layer in reversion.layers)
-    what = "reverted" if reversion.written else "can be reverted"
-    text = f"{count['reverted']} of {len(reversion.layers)} layers {what}"
-    if not reversion.layers:
-        text = "nothing in the model is converted: the copy is the same network"
-    if count["left"]:
-        text += f", {count['left']} left"
-    if count["skipped"]:
-        text += f", {count['skipped']} not asked for"
-    if reversion.written:
-        return f"{text}; wrote {reversion.out}"
-    if reversion.verification is not None:
-        return f"{text}, but the result is not equivalent; nothing written"
-    hint = " (--partial reverts the others)" if count["reverted"] else ""
-    return f"{text}; nothing written{hint}"
+def reversion_parts(reversion: Reversion) -> Iterator[Part]:
+    """A reversion's table, remarks, and what was done as the last line."""
+    summary = summary_of(
+        reversion,
+        ("reverted", "reverts", "layers"),
+        "nothing in the model is converted: the copy is the same network",
+    )
+    refusals = (layer.way.refusal for layer in reversion.layers)
+    return parts_of(reversion, partial(reversion_table, reversion), refusals, summary)

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convfc.cli import terminal
 from convfc.cli.options import Debug, Imports, Json
-from convfc.cli.program import COULD_NOT, NO, YES
-from convfc.text.jsontext import json_text
 
 
 def revert(
@@ -51,9 +48,8 @@ def revert(
     checked, or one sample, run through both files, shows that they are not the same function.
     """
     del debug  # `program` looks at it
-    from convfc.cli import documents
+    from convfc.cli import documents, jobs, reversion_tables
     from convfc.reversion import reverting
-    from convfc.verification.verdict import Verdict
 
     reversion = reverting(
         model,
@@ -66,14 +62,6 @@ def revert(
         verify=verify,
         imports=imports or (),
     )
-    with terminal.working(f"reverting {model.name}"), reversion as done:
-        # What is said of it is there before the file is: if that fails, nothing appears.
-        if as_json:
-            told = json_text(documents.reversion_json(done))
-        else:
-            told = terminal.rendered(terminal.reversion_parts(done))
-    terminal.show(told)
-    seen = done.verification
-    if seen is not None and seen.verdict is Verdict.COULD_NOT_CHECK:
-        raise typer.Exit(COULD_NOT)
-    raise typer.Exit(YES if done.complete else NO)
+    document = documents.reversion_json if as_json else None
+    parts = reversion_tables.reversion_parts
+    jobs.carry_out(f"reverting {model.name}", reversion, document, parts)

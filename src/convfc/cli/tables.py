@@ -231,26 +231,6 @@ def calculator_table(
     return table
 
 
-def conversion_summary(conversion: Conversion) -> str:
-    """One line that says what was done."""
-    layers = conversion.layers
-    count = Counter(layer.fate.value for layer in layers)
-    what = "converted" if conversion.written else "can be converted"
-    text = f"{count['converted']} of {len(layers)} convolutions {what}"
-    if not layers:
-        text = "no convolution in the model: the copy is the same network"
-    if count["left"]:
-        text += f", {count['left']} left"
-    if count["skipped"]:
-        text += f", {count['skipped']} not asked for"
-    if conversion.written:
-        return f"{text}; wrote {conversion.out}"
-    if conversion.verification is not None:
-        return f"{text}, but the result is not equivalent; nothing written"
-    hint = " (--partial converts the others)" if count["converted"] else ""
-    return f"{text}; nothing written{hint}"
-
-
 def look_line(look: Look) -> str:
     """One line that says what was seen of a converted file before it was published."""
     if look.reason is None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # who asks for help need not wait for rich
     from rich.table import Table
     from rich.text import Text
 
-    from convfc.conversion import Conversion
-    from convfc.reversion import Reversion
     from convfc.verification.verify import Verification
 
 Part: TypeAlias = "str | Text | Table"
@@ -49,36 +47,6 @@ def rendered(parts: Iterable[Part]) -> str:
 def show(text: str) -> None:
     """Print results; see `program.run` for when they are written."""
     sys.stdout.write(text)
-
-
-def conversion_parts(conversion: Conversion) -> Iterator[Part]:
-    """A conversion's table, remarks, and what was done as the last line."""
-    from convfc.cli import tables
-
-    if conversion.layers:
-        yield tables.conversion_table(conversion)
-    yield from tables.left_lines(layer.refusal for layer in conversion.layers)
-    yield from conversion.notes
-    if conversion.verification is not None:
-        yield from verification_parts(conversion.verification)
-    if conversion.look is not None:
-        yield tables.look_line(conversion.look)
-    yield tables.conversion_summary(conversion)
-
-
-def reversion_parts(reversion: Reversion) -> Iterator[Part]:
-    """A reversion's table, remarks, and what was done as the last line."""
-    from convfc.cli import reversion_tables, tables
-
-    if reversion.layers:
-        yield reversion_tables.reversion_table(reversion)
-    yield from tables.left_lines(layer.way.refusal for layer in reversion.layers)
-    yield from reversion.notes
-    if reversion.verification is not None:
-        yield from verification_parts(reversion.verification)
-    if reversion.look is not None:
-        yield tables.look_line(reversion.look)
-    yield reversion_tables.reversion_summary(reversion)
 
 
 def verification_parts(verification: Verification) -> Iterator[Part]:

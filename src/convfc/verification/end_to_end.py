@@ -25,7 +25,7 @@ from convfc.verification.differences import (
     distance,
 )
 from convfc.verification.rounding import FAR
-from convfc.verification.verdict import contradiction
+from convfc.verification.verdict import Contradiction, contradiction
 
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
@@ -266,6 +266,12 @@ def looked_closer(
             closer = replace(closer, evidence=replace(closer.evidence, sway=sway))
         outputs.append(closer)
     return replace(seen, outputs=tuple(outputs))
+
+
+def contradictions(a: Model, seen: Seen) -> dict[str, Contradiction]:
+    """By the name of an output, what speaks against its being the same."""
+    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in seen.outputs]
+    return {one.output: one for one in found if one is not None}
 
 
 def _rows_of_worst(a: Model, out: OutputDifference, feeds: Feeds) -> range:

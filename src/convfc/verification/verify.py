@@ -34,6 +34,7 @@ from convfc.verification.end_to_end import (
     affordable,
     against_float64,
     compare,
+    contradictions,
     looked_closer,
     random_feeds,
     row_bytes,
@@ -46,7 +47,6 @@ from convfc.verification.verdict import (
     Contradiction,
     Verdict,
     conclude,
-    contradiction,
     telling_nothing,
     within_tolerance,
 )
@@ -236,14 +236,14 @@ def _proved(
     alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
-    against = _contradictions(a, closer)
+    against = contradictions(a, closer)
     others = random_feeds(a, feeds, random) if a.rewritten and refused is None else None
     seen_too: Sequence[Contradiction] = ()
     if others is not None:
         on_random = Seen(others.said)
         with suppress(RefusedError):
             on_random = _seen(a, b, others, progress)
-        found = _contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
+        found = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
         seen_too = [replace(one, what=f"on random numbers, {one.what}") for one in found]
     contradicting = [*against.values(), *seen_too]
     verdict, reason = conclude(alignment, layers, contradicting, _agreement(seen), refused)
@@ -268,12 +268,6 @@ def _proved(
         notes=notes,
         **vars(seen),
     )
-
-
-def _contradictions(a: Model, seen: Seen) -> dict[str, Contradiction]:
-    """By the name of an output, what speaks against its being the same."""
-    found = [contradiction(out, steps=a.has_steps, precision=a.precision) for out in seen.outputs]
-    return {one.output: one for one in found if one is not None}
 
 
 def _on_samples(
