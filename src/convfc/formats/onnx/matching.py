@@ -1,6 +1,6 @@
 """A chain of nodes matched with what the emitter writes, whose weights are holes to be filled.
 
-The walk is that of `structure`, but for the holes: constants that the emitter reads or lays out.
+The steps are those of `structure`, but for the holes: constants that the emitter reads or lays out.
 Whatever the other chain has in such a place fills the hole, be it a constant or computed.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.structure import node_difference, operator, tensor_difference
+from convfc.formats.onnx.structure import Difference, Pair, operator, step, tensor_difference
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def match(
     Returns:
         In words, what is not as it should be, if anything is.
     """
-    todo: list[tuple[ir.Value | None, ir.Value | None]] = [(expected, found)]
-    seen: set[tuple[ir.Value | None, ir.Value | None]] = set()
+    todo: list[Pair] = [(expected, found)]
+    seen: set[Pair] = set()
     filled: dict[ir.Value, ir.Value] = {}
     read: dict[str, ir.Value] = {}
     while todo:
@@ -60,35 +59,16 @@ def match(
             continue
         seen.add(pair)
         a, b = pair
-        if a is None or b is None:
-            there = b or a
-            name = there.name if there else ""
-            return f"an operand '{name}' is {'new' if b else 'left out'}"
-        if a in holes:
+        if a is not None and b is not None and a in holes:
             if not _same(filled.setdefault(a, b), b):
                 return f"it has other numbers in '{b.name}' than in '{filled[a].name}'"
             continue
-        left, right = constant_of(a), constant_of(b)
-        if left is None and right is not None:
-            left = _folded(a)
-        if left is not None and right is not None:
-            difference = tensor_difference(left, right)
-            if difference is not None:
-                return f"its constant '{b.name}' {difference}"
-            continue
-        first, second = a.producer(), b.producer()
-        if a.name in given and left is None:
-            if a.name != b.name or second in made or right is not None:
-                return f"it reads '{b.name}', not '{a.name}'"
+        following = step(a, b, given, made, opset, _folded)
+        if isinstance(following, Difference):
+            return following.text
+        if a is not None and b is not None and a.name in given and constant_of(b) is None:
             read[a.name or ""] = b
-            continue
-        if left is not None or right is not None or first is None or second not in made:
-            return f"it reads '{b.name}', which convfc does not put there"
-        assert second is not None  # noqa: S101 - it is in `made`
-        difference = node_difference(first, second, a.index(), b.index(), opset)
-        if difference is not None:
-            return difference
-        todo += reversed(list(zip_longest(first.inputs, second.inputs)))
+        todo += following
     return Match(filled, read)
 
 

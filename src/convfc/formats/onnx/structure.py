@@ -8,9 +8,10 @@ not count: no runtime's result depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -20,6 +21,9 @@ from convfc.core.arrays import Array, array_difference
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import label
+
+Pair: TypeAlias = "tuple[ir.Value | None, ir.Value | None]"
+"""A value as it should be, and another one."""
 
 
 @dataclass(frozen=True)
@@ -49,40 +53,65 @@ def first_difference(
     Of y = MatMul(Pad(x), F) and y = MatMul(x, F), the first difference is that 'y' reads 'x' in
     the place of what a Pad makes.
     """
-    todo: list[tuple[ir.Value | None, ir.Value | None]] = [(expected, found)]
-    seen: set[tuple[ir.Value | None, ir.Value | None]] = set()
+    todo: list[Pair] = [(expected, found)]
+    seen: set[Pair] = set()
     while todo:
         pair = todo.pop()
         if pair in seen or pair == (None, None):
             continue
         seen.add(pair)
-        a, b = pair
-        if a is None or b is None:
-            there = b or a
-            name = there.name if there else ""
-            return Difference(f"an operand '{name}' is {'new' if b else 'left out'}")
-        left, right = constant_of(a), constant_of(b)
-        if left is not None and right is not None:
-            difference = tensor_difference(left, right)
-            if difference is not None:
-                alike = (left.dtype, tuple(left.shape)) == (right.dtype, tuple(right.shape))
-                text = f"its constant '{b.name}' {difference}"
-                return Difference(text, in_numbers=alike and is_numbers(left.dtype))
-            continue
-        first, second = a.producer(), b.producer()
-        if a.name in given and left is None:
-            if a.name != b.name or second in made or right is not None:
-                return Difference(f"it reads '{b.name}', not '{a.name}'")
-            continue
-        if left is not None or right is not None or first is None or second not in made:
-            return Difference(f"it reads '{b.name}', which convfc does not put there")
-        assert second is not None  # noqa: S101 - it is in `made`
-        difference = node_difference(first, second, a.index(), b.index())
-        if difference is not None:
-            return Difference(difference)
-        # The last operand is looked at last: data come first.
-        todo += reversed(list(zip_longest(first.inputs, second.inputs)))
+        following = step(*pair, given, made)
+        if isinstance(following, Difference):
+            return following
+        todo += following
     return None
+
+
+def step(
+    a: ir.Value | None,
+    b: ir.Value | None,
+    given: Set[str | None],
+    made: Set[ir.Node],
+    opset: int | None = None,
+    folded: Callable[[ir.Value], ir.TensorProtocol | None] = constant_of,
+) -> Difference | list[Pair]:
+    """What is different about two values, or the pairs of operands from which they come.
+
+    Args:
+        a: a value as it should be.
+        b: the other one.
+        given: see `first_difference`.
+        made: see `first_difference`.
+        opset: see `node_difference`.
+        folded: what constant the first may have become.
+    """
+    if a is None or b is None:
+        there = b or a
+        name = there.name if there else ""
+        return Difference(f"an operand '{name}' is {'new' if b else 'left out'}")
+    left, right = constant_of(a), constant_of(b)
+    if left is None and right is not None:
+        left = folded(a)
+    if left is not None and right is not None:
+        difference = tensor_difference(left, right)
+        if difference is None:
+            return []
+        alike = (left.dtype, tuple(left.shape)) == (right.dtype, tuple(right.shape))
+        text = f"its constant '{b.name}' {difference}"
+        return Difference(text, in_numbers=alike and is_numbers(left.dtype))
+    first, second = a.producer(), b.producer()
+    if a.name in given and left is None:
+        if a.name != b.name or second in made or right is not None:
+            return Difference(f"it reads '{b.name}', not '{a.name}'")
+        return []
+    if left is not None or right is not None or first is None or second not in made:
+        return Difference(f"it reads '{b.name}', which convfc does not put there")
+    assert second is not None  # noqa: S101 - it is in `made`
+    difference = node_difference(first, second, a.index(), b.index(), opset)
+    if difference is not None:
+        return Difference(difference)
+    # The last operand is looked at last: data come first.
+    return list(reversed(list(zip_longest(first.inputs, second.inputs))))
 
 
 def node_difference(
