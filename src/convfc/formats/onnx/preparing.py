@@ -126,8 +126,8 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
         if affine:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(affine.items()))
             remarks.append(
-                "Affine as well, and now convolutions, part of a neighbour, or MatMul and Add: "
-                f"{kinds}."
+                "Now convolutions (those of MaxPool with ReLU), part of a neighbour, or MatMul and "
+                f"Add: {kinds}."
             )
         for name, (_, *sizes) in flat.items():
             remarks.append(
