@@ -24,11 +24,13 @@ from convfc.cli.options import (
     Debug,
     DenseLimit,
     FlatIo,
+    Force,
     Imports,
     Json,
     Patches,
     PatchMemory,
     Shapes,
+    Verified,
     WantedForm,
     WantedMaxPool,
 )
@@ -104,15 +106,11 @@ def convert(
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")
-    ] = False,
+    force: Force = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
     ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
-    ] = False,
+    verify: Verified = False,
     freeze_weights: Annotated[
         bool,
         typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),

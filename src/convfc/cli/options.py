@@ -61,6 +61,10 @@ FlatIo = Annotated[
         "--flat-io", help="Dense form: rows (N, n) in and out, not (N, C, H, W); in ONNX."
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")]
+Verified = Annotated[
+    bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
+]
 Data = Annotated[
     str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
 ]

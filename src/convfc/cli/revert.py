@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convfc.cli.options import Debug, Imports, Json
+from convfc.cli.options import Debug, Force, Imports, Json, Verified
 
 
 def revert(
@@ -31,12 +31,8 @@ def revert(
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some layers must be left.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
-    ] = False,
+    force: Force = False,
+    verify: Verified = False,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
