@@ -330,7 +330,7 @@ def test_what_a_loop_is_fed_hides_a_weight_of_its_name() -> None:
     made = [onnx.ValueInfoProto(name=name) for name in ("go1", "s1", "r")]
     body = helper.make_graph(nodes, "body", fed, made)
     loop = helper.make_node("Loop", ["once", "", "half"], ["s2", "y"], body=body)
-    double, half = np.float32([1, 1, 2, 2]), np.float32([1, 1, 0.5, 0.5])
+    double, half = (np.array([1, 1, by, by], np.float32) for by in (2, 0.5))
     model = _model(loop, 10, {"s": double, "half": half, "once": np.array(1, np.int64)})
     model.ir_version = 3
     with pytest.raises(StepError, match="'s' is computed"):

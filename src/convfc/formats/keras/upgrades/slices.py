@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convfc.formats.keras.internals import SLICE
-from convfc.formats.keras.upgrades.graphs import graphs, is_reference, references, tensor
+from convfc.formats.keras.upgrades.graphs import graphs, references, tensor
 from convfc.formats.keras.upgrades.tensorflow_calls import Config, Reference
 
 
