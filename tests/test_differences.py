@@ -83,6 +83,18 @@ def test_the_tolerance_counts_the_magnitude_of_the_output() -> None:
     assert compare(a, b, rtol=0.0, atol=0.011).equivalent
 
 
+def test_a_place_is_where_the_number_is_that_is_not_finite() -> None:
+    collector = DifferenceCollector("y", judged=False)
+    a = np.ones((2, 3), np.float32)
+    collector.add(a, np.where(np.arange(3) == 1, np.float32(np.inf), a))
+    collector.add(a, a + 5)
+    out = collector.result()
+    for place in (out.witness, out.evidence.worst):
+        assert place is not None
+        assert (place.sample, place.position, place.converted) == (0, (1,), np.inf)
+    assert out.evidence.batch == 0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_on_one_side_only(bad: float) -> None:
     a = np.ones((3, 2), np.float32)

@@ -107,12 +107,35 @@ def test_integers_differ_where_a_tie_went_the_other_way(
 
 
 def test_what_is_certain() -> None:
-    words = A.astype(str).astype(object)
     wrong: list[tuple[Array, Array]] = [(A, A[:, :-1]), (A, A.astype(np.float64))]
-    for a, b in [*wrong, (A, np.where(A > 2, np.nan, A)), (words, words[::-1])]:
+    for a, b in wrong:
         found = contradiction(seen(a, b), steps=True)
         assert found is not None
         assert found.certain
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_rounding_may_do_next_to_a_pole_is_not_certain(bad: float) -> None:
+    """A sum that is zero on one side, and almost on the other: its logarithm is, or is not."""
+    some, far = np.where(A > 2, bad, A), float("inf")
+    for a, b, errors, certain in (
+        (A, some, (1e-7, far), True),
+        (A, some, (far, 1e-7), False),
+        (A, some, (far, far), False),
+        (A, some, None, False),
+        (some, A, (1e-7, far), False),
+    ):
+        found = contradiction(seen(a, b, errors), steps=False)
+        assert found is not None
+        assert found.certain == certain
+
+
+def test_a_text_that_was_chosen_is_not_certain() -> None:
+    words = A.astype(str).astype(object)
+    for steps in (False, True):
+        found = contradiction(seen(words, words[::-1]), steps=steps)
+        assert found is not None
+        assert found.certain != steps
 
 
 def test_a_length_that_the_data_decide_is_not_certain() -> None:

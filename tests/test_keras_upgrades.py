@@ -280,9 +280,9 @@ def test_count_calls_and_unwrap_singles() -> None:
     assert new["layers"][1]["config"]["output_layers"] == ["i", 0, 0]
 
 
-def _node(op: str, *constants: Any, tensors: int = 1) -> dict[str, Any]:
+def _node(op: str, *constants: Any, tensors: int = 1, **settings: Any) -> dict[str, Any]:
     held = {str(tensors + place): value for place, value in enumerate(constants)}
-    node = {"op": op, "input": ["_"] * (tensors + len(constants)), "attr": {}}
+    node = {"op": op, "input": ["_"] * (tensors + len(constants)), "attr": settings}
     refs = [["x", 0, 0, {}] for _ in range(tensors)]
     return layer("TensorFlowOpLayer", refs, name="op", node_def=node, constants=held, **KEPT)
 
@@ -342,7 +342,11 @@ RESIZED = {"height": 3, "width": 4, "data_format": "channels_last"}
             "ReLU",
             {"max_value": 6},
         ),
-        (_node("ResizeBilinear", [3, 4]), "Resizing", {**RESIZED, "interpolation": "bilinear"}),
+        (
+            _node("ResizeBilinear", [3, 4], half_pixel_centers={"b": True}),
+            "Resizing",
+            {**RESIZED, "interpolation": "bilinear"},
+        ),
         (
             _function("image.resize", "x", 0, 0, {"size": [3, 4], "method": "nearest"}),
             "Resizing",
@@ -520,6 +524,34 @@ def test_an_index_that_is_a_tensor_stays() -> None:
     assert not slices.replace_slices(functional(by_tensor, inputs=[], outputs=[]))
 
 
+@pytest.mark.parametrize(
+    "item", [{**WHOLE, "stop": ["x", 0, 0]}, {**WHOLE, "stop": 1.5}, {"stap": 1}, True, "a", [0, 1]]
+)
+def test_an_index_that_is_something_else_stays(item: Any) -> None:
+    given = ["x", 0, 0, {"slice_spec": [WHOLE, item]}]
+    door = layer("InputLayer", name="x", batch_shape=[None, 4])
+    sliced = layer("SlicingOpLambda", given, name="op", function="__operators__.getitem", **KEPT)
+    assert not slices.replace_slices(functional(door, sliced, inputs=[], outputs=[]))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        layer("ConvLSTM2D", ["x", 0, 0, {}], name="y", return_sequences=True),
+        layer("ReLU", ["z", 0, 0, {}], ["x", 0, 0, {}], name="y"),
+    ],
+)
+def test_dots_behind_what_has_any_number_of_axes_stay(before: Any) -> None:
+    """A recurrent layer may keep its steps, and each call of a shared layer has its own axes."""
+    doors = [
+        layer("InputLayer", name="x", batch_shape=[None, 2, 4, 4, 3]),
+        layer("InputLayer", name="z", batch_shape=[None, 3]),
+    ]
+    given = ["y", 1, 0, {"slice_spec": [DOTS, 1]}]
+    sliced = layer("SlicingOpLambda", given, name="op", function="__operators__.getitem", **KEPT)
+    assert not slices.replace_slices(functional(*doors, before, sliced, inputs=[], outputs=[]))
+
+
 @pytest.mark.parametrize("door", [{}, {"batch_shape": None}])
 def test_dots_of_unknown_length_stay(door: dict[str, Any]) -> None:
     """A `.h5` cannot hold them, and nothing tells for how many axes they stand."""
@@ -678,9 +710,11 @@ def test_an_operation_without_a_stock_layer_is_named(folder: Path, tmp_path: Pat
         open_keras(path)
 
 
-def _graph(*stack: Any, size: tuple[int, ...], dtype: str = "float32") -> Any:
+def _graph(
+    *stack: Any, size: tuple[int, ...], dtype: str = "float32", batch: int | None = None
+) -> Any:
     """A graph of Keras 2."""
-    door = layer("InputLayer", name="x", batch_input_shape=[None, *size], dtype=dtype)
+    door = layer("InputLayer", name="x", batch_input_shape=[batch, *size], dtype=dtype)
     end = [[stack[-1]["name"], 0, 0]]
     return functional(door, *stack, inputs=[["x", 0, 0]], outputs=end)
 
@@ -745,9 +779,11 @@ def test_what_is_added_is_no_bias_of_another_axis(size: tuple[int, ...]) -> None
         np.testing.assert_array_equal(np.asarray(model(x)), x + np.array(column, np.float32))
 
 
-def _refused(*stack: Any, size: tuple[int, ...], dtype: str = "float32") -> str:
+def _refused(
+    *stack: Any, size: tuple[int, ...], dtype: str = "float32", batch: int | None = None
+) -> str:
     """Why it is another function to Keras 3; nothing if it is not."""
-    old = _graph(*stack, size=size, dtype=dtype)
+    old = _graph(*stack, size=size, dtype=dtype, batch=batch)
     model = keras.models.model_from_json(json.dumps(upgrade(old, MODEL_STEPS)[0]))
     try:
         refuse_other_meanings(Path("m.h5"), model, replaced_calls(old))
@@ -774,6 +810,28 @@ def test_functions_of_unlike_ranks_are_refused() -> None:
     assert "works on tensors of unlike rank" in _refused(mean, both, size=(4, 3))
     kept = _function("reduce_mean", "x", 0, 0, {"axis": [1], "keepdims": True}) | {"name": "mean"}
     assert _refused(kept, both, size=(4, 3)) == ""
+
+
+def test_a_sum_of_what_keras_takes_for_a_bias_is_refused() -> None:
+    """Of a batch of one, (1, 4, 1, 1) is added along the channels, where these are four, too."""
+    kept = _function("reduce_mean", "x", 0, 0, {"axis": [2, 3], "keepdims": True})
+    both = _function("math.add", "x", 0, 0, {"y": ["mean", 0, 0]})
+    why = _refused(kept | {"name": "mean"}, both, batch=1, size=(4, 4, 4))
+    assert "a TensorFlow function and adds what Keras 3 takes for a bias of another axis" in why
+    assert _refused(kept | {"name": "mean"}, both, batch=1, size=(4, 4, 5)) == ""
+    assert _refused(kept | {"name": "mean"}, both, size=(4, 4, 4)) == ""
+
+
+def test_a_tensor_divided_by_zero_stays_a_division() -> None:
+    divided = _function("math.truediv", "x", 0, 0, {"y": 0.0})
+    graph = functional(layer("InputLayer", name="x"), divided, inputs=[], outputs=[])
+    made = changed(operations.replace_operations, graph)["config"]["layers"][1]
+    assert made["class_name"] == "TrueDivide"
+
+
+def test_a_resize_that_does_not_say_where_pixels_are_has_them_in_corners() -> None:
+    graph = functional(_node("ResizeBilinear", [3, 4]), inputs=[], outputs=[])
+    assert not operations.replace_operations(graph)
 
 
 def test_a_number_divided_by_a_tensor(tmp_path: Path) -> None:

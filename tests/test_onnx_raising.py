@@ -315,6 +315,28 @@ def test_in_a_branch() -> None:
         raised(older, HIGHEST)
 
 
+def test_what_a_loop_is_fed_hides_a_weight_of_its_name() -> None:
+    """A nearest pixel depends on whether scales are above one, and these are not the weight's."""
+    fed = [
+        helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("s", TensorProto.FLOAT, [4]),
+    ]
+    nodes = [
+        helper.make_node("Resize", ["x", "s"], ["r"], mode="nearest"),
+        helper.make_node("Identity", ["go"], ["go1"]),
+        helper.make_node("Identity", ["s"], ["s1"]),
+    ]
+    made = [onnx.ValueInfoProto(name=name) for name in ("go1", "s1", "r")]
+    body = helper.make_graph(nodes, "body", fed, made)
+    loop = helper.make_node("Loop", ["once", "", "half"], ["s2", "y"], body=body)
+    double, half = (np.array([1, 1, by, by], np.float32) for by in (2, 0.5))
+    model = _model(loop, 10, {"s": double, "half": half, "once": np.array(1, np.int64)})
+    model.ir_version = 3
+    with pytest.raises(StepError, match="'s' is computed"):
+        raised(model, HIGHEST)
+
+
 def test_what_keeps_the_opset_down_is_said(tmp_path: Path) -> None:
     nodes = [
         helper.make_node(

@@ -373,6 +373,61 @@ def test_operators_with_steps(tmp_path: Path, op: str, steps: bool) -> None:
     assert open_model(path).has_steps == steps
 
 
+def test_what_rounding_makes_infinite_is_no_other_function(tmp_path: Path) -> None:
+    """The variance of a window of one colour is almost zero, and on which side is chance."""
+    random = np.random.default_rng(0)
+    weights = {
+        "b": random.normal(size=(3, 1, 1)).astype(np.float32),
+        "w": random.normal(size=(4, 3, 3, 3)).astype(np.float32),
+    }
+    means = [
+        helper.make_node("AveragePool", [x], [y], y, kernel_shape=[3, 3])
+        for x, y in (("q", "e"), ("c", "m"))
+    ]
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["d"]),
+        helper.make_node("Conv", ["d", "w"], ["c"], "c"),
+        helper.make_node("Mul", ["c", "c"], ["q"]),
+        *means,
+        helper.make_node("Mul", ["m", "m"], ["s"]),
+        helper.make_node("Sub", ["e", "s"], ["v"]),
+        helper.make_node("Log", ["v"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 28, 28]}, ["y"], weights)
+    convfc.convert(path)
+    result = convfc.verify(path)
+    assert result.verdict is Verdict.COULD_NOT_CHECK
+    assert "on one side only" in str(result.reason)
+
+
+def test_a_cast_of_what_no_type_is_told_is_a_step(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("Cast", ["n"], ["i"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3]}, ["y"], {})
+    assert open_model(path).has_steps
+
+
+def test_numbers_written_as_texts_are_no_other_function(tmp_path: Path) -> None:
+    """Their last digits are of the order of a sum; the look takes no difference of texts."""
+    weights = {"w": np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"),
+        helper.make_node("AveragePool", ["c"], ["a"], "a", kernel_shape=[2, 2]),
+        helper.make_node("Cast", ["a"], ["y"], to=TensorProto.STRING),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights)
+    proto = onnx.load(path)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    onnx.save(proto, path)
+    convfc.convert(path, tmp_path / "dense.onnx", form="dense")
+    result = convfc.verify(path, tmp_path / "dense.onnx", samples=3)
+    assert result.verdict is Verdict.COULD_NOT_CHECK
+    assert "not the samples" in str(result.reason)
+
+
 def test_keras_operations_with_steps(tmp_path: Path) -> None:
     image = keras.Input((5, 4, 2))
     inner = keras.Input((3, 3, 2))

@@ -215,8 +215,9 @@ class DifferenceCollector:
         excess = gap - self._relative_tolerance * size
         if excess.max() > self._excess:
             self._excess = float(excess.max())
-            self._witness = at(int(excess.argmax()))
-        if gap.max() > self._max_abs:
+            if not self._endless:
+                self._witness = at(int(excess.argmax()))
+        if gap.max() > self._max_abs and not self._endless:
             self._worst = len(self._shapes) - 1, at(int(gap.argmax()))
         exponents, counts = np.unique(np.frexp(gap[gap > 0])[1], return_counts=True)
         self._gaps.update(dict(zip(exponents.tolist(), counts.tolist(), strict=True)))
@@ -235,6 +236,7 @@ class DifferenceCollector:
             self._reason = f"{places.size} of its elements in one batch: it {how}"
             if _is_number(original):
                 self._witness = self._at(original, converted, 0, int(places[0]))
+                self._worst = len(self._shapes) - 1, self._witness
 
     def _at(self, original: Array, converted: Array, first: int, at: int) -> Witness:
         row, *position = place_of(first + at, original.shape)

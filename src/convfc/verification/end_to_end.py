@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -245,7 +246,7 @@ def looked_closer(
     judge = partial(contradiction, steps=a.has_steps, precision=a.precision)
     for out in seen.outputs:
         near = out.max_abs <= FAR.get(out.dtype, 0.0) * out.evidence.largest
-        if out.reason or (near and judge(out) is None):
+        if (out.reason and out.max_abs < math.inf) or (near and judge(out) is None):
             outputs.append(out)
             continue
         progress(f"a closer look at '{out.name}'")

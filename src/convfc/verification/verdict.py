@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -77,8 +78,10 @@ def contradiction(
 ) -> Contradiction | None:
     """Why an output cannot be that of the same function up to rounding; ``None`` if it can.
 
-    - Another shape or type, another text, NaN or an infinity on one side only: certain; but where
-      the data decide how long an output is, rounding may, too.
+    - Another shape or type, another text: certain; but where the data decide how long an output is,
+      rounding may, too, and so may it where a model that has steps chooses or writes a text.
+    - NaN or an infinity on one side only: certain if the converted model has it, and the original
+      is near its own float64 run; else it may be rounding, next to a pole or the root of zero.
     - Integers: any difference. In a model that has steps a tie may go either way: there, 1% of
       them may differ.
     - Real numbers: any difference beyond `limit`. It is certain if the original is near its own
@@ -92,7 +95,10 @@ def contradiction(
         precision: see `limit`.
     """
     if out.reason is not None:
-        return Contradiction(out.name, out.reason, not out.evidence.data_sized, out.witness)
+        chosen = out.evidence.data_sized or (steps and out.dtype.startswith(("str", "object")))
+        endless = out.max_abs == math.inf
+        certain = not steps and _made_endless(out) if endless else not chosen
+        return Contradiction(out.name, out.reason, certain, out.witness)
     evidence, bound = out.evidence, limit(out, precision)
     if not steps:
         differs = out.max_abs > bound
@@ -118,6 +124,12 @@ def _converted_is_off(out: OutputDifference) -> bool:
         return False
     near = out.original_error.max_abs
     return near < out.converted_error.max_abs and near <= FAR[out.dtype] * out.evidence.largest
+
+
+def _made_endless(out: OutputDifference) -> bool:
+    """Whether the converted model is NaN or infinite where the original is not."""
+    found = out.witness
+    return found is not None and math.isfinite(found.original) and _converted_is_off(out)
 
 
 def conclude(

@@ -7,7 +7,7 @@ Keras makes real numbers of integers, and has the first axes meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,28 @@ def refuse_other_meanings(path: Path, model: Any, names: Set[str]) -> None:
                 why = "computes with integers, for which Keras 3 has other rules"
             elif len({len(x.shape) for x in tensors}) > 1:
                 why = "works on tensors of unlike rank, which Keras 3 aligns otherwise"
+            elif type(operation).__name__ == "Add" and len(tensors) == 2:
+                x, y = (tuple(tensor.shape) for tensor in tensors)
+                why = "adds what Keras 3 takes for a bias of another axis" if _turns(x, y) else None
         if why is not None:
             raise UnsupportedModelError(
                 f"{path}: layer {operation.name!r} was a TensorFlow function and {why}",
                 remedy="build the model with stock layers and save it again",
                 code=Code.OLD_KERAS,
             )
+
+
+def _turns(x: Sequence[int | None], y: Sequence[int | None]) -> bool:
+    """Whether the sum of two, of one rank, has the second on another axis than its own.
+
+    TensorFlow's Keras adds what is one vector, but for axes of size one, to the last axis of its
+    length, or else to the second.
+    """
+    wide = [axis for axis, size in enumerate(y) if size != 1]
+    size = y[wide[0]] if len(wide) == 1 else None
+    if size is None or len(x) < 2 or size not in (x[1], x[-1]):
+        return False
+    return wide[0] != (len(x) - 1 if size == x[-1] else 1)
 
 
 def _operations(model: Any) -> Iterator[Any]:

@@ -114,7 +114,7 @@ class _Flattener:
         if node in self._reshapes:
             return False
         (first, *others) = data_of(node)
-        alone = not others and not first.is_graph_output()
+        alone = not (others or first.is_graph_output() or first.is_graph_input())
         return alone and {reader for reader, _ in first.uses()} == {node}
 
     def _is_head(self, node: ir.Node) -> bool:
@@ -138,7 +138,9 @@ class _Flattener:
         given = {value: self._taken(value) for value in data_of(node)}
         made = self._moves.copy(node, given, settings, name, node)
         self._flat[own] = made
-        self._moves.become_back(node, "Reshape", [made, self._shapes[self._sizes[own]]])
+        sizes = self._sizes[own]
+        shape = self._shapes.get(sizes) or self._moves.shape((-1, *sizes))
+        self._moves.become_back(node, "Reshape", [made, shape])
 
     def _cancel(self, head: ir.Node) -> None:
         """Let those who read a flattened value read what is flat already."""

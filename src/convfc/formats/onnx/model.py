@@ -135,7 +135,7 @@ class OnnxModel:
     @cached_property
     def has_steps(self) -> bool:
         """See `Model.has_steps`."""
-        return any(map(is_step, (place.node for place in places(self._model))))
+        return any(map(is_step, (place.node for place in places(self._inferred))))
 
     @property
     def rewritten(self) -> bool:

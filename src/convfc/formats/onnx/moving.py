@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from convfc.formats.onnx.elementwise import Settings
@@ -32,6 +33,7 @@ class Moves:
         self.names = names
         self.replaced: dict[ir.Value, None] = {}
         self._constants: dict[tuple[object, ...], ir.Value] = {}
+        self._shapes: dict[tuple[int, ...], ir.Value] = {}
 
     def copy(
         self,
@@ -106,6 +108,15 @@ class Moves:
         else:
             self.graph.insert_after(maker, made)
         return made
+
+    def shape(self, sizes: tuple[int, ...]) -> ir.Value:
+        """What a Reshape to these sizes reads; the same is made once."""
+        if sizes not in self._shapes:
+            tensor = ir.Tensor(np.array(sizes, np.int64))
+            value = constant_value(self.names.fresh("shape"), tensor)
+            self.graph.register_initializer(value)
+            self._shapes[sizes] = value
+        return self._shapes[sizes]
 
     def _operands(
         self, node: ir.Node, data: Mapping[ir.Value, ir.Value], settings: Settings

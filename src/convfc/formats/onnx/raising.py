@@ -39,12 +39,13 @@ def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def _raise_graph(graph: onnx.GraphProto, before: int, opset: int, outer: Known) -> None:
     known = replace(outer, types=dict(outer.types), constants=dict(outer.constants))
-    for tensor in graph.initializer:
-        known.learn(tensor.name, tensor)
     for value in graph.input:
         known.types[value.name] = value.type
-        if known.overridable:
-            known.constants.pop(value.name, None)
+        known.constants.pop(value.name, None)  # of a weight around a graph that has its name
+    fed = {value.name for value in graph.input} if known.overridable else set()
+    for tensor in graph.initializer:
+        if tensor.name not in fed:
+            known.learn(tensor.name, tensor)
     nodes = []
     for node in graph.node:
         for subgraph in (entry.g for entry in node.attribute if entry.HasField("g")):

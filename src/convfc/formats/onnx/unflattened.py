@@ -30,12 +30,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of
-from convfc.formats.onnx.emitter import constant_value
 from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat, reshapes
 from convfc.formats.onnx.moving import reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
@@ -85,7 +83,6 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
             columns = self._matrices.columns(value)
             if columns is not None:
                 self.own[value] = value, (columns,)
-        self._shapes: dict[tuple[int, ...], ir.Value] = {}
         self._reshaped: dict[str, tuple[ir.Value, ir.Value]] = {}
         self._returned: dict[str, tuple[ir.Value, ir.Value]] = {}
 
@@ -186,7 +183,9 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
             for place, value in enumerate(node.inputs):
                 maker = None if value is None else value.producer()
                 if value is None or value not in self.own:
-                    todo += [maker] if maker is not None and len(todo) < _MOST_NODES else []
+                    outside = value is None or value.name in self.originals
+                    if maker is not None and not outside and len(todo) < _MOST_NODES:
+                        todo.append(maker)
                     continue
                 own, sizes = self.own[value]
                 found, others = self._as_read(own, sizes, wanted)
@@ -235,7 +234,7 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
         else:
             self.moves.become_copy(back, node, given, settings)
             own = back.outputs[0]
-        self.moves.become(node, "Reshape", [own, self._shape((-1, math.prod(sizes)))])
+        self.moves.become(node, "Reshape", [own, self.moves.shape((-1, math.prod(sizes)))])
         self.own[flat] = own, sizes
         self.left.append(node)
 
@@ -281,7 +280,7 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
     def _operands(self, head: ir.Node, own: ir.Value) -> list[ir.Value]:
         """What a Flatten or a Reshape reads, of another value."""
         shape = reshaped_to(head)
-        return [own] if shape is None else [own, self._shape(tuple(shape))]
+        return [own] if shape is None else [own, self.moves.shape(tuple(shape))]
 
     def _back(self, flat: ir.Value, sizes: Sequence[int], name: str) -> ir.Node | None:
         """The Reshape that makes a value on its own axes under that name, if there is one."""
@@ -291,7 +290,8 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
 
     def _reshape(self, value: ir.Value, shape: tuple[int, ...], name: str) -> ir.Node:
         """Add a Reshape behind what makes a value."""
-        made = ir.Node("", "Reshape", [value, self._shape(shape)], outputs=[ir.Value(name=name)])
+        given = [value, self.moves.shape(shape)]
+        made = ir.Node("", "Reshape", given, outputs=[ir.Value(name=name)])
         made.outputs[0].type = value.type
         self._insert(made, value)
         return made
@@ -303,12 +303,3 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
             graph.insert_before(graph[0], node)
         else:
             graph.insert_after(maker, node)
-
-    def _shape(self, shape: tuple[int, ...]) -> ir.Value:
-        """A constant; the same is made once."""
-        if shape not in self._shapes:
-            tensor = ir.Tensor(np.array(shape, np.int64))
-            value = constant_value(self.moves.names.fresh("shape"), tensor)
-            self.moves.graph.register_initializer(value)
-            self._shapes[shape] = value
-        return self._shapes[shape]

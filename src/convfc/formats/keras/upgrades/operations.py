@@ -131,6 +131,8 @@ def _read_node(layer: Config) -> Call | None:
     for option in reversed(_NODE_OPTIONS.get(name, ())):
         options[option] = operands.pop()
     options = {_ATTRIBUTES.get((name, key), key): value for key, value in options.items()}
+    if name.startswith("Resize"):  # what a node does not say is false
+        options.setdefault("half_pixel_centers", False)
     if name == "ResizeNearestNeighbor":
         options["method"] = "nearest"
     return Call(_NODES.get(name, name), operands, options, _policy(layer))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convfc.formats.keras.internals import SLICE
-from convfc.formats.keras.upgrades.graphs import graphs, is_reference, references, tensor
+from convfc.formats.keras.upgrades.graphs import graphs, references, tensor
 from convfc.formats.keras.upgrades.tensorflow_calls import Config, Reference
 
 
@@ -48,16 +48,23 @@ def _read_key(layer: Config) -> tuple[Reference, list[Any]] | None:
     key = given.get("slice_spec")
     if layer["config"].get("function") != "__operators__.getitem" or not isinstance(key, list):
         return None
-    if any(is_reference(item) for item in key):  # an index that is a tensor
-        return None
-    return reference, [_part_of_key(item) for item in key]
+    parts = [_part_of_key(item) for item in key]
+    return None if _UNKNOWN in parts else (reference, parts)
 
 
 def _part_of_key(item: Any) -> Any:
+    """One index; `_UNKNOWN` if it is a tensor, or one of its ends is, or nobody knows what."""
     if not isinstance(item, dict):
-        return item
-    is_ellipsis = item.get("class_name") == _ELLIPSIS["class_name"]
-    return _ELLIPSIS if is_ellipsis else slice_of(**item)
+        return item if item is None or type(item) is int else _UNKNOWN
+    if item.get("class_name") == _ELLIPSIS["class_name"]:
+        return _ELLIPSIS
+    ends = [item.get(name) for name in _ENDS]
+    told = item.keys() <= _ENDS.keys() and all(end is None or type(end) is int for end in ends)
+    return slice_of(*ends) if told else _UNKNOWN
+
+
+_ENDS = dict.fromkeys(("start", "stop", "step"))
+_UNKNOWN = "unknown"
 
 
 def _read_strides(layer: Config) -> tuple[Reference, list[Any]] | None:
@@ -107,6 +114,8 @@ def _axes_of(name: str, graph: Config) -> int | None:
             gained += sum((item is None) - isinstance(item, int) for item in calls[0]["args"][1])
         elif kind not in _OF_ANY_AXES:
             return None
+        if len(calls) != 1:  # each may be of other axes
+            return None
         name = _first(calls)
     return None
 
@@ -120,7 +129,10 @@ def _first(calls: list[Any]) -> str:
     return name
 
 
-_OF_AXES = re.compile(r"(?!Global|Adaptive).*([123])D")
+_OF_AXES = re.compile(
+    r"(?:(?:Depthwise|Separable|)Conv|(?:Average|Max)Pooling|Cropping|SpatialDropout|UpSampling"
+    r"|ZeroPadding)([123])D(?:Transpose)?"
+)
 """Layers that are called after how many axes they take beside batch and channels."""
 _OF_ANY_AXES = frozenset(
     (

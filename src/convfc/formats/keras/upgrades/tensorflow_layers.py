@@ -143,7 +143,7 @@ _LAYERS: dict[str, Callable[[Call], Stock | None]] = {
     "subtract": _binary(
         "Subtract", lambda c, leads: _scaled(-1.0, c) if leads else _scaled(1.0, -c)
     ),
-    "truediv": _binary(None, lambda c, leads: None if leads else _scaled(1 / c, 0.0)),
+    "truediv": _binary(None, lambda c, leads: _scaled(1 / c, 0.0) if c and not leads else None),
     "maximum": _binary("Maximum", lambda c, _: Stock("ReLU", {}) if c == 0 else None),
     "minimum": _binary(
         "Minimum",

@@ -70,7 +70,7 @@ def _norm(call: Call) -> Operation | None:
 
 def _unit(call: Call) -> Operation | None:
     """TensorFlow bounds the square of the length from below, Keras the length."""
-    axes, least = _axes(call), call.options.get("epsilon") or 1e-12
+    axes, least = _axes(call), call.options.get("epsilon", 1e-12)
     if axes is None or not takes_one(call) or not call.says_only("axis", "epsilon"):
         return None
     config = {"axis": axes, "order": 2, "epsilon": math.sqrt(least)}
