@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form, MaxPool
 from convfc.errors import ConversionError, UsageError
+from convfc.formats.draft import Draft
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
@@ -43,6 +44,7 @@ class Conversion:
         client: whom it was made for, if for anybody.
         shapes: what inputs were fixed to, by name.
         form: what convolutions became.
+        draft: of a dry run, what would have been written: the layers are those of a plan.
         verification: the comparison of both files, if one was asked for and got made.
         look: what was seen of the converted file before it was published, if that was looked at.
     """
@@ -57,12 +59,13 @@ class Conversion:
     client: str | None = None
     shapes: Shapes = field(default_factory=dict)
     form: Form = Form.PATCHES
+    draft: Draft | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for was converted (and verified)."""
+        """Whether everything that was asked for was converted (and verified), or can be."""
         left = any(layer.fate is Fate.LEFT for layer in self.layers)
-        return self.written and not left
+        return (self.written or self.draft is not None) and not left
 
 
 def convert(
@@ -87,6 +90,8 @@ def convert(
     keep_keras2_numbers: bool = False,
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Conversion:
     """Rewrite the convolutions of a model file as fully connected layers and save the result.
 
@@ -122,6 +127,8 @@ def convert(
             `model`, where Keras 3 computes another one.
         architecture: what `to_json` of a Keras model wrote, if `model` holds only its weights.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
+        dry_run: write nothing, and say what would be written.
+        progress: called with a few words whenever something new begins.
 
     Returns:
         What was done; nothing is printed.
@@ -154,6 +161,8 @@ def convert(
         keep_keras2_numbers=keep_keras2_numbers,
         architecture=architecture,
         imports=imports,
+        dry_run=dry_run,
+        progress=progress,
     ) as done:
         return done
 
@@ -181,12 +190,16 @@ def converting(
     keep_keras2_numbers: bool = False,
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
 
     Yields what will have been done by then. Arguments and what is raised are those of `convert`.
     """
     with undisturbed(), gate(model):
+        if dry_run and verify:
+            raise UsageError("a dry run writes nothing that could be verified")
         source = arguments.path("model", model)
         wanted = client_named(client)
         pools = wanted.max_pool_of(
@@ -208,6 +221,7 @@ def converting(
         reading = Reading(
             fixed, keep_keras2_numbers, form is Form.DENSE, pools, flat_io, architecture=beside
         )
+        progress("reading")
         opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
@@ -225,7 +239,7 @@ def converting(
         done = Conversion(
             source, target, False, layers, notes, client=client, shapes=fixed, form=form
         )
-        if not partial and any(layer.fate is Fate.LEFT for layer in layers):
+        if not dry_run and not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done
             return
         lowerings = {
@@ -249,14 +263,28 @@ def converting(
             None if beside is None else beside.name,
             "" if beside is None else sha256_of(beside),
         )
+        progress(f"rewriting {len(lowerings)} of {len(layers)} convolutions")
+        if dry_run:
+            with writing(target):
+                draft = opened.draft(lowerings, provenance)
+            yield replace(done, notes=(*notes, *draft.remarks), draft=draft)
+            return
         verification = seen = None
         with staging(target, data_names) as stage:
             with writing(target), naming(target, stage.path):
                 remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
-                    checked = verify_files(source, stage.path, architecture=beside, imports=imports)
+                    progress("verifying")
+                    checked = verify_files(
+                        source,
+                        stage.path,
+                        architecture=beside,
+                        imports=imports,
+                        progress=progress,
+                    )
                     verification = replace(checked, converted=target)
                 elif check:
+                    progress("looking at what it computes")
                     seen = look(opened, stage.path, imports)
             unchanged.check("converted")
             if seen is not None and seen.problem is not None:

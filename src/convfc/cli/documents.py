@@ -13,6 +13,7 @@ from convfc.formats.provenance import LayerRecord
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.clients import Client
     from convfc.conversion import Conversion
+    from convfc.formats.draft import Draft
     from convfc.formats.shapes import Shapes
     from convfc.planning import Layer
     from convfc.reversion import Reversion, RevertedLayer
@@ -27,8 +28,20 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "form": conversion.form.value,
         "client": conversion.client,
         "shapes": _shapes_json(conversion.shapes),
+        "draft": _draft_json(conversion.draft),
     }
     return _job_json(conversion, [layer_json(layer) for layer in conversion.layers], more)
+
+
+def _draft_json(draft: Draft | None) -> dict[str, Any] | None:
+    if draft is None:
+        return None
+    return {
+        "size_before": draft.size_before,
+        "size": draft.size,
+        "operators_before": dict(draft.operators_before),
+        "operators": dict(draft.operators),
+    }
 
 
 def reversion_json(reversion: Reversion) -> dict[str, Any]:

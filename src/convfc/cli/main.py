@@ -7,6 +7,7 @@ progress to stderr. What costs time to import is imported by the command that ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from itertools import chain
 from pathlib import Path
@@ -107,6 +108,9 @@ def convert(
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
     force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, and say what would be written.")
+    ] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
     ] = False,
@@ -128,7 +132,8 @@ def convert(
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
     with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
-    or one sample, run through both files, shows that they are not the same function.
+    or one sample, run through both files, shows that they are not the same function. With
+    --dry-run: what it would be, as far as that can be told without the file.
     """
     del debug  # `program` looks at it
     from convfc.cli import documents, jobs, parsing
@@ -142,7 +147,8 @@ def convert(
     if model is None:
         raise _UsageError("Missing argument 'MODEL'.")
 
-    conversion = converting(
+    conversion = functools.partial(
+        converting,
         model,
         out,
         form=form,
@@ -163,6 +169,7 @@ def convert(
         keep_keras2_numbers=keep_keras2_numbers,
         architecture=architecture,
         imports=imports or (),
+        dry_run=dry_run,
     )
     document = documents.conversion_json if as_json else None
     jobs.carry_out(f"converting {model.name}", conversion, document, jobs.conversion_parts)

@@ -55,6 +55,30 @@ def conversion_table(conversion: Conversion) -> Words:
     return table
 
 
+def draft_lines(conversion: Conversion) -> list[str]:
+    """Of a dry run, what the file would be and take; else none."""
+    draft = conversion.draft
+    if draft is None:
+        return []
+    before, after = draft.operators_before.values(), draft.operators.values()
+    changes = (f"{kind} {old} → {new}" for kind, (old, new) in draft.changes.items())
+    told = ", ".join(changes) or "none changes"
+    lines = [
+        f"file: {bytes_text(draft.size_before)} → {bytes_text(draft.size)}",
+        f"operators: {sum(before):,} → {sum(after):,} ({told})",
+    ]
+    blocks = {
+        layer.site.name: layer.lowering.block_bytes(layer.site.itemsize)
+        for layer in conversion.layers
+        if layer.lowering is not None and layer.fate.value == "converted"
+    }
+    if conversion.form is Form.PATCHES and blocks:
+        unknown = (name for name, size in blocks.items() if size is None)
+        name = next(unknown, max(blocks, key=lambda name: blocks[name] or 0))
+        lines.append(f"patches: {_bytes(blocks[name])} at once at most, in {name}")
+    return lines
+
+
 def left_lines(refusals: Iterable[Refusal | None]) -> list[str]:
     """What helps layers that were left, a line for each code."""
     codes = Counter(refusal.code for refusal in refusals if refusal is not None)
