@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.conversion import Conversion
     from convfc.formats.draft import Draft
     from convfc.formats.shapes import Shapes
-    from convfc.planning import Layer
+    from convfc.planning import Layer, ModelShapes
     from convfc.reversion import Reversion, RevertedLayer
     from convfc.verification.differences import Distance, OutputDifference, Witness
     from convfc.verification.proof import LayerProof
@@ -105,6 +105,27 @@ def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
 
 def _shapes_json(shapes: Shapes) -> dict[str, list[int]]:
     return {name: list(sizes) for name, sizes in shapes.items()}
+
+
+def shapes_json(shapes: ModelShapes) -> dict[str, Any]:
+    """Everything in `shapes_table`, and more, as JSON types."""
+    return {
+        "model": str(shapes.model),
+        "form": shapes.form.value,
+        "layers": [layer_json(layer) for layer in shapes],
+        "totals": asdict(shapes.totals),
+    }
+
+
+def calculation_json(lowering: Lowering, left: str | None) -> dict[str, Any]:
+    """Everything in `calculator_table`, and more, as JSON types.
+
+    Args:
+        lowering: how the convolution would be converted.
+        left: why no model would get it.
+    """
+    told = lowering_json(lowering, itemsize=4)
+    return told if left is None else {**told, "left": left}
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
