@@ -45,7 +45,6 @@ from convfc.text.jsontext import json_text
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -304,6 +303,8 @@ def command() -> int:
     """
     try:
         return app(standalone_mode=False) or YES
+    except SystemExit as end:  # of what completes command lines, in typer
+        return COULD_NOT if end.code else YES
     except _UsageError as error:
         shown = io.StringIO()
         error.show(shown)
