@@ -1,4 +1,8 @@
-"""Results as JSON types, for programs: every figure of the tables, and more."""
+"""Results as JSON types, for programs: every figure of the tables, and more.
+
+Each document begins with the name and version of its schema, which is a file in docs/schema. A
+member that is new leaves the version as it is; one that goes, or means something else, raises it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,9 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "shapes": _shapes_json(conversion.shapes),
         "draft": _draft_json(conversion.draft),
     }
-    return _job_json(conversion, [layer_json(layer) for layer in conversion.layers], more)
+    return _job_json(
+        "conversion-1", conversion, [layer_json(layer) for layer in conversion.layers], more
+    )
 
 
 def _draft_json(draft: Draft | None) -> dict[str, Any] | None:
@@ -46,15 +52,21 @@ def _draft_json(draft: Draft | None) -> dict[str, Any] | None:
 
 def reversion_json(reversion: Reversion) -> dict[str, Any]:
     """Everything in `reversion_table`, and more, as JSON types."""
-    return _job_json(reversion, [reverted_json(layer) for layer in reversion.layers], {})
+    return _job_json(
+        "reversion-1", reversion, [reverted_json(layer) for layer in reversion.layers], {}
+    )
 
 
 def _job_json(
-    job: Conversion | Reversion, layers: Sequence[Mapping[str, Any]], more: Mapping[str, Any]
+    schema: str,
+    job: Conversion | Reversion,
+    layers: Sequence[Mapping[str, Any]],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What was read and written, what became of the layers, and what was seen of it."""
     checked = job.verification
     return {
+        "schema": schema,
         "source": str(job.source),
         "out": str(job.out),
         "written": job.written,
@@ -85,9 +97,9 @@ def reverted_json(layer: RevertedLayer) -> dict[str, Any]:
     }
 
 
-def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
+def clients_json(clients: Iterable[Client]) -> dict[str, Any]:
     """What each client needs, as JSON types."""
-    return [
+    found = [
         {
             "name": client.name,
             "who": client.who,
@@ -101,6 +113,7 @@ def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
         }
         for client in clients
     ]
+    return {"schema": "clients-1", "clients": found}
 
 
 def _shapes_json(shapes: Shapes) -> dict[str, list[int]]:
@@ -110,6 +123,7 @@ def _shapes_json(shapes: Shapes) -> dict[str, list[int]]:
 def shapes_json(shapes: ModelShapes) -> dict[str, Any]:
     """Everything in `shapes_table`, and more, as JSON types."""
     return {
+        "schema": "shapes-1",
         "model": str(shapes.model),
         "form": shapes.form.value,
         "layers": [layer_json(layer) for layer in shapes],
@@ -125,7 +139,7 @@ def calculation_json(lowering: Lowering, left: str | None) -> dict[str, Any]:
         left: why no model would get it.
     """
     told = lowering_json(lowering, itemsize=4)
-    return told if left is None else {**told, "left": left}
+    return {"schema": "calculation-1", **told, "left": left}
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
@@ -177,6 +191,7 @@ def _whole_json(whole: Whole, itemsize: int) -> dict[str, Any]:
 def verification_json(verification: Verification) -> dict[str, Any]:
     """Everything in `proof_table` and `differences_table`, and more, as JSON types."""
     return {
+        "schema": "verification-1",
         "original": str(verification.original),
         "converted": str(verification.converted),
         "verdict": verification.verdict.value,
@@ -192,6 +207,12 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "notes": list(verification.notes),
         "outputs": [_difference_json(out) for out in verification.outputs],
     }
+
+
+def verifications_json(verifications: Iterable[Verification]) -> dict[str, Any]:
+    """The verifications of a folder's files."""
+    found = [verification_json(one) for one in verifications]
+    return {"schema": "verifications-1", "verifications": found}
 
 
 def _proof_json(proof: LayerProof) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def _clients(as_json: bool) -> None:
     from convfc.clients import CLIENTS
 
     if as_json:
-        terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
+        terminal.show(json_text(documents.clients_json(CLIENTS.values())))
     else:
         terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
 
@@ -265,8 +265,11 @@ def verify(
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
     if as_json:
-        found = [documents.verification_json(result) for result in results]
-        told = json_text(found[0] if not is_folder else {"verifications": found})
+        told = json_text(
+            documents.verifications_json(results)
+            if is_folder
+            else documents.verification_json(results[0])
+        )
     else:
         parts = list(chain.from_iterable(map(terminal.verification_parts, results)))
         if is_folder:
