@@ -68,6 +68,7 @@ def test_a_schema_is_one(name: str) -> None:
 def test_documents_of_a_model_s_way(run: Run, tmp_path: Path) -> None:
     conv = convolution([3, 2], channels=4, filters=6, padding="same", groups=2)
     conv_file(tmp_path / "net.onnx", conv, (None, 8))
+    conv_file(tmp_path / "plain.onnx", convolution([2, 2], channels=1, filters=3), (5, 5))
     found = [
         run("shapes", "net.onnx", "--json"),
         run("convert", "net.onnx", "--dry-run", "--json"),
@@ -76,12 +77,15 @@ def test_documents_of_a_model_s_way(run: Run, tmp_path: Path) -> None:
         run("verify", "net.onnx", "--json", "--samples", "2"),
         run("verify", "--json", "--samples", "2"),
         run("revert", "net_fc.onnx", "--json"),
+        run("explain", "--input", "5x5x2", "--kernel", "2", "--json"),
+        run("explain", "plain.onnx", "--json"),
     ]
     assert [(code, error) for code, _, error in found] == [(0, "")] * len(found)
     names = [document["schema"] for _, document, _ in found]
     assert names == [
         *("shapes-1", "conversion-1", "conversion-1", "conversion-1"),
         *("verification-1", "verifications-1", "reversion-1"),
+        *("explanation-1", "explanation-1"),
     ]
     assert [schemas.faults(document) for _, document, _ in found] == [[]] * len(found)
 

@@ -25,14 +25,15 @@ from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
 from convfc.targets import check_target, target_of
+from convfc.text.shown import Shown
 from convfc.text.sizes import shapes_text
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
 from convfc.verification.verify import verify as verify_files
 
 
-@dataclass(frozen=True)
-class Conversion:
+@dataclass(frozen=True, repr=False)
+class Conversion(Shown):
     """What `convert` did.
 
     Attributes:

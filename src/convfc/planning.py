@@ -21,6 +21,7 @@ from convfc.formats.registry import open_model
 from convfc.gates import gated
 from convfc.refusals import Code, Refusal
 from convfc.system.surroundings import undisturbed
+from convfc.text.shown import Shown
 from convfc.text.sizes import bytes_text
 
 
@@ -36,7 +37,7 @@ class Fate(StrEnum):
     """It was not asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """One convolution and what became of it.
 
@@ -56,6 +57,10 @@ class Layer:
     def reason(self) -> str | None:
         """Why it was left, in words; else ``None``."""
         return None if self.refusal is None else self.refusal.reason
+
+    def __repr__(self) -> str:
+        reason = "" if self.reason is None else f": {self.reason}"
+        return f"<Layer {self.site.name!r}: {self.site.kind}, {self.fate.value}{reason}>"
 
 
 class Order(StrEnum):
@@ -92,7 +97,7 @@ class Totals:
     matrix_bytes: int | None
 
 
-class ModelShapes(tuple[Layer, ...]):
+class ModelShapes(Shown, tuple[Layer, ...]):
     """Every convolution of a model, in the order of execution.
 
     Attributes:

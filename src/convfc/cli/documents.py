@@ -17,6 +17,7 @@ from convfc.formats.provenance import LayerRecord
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.clients import Client
     from convfc.conversion import Conversion
+    from convfc.explanation.numbers import Explanation
     from convfc.formats.draft import Draft
     from convfc.formats.shapes import Shapes
     from convfc.planning import Layer, ModelShapes
@@ -140,6 +141,29 @@ def calculation_json(lowering: Lowering, left: str | None) -> dict[str, Any]:
     """
     told = lowering_json(lowering, itemsize=4)
     return {"schema": "calculation-1", **told, "left": left}
+
+
+def explanation_json(explained: Explanation) -> dict[str, Any]:
+    """The numbers of one layer on one sample, all of them, as JSON types."""
+    scaling, near = explained.scaling, explained.agreement
+    return {
+        "schema": "explanation-1",
+        "title": explained.title,
+        "description": explained.description,
+        "remarks": list(explained.remarks),
+        "dtype": explained.dtype,
+        "lowering": lowering_json(explained.lowering, explained.itemsize),
+        "image": explained.image.tolist(),
+        "patches": explained.patches.tolist(),
+        "filters": explained.filters.tolist(),
+        "bias": None if explained.bias is None else explained.bias.tolist(),
+        "output": explained.output.tolist(),
+        "own": None if explained.own is None else explained.own.tolist(),
+        "agreement": None if near is None else asdict(near),
+        "scaling": None
+        if scaling is None
+        else {**asdict(scaling), "kernel_scales": scaling.kernel_scales.tolist()},
+    }
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:

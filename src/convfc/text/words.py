@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from html import escape
 from typing import cast
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
@@ -87,6 +88,15 @@ class Words(Table):
         title = f"**{_escaped(str(self.title))}**\n\n" if self.title else ""
         return title + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
+    def html(self) -> str:
+        """As a table of HTML, below its title."""
+        sides = ["right" if column.justify == "right" else "left" for column in self.columns]
+        heads = (escape(str(column.header)) for column in self.columns)
+        lines = [_row("th", heads, sides)]
+        lines += [_row("td", map(escape, row), sides) for row in self._texts()]
+        title = f"<caption>{escape(str(self.title))}</caption>" if self.title else ""
+        return "\n".join([f"<table>{title}", *lines, "</table>"])
+
     def _texts(self) -> Iterator[tuple[str, ...]]:
         """The cells, row by row."""
         columns = (cast(list[Text], list(column.cells)) for column in self.columns)
@@ -137,3 +147,9 @@ def _escaped(text: str) -> str:
     a\|b\*, \_c\_ and d_e
     """
     return _MARKS.sub(r"\\\g<0>", text)
+
+
+def _row(tag: str, cells: Iterable[str], sides: Iterable[str]) -> str:
+    pairs = zip(cells, sides, strict=True)
+    told = (f'<{tag} style="text-align: {side}">{cell}</{tag}>' for cell, side in pairs)
+    return f"<tr>{''.join(told)}</tr>"
