@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from convfc import arguments
 from convfc.errors import FileError, UnsupportedModelError, UsageError
@@ -143,6 +144,38 @@ def provenance_of(path: Path) -> Provenance | None:
     from convfc.formats import keras
 
     return keras.read_provenance(path)
+
+
+def put(model: Any, folder: Path) -> Path:  # noqa: ANN401 - of either library
+    """Write a model that a program holds into a folder: an onnx.ModelProto or a keras.Model.
+
+    Raises:
+        OSError: it cannot be written.
+        UsageError: it is neither, or too large for a file.
+        UnsupportedModelError: Keras cannot save it.
+    """
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
+    if "onnx.ModelProto" in kinds:
+        from convfc.formats.onnx import in_memory
+
+        return in_memory.put(model, folder)
+    if "keras.Model" in kinds:
+        import_keras()
+        from convfc.formats.keras import in_memory as in_keras
+
+        return in_keras.put(model, folder)
+    raise arguments.wrong("model", model, "a path, an onnx.ModelProto or a keras.Model")
+
+
+def taken(path: Path) -> Any:  # noqa: ANN401 - of either library
+    """The model in a file, as `put` takes it."""
+    if format_of(path) is Format.ONNX:
+        from convfc.formats.onnx import in_memory
+
+        return in_memory.taken(path)
+    from convfc.formats.keras import in_memory as in_keras
+
+    return in_keras.taken(path)
 
 
 def data_names(path: Path) -> frozenset[str]:
