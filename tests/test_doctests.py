@@ -17,6 +17,7 @@ from convfc.core.numpy_ops import filter_matrices
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 
 MODULES = [
+    "convfc.cli.github",
     "convfc.errors",
     "convfc.explanation.patch_matrix",
     *(

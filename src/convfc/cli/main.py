@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +51,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+class Report(StrEnum):
+    """How a verification is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITHUB = "github"
 
 
 def _version(wanted: bool) -> None:
@@ -227,6 +236,10 @@ def verify(
     ] = None,
     architecture: Architecture = None,
     imports: Imports = None,
+    layout: Annotated[
+        Report | None,
+        typer.Option("--format", help="github: as tables, and annotations for GitHub below them."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -238,9 +251,11 @@ def verify(
     """
     del debug  # `program` looks at it
     import convfc
-    from convfc.cli import documents, junit, parsing
-    from convfc.errors import FileError
+    from convfc.cli import documents, github, junit, parsing
+    from convfc.errors import FileError, UsageError
 
+    if as_json and layout not in (None, Report.JSON):
+        raise UsageError(f"--json does not go with --format {layout}")
     subject = str(converted or original or ".")
     named = Path() if original is None else original
     # A SavedModel is a folder, and no file that convfc made.
@@ -264,7 +279,7 @@ def verify(
                 results = convfc.verify_folder(named, progress=progress, **options)
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
-    if as_json:
+    if as_json or layout is Report.JSON:
         told = json_text(
             documents.verifications_json(results)
             if is_folder
@@ -277,6 +292,8 @@ def verify(
             parts.append(f"{equal} of {len(results)} equivalent")
         told = terminal.rendered(parts)
     terminal.show(told)
+    if layout is Report.GITHUB:
+        terminal.show("".join(f"{line}\n" for line in github.marks(results)))
     codes = {
         convfc.Verdict.EQUIVALENT: YES,
         convfc.Verdict.NOT_EQUIVALENT: NO,
