@@ -41,6 +41,7 @@ from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.system import streams
+from convfc.system.signals import Stopped
 from convfc.text.jsontext import json_text
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
@@ -323,6 +324,8 @@ def command() -> int:
     """
     try:
         return app(standalone_mode=False) or YES
+    except Stopped:
+        raise
     except SystemExit as end:  # of what completes command lines, in typer
         return COULD_NOT if end.code else YES
     except _UsageError as error:
