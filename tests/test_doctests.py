@@ -18,6 +18,9 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 
 MODULES = [
     "convfc.errors",
+    "convfc.formats.onnx.runtimes",
+    "convfc.verification.counterpart",
+    "convfc.verification.parting",
     *(
         module.name
         for package in (core, text)
