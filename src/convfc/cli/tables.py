@@ -31,12 +31,23 @@ _STYLES = {
 }
 
 
+_PATCHES = (
+    "patches: how the patch matrix P is built; P · F: rows × columns of P and of the filter matrix "
+    "F; patch memory: what P takes for a sample",
+)
+_DENSE_LEGEND = (
+    "M: rows × columns of the one matrix that takes a sample's inputs to all its outputs; "
+    "non-zero: how much of it is no zero",
+)
+
+
 def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
-    table = Words(f"{conversion.source.name} → {conversion.out.name}")
+    dense = conversion.form is Form.DENSE
+    names = f"{conversion.source.name} → {conversion.out.name}"
+    table = Words(names, _DENSE_LEGEND if dense else _PATCHES)
     for name in ("layer", "convolution", "input → output"):
         table.add_column(name)
-    dense = conversion.form is Form.DENSE
     for name in _DENSE if dense else ("patches", "P · F"):
         table.add_column(name)
     if not dense:
@@ -76,7 +87,7 @@ def clients_table(clients: Iterable[Client]) -> Words:
 
 def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
     """A row per convolution: sizes, costs, memory."""
-    table = Words(path.name)
+    table = Words(path.name, _PATCHES)
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
     for name in ("weights", "multiply-adds", "input", "patch memory"):
@@ -104,7 +115,7 @@ _DENSE = ("M", "memory", "non-zero")
 
 def dense_table(path: Path, layers: Sequence[Layer]) -> Words:
     """A row per convolution: what both forms take."""
-    table = Words(path.name)
+    table = Words(path.name, _DENSE_LEGEND)
     for name in ("layer", "convolution", "input → output", "P", *_DENSE):
         table.add_column(name)
     for layer in layers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,13 @@ from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
+from convfc.formats.inner import Inner
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def in_float64(ports: Sequence[Port], feed: Feed) -> Feed:
     return {name: x.astype(np.float64) if name in real else x for name, x in feed.items()}
 
 
-class Model(Protocol):
+class Model(Inner, Protocol):
     """A model file that was opened. Opening reads it; only `save_converted` writes."""
 
     @property
