@@ -15,7 +15,7 @@ import convfc
 from convfc import Verdict
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.verification import parting
-from tests.onnx_models import Array
+from tests.onnx_models import Array, conv_file
 from tests.program import SAMPLES, cli, without_figures
 
 with importing():
@@ -133,6 +133,23 @@ def test_a_changed_weight_of_a_converted_file_names_its_layer(
     # An activation may have moved in front of what has the layer's name.
     behind = {node.output[0]: node.input[0] for node in onnx.load(CNN).graph.node}
     assert layer in (first, behind.get(found.parting.first.tensor.name))
+
+
+def test_sizes_that_are_alike_say_nothing_of_the_layout(tmp_path: Path) -> None:
+    conv = convfc.convolution([3, 3], channels=6, filters=6, padding="same")
+    path = conv_file(tmp_path / "m.onnx", conv, (6, 6))
+    model = onnx.load(path)
+    second = onnx.NodeProto()
+    second.CopyFrom(model.graph.node[0])
+    second.name, second.input[0], second.output[0] = "second", "c", "y"
+    model.graph.node[0].output[0] = "c"
+    model.graph.node.append(second)
+    onnx.save(model, path)
+    out = convfc.convert(path, check=False).out
+    found = convfc.verify(path, out, samples=2, quick=True, layers=True).parting
+    assert found is not None
+    assert found.first is None
+    assert {one.other.name for one in found.compared} == {"c/channels_last", "y"}
 
 
 def mutant_keras(out: Path, layer: str) -> Path:

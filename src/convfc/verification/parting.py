@@ -190,7 +190,7 @@ class _Look:
             y = self._values(self._b, [other for _, other in group])
             for one, other in group:
                 if one.name in x and other.name in y:
-                    difference = self._difference(one.name, x[one.name], y[other.name])
+                    difference = self._difference(one, other, x[one.name], y[other.name])
                     found[one.name] = Compared(one, other, difference)
         return found
 
@@ -227,17 +227,18 @@ class _Look:
     def _values(self, model: Inner, tensors: Sequence[Tensor]) -> dict[str, Array]:
         return model.values(self._feed, list(dict.fromkeys(one.name for one in tensors)))
 
-    def _difference(self, name: str, x: Array, y: Array) -> OutputDifference:
-        """In the layout in which the two differ the least."""
+    def _difference(self, one: Tensor, other: Tensor, x: Array, y: Array) -> OutputDifference:
+        """In the layout in which the two differ the least, if there can be several."""
 
         def of(way: Array) -> OutputDifference:
             batch = x.shape[0] if x.ndim else None
-            collector = DifferenceCollector(name, self._rtol, self._atol, batch=batch)
+            collector = DifferenceCollector(one.name, self._rtol, self._atol, batch=batch)
             collector.add(x, way)
             return collector.result()
 
-        ways = [y] if x.shape == y.shape and not self._across else _laid_out(y, x.shape)
-        return min(map(of, ways), key=lambda one: one.max_abs)
+        told = x.shape == y.shape and not self._across and other.name == other.own
+        ways = [y] if told else _laid_out(y, x.shape)
+        return min(map(of, ways), key=lambda found: found.max_abs)
 
     def _sketches(self, model: Inner, tensors: Sequence[Tensor]) -> dict[str, _Sketch]:
         found: dict[str, _Sketch] = {}
@@ -270,26 +271,25 @@ def _behind(tensors: Sequence[Tensor], known: Sequence[Tensor]) -> Sequence[Tens
 
 
 def _laid_out(array: Array, shape: tuple[int, ...]) -> list[Array]:
-    """An array in the layouts that have another one's shape; itself, if none has.
+    """An array in the layouts that have another one's shape; itself, if it has other sizes.
 
-    >>> len(_laid_out(np.zeros((2, 3, 4, 5)), (2, 4, 5, 3))), len(_laid_out(np.zeros(3), (2, 2)))
-    (1, 1)
+    >>> x = np.arange(6).reshape(1, 1, 2, 3)
+    >>> [way.ravel().tolist() for way in _laid_out(x, (1, 3, 1, 2))]
+    [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [0, 3, 1, 4, 2, 5]]
     >>> [way.shape for way in _laid_out(np.zeros((8, 3)), (2, 3, 2, 2))]
     [(2, 3, 2, 2), (2, 3, 2, 2)]
     """
     if array.size != math.prod(shape):
         return [array]
-    rank, same = len(shape), array.ndim == len(shape)
-    ways = []
-    if not same or array.shape == shape:
-        ways.append(array.reshape(shape))
-    if not same and rank > 2:
+    rank = len(shape)
+    ways = [array.reshape(shape)]
+    if rank > 2:  # the rows of a matrix, or blocks of them, are channels last
         last = array.reshape([shape[axis] for axis in to_last(rank)])
         ways.append(last.transpose(to_first(rank)))
     if array.ndim > 2:
         turned = [array.transpose(order(array.ndim)) for order in (to_first, to_last)]
-        ways += [way.reshape(shape) for way in turned if not same or way.shape == shape]
-    return ways or [array]
+        ways += [way.reshape(shape) for way in turned if array.ndim != rank or way.shape == shape]
+    return ways
 
 
 @dataclass(frozen=True)
