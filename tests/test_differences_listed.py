@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from onnx import helper
 
 import convfc
 from convfc import Verdict
+from convfc.cli.verification_tables import notes
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.quiet import importing
 from convfc.formats.onnx.alignment import replacements
@@ -73,6 +75,17 @@ def test_metadata_of_a_tool_is_one_remark(made: Path, tmp_path: Path) -> None:
     (note,) = (note for note in found.notes if "metadata" in note)
     assert note.startswith("the metadata 'onnxsim.rule.00', 'onnxsim.rule.01', ")
     assert note.endswith(", 'onnxsim.rule.19' changed")
+
+
+def test_of_remarks_on_each_node_the_first_few_are_shown(made: Path) -> None:
+    found = convfc.verify(SMALL, made, samples=1)
+    told, last = [f"the name of '{name}' changed" for name in NAMES], "samples were fed alone"
+    assert notes(replace(found, notes=(*told[:5], last))) == [*told[:5], last]
+    assert notes(replace(found, notes=(*told, last))) == [
+        *told[:5],
+        last,
+        f"and {len(NAMES) - 5} more of what no runtime reads: --json lists them",
+    ]
 
 
 @pytest.mark.parametrize("key", ["ort_config", "ep_compatibility_info.SomeProvider"])
