@@ -289,6 +289,9 @@ def test_a_product_in_two_is_two_convolutions(tmp_path: Path, kind: str, nested:
     first, second = stock(back.out).get_layer("conv").layers
     assert (first.filters, second.filters, second.kernel_size) == (2, 4, (1, 1))
     assert np.allclose(outputs(fc), outputs(back.out), rtol=1e-5, atol=1e-4)
+    checked = convfc.verify(fc, back.out, samples=2)
+    assert checked.verdict is Verdict.COULD_NOT_CHECK
+    assert "samples agree" in str(checked.reason)
 
 
 def test_what_is_no_product_of_patches_is_left(tmp_path: Path) -> None:
@@ -390,3 +393,11 @@ def test_an_outline_of_another_layer(tmp_path: Path) -> None:
     with_outline(fc, forged(**given))
     (layer,) = convfc.revert(fc).layers
     assert layer.fate is Fate.LEFT
+
+
+def test_a_file_in_which_nothing_was_converted(tmp_path: Path) -> None:
+    path = save(net(layers.Flatten(name="flat")), tmp_path / "m.keras")
+    back = convfc.revert(convfc.convert(path).out)
+    assert back.complete
+    assert back.layers == ()
+    assert fields(back.out) == fields(path)

@@ -47,8 +47,8 @@ def open_reverting(
     """
     if like is not None:
         found = _outlines_like(like, record)
-    elif record is not None and record.outline:
-        found = unpacked(record.outline, path)
+    elif record is not None and (record.outline or not record.layers):
+        found = unpacked(record.outline, path) if record.outline else []
     else:
         raise FileError(
             f"{path}: its record does not tell what the original looked like",
