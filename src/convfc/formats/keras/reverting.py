@@ -82,6 +82,7 @@ class KerasReverting:
         self.files: Sequence[Path] = (path,)
         self._path = path
         self._model = loaded.model
+        self._notes = loaded.notes
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._record = record or Provenance("", "", "", ())
@@ -164,7 +165,7 @@ class KerasReverting:
                 model, remarks = rewrite(model, replaced, weights=weights)
             kind = format_named(self._path) or self._format
             write(model, path, kind, record, operations=self._operations, source=self._path)
-        return remarks
+        return [*self._notes, *remarks]
 
 
 _NOWHERE = "nothing in the file can be told to be its own"
