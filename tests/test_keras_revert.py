@@ -397,6 +397,7 @@ def test_an_outline_of_another_layer(tmp_path: Path) -> None:
     with_outline(fc, forged(**given))
     (layer,) = convfc.revert(fc).layers
     assert layer.fate is Fate.LEFT
+    assert str(layer.way.reason).startswith("its convolution cannot be made again")
 
 
 def test_a_file_in_which_nothing_was_converted(tmp_path: Path) -> None:
