@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, permutations
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -14,7 +15,7 @@ from convfc import Verdict
 from tests.test_revert import changed, network, with_dropout
 
 
-def made(path: Path, name: str, **options: str) -> Path:
+def made(path: Path, name: str, **options: Any) -> Path:
     done = convfc.convert(path, path.with_name(name), check=False, **options)
     assert done.written
     return done.out
