@@ -30,6 +30,7 @@ from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_o
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
@@ -150,6 +151,7 @@ class OnnxReverting:
         gemms_apart(model, kept)
         unpack_products(model, kept)
         dense = any(layer.form == Form.DENSE for layer in self._record.layers)
+        model = unmerged(model, self._outline.model, made)
         unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
         return in_own_layout(unflattened, self._outline.model, ranks)
 
