@@ -71,6 +71,8 @@ def match(
     given: Set[str | None],
     made: Set[ir.Node],
     opset: int,
+    *,
+    resized: bool = False,
 ) -> Match | str:
     """Fill the holes of a chain.
 
@@ -81,11 +83,12 @@ def match(
         given: names of what both may read from outside.
         made: the nodes of the other chain: what they make is never taken for something given.
         opset: of the other chain.
+        resized: whether shapes and indices may be others, as they are with other filters.
 
     Returns:
         In words, what is not as it should be, if anything is.
     """
-    return _Matching(holes, given, made, opset).run(expected, found)
+    return _Matching(holes, given, made, opset, resized).run(expected, found)
 
 
 @dataclass
@@ -106,6 +109,7 @@ class _Matching:
     given: Set[str | None]
     made: Set[ir.Node]
     opset: int
+    resized: bool = False
     filled: dict[ir.Value, ir.Value] = field(default_factory=dict)
     read: dict[str, ir.Value] = field(default_factory=dict)
     parts: dict[ir.Value, list[tuple[ir.Value, ir.Value]]] = field(default_factory=dict)
@@ -144,7 +148,8 @@ class _Matching:
                 return beside
         pairs = step(a, b, self.given, self.made, self.opset)
         if isinstance(pairs, Difference):
-            return pairs.text
+            both = a is not None and b is not None and is_fixed(a) and is_fixed(b)
+            return [] if self.resized and both else pairs.text
         if a is None or b is None:
             return []
         if a.name in self.given and constant_of(b) is None:
