@@ -40,9 +40,9 @@ from convfc.verification.end_to_end import (
     row_bytes,
     runnable,
 )
-from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.proof import LayerProof
+from convfc.verification.siblings import prove_pair
 from convfc.verification.verdict import (
     Contradiction,
     Verdict,
@@ -174,7 +174,7 @@ def verify(
         elif b.provenance is None or rtol is not None or atol is not None:
             found = _compared(a, b, feeds, rtol, atol, progress)
         else:
-            found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
+            found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress, imports)
     unchanged.check("verified")  # or its parts may be of one file and of another
     return replace(found, notes=(*of_files, *remarks, *found.notes), shapes=fixed)
 
@@ -231,9 +231,10 @@ def _proved(
     random: np.random.Generator,
     quick: bool,
     progress: Callable[[str], None],
+    imports: Sequence[str],
 ) -> Verification:
     """The verdict of the proof, unless the samples contradict it."""
-    alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
+    alignment, layers, of_layers = prove_pair(a, b, feeds, random, quick, progress, imports)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)
