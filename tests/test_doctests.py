@@ -18,6 +18,7 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 
 MODULES = [
     "convfc.errors",
+    "convfc.explanation.patch_matrix",
     *(
         module.name
         for package in (core, text)

@@ -185,7 +185,7 @@ def test_what_nobody_foresaw_has_no_traceback(
     monkeypatch.setattr(convfc, "shapes", fail, raising=False)
     assert program("shapes", "m.onnx") == (2, "", f"{said}\n")
     code, output, _ = program("shapes", "m.onnx", "--json")
-    assert (code, json.loads(output).keys()) == (2, {"error"})
+    assert (code, json.loads(output).keys()) == (2, {"schema", "error"})
     code, output, shown = program("shapes", "m.onnx", "--debug")
     assert (code, output, "Traceback" in shown, steers(shown)) == (2, "", True, False)
 

@@ -7,6 +7,7 @@ progress to stderr. What costs time to import is imported by the command that ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from itertools import chain
 from pathlib import Path
@@ -45,7 +46,6 @@ from convfc.text.jsontext import json_text
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -108,6 +108,9 @@ def convert(
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
     force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, and say what would be written.")
+    ] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
     ] = False,
@@ -129,7 +132,8 @@ def convert(
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
     with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
-    or one sample, run through both files, shows that they are not the same function.
+    or one sample, run through both files, shows that they are not the same function. With
+    --dry-run: what it would be, as far as that can be told without the file.
     """
     del debug  # `program` looks at it
     from convfc.cli import documents, jobs, parsing
@@ -143,7 +147,8 @@ def convert(
     if model is None:
         raise _UsageError("Missing argument 'MODEL'.")
 
-    conversion = converting(
+    conversion = functools.partial(
+        converting,
         model,
         out,
         form=form,
@@ -164,6 +169,7 @@ def convert(
         keep_keras2_numbers=keep_keras2_numbers,
         architecture=architecture,
         imports=imports or (),
+        dry_run=dry_run,
     )
     document = documents.conversion_json if as_json else None
     jobs.carry_out(f"converting {model.name}", conversion, document, jobs.conversion_parts)
@@ -174,7 +180,7 @@ def _clients(as_json: bool) -> None:
     from convfc.clients import CLIENTS
 
     if as_json:
-        terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
+        terminal.show(json_text(documents.clients_json(CLIENTS.values())))
     else:
         terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
 
@@ -260,8 +266,11 @@ def verify(
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
     if as_json:
-        found = [documents.verification_json(result) for result in results]
-        told = json_text(found[0] if not is_folder else {"verifications": found})
+        told = json_text(
+            documents.verifications_json(results)
+            if is_folder
+            else documents.verification_json(results[0])
+        )
     else:
         parts = list(chain.from_iterable(map(terminal.verification_parts, results)))
         if is_folder:
@@ -299,6 +308,8 @@ def command() -> int:
     """
     try:
         return app(standalone_mode=False) or YES
+    except SystemExit as end:  # of what completes command lines, in typer
+        return COULD_NOT if end.code else YES
     except _UsageError as error:
         shown = io.StringIO()
         error.show(shown)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
 
 from convfc.errors import ConvfcError, FileError, UsageError
 from convfc.refusals import Code
@@ -73,9 +74,27 @@ def _refused(error: Exception) -> str:
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
-    if "--json" not in options:
-        return ""
-    return json_text({"error": {"kind": kind, "code": code, "message": message}})
+    return json_text(_document(error, kind, code, message)) if _wants_json(options) else ""
+
+
+def _wants_json(options: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, be it one that nobody understands."""
+    pairs = map(" ".join, pairwise(options))
+    return not {"--json", "--format=json", "--format json"}.isdisjoint([*options, *pairs])
+
+
+def _document(error: Exception, kind: str, code: Code | None, message: str) -> dict[str, Any]:
+    """An error for programs; see docs/schema/error-1.json."""
+    known = error if isinstance(error, ConvfcError) else None
+    told = {
+        "kind": kind,
+        "code": code,
+        "message": message,
+        "remedy": None if known is None else known.remedy,
+        "path": None if known is None or known.path is None else str(known.path),
+        "layer": None if known is None else known.layer,
+    }
+    return {"schema": "error-1", "error": told}
 
 
 def line(error: ConvfcError) -> str:

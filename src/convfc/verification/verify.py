@@ -24,6 +24,7 @@ from convfc.samples.batches import Feeds
 from convfc.samples.feeds import make_feeds
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
+from convfc.text.shown import Shown
 from convfc.text.visible import visible
 from convfc.verification.counterpart import Counterpart, Runs, counterpart
 from convfc.verification.differences import OutputDifference
@@ -52,8 +53,8 @@ from convfc.verification.verdict import (
 )
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What `verify` found.
 
     Attributes:
