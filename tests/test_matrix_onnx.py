@@ -41,8 +41,9 @@ def by_patches(patches: convfc.Patches) -> Array:
 def scaled(model: onnx.ModelProto, y: Array) -> Array:
     """Real numbers as the 8-bit integers of a QLinearConv."""
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-    steps = np.rint(y / constants["ys"]) + constants["yz"]
-    return np.clip(steps, *(getattr(np.iinfo(constants["yz"].dtype), of) for of in ("min", "max")))
+    limits = np.iinfo(constants["yz"].dtype)
+    steps: Array = np.rint(y / constants["ys"]) + constants["yz"]
+    return steps.clip(limits.min, limits.max)
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Sizes
-from convfc.refusals import Refusal
+from convfc.errors import UnsupportedModelError
+from convfc.refusals import Code, Refusal
 
 Numbers = tuple[Array, Array | None]
 """A kernel of `AnyConvolution.kernel_shape`, and the bias (filters,), if there is one."""
@@ -126,3 +127,13 @@ class Rewriting(Protocol):
             UnsupportedModelError: a layer is not laid out as convfc does it any more.
             OSError: the file cannot be written.
         """
+
+
+def altered(path: Path, layer: str) -> UnsupportedModelError:
+    """What is raised of a layer that others have given another form since it was converted."""
+    return UnsupportedModelError(
+        f"{path}: layer '{layer}': it is not as convfc has converted it any more",
+        remedy="revert the file, and give the reverted one the numbers",
+        layer=layer,
+        code=Code.NOT_KEPT,
+    )

@@ -17,6 +17,7 @@ from convfc.formats.keras.quiet import importing, own_state
 from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.formats.reverted import Reverting
 from convfc.formats.weights import Rewriting, Weighted
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import until_the_end
@@ -24,6 +25,7 @@ from convfc.system.surroundings import until_the_end
 __all__ = [
     "import_keras",
     "open_keras",
+    "open_reverting",
     "open_rewriting",
     "open_weighted",
     "read_provenance",
@@ -44,14 +46,36 @@ def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
-        pass
     import_keras()
     with importing():
         from convfc.formats.keras.model import KerasModel
 
     _register(imports)
     return KerasModel(path, reading)
+
+
+def open_reverting(
+    path: Path, record: Provenance | None, like: Path | None = None, imports: Sequence[str] = ()
+) -> Reverting:
+    """Open a converted file for the way back.
+
+    Args:
+        path: the file.
+        record: its record; ``None``: it was lost when Keras saved the file.
+        like: the original, for a record without an outline or none at all.
+        imports: modules that register custom classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off.
+        FileError: a file or the record cannot be read, or there is nothing to go by.
+        UnsupportedModelError: Keras cannot load one of them.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.reverting import open_reverting
+
+    _register(imports)
+    return open_reverting(path, record, like)
 
 
 def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Weighted:
@@ -105,6 +129,8 @@ def import_keras() -> None:
     Raises:
         UsageError: eager execution is off in this process, or Keras' backend is not installed.
     """
+    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
+        pass
     with importing():
         try:
             importlib.import_module("keras")

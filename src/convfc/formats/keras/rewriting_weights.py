@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from convfc.errors import FileError
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.convolutions import lowered
 from convfc.formats.keras.loader import load
@@ -19,7 +20,8 @@ from convfc.formats.keras.reverting import KerasReverting
 from convfc.formats.keras.weights import assign
 from convfc.formats.keras.writer import write
 from convfc.formats.provenance import Provenance
-from convfc.formats.weights import Numbers
+from convfc.formats.weights import Numbers, altered
+from convfc.refusals import Code
 
 
 class KerasRewriting(KerasReverting):
@@ -28,8 +30,9 @@ class KerasRewriting(KerasReverting):
     def rewrite(self, path: Path, numbers: Mapping[str, Sequence[Numbers]]) -> None:
         """See `Rewriting.rewrite`."""
         for name, own in numbers.items():
-            found = self._matches[name]
-            assert isinstance(found, Match)  # noqa: S101 - it has a matrix
+            found = self._matches.get(name)
+            if not isinstance(found, Match) or found.reshaped or len(found.parts) > 1:
+                raise altered(self._path, name)
             (part,) = found.parts
             stored = iter(part.weights)
             first = part.layer.data_format == "channels_first"
@@ -52,8 +55,14 @@ def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:
         record: its record.
 
     Raises:
-        FileError: a file or the record cannot be read.
+        FileError: a file or the record cannot be read, or it lacks what it takes.
         UnsupportedModelError: Keras cannot load it.
     """
+    if not record.outline:
+        raise FileError(
+            f"{path}: its record does not tell what the original looked like",
+            remedy="convert the original again",
+            code=Code.NO_OUTLINE,
+        )
     with refusing(path, NO_CONFIG):
         return KerasRewriting(path, load(path), record, unpacked(record.outline, path))

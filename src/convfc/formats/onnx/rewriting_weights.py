@@ -7,15 +7,16 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from convfc.core.arrays import Array
 from convfc.errors import FileError
+from convfc.formats.onnx.laid_out import laid_out
 from convfc.formats.onnx.outline import read_outline
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.reverting import OnnxReverting
+from convfc.formats.onnx.standalone import tensor_of
 from convfc.formats.onnx.weights import arrays_of, replace_constants, tensor_like
 from convfc.formats.onnx.writer import write
 from convfc.formats.provenance import KEY, Provenance
-from convfc.formats.weights import Numbers
+from convfc.formats.weights import Numbers, altered
 from convfc.refusals import Code
 
 
@@ -32,13 +33,15 @@ class OnnxRewriting(OnnxReverting):
         tensors: dict[str, ir.TensorProtocol] = {}
         sites = {way.site.name: way.site for way in self.layers}
         for name, (own,) in numbers.items():
-            layer, conv = self._layers[name], sites[name].convolution
-            assert conv is not None  # noqa: S101 - it has a matrix
+            layer = self._layers.get(name)
+            conv = None if layer is None or layer.program is not None else sites[name].convolution
+            if layer is None or conv is None:
+                raise altered(self._path, name)
             arrays = arrays_of(own, conv, layer.place.node)
             for role, weight in layer.weights.items():
-                array: Array = arrays[role]
-                for step in reversed(weight.arranged):
-                    array = step.lay_out(array)
+                if tensor_of(weight.value) is None:
+                    raise altered(self._path, name)
+                array = laid_out(weight)(arrays[role])
                 tensors[weight.value.name or ""] = tensor_like(weight.value, array)
         replace_constants(model, tensors, str(self._path))
         record = model.metadata_props.get(KEY, "")
