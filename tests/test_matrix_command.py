@@ -16,9 +16,10 @@ import convfc
 from convfc import FileError, UsageError
 from convfc.analysis.files import Kind
 from convfc.cli import matrix as command
-from convfc.cli.matrix_tables import matrices_table, measurement_json, measurement_parts
+from convfc.cli.matrix_tables import matrices_table, measurement_parts
 from convfc.cli.terminal import rendered
 from convfc.text.jsontext import json_text
+from tests import schemas
 from tests.onnx_models import CONV, conv_file, integers, save
 from tests.program import SAMPLES, cli
 
@@ -86,8 +87,8 @@ def test_layers_without_a_matrix_or_a_norm(tmp_path: Path) -> None:
 
 
 def test_json_has_all_figures_and_only_json(measured: convfc.Measurement) -> None:
-    document = json.loads(json_text(measurement_json(measured)))
-    assert document["schema"] == "matrices-1"
+    document = json.loads(json_text(measured.to_dict()))
+    assert schemas.faults(document) == []
     first = document["layers"][0]
     matrix = measured.matrices["conv_same"]
     assert matrix.spectrum is not None
@@ -201,6 +202,18 @@ def test_the_kinds_of_the_command_are_those_of_the_function() -> None:
 def test_wrong_arguments(tmp_path: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=f"^{words}"):
         convfc.save_matrices(SAMPLE, tmp_path / "o.npz", **given)
+
+
+def test_results_show_themselves(measured: convfc.Measurement) -> None:
+    assert repr(measured) == f"<Measurement: {SAMPLE}: 6 matrices>"
+    assert ">conv_dilated</td>" in measured._repr_html_()
+
+
+def test_files_are_a_document_too(tmp_path: Path) -> None:
+    done = cli("matrix", SAMPLE, "--layer", "pointwise", "-o", "m.npz", "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert schemas.faults(document) == []
+    assert document["files"] == ["m.npz"]
 
 
 def test_a_matrix_says_what_it_is(measured: convfc.Measurement) -> None:

@@ -22,8 +22,11 @@ with importing():
 KINDS = {
     name: branch
     for name, branch in branches().items()
-    if not name.startswith(("unknown", "timed", "half", "double", "bfloat", "mixed"))
-    and "prelu" not in name
+    if name
+    in (
+        *("same", "dilated", "patch_embedding", "grouped", "depthwise", "causal", "conv3d"),
+        *("separable", "transposed", "transposed1d", "first", "first_separable"),
+    )
 }
 """A layer of each kind, on known sizes, without an activation: see `linear`."""
 

@@ -27,7 +27,7 @@ from convfc.system.capacity import excess
 from convfc.system.surroundings import undisturbed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Patches:
     """The patch matrix of one layer on one sample.
 

@@ -20,6 +20,7 @@ from convfc.gates import gated, naming
 from convfc.reversion import revert
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import undisturbed
+from convfc.text.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def matrices(
         return {one.name: Matrix.of(one) for one in wanted if isinstance(one, Weights)}
 
 
-@dataclass(frozen=True)
-class Measurement:
+@dataclass(frozen=True, repr=False)
+class Measurement(Shown):
     """What is to be said of the matrices of a model.
 
     Attributes:
