@@ -53,7 +53,6 @@ def test_norms_are_those_of_the_matrices_that_are_built(whole: Whole, seed: int)
     conv, kernel = whole.convolution, normal(whole, seed)
     blocks = filter_matrices(conv.inner_kernel(kernel), conv.groups)
     spectrum = spectrum_of(blocks)
-    assert spectrum is not None
     groups, rows, columns = blocks.shape
     diagonal = np.zeros((groups, rows, groups, columns))
     diagonal[np.arange(groups), :, np.arange(groups)] = blocks
@@ -116,9 +115,7 @@ def test_patches_that_share_nothing_need_no_search() -> None:
 def test_what_has_no_norm() -> None:
     conv = convolution([3], channels=1, filters=1)
     assert norm_of(conv, (None,), np.ones((3, 1, 1)), 1.0) is None
-    assert spectrum_of(np.array([[[1.0, np.nan]]])) is None
     zero = spectrum_of(np.zeros((1, 3, 2)))
-    assert zero is not None
     assert (zero.rank, zero.stable_rank, zero.condition, zero.zeros) == (0, 0.0, np.inf, 1.0)
     found = norm_of(conv, (5,), np.zeros((3, 1, 1)), 0.0)
     assert found is not None
@@ -131,5 +128,4 @@ def test_a_rank_goes_by_the_type_that_numbers_are_stored_in(dtype: Any, rank: in
     random = np.random.default_rng(6)
     low = (random.standard_normal((40, 2)) @ random.standard_normal((2, 3))).astype(np.float32)
     found = spectrum_of(low.astype(dtype)[None])
-    assert found is not None
     assert found.rank == rank

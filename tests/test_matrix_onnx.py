@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +15,17 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc import FileError, Matrix, UnsupportedModelError, UsageError
 from tests.onnx_layers import random_layer
-from tests.onnx_models import CONV, Array, conv_file, conv_node, integers, run, run_anywhere, save
+from tests.onnx_models import (
+    CONV,
+    KERNEL,
+    Array,
+    conv_file,
+    conv_node,
+    integers,
+    run,
+    run_anywhere,
+    save,
+)
 from tests.onnx_models import model as save_graph
 from tests.program import SAMPLES
 
@@ -237,6 +248,44 @@ def test_kernels_that_constants_make_are_read_and_stay(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedModelError, match="they are computed from others"):
         convfc.with_matrices(path, {matrix.name: (matrix.F, None)}, tmp_path / "o.onnx")
+
+
+def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    path = two(tmp_path)
+    matrix = convfc.matrices(path)["one"]
+    wrong = replace(matrix, F=matrix.F * np.float32(np.nan))
+    assert (wrong.spectrum, wrong.norm) == (None, None)
+    assert wrong.unbounded == wrong.unmeasured == "a number in it is not finite"
+    long = replace(matrix, sizes=(2**40,))
+    assert long.spectrum is not None
+    assert long.norm is None
+    assert "than this machine can hold" in (long.unbounded or "")
+    assert replace(matrix, sizes=(None,)).unbounded == "sizes are open"
+
+
+def test_a_window_that_does_not_fit_has_no_matrix(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "W"], ["y"], "conv")]
+    weights = {"W": integers([2, 2, 3])}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 2, 2]}, ["y"], weights)
+    (unread,) = convfc.measure(path).unread
+    assert unread.refusal.code is convfc.Code.GEOMETRY
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16", "DOUBLE"])
+def test_numbers_of_each_type_stay_to_the_bit(tmp_path: Path, kind: str) -> None:
+    dtype = getattr(TensorProto, kind)
+    weights = helper.make_tensor("W", dtype, [6, 2, 2, 3], KERNEL.ravel() / 7)
+    x = helper.make_tensor_value_info("x", dtype, [1, 4, 5, 6])
+    y = helper.make_tensor_value_info("y", dtype, [None] * 4)
+    graph = helper.make_graph([conv_node()], "net", [x], [y], [weights])
+    path = save_graph(tmp_path / "m.onnx", graph)
+    ((name, matrix),) = convfc.matrices(path).items()
+    assert matrix.dtype == kind.lower().replace("double", "float64")
+    out = convfc.with_matrices(path, {name: (matrix.F, matrix.b)}, tmp_path / "o.onnx")
+    before, after = (onnx.load(file).graph.initializer[0] for file in (path, out))
+    assert numpy_helper.to_array(before).tobytes() == numpy_helper.to_array(after).tobytes()
+    half = convfc.with_matrices(path, {name: (matrix.F / 2, matrix.b)}, tmp_path / "h.onnx")
+    assert np.array_equal(convfc.matrices(half)[name].F, matrix.F / 2)
 
 
 def test_a_kernel_of_the_run_has_no_matrix(tmp_path: Path) -> None:

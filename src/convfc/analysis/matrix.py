@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from convfc.core.arrangement import put_back
 from convfc.core.arrays import Array
-from convfc.core.geometry import AnyConvolution, Sizes
+from convfc.core.geometry import AnyConvolution, Sizes, product
 from convfc.core.numpy_ops import filter_matrices
 from convfc.core.sparse import SparseMatrix, sparse_matrix
-from convfc.core.spectrum import Norm, Spectrum, norm_of, spectrum_of
+from convfc.core.spectrum import MOST_STEPS, Norm, Spectrum, norm_of, spectrum_of
 from convfc.core.transposed import TransposedWindow
 from convfc.core.whole import Whole
 from convfc.errors import GeometryError, UnsupportedModelError
@@ -118,18 +120,41 @@ class Matrix:
         return found
 
     @cached_property
+    def unmeasured(self) -> str | None:
+        """Why there is no `spectrum`, in words; ``None``: there is one."""
+        _, rows, columns = self.blocks.shape
+        products = _SVD * self.F.size * min(rows, columns)
+        too_much = excess(_COPIES * self.F.size * _DOUBLE, products)
+        finite = too_much is not None or np.isfinite(self.F.astype(np.float64)).all()
+        return too_much if finite else "a number in it is not finite"
+
+    @cached_property
     def spectrum(self) -> Spectrum | None:
-        """The singular values of F and what they say; ``None`` if a number is not finite."""
-        return spectrum_of(self.blocks)
+        """The singular values of F and what they say; see `unmeasured`."""
+        return None if self.unmeasured is not None else spectrum_of(self.blocks)
+
+    @cached_property
+    def unbounded(self) -> str | None:
+        """Why there is no `norm`, in words; ``None``: there is one."""
+        conv, known = self.convolution, None not in self.sizes
+        outputs = conv.output(self.sizes)
+        if self.unmeasured is not None:
+            return self.unmeasured
+        if not known or None in outputs:
+            return "sizes are open"
+        if conv.taps > _MOST_TAPS:
+            return f"it has more than {_MOST_TAPS:,} taps"
+        numbers = (product(self.sizes) or 0) * conv.channels + (
+            product(outputs) or 0
+        ) * conv.filters
+        steps = 2 * MOST_STEPS * (conv.multiply_adds(self.sizes) or 0)
+        return excess(_COPIES * numbers * _DOUBLE, steps)
 
     @cached_property
     def norm(self) -> Norm | None:
-        """The spectral norm of M: the layer's Lipschitz constant in the 2-norm.
-
-        ``None`` if a size is unknown, or a number not finite.
-        """
+        """The spectral norm of M, the layer's Lipschitz constant in the 2-norm; see `unbounded`."""
         found = self.spectrum
-        if found is None:
+        if found is None or self.unbounded is not None:
             return None
         return norm_of(self.convolution, self.sizes, self.kernel, found.largest)
 
@@ -183,7 +208,12 @@ class Matrix:
 
 
 _ENTRY = 24
-"""Bytes of an entry while the matrix is made."""
+"""Bytes of an entry of a sparse matrix while that is made."""
+_DOUBLE, _COPIES = 8, 6
+"""Bytes of a number while singular values are found, and how many of each there are."""
+_SVD = 4
+"""Multiply-adds of a decomposition, for each number and column."""
+_MOST_TAPS = 2**16
 
 
 def filter_matrix_of(kernel: Array, conv: AnyConvolution) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def _size(matrix: Matrix) -> str:
 def _figures(matrix: Matrix) -> list[str]:
     spectrum, norm = matrix.spectrum, matrix.norm
     if spectrum is None:
-        return ["not finite"]
+        return []
     return [
         str(spectrum.rank),
         _number(spectrum.largest),
@@ -90,11 +91,11 @@ def _accuracy(found: Measurement) -> Iterator[str]:
             f"‖M‖ by {many} steps of Lanczos' method through the layer and its transpose: a "
             f"singular value is within {max(worst, 1e-15):.0e} of it, relatively"
         )
-    lacking = sum(
-        matrix.norm is None and matrix.spectrum is not None for matrix in found.matrices.values()
-    )
-    if lacking:
-        yield f"{lacking} without ‖M‖, as sizes are open: fix them with --shape NAME=DIMS"
+    reasons = Counter(matrix.unbounded for matrix in found.matrices.values())
+    for reason, count in reasons.items():
+        if reason is not None:
+            remedy = ": fix them with --shape NAME=DIMS" if reason == "sizes are open" else ""
+            yield f"{count} without ‖M‖, as {reason}{remedy}"
 
 
 def _product(found: Measurement) -> Iterator[str]:
@@ -159,6 +160,7 @@ def _matrix_json(matrix: Matrix) -> dict[str, Any]:
         "stable_rank": None if spectrum is None else spectrum.stable_rank,
         "zeros": None if spectrum is None else spectrum.zeros,
         "frobenius": None if spectrum is None else spectrum.frobenius,
+        "unmeasured": matrix.unbounded,
         "norm": None
         if norm is None
         else {"value": norm.value, "error": norm.error, "steps": norm.steps},

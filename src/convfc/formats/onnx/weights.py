@@ -12,7 +12,7 @@ import onnx_ir as ir
 from convfc.core.arrangement import put_back
 from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution
-from convfc.errors import UnsupportedModelError
+from convfc.errors import GeometryError, UnsupportedModelError
 from convfc.formats.onnx.alignment import leading_to
 from convfc.formats.onnx.chain import chain_of
 from convfc.formats.onnx.computed_weights import is_computed
@@ -80,6 +80,10 @@ class OnnxWeighted:
         if conv is None:
             why = site.refusal or Refusal("its geometry is not known", Code.UNKNOWN_KERNEL)
             return Unread(site.name, site.kind, why)
+        try:
+            conv.output(site.sizes)
+        except GeometryError as error:
+            return Unread(site.name, site.kind, Refusal(str(error), error.code))
         operands_ = [given[role] for role in ("kernel", "bias") if role in given]
         if not all(map(_is_known, operands_)):
             refusal = Refusal("its kernel or bias is computed at run time", Code.UNKNOWN_KERNEL)
