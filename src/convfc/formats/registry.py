@@ -20,6 +20,7 @@ from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.formats.reverted import Reverting
 from convfc.formats.suffixes import SUFFIXES, Format
+from convfc.formats.weights import Rewriting, Weighted
 from convfc.gates import gated, require_file
 from convfc.refusals import Code
 
@@ -141,6 +142,53 @@ def open_reverting(
     from convfc.formats import onnx
 
     return onnx.open_reverting(path, record, like)
+
+
+@gated
+def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Weighted:
+    """Open a model file with convolutions, to read and replace their numbers.
+
+    Args:
+        path: the file.
+        imports: modules that register custom Keras classes.
+        reading: what the file does not say itself.
+
+    Raises:
+        UsageError: one of the modules cannot be imported.
+        FileError: see `format_of`; or the file is damaged.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    imports = arguments.texts("imports", imports)
+    if format_of(path) is Format.ONNX:
+        from convfc.formats.onnx import OnnxWeighted
+
+        return OnnxWeighted(path, reading)
+    from convfc.formats.keras import open_weighted as open_keras_weighted
+
+    return open_keras_weighted(path, imports, reading)
+
+
+@gated
+def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) -> Rewriting:
+    """Open a converted file to give its layers other numbers.
+
+    Args:
+        path: the file.
+        record: its record.
+        imports: modules that register custom Keras classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported.
+        FileError: a file or the record cannot be read, or it lacks what it takes.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    if format_of(path) is Format.ONNX:
+        from convfc.formats.onnx import open_rewriting as open_onnx_rewriting
+
+        return open_onnx_rewriting(path, record)
+    from convfc.formats.keras import open_rewriting as open_keras_rewriting
+
+    return open_keras_rewriting(path, record, imports)
 
 
 @gated
