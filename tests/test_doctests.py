@@ -20,6 +20,9 @@ MODULES = [
     "convfc.cli.github",
     "convfc.errors",
     "convfc.explanation.patch_matrix",
+    "convfc.formats.onnx.runtimes",
+    "convfc.verification.counterpart",
+    "convfc.verification.parting",
     *(
         module.name
         for package in (core, text)

@@ -208,6 +208,13 @@ def verify(
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
     data: Data = "mnist",
+    scale: Annotated[
+        float, typer.Option(metavar="X", help="Images: feed (pixel * X - mean) / std, pixels 0..1.")
+    ] = 1.0,
+    mean: Annotated[
+        str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,..", help="Likewise.")] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
@@ -227,6 +234,9 @@ def verify(
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare what layers make: where do the models part?")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
     report: Annotated[
@@ -271,6 +281,10 @@ def verify(
             "rtol": rtol,
             "atol": atol,
             "quick": quick,
+            "layers": layers,
+            "scale": scale,
+            "mean": parsing.numbers("--mean", mean, 0.0),
+            "std": parsing.numbers("--std", std, 1.0),
             "seed": seed,
             "architecture": architecture,
             "imports": imports or (),

@@ -31,10 +31,14 @@ class Words(Table):
 
     Nothing of it is ever cut. Where the terminal is too narrow for its lines, cells are folded
     between words; where it is too narrow for the words, each row is a block of lines.
+
+    Attributes:
+        legend: what columns mean, a line each, shown below.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, legend: Sequence[str] = ()) -> None:
         super().__init__(title=words(title, "bold"), title_justify="left", box=HEAVY_HEAD)
+        self.legend = legend
 
     def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
         """Add a row; a cell that is no `words` becomes such, and those that are left out empty."""
@@ -43,6 +47,11 @@ class Words(Table):
         super().add_row(*texts, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table and its legend."""
+        yield from self._laid_out(console, options)
+        yield from (words(line, "dim") for line in self.legend)
+
+    def _laid_out(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As rich does it, but row by row where nothing wraps: it takes a millisecond for each."""
         cells = [cast(list[Text], list(column.cells)) for column in self.columns]
         widths = [
@@ -81,21 +90,23 @@ class Words(Table):
         yield end
 
     def markdown(self) -> str:
-        """As a table of GitHub's Markdown, below its title."""
+        """As a table of GitHub's Markdown, below its title and above its legend."""
         heads = [_escaped(str(column.header)) for column in self.columns]
         lines = ["---:" if column.justify == "right" else "---" for column in self.columns]
         rows = [heads, lines, *([_escaped(text) for text in row] for row in self._texts())]
         title = f"**{_escaped(str(self.title))}**\n\n" if self.title else ""
-        return title + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        legend = "".join(f"\n\n{_escaped(line)}" for line in self.legend)
+        return title + "\n".join(f"| {' | '.join(row)} |" for row in rows) + legend
 
     def html(self) -> str:
-        """As a table of HTML, below its title."""
+        """As a table of HTML, below its title and above its legend."""
         sides = ["right" if column.justify == "right" else "left" for column in self.columns]
         heads = (escape(str(column.header)) for column in self.columns)
         lines = [_row("th", heads, sides)]
         lines += [_row("td", map(escape, row), sides) for row in self._texts()]
         title = f"<caption>{escape(str(self.title))}</caption>" if self.title else ""
-        return "\n".join([f"<table>{title}", *lines, "</table>"])
+        legend = (f"<div>{escape(line)}</div>" for line in self.legend)
+        return "\n".join([f"<table>{title}", *lines, "</table>", *legend])
 
     def _texts(self) -> Iterator[tuple[str, ...]]:
         """The cells, row by row."""
