@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from convfc.explanation.numbers import Explanation
+    from convfc.explanation.patch_matrix import im2col, index_map
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.formats.protocols import Site
     from convfc.formats.reverted import Change, WayBack
@@ -89,6 +90,8 @@ __all__ = [
     "experiment",
     "explain_convolution",
     "explain_model",
+    "im2col",
+    "index_map",
     "lower",
     "revert",
     "shapes",
@@ -104,6 +107,7 @@ _HOMES = {
     "core.lowering": ["Lowering", "PatchMethod", "lower"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.numbers": ["Explanation"],
+    "explanation.patch_matrix": ["im2col", "index_map"],
     "explanation.sources": ["explain_convolution", "explain_model"],
     "formats.protocols": ["Site"],
     "formats.reverted": ["Change", "WayBack"],

@@ -51,6 +51,7 @@ def convert(random: Random, model: str) -> Line:
         (0.1, lambda: ["--dense-limit", random.choice(["1", "9KiB", "2GiB"])]),
         (0.02, lambda: ["--flat-io"]),
         (0.1, lambda: [random.choice(["--only", "--skip"]), "*conv*"]),
+        (0.1, lambda: ["--dry-run"]),
     )
     if odd:
         made.arguments += random.choice(
@@ -109,6 +110,11 @@ def shapes(random: Random, model: str) -> Line:
     made.arguments += ["--json"] if random.random() < 0.4 else []
     if random.random() < 0.2:
         made.arguments += ["--patch-memory", random.choice([*_MEMORIES, "1", "600", "8MiB"])]
+    made.arguments += _some(
+        random,
+        (0.3, lambda: ["--format", random.choice(["csv", "markdown", "table", "x"])]),
+        (0.2, lambda: ["--sort", random.choice(["layer", "patches", "matrix", "x"])]),
+    )
     return made
 
 
@@ -124,6 +130,7 @@ def explain(random: Random, model: str) -> Line:
         random,
         (0.15, lambda: ["--sample", random.choice(["1", "999"])]),
         (0.05, lambda: ["--digit", "7"]),
+        (0.2, lambda: ["--json"]),
     )
     if odd:
         made.arguments += random.choice(

@@ -21,6 +21,7 @@ from convfc.samples.batches import Feeds
 from convfc.samples.pixels import Pixels
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
+from convfc.text.shown import Shown
 from convfc.verification.counterpart import Counterpart, Runs, counterpart
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
@@ -46,8 +47,8 @@ from convfc.verification.verdict import (
 )
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What `verify` found.
 
     Attributes:

@@ -23,12 +23,15 @@ from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
+from convfc.formats.draft import Draft
+from convfc.formats.float64 import in_float64
 from convfc.formats.inner import Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.discontinuities import has_steps
+from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
@@ -50,11 +53,11 @@ from convfc.formats.protocols import (
     Model,
     Port,
     Site,
-    in_float64,
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code, Refusal
+from convfc.system.atomic import temporary_folder
 from convfc.system.capacity import excess
 
 
@@ -94,6 +97,7 @@ class KerasModel:
             places = find_places(loaded.model)
         self._places: dict[str, Place] = {place.name: place for place in places}
         self.notes: Sequence[str] = loaded.notes
+        self._config = loaded.envelope.config
         self.provenance = loaded.envelope.provenance
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
@@ -315,6 +319,15 @@ class KerasModel:
                 ) from error
         named.replace(path)
         return remarks
+
+    def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
+        """See `Model.draft`: only Keras knows what it would write, so it does, for a moment."""
+        before = sum(file.stat().st_size for file in self.files), operators_in(self._config)
+        with temporary_folder() as folder:
+            path = folder / f"draft{self._converted_format}"
+            remarks = self.save_converted(path, lowerings, provenance)
+            size, operators = path.stat().st_size, operators_of(path)
+        return Draft(before[0], size, before[1], operators, tuple(remarks))
 
     @cached_property
     def _calls(self) -> Calls:
