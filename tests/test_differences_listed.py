@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,11 +12,14 @@ from onnx import helper
 
 import convfc
 from convfc import Verdict
+from convfc.cli.documents import verification_json
+from convfc.cli.terminal import verification_parts
+from convfc.cli.verification_tables import notes
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.quiet import importing
 from convfc.formats.onnx.alignment import replacements
 from tests.onnx_models import save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES
 
 with importing():
     import keras
@@ -75,6 +78,17 @@ def test_metadata_of_a_tool_is_one_remark(made: Path, tmp_path: Path) -> None:
     assert note.endswith(", 'onnxsim.rule.19' changed")
 
 
+def test_of_remarks_on_each_node_the_first_few_are_shown(made: Path) -> None:
+    found = convfc.verify(SMALL, made, samples=1)
+    told, last = [f"the name of '{name}' changed" for name in NAMES], "samples were fed alone"
+    assert notes(replace(found, notes=(*told[:5], last))) == [*told[:5], last]
+    assert notes(replace(found, notes=(*told, last))) == [
+        *told[:5],
+        last,
+        f"and {len(NAMES) - 5} more of what no runtime reads: --json lists them",
+    ]
+
+
 @pytest.mark.parametrize("key", ["ort_config", "ep_compatibility_info.SomeProvider"])
 def test_metadata_that_onnxruntime_reads_is_more(key: str, made: Path, tmp_path: Path) -> None:
     model = onnx.load(made)
@@ -90,13 +104,12 @@ def test_every_difference_is_listed(made: Path, tmp_path: Path) -> None:
     model.metadata_props.add(key="ort_config", value="{}")
     model.opset_import[0].version -= 1
     onnx.save(model, tmp_path / "fc.onnx")
-    given = ("verify", SMALL, "fc.onnx", "--samples", "1", "--quick")
-    done = cli(*given, "--json", cwd=tmp_path)
-    assert done.returncode == 2
-    told = json.loads(done.stdout)["differences"]
-    assert len(told) == 2
-    done = cli(*given, "--layers", cwd=tmp_path)
-    assert "(and 1 more)" in done.stdout.splitlines()[-1]
-    assert [x for x in done.stdout.splitlines() if x.startswith("differs: ")] == [
-        f"differs: {one}" for one in told
+    found = convfc.verify(SMALL, tmp_path / "fc.onnx", samples=1, quick=True, layers=True)
+    assert found.verdict is Verdict.COULD_NOT_CHECK
+    assert len(found.differences) == 2
+    assert "(and 1 more)" in (found.reason or "")
+    assert verification_json(found)["differences"] == list(found.differences)
+    lines = [one for one in verification_parts(found) if isinstance(one, str)]
+    assert [line for line in lines if line.startswith("differs: ")] == [
+        f"differs: {one}" for one in found.differences
     ]

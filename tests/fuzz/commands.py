@@ -79,6 +79,8 @@ def verify(random: Random, files: Sequence[str]) -> Line:
         random,
         (0.35, lambda: ["--json"]),
         (0.15, lambda: ["--quick"]),
+        (0.15, lambda: ["--layers"]),
+        (0.06, lambda: ["--mean", random.choice(["0.5", "0.5,0.4,0.3"]), "--std", "0.25"]),
         (0.06, lambda: ["--rtol", random.choice(["0", "1e-4", "1"])]),
         (0.06, lambda: ["--atol", random.choice(["0", "1e-4", "1e30"])]),
         (0.05, lambda: ["--seed", random.choice(["1", "4294967296", str(10**30)])]),
@@ -94,6 +96,9 @@ def verify(random: Random, files: Sequence[str]) -> Line:
                 ["--input", f"{name}={random.choice(_ODD)}"],
                 ["--data", random.choice(["nothing.npz", *_ODD])],
                 ["--samples", random.choice(["0", "-1", str(2**64)])],
+                ["--mean", random.choice(["nan", "1,", "a", "1e400"])],
+                ["--std", random.choice(["0", "inf", "0,1"])],
+                ["--scale", random.choice(["x", "nan", "0"])],
             ]
         )
     return made

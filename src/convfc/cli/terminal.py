@@ -70,7 +70,7 @@ def verification_parts(verification: Verification) -> Iterator[Part]:
     if verification.parting is not None:
         yield verification_tables.parting_table(verification, verification.parting)
     yield from verification.fed
-    yield from verification.notes
+    yield from verification_tables.notes(verification)
     if verification.parting is not None:
         yield from (f"differs: {one}" for one in verification.differences)
         yield verification_tables.parting_line(verification.parting)

@@ -137,6 +137,17 @@ def differences_table(verification: Verification) -> Words:
     return table
 
 
+def notes(verification: Verification) -> list[str]:
+    """The remarks; of those on what no runtime reads, which may be one per node, the first few."""
+    told = [one for one in verification.notes if one.endswith(" changed")]
+    left = told[_SHOWN:]
+    more = [f"and {len(left)} more of what no runtime reads: --json lists them"] if left else []
+    return [one for one in verification.notes if one not in left] + more
+
+
+_SHOWN = 5
+
+
 def parting_table(verification: Verification, parting: Parting) -> Words:
     """A row per tensor that both models make: does it differ by more than the tolerance?"""
     names = f"{verification.original.name} - {verification.converted.name}"
@@ -164,7 +175,8 @@ def parting_line(parting: Parting) -> str:
     samples = len(parting.samples)
     seen = f"{count} tensor{'s' * (count != 1)} on {samples} sample{'s' * (samples != 1)}"
     if parting.alone:
-        seen += f"; {len(parting.alone)} more are made by the original only"
+        alone = len(parting.alone)
+        seen += f"; {alone} more {'is' if alone == 1 else 'are'} made by the original only"
     if first is None:
         return f"nothing parts: {seen}"
     out, of_layer = first.difference, ""

@@ -17,9 +17,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.protocols import Model
 from convfc.formats.shapes import Shapes
 from convfc.gates import gated
-from convfc.planning import plan
 from convfc.samples.batches import Feeds
-from convfc.samples.feeds import make_feeds
 from convfc.samples.pixels import Pixels
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
@@ -27,18 +25,15 @@ from convfc.text.shown import Shown
 from convfc.verification.counterpart import Counterpart, Runs, counterpart
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
-    MANY,
     RefusedError,
     Seen,
-    affordable,
     against_float64,
     compare,
     contradictions,
     looked_closer,
     random_feeds,
-    row_bytes,
-    runnable,
 )
+from convfc.verification.feeding import feeds_of
 from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.parting import Parting, part
@@ -184,7 +179,7 @@ def verify(
     feeds = None
     if (changed is None and misfit is None) or layers:
         given = {"data": data, "shapes": shapes, "inputs": inputs, "pixels": pixels}
-        feeds, remarks = _feeds(a, samples, **given)
+        feeds, remarks = feeds_of(a, samples, **given)
     if changed is not None:
         found = Verification(a.path, b.path, Verdict.NOT_EQUIVALENT, changed)
     elif misfit is not None or feeds is None:
@@ -209,24 +204,6 @@ def _of_files(a: Model, b: Model) -> list[str]:
     name = a.path.name
     read = [f"What is affine in '{name}' was read as convolutions"] if a.reading.affine else []
     return [*a.notes, *staleness(a, b.provenance), *same, *read]
-
-
-def _feeds(
-    a: Model,
-    samples: int | None,
-    **given: Any,  # noqa: ANN401 - handed on to `make_feeds` as they are
-) -> tuple[Feeds, list[str]]:
-    """What both models are run on, as much as is worth waiting for; and remarks on that."""
-    planned = plan(a.sites)
-    wanted = MANY if samples is None else samples
-    feeds = make_feeds(a.inputs, samples=wanted, row_bytes=row_bytes(planned), **given)
-    notes = []
-    enough = affordable(planned, feeds.row_numbers)
-    if samples is None and enough < feeds.rows:
-        feeds = feeds.limited(enough)
-        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
-    feeds, one_by_one = runnable(a, feeds)
-    return feeds, notes if one_by_one is None else [*notes, one_by_one]
 
 
 def _compared(
