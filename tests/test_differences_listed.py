@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from onnx import helper
 
 import convfc
 from convfc import Verdict
+from convfc.cli.documents import verification_json
+from convfc.cli.terminal import verification_parts
 from convfc.cli.verification_tables import notes
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.quiet import importing
 from convfc.formats.onnx.alignment import replacements
 from tests.onnx_models import save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES
 
 with importing():
     import keras
@@ -103,13 +104,12 @@ def test_every_difference_is_listed(made: Path, tmp_path: Path) -> None:
     model.metadata_props.add(key="ort_config", value="{}")
     model.opset_import[0].version -= 1
     onnx.save(model, tmp_path / "fc.onnx")
-    given = ("verify", SMALL, "fc.onnx", "--samples", "1", "--quick")
-    done = cli(*given, "--json", cwd=tmp_path)
-    assert done.returncode == 2
-    told = json.loads(done.stdout)["differences"]
-    assert len(told) == 2
-    done = cli(*given, "--layers", cwd=tmp_path)
-    assert "(and 1 more)" in done.stdout.splitlines()[-1]
-    assert [x for x in done.stdout.splitlines() if x.startswith("differs: ")] == [
-        f"differs: {one}" for one in told
+    found = convfc.verify(SMALL, tmp_path / "fc.onnx", samples=1, quick=True, layers=True)
+    assert found.verdict is Verdict.COULD_NOT_CHECK
+    assert len(found.differences) == 2
+    assert "(and 1 more)" in (found.reason or "")
+    assert verification_json(found)["differences"] == list(found.differences)
+    lines = [one for one in verification_parts(found) if isinstance(one, str)]
+    assert [line for line in lines if line.startswith("differs: ")] == [
+        f"differs: {one}" for one in found.differences
     ]

@@ -76,6 +76,7 @@ def test_documents_of_a_model_s_way(run: Run, tmp_path: Path) -> None:
         run("convert", "net.onnx", "--verify", "--json"),
         run("verify", "net.onnx", "--json", "--samples", "2"),
         run("verify", "--json", "--samples", "2"),
+        run("verify", "net.onnx", "--json", "--samples", "2", "--layers"),
         run("revert", "net_fc.onnx", "--json"),
         run("explain", "--input", "5x5x2", "--kernel", "2", "--json"),
         run("explain", "plain.onnx", "--json"),
@@ -84,7 +85,7 @@ def test_documents_of_a_model_s_way(run: Run, tmp_path: Path) -> None:
     names = [document["schema"] for _, document, _ in found]
     assert names == [
         *("shapes-1", "conversion-1", "conversion-1", "conversion-1"),
-        *("verification-1", "verifications-1", "reversion-1"),
+        *("verification-1", "verifications-1", "verification-1", "reversion-1"),
         *("explanation-1", "explanation-1"),
     ]
     assert [schemas.faults(document) for _, document, _ in found] == [[]] * len(found)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from convfc import DataError, UsageError, arguments
+from convfc.cli.parsing import numbers
 from convfc.formats.protocols import Port
 from convfc.samples.feeds import make_feeds
 from convfc.samples.pixels import Pixels
@@ -103,8 +104,11 @@ def test_the_program_takes_them(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert ", (pixel * 255 - 33.3) / 78.6, " in done.stdout
     assert "values -0.42" in done.stdout
-    done = cli("verify", path, path, "--mean", "1,two", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("convfc: --mean 1,two: write numbers with a comma between")
-    done = cli("verify", path, path, "--mean", "1,2", cwd=tmp_path)
-    assert "--mean: 2 numbers, but input 'image' has 1 channel [" in done.stderr
+
+
+def test_what_is_typed_is_read() -> None:
+    assert numbers("--mean", "0.5,-1e-2", 0.0) == [0.5, -0.01]
+    assert numbers("--std", None, 1.0) == [1.0]
+    for text in ("1,two", "1,", "nan", "inf", ""):
+        with pytest.raises(UsageError, match=r"^--mean .*: write numbers with a comma between"):
+            numbers("--mean", text, 0.0)

@@ -92,7 +92,7 @@ def test_odd_names_are_whole_and_mark_nothing_up(odd: Path) -> None:
     markdown = shapes_table(shapes).markdown()
     assert r"| a\|b\*c_d\_ |" in markdown
     assert r"| up\\x1b\[31m\\nline |" in markdown
-    lines = markdown.splitlines()[2:]
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert {line.replace(r"\|", "").count("|") for line in lines} == {10}
     assert len(lines) == 2 + len(shapes) + 1
 
@@ -108,7 +108,7 @@ def test_totals_are_sums_and_unknown_where_a_size_is(shapes: ModelShapes, odd: P
     totals = convfc.shapes(odd).totals
     assert (totals.weights, totals.multiply_adds) == (4, None)
     text = shapes_table(convfc.shapes(odd)).markdown()
-    assert text.splitlines()[-1] == "| total | 4 of 4 layers |  |  |  | 4 | ? |  | 0 B |"
+    assert text.splitlines()[-3] == "| total | 4 of 4 layers |  |  |  | 4 | ? |  | 0 B |"
 
 
 def test_totals_are_of_what_can_be_converted(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def draft_lines(conversion: Conversion) -> list[str]:
     if conversion.form is Form.PATCHES and blocks:
         unknown = (name for name, size in blocks.items() if size is None)
         name = next(unknown, max(blocks, key=lambda name: blocks[name] or 0))
-        lines.append(f"patches: {memory_text(blocks[name])} at once at most, in {name}")
+        lines.append(f"largest patches: {memory_text(blocks[name])} at once, in {name}")
     return lines
 
 

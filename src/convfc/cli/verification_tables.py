@@ -175,7 +175,8 @@ def parting_line(parting: Parting) -> str:
     samples = len(parting.samples)
     seen = f"{count} tensor{'s' * (count != 1)} on {samples} sample{'s' * (samples != 1)}"
     if parting.alone:
-        seen += f"; {len(parting.alone)} more are made by the original only"
+        alone = len(parting.alone)
+        seen += f"; {alone} more {'is' if alone == 1 else 'are'} made by the original only"
     if first is None:
         return f"nothing parts: {seen}"
     out, of_layer = first.difference, ""

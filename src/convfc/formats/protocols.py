@@ -353,8 +353,4 @@ class Model(Inner, Protocol):
         """
 
     def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
-        """What `save_converted` would write, and no file; may change what is in memory.
-
-        Raises:
-            OSError: its size cannot be found without a temporary file, and there is no room for it.
-        """
+        """What `save_converted` would write, and no file that stays; else the same as that."""

@@ -90,21 +90,23 @@ class Words(Table):
         yield end
 
     def markdown(self) -> str:
-        """As a table of GitHub's Markdown, below its title."""
+        """As a table of GitHub's Markdown, below its title and above its legend."""
         heads = [_escaped(str(column.header)) for column in self.columns]
         lines = ["---:" if column.justify == "right" else "---" for column in self.columns]
         rows = [heads, lines, *([_escaped(text) for text in row] for row in self._texts())]
         title = f"**{_escaped(str(self.title))}**\n\n" if self.title else ""
-        return title + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        legend = "".join(f"\n\n{_escaped(line)}" for line in self.legend)
+        return title + "\n".join(f"| {' | '.join(row)} |" for row in rows) + legend
 
     def html(self) -> str:
-        """As a table of HTML, below its title."""
+        """As a table of HTML, below its title and above its legend."""
         sides = ["right" if column.justify == "right" else "left" for column in self.columns]
         heads = (escape(str(column.header)) for column in self.columns)
         lines = [_row("th", heads, sides)]
         lines += [_row("td", map(escape, row), sides) for row in self._texts()]
         title = f"<caption>{escape(str(self.title))}</caption>" if self.title else ""
-        return "\n".join([f"<table>{title}", *lines, "</table>"])
+        legend = (f"<div>{escape(line)}</div>" for line in self.legend)
+        return "\n".join([f"<table>{title}", *lines, "</table>", *legend])
 
     def _texts(self) -> Iterator[tuple[str, ...]]:
         """The cells, row by row."""

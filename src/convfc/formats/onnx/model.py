@@ -25,7 +25,7 @@ from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
-from convfc.formats.onnx.drafting import operators_in, operators_of, size_of
+from convfc.formats.onnx.drafting import drafted, operators_of
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.flat import keep_flat
@@ -64,9 +64,8 @@ from convfc.system.surroundings import Library, until_the_end
 
 _ONNX_IR = Library("onnx_ir")
 """It tells its log when shape inference falls short; to us that is a value without a shape."""
-
-
 _OF_SEVERAL_NODES = {PatchMethod.SLICE, PatchMethod.TAPS, PatchMethod.SHIFT}
+_AMBIGUOUS = "The file is ambiguous, and runtimes may read it otherwise: {}."
 _LOOP_SECONDS = 60.0
 """What a run of a model with loops may take; those of exporters take a tenth of a second."""
 
@@ -325,16 +324,15 @@ class OnnxModel:
         """See `Model.draft`."""
         before = operators_of(self.path)
         self._convert(lowerings, provenance)
-        stored = sum(file.stat().st_size for file in self.files)
-        size, operators = size_of(self._model, self._form), operators_in(self._model)
-        return Draft(stored, size, before, operators, tuple(self._told))
+        return drafted(self._model, self._form, self.files, before, self._told)
 
     def _convert(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> str:
-        """Rewrite the model, and give it the record, which is returned."""
+        """Rewrite the model, and give it the record, which is returned; `_told` is what to say."""
         model = self._model
         provenance = replace(provenance, outline=outline_of(model, self._form))
         known = known_of(model, self._inferred)
-        self._of_inputs = told(model, self._frozen)
+        ambiguous = map(_AMBIGUOUS.format, self._ambiguous)
+        self._told = (*self._remarks, *told(model, self._frozen), *ambiguous)
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         names = Names(model)
         heads = rewrite(model, made, forms=provenance.forms, names=names)
@@ -347,14 +345,7 @@ class OnnxModel:
         else:
             keep_channels_last(model, ends, heads, names)
         describe(model, known)
-        text = provenance.to_json()
-        model.metadata_props[KEY] = text
+        text = model.metadata_props[KEY] = provenance.to_json()
         if self._frozen:
             record_frozen(model, self._frozen)
         return text
-
-    @property
-    def _told(self) -> Sequence[str]:
-        """What is to be said of a file that was converted."""
-        ambiguous = "The file is ambiguous, and runtimes may read it otherwise: {}."
-        return (*self._remarks, *self._of_inputs, *map(ambiguous.format, self._ambiguous))
