@@ -4,6 +4,7 @@
     >>> convfc.convert("model.onnx").complete
     >>> convfc.verify("model.onnx").equivalent
     >>> convfc.revert("model_fc.onnx").complete
+    >>> convfc.matrices("model.onnx")["conv1"].F
 
 What is not listed here is found where it lives: `convfc.core` has what a converted layer computes,
 `convfc.explanation.drawing` draws, `convfc.reproduction` has the parts of the experiment.
@@ -21,6 +22,11 @@ from convfc._version import __version__
 # That of `typing` takes 10 ms to import, in which Ctrl-C would show a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from convfc.analysis.feeding import Patches, patch_matrices
+    from convfc.analysis.files import save_matrices
+    from convfc.analysis.matrix import Matrix
+    from convfc.analysis.reading import Measurement, matrices, measure
+    from convfc.analysis.writing import with_matrices
     from convfc.clients import CLIENTS, Client
     from convfc.conversion import Conversion, convert
     from convfc.core.builders import convolution
@@ -71,8 +77,11 @@ __all__ = [
     "LayerProof",
     "Look",
     "Lowering",
+    "Matrix",
+    "Measurement",
     "OutputDifference",
     "PatchMethod",
+    "Patches",
     "Refusal",
     "Reversion",
     "RevertedLayer",
@@ -93,13 +102,23 @@ __all__ = [
     "im2col",
     "index_map",
     "lower",
+    "matrices",
+    "measure",
+    "patch_matrices",
     "revert",
+    "save_matrices",
     "shapes",
     "verify",
     "verify_folder",
+    "with_matrices",
 ]
 
 _HOMES = {
+    "analysis.feeding": ["Patches", "patch_matrices"],
+    "analysis.files": ["save_matrices"],
+    "analysis.matrix": ["Matrix"],
+    "analysis.reading": ["Measurement", "matrices", "measure"],
+    "analysis.writing": ["with_matrices"],
     "clients": ["CLIENTS", "Client"],
     "conversion": ["Conversion", "convert"],
     "core.builders": ["convolution"],

@@ -19,6 +19,7 @@ import typer
 from convfc.cli import program, terminal
 from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
+from convfc.cli.matrix import matrix
 from convfc.cli.options import (
     MODEL,
     Architecture,
@@ -324,6 +325,7 @@ def verify(
     raise typer.Exit(code)
 
 
+app.command()(matrix)
 app.command()(shapes)
 app.command()(experiment)
 app.command()(explain)

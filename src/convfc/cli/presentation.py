@@ -8,6 +8,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from convfc.cli import documents, jobs, tables
+from convfc.cli.matrix_tables import measurement_json, measurement_parts
 from convfc.cli.reversion_tables import reversion_parts
 from convfc.cli.shapes_tables import shapes_table
 from convfc.cli.terminal import Part, verification_parts
@@ -15,6 +16,7 @@ from convfc.text.visible import visible
 from convfc.text.words import Words
 
 if TYPE_CHECKING:
+    from convfc.analysis.reading import Measurement
     from convfc.explanation.numbers import Explanation
     from convfc.planning import ModelShapes
 
@@ -47,6 +49,11 @@ def _shapes_parts(shapes: ModelShapes) -> Iterable[Part]:
     yield f"{shapes.model}: {len(shapes)} convolutions, {totals.weights:,} weights"
 
 
+def _measurement_parts(measurement: Measurement) -> Iterable[Part]:
+    yield from measurement_parts(measurement)
+    yield f"{measurement.model}: {len(measurement.matrices)} matrices"
+
+
 def _explanation_parts(explained: Explanation) -> Iterable[Part]:
     from convfc.explanation.lines import explanation_lines
 
@@ -60,6 +67,7 @@ def _explanation_parts(explained: Explanation) -> Iterable[Part]:
 _SHOWN: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Iterable[Part]]]] = {
     "Conversion": (documents.conversion_json, jobs.conversion_parts),
     "Explanation": (documents.explanation_json, _explanation_parts),
+    "Measurement": (measurement_json, _measurement_parts),
     "ModelShapes": (documents.shapes_json, _shapes_parts),
     "Reversion": (documents.reversion_json, reversion_parts),
     "Verification": (documents.verification_json, verification_parts),

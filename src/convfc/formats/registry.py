@@ -20,6 +20,7 @@ from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.formats.reverted import Reverting
 from convfc.formats.suffixes import SUFFIXES, Format
+from convfc.formats.weights import Rewriting, Weighted
 from convfc.gates import gated, require_file
 from convfc.refusals import Code
 
@@ -108,24 +109,86 @@ def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
 
 
 @gated
-def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> Reverting:
+def open_reverting(
+    path: Path, record: Provenance | None, like: Path | None = None, imports: Sequence[str] = ()
+) -> Reverting:
     """Open a converted file for the way back.
 
     Args:
         path: the file.
-        record: its record.
+        record: its record; ``None`` if that was lost.
         like: the original, where the record does not tell what it looked like.
+        imports: modules that register custom Keras classes.
 
     Raises:
-        UsageError: the file is of a format that has no way back.
+        UsageError: one of the modules cannot be imported.
         FileError: a file or the record cannot be read, or it lacks what it takes.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
-    if format_of(path) is not Format.ONNX:
-        raise UsageError(f"{path}: revert is for ONNX so far")
+    is_onnx = format_of(path) is Format.ONNX
+    if record is None and (is_onnx or like is None):
+        remedy = "name a file that convfc convert wrote"
+        raise FileError(
+            f"{path}: was not made by convfc, or its record was lost",
+            remedy=remedy
+            if is_onnx
+            else f"{remedy}, and the original with --like if Keras has saved it again",
+            code=Code.NO_OUTLINE,
+        )
+    if record is None or not is_onnx:
+        from convfc.formats import keras
+
+        return keras.open_reverting(path, record, like, arguments.texts("imports", imports))
     from convfc.formats import onnx
 
     return onnx.open_reverting(path, record, like)
+
+
+@gated
+def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Weighted:
+    """Open a model file with convolutions, to read and replace their numbers.
+
+    Args:
+        path: the file.
+        imports: modules that register custom Keras classes.
+        reading: what the file does not say itself.
+
+    Raises:
+        UsageError: one of the modules cannot be imported.
+        FileError: see `format_of`; or the file is damaged.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    imports = arguments.texts("imports", imports)
+    if format_of(path) is Format.ONNX:
+        from convfc.formats.onnx import OnnxWeighted
+
+        return OnnxWeighted(path, reading)
+    from convfc.formats.keras import open_weighted as open_keras_weighted
+
+    return open_keras_weighted(path, imports, reading)
+
+
+@gated
+def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) -> Rewriting:
+    """Open a converted file to give its layers other numbers.
+
+    Args:
+        path: the file.
+        record: its record.
+        imports: modules that register custom Keras classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported.
+        FileError: a file or the record cannot be read, or it lacks what it takes.
+        UnsupportedModelError: it holds something that convfc cannot load.
+    """
+    if format_of(path) is Format.ONNX:
+        from convfc.formats.onnx import open_rewriting as open_onnx_rewriting
+
+        return open_onnx_rewriting(path, record)
+    from convfc.formats.keras import open_rewriting as open_keras_rewriting
+
+    return open_keras_rewriting(path, record, imports)
 
 
 @gated

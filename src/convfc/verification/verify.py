@@ -34,10 +34,10 @@ from convfc.verification.end_to_end import (
     random_feeds,
 )
 from convfc.verification.feeding import feeds_of
-from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.parting import Parting, part
 from convfc.verification.proof import LayerProof
+from convfc.verification.siblings import prove_pair
 from convfc.verification.verdict import (
     Contradiction,
     Verdict,
@@ -190,7 +190,7 @@ def verify(
     elif b.provenance is None or rtol is not None or atol is not None:
         found = _compared(a, b, feeds, rtol, atol, progress)
     else:
-        found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
+        found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress, imports)
     if layers and feeds is not None:
         found = _parted(a, b, feeds, found, rtol, atol, progress)
     unchanged.check("verified")  # or its parts may be of one file and of another
@@ -254,9 +254,10 @@ def _proved(
     random: np.random.Generator,
     quick: bool,
     progress: Callable[[str], None],
+    imports: Sequence[str],
 ) -> Verification:
     """The verdict of the proof, unless the samples contradict it."""
-    alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
+    alignment, layers, of_layers = prove_pair(a, b, feeds, random, quick, progress, imports)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)

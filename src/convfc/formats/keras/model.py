@@ -28,7 +28,7 @@ from convfc.formats.float64 import in_float64
 from convfc.formats.inner import Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
+from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.drafting import operators_in, operators_of
@@ -39,13 +39,14 @@ from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.outline import outlines, packed
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
-from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing, write_error
+from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
 from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
-from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.keras.workspace import workspace
+from convfc.formats.keras.writer import write
 from convfc.formats.protocols import (
     Alignment,
     Feed,
@@ -98,7 +99,8 @@ class KerasModel:
         self._places: dict[str, Place] = {place.name: place for place in places}
         self.notes: Sequence[str] = loaded.notes
         self._config = loaded.envelope.config
-        self.provenance = loaded.envelope.provenance
+        record = loaded.envelope.provenance
+        self.provenance = None if record is None or record.reverted else record
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
@@ -294,6 +296,8 @@ class KerasModel:
         remarks: list[str] = []
         replaced = {}
         model = self._model
+        places = [self._places[name] for name in lowerings]
+        provenance = replace(provenance, outline=packed(outlines(model, places)))
         with overheard(), held_once():
             for name, lowering in lowerings.items():
                 layer = self._places[name].layer
@@ -305,19 +309,14 @@ class KerasModel:
                 dense = any(its.form is Form.DENSE for its in lowerings.values())
                 model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
-            named = with_suffix(path, self._converted_format)
-            try:
-                keras.saving.save_model(model, named)
-                if self._converted_format == HDF5:
-                    make_loadable(named, self._operations)
-                write_provenance(named, self._converted_format, provenance)
-            except (OSError, RuntimeError) as error:
-                raise write_error(error) from error
-            except Exception as error:
-                raise UnsupportedModelError(
-                    f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
-                ) from error
-        named.replace(path)
+            write(
+                model,
+                path,
+                self._converted_format,
+                provenance.to_json(),
+                operations=self._operations,
+                source=self.path,
+            )
         return remarks
 
     def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:

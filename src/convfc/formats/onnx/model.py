@@ -36,6 +36,7 @@ from convfc.formats.onnx.frozen import record as record_frozen
 from convfc.formats.onnx.inner import tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import outline_of
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.ports import port_of, returned
@@ -267,7 +268,8 @@ class OnnxModel:
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         record = converted.provenance
         dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-        unflattened = in_own_axes(converted._model, self._model, made, moved=dense)
+        apart = unmerged(converted._model, self._model, made)
+        unflattened = in_own_axes(apart, self._model, made, moved=dense)
         restored = in_own_layout(unflattened, self._model, ranks)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
