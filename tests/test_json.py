@@ -74,7 +74,7 @@ def test_documents_of_a_model_s_way(run: Run, tmp_path: Path) -> None:
         run("convert", "net.onnx", "--dry-run", "--json"),
         run("convert", "net.onnx", "--json"),
         run("convert", "net.onnx", "--verify", "--json"),
-        run("verify", "net.onnx", "--json", "--samples", "2"),
+        run("verify", "net.onnx", "--json", "--samples", "2", "--layers"),
         run("verify", "--json", "--samples", "2"),
         run("verify", "net.onnx", "--json", "--samples", "2", "--layers"),
         run("revert", "net_fc.onnx", "--json"),
@@ -99,7 +99,7 @@ def test_documents_without_a_yes(run: Run, model: Path) -> None:
     for name, op in (("a", "Identity"), ("b", "Log")):
         node = helper.make_node(op, ["x"], ["y"])
         save_onnx(model.with_name(f"{name}.onnx"), [node], {"x": [None, 3]}, ["y"], {})
-    code, unlike, _ = run("verify", "a.onnx", "b.onnx", "--input", "x=0", "--json")
+    code, unlike, _ = run("verify", "a.onnx", "b.onnx", "--input", "x=0", "--json", "--layers")
     assert (code, unlike["outputs"][0]["witness"]["converted"]) == (1, "-inf")
     assert schemas.faults(unlike) == []
 

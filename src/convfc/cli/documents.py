@@ -243,10 +243,11 @@ def _parting_json(parting: Parting) -> dict[str, Any]:
         "samples": list(parting.samples),
         "tensors": [
             {
+                "name": one.tensor.name,
                 "layer": one.tensor.maker,
                 "kind": one.tensor.kind,
                 "other": one.other.name,
-                **_difference_json(one.difference),
+                "difference": _difference_json(one.difference),
             }
             for one in parting.compared
         ],
