@@ -25,6 +25,7 @@ from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
 from convfc.targets import check_target, target_of
+from convfc.text.shown import Shown
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
 from convfc.verification.verify import verify as verify_files
@@ -43,8 +44,8 @@ class RevertedLayer:
     fate: Fate
 
 
-@dataclass(frozen=True)
-class Reversion:
+@dataclass(frozen=True, repr=False)
+class Reversion(Shown):
     """What `revert` did.
 
     Attributes:

@@ -62,4 +62,4 @@ def revert(
     )
     document = documents.reversion_json if as_json else None
     parts = reversion_tables.reversion_parts
-    jobs.carry_out(f"reverting {model.name}", reversion, document, parts)
+    jobs.carry_out(f"reverting {model.name}", lambda progress: reversion, document, parts)  # noqa: ARG005

@@ -18,10 +18,18 @@ from convfc.formats.protocols import Model
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.formats.reverted import Reverting
+from convfc.formats.weights import Rewriting, Weighted
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import until_the_end
 
-__all__ = ["import_keras", "open_keras", "open_reverting", "read_provenance"]
+__all__ = [
+    "import_keras",
+    "open_keras",
+    "open_reverting",
+    "open_rewriting",
+    "open_weighted",
+    "read_provenance",
+]
 
 
 def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Model:
@@ -68,6 +76,49 @@ def open_reverting(
 
     _register(imports)
     return open_reverting(path, record, like)
+
+
+def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Weighted:
+    """Load a file to read and replace the numbers of its convolutions.
+
+    Args:
+        path: the file.
+        imports: modules that register custom classes.
+        reading: what the file does not say itself.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off; or there is
+            no such input, or one that takes another shape.
+        FileError: the file is missing, damaged, or holds no Keras model.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.weights import KerasWeighted
+
+    _register(imports)
+    return KerasWeighted(path, reading)
+
+
+def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) -> Rewriting:
+    """Load a converted file to give its layers other numbers.
+
+    Args:
+        path: the file.
+        record: its record.
+        imports: modules that register custom classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off.
+        FileError: the file or the record cannot be read, or it lacks what it takes.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.rewriting_weights import open_rewriting
+
+    _register(imports)
+    return open_rewriting(path, record)
 
 
 def import_keras() -> None:

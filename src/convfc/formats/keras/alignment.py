@@ -216,7 +216,7 @@ class _Cutter:
     ) -> None:
         """Compare what the walk did not come to, layer by layer."""
         seen = {id(layer) for pair in pairing.pairs for layer in pair}
-        for name in left.keys() | right.keys():
+        for name in left | right:
             old, new = left.get(name), right.get(name)
             if old is None or new is None:
                 self.found.unknown.append(f"layer '{where}{name}' is in one of the files only")

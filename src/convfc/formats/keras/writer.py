@@ -19,7 +19,7 @@ def write(
     model: Any,
     path: Path,
     file_format: str,
-    record: str,
+    record: str | None,
     *,
     operations: Set[str],
     source: Path,
@@ -30,7 +30,7 @@ def write(
         model: of Keras, which says no types.
         path: where to write, whatever its suffix.
         file_format: `HDF5` or `ZIP`.
-        record: what convfc says of it.
+        record: what convfc says of it; ``None``: nothing.
         operations: what stands among its layers and is none, by its name.
         source: the file that it came from, for the message.
 
@@ -43,7 +43,8 @@ def write(
         keras.saving.save_model(model, named)
         if file_format == HDF5:
             make_loadable(named, operations)
-        write_record(named, file_format, record)
+        if record is not None:
+            write_record(named, file_format, record)
     except (OSError, RuntimeError) as error:
         raise write_error(error) from error
     except Exception as error:
