@@ -335,10 +335,15 @@ def test_some_layers(tmp_path: Path) -> None:
         convfc.revert(rest.out, tmp_path / "again.keras")
 
 
-def test_a_file_of_one_format_saved_as_one_of_the_other(tmp_path: Path) -> None:
-    path = save(net(conv(), layers.DepthwiseConv2D(2, name="deep")), tmp_path / "m.h5")
-    fc = save(stock(convfc.convert(path, patch_memory=900).out), tmp_path / "m_fc.keras")
-    back = convfc.revert(fc, like=path)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_that_keras_has_saved_again(tmp_path: Path, suffix: str) -> None:
+    """As .keras, whatever it was; nothing tells of methods and blocks then."""
+    layer = layers.DepthwiseConv2D(2, name="deep")
+    path = save(net(conv(), layer, conv(2, name="wide")), tmp_path / f"m{suffix}")
+    done = convfc.convert(path, patches="slice", patch_memory=900)
+    blocks = [layer.lowering.blocks for layer in done.layers if layer.lowering]
+    assert min(blocks) > 1
+    back = convfc.revert(save(stock(done.out), tmp_path / "m_fc2.keras"), like=path)
     assert {layer.way.change for layer in back.layers} == {Change.NOTHING}
     assert np.array_equal(outputs(path), outputs(back.out))
 

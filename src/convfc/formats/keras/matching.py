@@ -146,7 +146,7 @@ class Matcher:
                     if not isinstance(found, str):
                         parts = [Part(inner, lowering, found)]
                         return Match(made, layer, site, parts, config != outline.layer)
-                    why = why or found
+                    why = found if why in (None, _OTHER_SIZES) else why
         return why or _OTHER_SIZES
 
     def _again(
@@ -251,7 +251,8 @@ def _block(site: Site, made: Layer) -> tuple[int, ...]:
     assert site.convolution is not None  # noqa: S101 - it is asked for none
     weighted = [layer for layer in made.layers if weights_of(layer)]
     sums = [one for one in graph_of(made).operations if type(one).__name__ == "Sum"]
-    pieces = max([len(sums), *(len(calls_in(graph_of(made), layer)) for layer in weighted)])
+    # A weighted sum has one more, of which its kernel is made.
+    pieces = max([len(sums) - 1, *(len(calls_in(graph_of(made), layer)) for layer in weighted)])
     block = []
     for size in site.convolution.inner(site.sizes).output(site.sizes):
         if size is None or pieces <= 1:
