@@ -185,5 +185,5 @@ def test_an_unknown_member_deep_inside_is_found(run: Run, model: Path) -> None:
 
 
 def test_json_is_asked_for_in_each_of_these_ways() -> None:
-    assert program._wants_json(["shapes", "--format", "json"])
-    assert not program._wants_json(["shapes", "--format", "csv", "json"])
+    assert program._asks_for("json", ["shapes", "--format", "json"])
+    assert not program._asks_for("json", ["shapes", "--format", "csv", "json"])

@@ -68,6 +68,8 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (1, ["convert", FILE, "--patches", "reshape"]),
     (0, ["convert", FILE, "--only", "*\nEQUI*"]),
     (0, ["convert", FILE, "--verify"]),
+    (0, ["convert", FILE, "--dry-run"]),
+    (0, ["shapes", FILE, "--sort", "layer"]),
     (0, ["verify", FILE, "--samples", "1"]),
     (0, ["verify", FILE, FILE, "--samples", "1", "--rtol", "1e-3"]),
     (0, ["verify", "--samples", "1"]),

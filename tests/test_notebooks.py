@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import helper
@@ -16,6 +20,7 @@ from convfc.text.shown import Shown
 from tests import schemas
 from tests.onnx_models import conv_file, integers, save
 
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook.ipynb"
 CONV = convolution([2, 2], channels=1, filters=3)
 
 
@@ -107,3 +112,28 @@ def test_who_has_a_result_need_not_have_a_terminal(tmp_path: Path) -> None:
         "assert 'converted' in repr(found) and 'rich' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_notebook_runs_and_says_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(NOTEBOOK.parent)
+    document = json.loads(NOTEBOOK.read_text())
+    cells = ["".join(one["source"]) for one in document["cells"] if one["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in cells:
+        *before, last = ast.parse(cell).body
+        exec(compile(ast.Module(before, []), "cell", "exec"), names)  # noqa: S102 - our own
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))  # noqa: S307
+        else:
+            exec(compile(ast.Module([last], []), "cell", "exec"), names)  # noqa: S102
+    tables = [one for one in shown if isinstance(one, Shown)]
+    assert [type(one).__name__ for one in tables] == ["ModelShapes", "Conversion", "Verification"]
+    same, error = next(one for one in shown if isinstance(one, tuple) and len(one) == 2)
+    assert same
+    assert error < 1e-5
+    assert all("<table>" in one._repr_html_() for one in tables)
+    assert "MatMul" in shown[-1]
+    assert "Conv" not in shown[-1]
+    assert all(one["outputs"] == [] for one in document["cells"] if "outputs" in one)
+    shutil.rmtree(names["folder"])

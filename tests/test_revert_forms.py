@@ -261,3 +261,55 @@ def test_what_is_added_and_no_bias(tmp_path: Path) -> None:
     changed(fc, change)
     reasons = [layer.way.reason for layer in convfc.revert(fc).layers]
     assert reasons == [None, None, "'third.bias', which is added, is no bias"]
+
+
+def with_filters(kept: list[int]) -> Callable[[onnx.ModelProto], None]:
+    """Some filters of the first layer, or some twice: what reads them gets a share of each."""
+    shares = np.array([kept.count(one) for one in kept], np.float32)[:, None]
+
+    def change(made: onnx.ModelProto) -> None:
+        for tensor in made.graph.initializer:
+            numbers = numpy_helper.to_array(tensor)
+            if tensor.name in ("first/filter_matrix", "B1"):
+                numbers = numbers[..., kept]
+            elif tensor.name == "second/filter_matrix":
+                numbers = numbers[kept] / shares
+            elif tensor.name in ("first/shape_4", "second/shape"):
+                assert numbers[-1] == 8
+                numbers = np.array([*numbers[:-1], len(kept)], np.int64)
+            tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+        made.graph.ClearField("value_info")
+
+    return change
+
+
+@pytest.mark.parametrize("kept", [[0, 2, 3, 5, 7], [*range(8), 1, 6], [5, 4]])
+def test_fewer_and_more_filters(tmp_path: Path, kept: list[int]) -> None:
+    """Structured pruning, and Net2WiderNet: the rest of the model agrees with it."""
+    path = network(tmp_path / "m.onnx")
+    fc = convfc.convert(path).out
+    changed(fc, with_filters(kept))
+    back = reverted(fc)
+    assert operators(back) == {"Conv", "Relu", "Sigmoid"}
+    found, was = stored(back), stored(path)
+    assert np.array_equal(found["W1"], was["W1"][kept])
+    assert np.array_equal(found["B1"], was["B1"][kept])
+    assert found["W2"].shape == (6, len(kept), 1, 1)
+    assert np.array_equal(found["W3"], was["W3"])
+    onnx.checker.check_model(onnx.load(back), full_check=True)
+    assert convfc.verify(fc, back).verdict is Verdict.EQUIVALENT
+    if len(kept) > 8:  # the same function as before
+        assert np.allclose(as_written(path, fed(1)), as_written(back, fed(1)), atol=1e-5)
+
+
+def test_filters_that_the_next_layer_does_not_agree_with(tmp_path: Path) -> None:
+    fc = convfc.convert(network(tmp_path / "m.onnx")).out
+
+    def change(made: onnx.ModelProto) -> None:
+        (tensor,) = [t for t in made.graph.initializer if t.name == "first/filter_matrix"]
+        numbers = numpy_helper.to_array(tensor)[:, :4]
+        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+
+    changed(fc, change)
+    back = convfc.revert(fc)
+    assert back.layers[0].fate is Fate.LEFT

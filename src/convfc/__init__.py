@@ -52,10 +52,11 @@ if TYPE_CHECKING:
     from convfc.reproduction.running import experiment
     from convfc.reversion import Reversion, RevertedLayer, revert
     from convfc.verification.differences import OutputDifference
+    from convfc.verification.folder import verify_folder
     from convfc.verification.inspection import Look
     from convfc.verification.proof import LayerProof
     from convfc.verification.verdict import Verdict
-    from convfc.verification.verify import Verification, verify, verify_folder
+    from convfc.verification.verify import Verification, verify
 
 __all__ = [
     "CLIENTS",
@@ -138,7 +139,8 @@ _HOMES = {
     "verification.inspection": ["Look"],
     "verification.proof": ["LayerProof"],
     "verification.verdict": ["Verdict"],
-    "verification.verify": ["Verification", "verify", "verify_folder"],
+    "verification.folder": ["verify_folder"],
+    "verification.verify": ["Verification", "verify"],
 }
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -98,7 +99,7 @@ def convert(
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] | None = None,
 ) -> Conversion: ...
 
 
@@ -188,8 +189,7 @@ def _not_made(done: Conversion) -> ConvfcError:
                 layer=layer.site.name,
                 code=layer.refusal.code,
             )
-    checked = done.verification
-    return ConversionError(f"the model: not converted: {checked.reason if checked else ''}")
+    return ConversionError(f"the model: {done.verification and done.verification.reason}")
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def converting(
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
 
@@ -226,6 +226,7 @@ def converting(
         if dry_run and verify:
             raise UsageError("a dry run writes nothing that could be verified")
         source = arguments.path("model", model)
+        tell = progress or (lambda _: None)
         wanted = client_named(client)
         pools = wanted.max_pool_of(
             None if max_pool is None else arguments.choice("max_pool", max_pool, MaxPool)
@@ -246,7 +247,7 @@ def converting(
         reading = Reading(
             fixed, keep_keras2_numbers, form is Form.DENSE, pools, flat_io, architecture=beside
         )
-        progress("reading")
+        tell("reading")
         opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
@@ -288,7 +289,7 @@ def converting(
             None if beside is None else beside.name,
             "" if beside is None else sha256_of(beside),
         )
-        progress(f"rewriting {len(lowerings)} of {len(layers)} convolutions")
+        tell(f"rewriting {len(lowerings)} of {len(layers)} convolutions")
         if dry_run:
             with writing(target):
                 draft = opened.draft(lowerings, provenance)
@@ -299,17 +300,12 @@ def converting(
             with writing(target), naming(target, stage.path):
                 remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
-                    progress("verifying")
-                    checked = verify_files(
-                        source,
-                        stage.path,
-                        architecture=beside,
-                        imports=imports,
-                        progress=progress,
-                    )
+                    tell("verifying")
+                    given: Any = {"architecture": beside, "imports": imports, "progress": tell}
+                    checked = verify_files(source, stage.path, **given)
                     verification = replace(checked, converted=target)
                 elif check:
-                    progress("looking at what it computes")
+                    tell("looking at what it computes")
                     seen = look(opened, stage.path, imports)
             unchanged.check("converted")
             if seen is not None and seen.problem is not None:
@@ -321,6 +317,10 @@ def converting(
             )
             if equivalent:
                 stage.publish(lambda: check_target(source, target, force), keep=opened.files)
+
+
+# `help` shows every argument; type checkers see them in the overload.
+vars(convert)["__signature__"] = signature(converting).replace(return_annotation="Conversion")
 
 
 def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]) -> None:

@@ -94,8 +94,9 @@ def revert(
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_conv` instead of `_fc` in its name when left out. A file that convfc made is
             replaced.
-        like: the original, for files of a convfc whose record did not tell what that looked like;
-            looked for beside `model` when left out.
+        like: the original, where the record of `model` does not tell what that looked like, as
+            that of an older convfc, or is lost, as when Keras has saved the file again; looked
+            for beside `model` when left out, if there is a record.
         only: patterns of layer names to revert (`*`, `?` and `[..]` as in a shell), or one of
             them; all when empty.
         skip: patterns of layer names to leave as they are.

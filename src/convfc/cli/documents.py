@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.planning import Layer, ModelShapes
     from convfc.reversion import Reversion, RevertedLayer
     from convfc.verification.differences import Distance, OutputDifference, Witness
+    from convfc.verification.parting import Parting
     from convfc.verification.proof import LayerProof
     from convfc.verification.verify import Verification
 
@@ -230,6 +231,26 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "fed": list(verification.fed),
         "notes": list(verification.notes),
         "outputs": [_difference_json(out) for out in verification.outputs],
+        "differences": list(verification.differences),
+        "parting": None if verification.parting is None else _parting_json(verification.parting),
+    }
+
+
+def _parting_json(parting: Parting) -> dict[str, Any]:
+    first = parting.first
+    return {
+        "first": None if first is None else first.tensor.name,
+        "samples": list(parting.samples),
+        "tensors": [
+            {
+                "layer": one.tensor.maker,
+                "kind": one.tensor.kind,
+                "other": one.other.name,
+                **_difference_json(one.difference),
+            }
+            for one in parting.compared
+        ],
+        "alone": list(parting.alone),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,7 @@ from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.system import streams
+from convfc.system.signals import Stopped
 from convfc.text.jsontext import json_text
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
@@ -51,6 +53,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+class Report(StrEnum):
+    """How a verification is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITHUB = "github"
 
 
 def _version(wanted: bool) -> None:
@@ -199,6 +209,13 @@ def verify(
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
     data: Data = "mnist",
+    scale: Annotated[
+        float, typer.Option(metavar="X", help="Images: feed (pixel * X - mean) / std, pixels 0..1.")
+    ] = 1.0,
+    mean: Annotated[
+        str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,..", help="Likewise.")] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
@@ -219,6 +236,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare what layers make: where do the models part?")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
     report: Annotated[
         Path | None,
@@ -228,6 +248,10 @@ def verify(
     ] = None,
     architecture: Architecture = None,
     imports: Imports = None,
+    layout: Annotated[
+        Report | None,
+        typer.Option("--format", help="github: as tables, and annotations for GitHub below them."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -239,9 +263,11 @@ def verify(
     """
     del debug  # `program` looks at it
     import convfc
-    from convfc.cli import documents, junit, parsing
-    from convfc.errors import FileError
+    from convfc.cli import documents, github, junit, parsing
+    from convfc.errors import FileError, UsageError
 
+    if as_json and layout not in (None, Report.JSON):
+        raise UsageError(f"--json does not go with --format {layout}")
     subject = str(converted or original or ".")
     named = Path() if original is None else original
     # A SavedModel is a folder, and no file that convfc made.
@@ -256,6 +282,10 @@ def verify(
             "rtol": rtol,
             "atol": atol,
             "quick": quick,
+            "layers": layers,
+            "scale": scale,
+            "mean": parsing.numbers("--mean", mean, 0.0),
+            "std": parsing.numbers("--std", std, 1.0),
             "seed": seed,
             "architecture": architecture,
             "imports": imports or (),
@@ -265,7 +295,7 @@ def verify(
                 results = convfc.verify_folder(named, progress=progress, **options)
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
-    if as_json:
+    if as_json or layout is Report.JSON:
         told = json_text(
             documents.verifications_json(results)
             if is_folder
@@ -278,6 +308,8 @@ def verify(
             parts.append(f"{equal} of {len(results)} equivalent")
         told = terminal.rendered(parts)
     terminal.show(told)
+    if layout is Report.GITHUB:
+        terminal.show("".join(f"{line}\n" for line in github.marks(results)))
     codes = {
         convfc.Verdict.EQUIVALENT: YES,
         convfc.Verdict.NOT_EQUIVALENT: NO,
@@ -308,6 +340,8 @@ def command() -> int:
     """
     try:
         return app(standalone_mode=False) or YES
+    except Stopped:
+        raise
     except SystemExit as end:  # of what completes command lines, in typer
         return COULD_NOT if end.code else YES
     except _UsageError as error:

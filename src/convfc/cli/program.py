@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
+from convfc.cli.github import annotation
 from convfc.errors import ConvfcError, FileError, UsageError
 from convfc.refusals import Code
 from convfc.system import process, signals, streams
@@ -74,13 +75,17 @@ def _refused(error: Exception) -> str:
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
-    return json_text(_document(error, kind, code, message)) if _wants_json(options) else ""
+    if _asks_for("json", options):
+        return json_text(_document(error, kind, code, message))
+    if _asks_for("github", options):
+        return f"{annotation('error', message, title='convfc')}\n"
+    return ""
 
 
-def _wants_json(options: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, be it one that nobody understands."""
-    pairs = map(" ".join, pairwise(options))
-    return not {"--json", "--format=json", "--format json"}.isdisjoint([*options, *pairs])
+def _asks_for(layout: str, options: Sequence[str]) -> bool:
+    """Whether a command line asks for a layout, be it one that nobody understands."""
+    ways = {f"--format={layout}", f"--format {layout}", *(["--json"] if layout == "json" else [])}
+    return not ways.isdisjoint([*options, *map(" ".join, pairwise(options))])
 
 
 def _document(error: Exception, kind: str, code: Code | None, message: str) -> dict[str, Any]:

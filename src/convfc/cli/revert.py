@@ -18,7 +18,9 @@ def revert(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(metavar="ORIGINAL", help="The original, for files of an older convfc."),
+        typer.Option(
+            metavar="ORIGINAL", help="The original, where the record does not tell or is lost."
+        ),
     ] = None,
     only: Annotated[
         list[str] | None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from convfc.cli.tables import (
     DENSE,
+    DENSE_LEGEND,
+    PATCHES_LEGEND,
     count_text,
     dense_cells,
     geometry_cells,
@@ -35,7 +37,7 @@ def shapes_table(shapes: ModelShapes) -> Words:
 
 
 def _patches_table(shapes: ModelShapes) -> Words:
-    table = Words(shapes.model.name)
+    table = Words(shapes.model.name, PATCHES_LEGEND)
     for name in ("layer", "convolution", "input → output", "patches", "P · F"):
         table.add_column(name)
     for name in ("weights", "multiply-adds", "input", "patch memory"):
@@ -63,7 +65,7 @@ def _patches_table(shapes: ModelShapes) -> Words:
 
 
 def _dense_table(shapes: ModelShapes) -> Words:
-    table = Words(shapes.model.name)
+    table = Words(shapes.model.name, DENSE_LEGEND)
     for name in ("layer", "convolution", "input → output", "P", *DENSE):
         table.add_column(name)
     for layer, last in _with_end(shapes):

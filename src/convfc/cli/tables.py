@@ -30,12 +30,23 @@ _STYLES = {
 }
 
 
+PATCHES_LEGEND = (
+    "patches: how the patch matrix P is built; P · F: rows × columns of P and of the filter matrix "
+    "F; patch memory: what P takes for a sample",
+)
+DENSE_LEGEND = (
+    "M: rows × columns of the one matrix that takes a sample's inputs to all its outputs; "
+    "non-zero: how much of it is no zero",
+)
+
+
 def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
-    table = Words(f"{conversion.source.name} → {conversion.out.name}")
+    dense = conversion.form is Form.DENSE
+    names = f"{conversion.source.name} → {conversion.out.name}"
+    table = Words(names, DENSE_LEGEND if dense else PATCHES_LEGEND)
     for name in ("layer", "convolution", "input → output"):
         table.add_column(name)
-    dense = conversion.form is Form.DENSE
     for name in DENSE if dense else ("patches", "P · F"):
         table.add_column(name)
     if not dense:

@@ -16,6 +16,7 @@ from convfc.core.quantization import Quantization
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.draft import Draft
+from convfc.formats.inner import Inner
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
@@ -229,7 +230,7 @@ class Alignment:
     remarks: tuple[str, ...] = ()
 
 
-class Model(Protocol):
+class Model(Inner, Protocol):
     """A model file that was opened. Opening reads it; only `save_converted` writes."""
 
     @property

@@ -31,10 +31,14 @@ class Words(Table):
 
     Nothing of it is ever cut. Where the terminal is too narrow for its lines, cells are folded
     between words; where it is too narrow for the words, each row is a block of lines.
+
+    Attributes:
+        legend: what columns mean, a line each, shown below.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, legend: Sequence[str] = ()) -> None:
         super().__init__(title=words(title, "bold"), title_justify="left", box=HEAVY_HEAD)
+        self.legend = legend
 
     def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
         """Add a row; a cell that is no `words` becomes such, and those that are left out empty."""
@@ -43,6 +47,11 @@ class Words(Table):
         super().add_row(*texts, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table and its legend."""
+        yield from self._laid_out(console, options)
+        yield from (words(line, "dim") for line in self.legend)
+
+    def _laid_out(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As rich does it, but row by row where nothing wraps: it takes a millisecond for each."""
         cells = [cast(list[Text], list(column.cells)) for column in self.columns]
         widths = [

@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class LayerProof:
         reason: why it is not the same function, else ``None``.
         unchecked: why it could not be checked, else ``None``.
         witness: where the two sides differ, if they do.
+        seconds: what it took to find out.
     """
 
     name: str
@@ -117,6 +118,7 @@ class LayerProof:
     reason: str | None = None
     unchecked: str | None = None
     witness: Witness | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 def prove(
@@ -148,7 +150,7 @@ def prove(
             return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(pair, activations, random, proof)
-        if proof.reason is None:
+        if proof.reason is None and proof.unchecked is None:
             measured = _measure(pair, activations, random, proof)
             if quick and measured.reason is not None:
                 # Perhaps the runtime rounds more than it should; integers tell.
@@ -204,7 +206,7 @@ def _draw(
         x = integers((pair.input_shape[0] or batch, *drawn[1:]), site.dtype)
         a, b = pair.exact(x, parameters) if narrow else pair.run(x, parameters)
         if a.shape != b.shape:
-            return replace(proof, draws=draw, reason=_of_another_shape(a, b))
+            return replace(proof, draws=draw, unchecked=_of_another_shape(a, b))
         witness = _unequal(a, b)
         if witness is None:
             continue
@@ -260,7 +262,7 @@ def _measure(
         a = exact_a if "original" in proof.inexact else a
         b = exact_b if "converted" in proof.inexact else b
     if a.shape != b.shape:
-        return replace(proof, reason=_of_another_shape(a, b))
+        return replace(proof, unchecked=_of_another_shape(a, b))
     if not real:
         witness = _unequal(a, b)
         reason = None if witness is None else "it differs from the convolution on its activations"
@@ -286,6 +288,7 @@ def _measure(
 
 
 def _of_another_shape(a: Array, b: Array) -> str:
+    """Why both cannot be compared: perhaps a value has its name in another layout."""
     sizes = sizes_text(b.shape), sizes_text(a.shape)
     return "its output is {}, that of the convolution {}".format(*sizes)
 

@@ -26,6 +26,7 @@ from convfc.formats.keras.layer_pair import paired
 from convfc.formats.keras.likeness import weights_of
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.outline import Outline, convolution_in
+from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.rewriting import replacement
 from convfc.formats.keras.sites import Place, graph_of, is_graph
 from convfc.formats.protocols import Site
@@ -132,7 +133,8 @@ class Matcher:
         why = None
         for use_bias in (outline.use_bias, not outline.use_bias):
             again = self._again(outline, made, use_bias)
-            if again is None:
+            if isinstance(again, str):
+                why = why or again
                 continue
             config, layer = again
             inner = convolution_in(layer)
@@ -149,14 +151,14 @@ class Matcher:
 
     def _again(
         self, outline: Outline, made: Layer, use_bias: bool
-    ) -> tuple[dict[str, Any], Layer] | None:
-        """What Keras writes of a layer, and it; ``None``: there is none that fits the model."""
+    ) -> tuple[dict[str, Any], Layer] | str:
+        """What Keras writes of a layer, and it; or why there is none that fits the model."""
         try:
             config = outline.fitted(made, use_bias=use_bias)
             with held_once(self._most):
                 return config, outline.built(config, made)
-        except Exception:  # whatever Keras says of numbers of channels and filters that do not go
-            return None
+        except Exception as error:  # whatever Keras says of numbers that do not go, or classes
+            return f"its convolution cannot be made again: {brief(error)}"
 
     def _compared(
         self, layer: Layer, made: Layer, lowering: Lowering, kind: str

@@ -25,6 +25,7 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
+from convfc.formats.inner import Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import format_named
@@ -32,6 +33,7 @@ from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.float64 import wide_copy
+from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
@@ -190,14 +192,29 @@ class KerasModel:
             for name in sites
             if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
         }
-        if not called:
+        return self._probed(called, feed)
+
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        self._demand.check(feed, str(self.path))
+        with overheard():
+            return tensors_of(self._graph, [feed[port.name].shape for port in self.inputs])
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        made = made_in(self._graph)
+        return self._probed({name: made[name][0] for name in names}, feed)
+
+    def _probed(self, tensors: Mapping[str, Any], feed: Feed) -> dict[str, NDArray[Any]]:
+        """What some tensors of the graph are on a feed, by the same names."""
+        if not tensors:
             return {}
-        probe = keras.Model(self._graph.inputs, list(called.values()))
+        probe = keras.Model(self._graph.inputs, list(tensors.values()))
 
         def call(flat: Sequence[Any]) -> Any:
             return Calls(probe)(flat)  # anew for each attempt, see `_evaluate`
 
-        return dict(zip(called, self._evaluate(call, feed), strict=True))
+        return dict(zip(tensors, self._evaluate(call, feed), strict=True))
 
     @cached_property
     def _demand(self) -> Demand:

@@ -155,10 +155,10 @@ def _outline(place: Place, wrapper: Layer | None) -> Outline:
 
 
 def packed(found: Sequence[Outline]) -> str:
-    """Outlines as a text for a record; empty where that would be too long."""
+    """Outlines as a text for a record; empty where that would be too long, or there are none."""
     content = json.dumps([asdict(one) for one in found], separators=(",", ":")).encode()
     text = b64encode(zlib.compress(content, 9)).decode()
-    return text if len(text) <= LONGEST_OUTLINE else ""
+    return text if found and len(text) <= LONGEST_OUTLINE else ""
 
 
 def unpacked(text: str, path: Path) -> list[Outline]:

@@ -47,8 +47,8 @@ def open_reverting(
     """
     if like is not None:
         found = _outlines_like(like, record)
-    elif record is not None and record.outline:
-        found = unpacked(record.outline, path)
+    elif record is not None and (record.outline or not record.layers):
+        found = unpacked(record.outline, path) if record.outline else []
     else:
         raise FileError(
             f"{path}: its record does not tell what the original looked like",
@@ -82,6 +82,7 @@ class KerasReverting:
         self.files: Sequence[Path] = (path,)
         self._path = path
         self._model = loaded.model
+        self._notes = loaded.notes
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._record = record or Provenance("", "", "", ())
@@ -164,7 +165,7 @@ class KerasReverting:
                 model, remarks = rewrite(model, replaced, weights=weights)
             kind = format_named(self._path) or self._format
             write(model, path, kind, record, operations=self._operations, source=self._path)
-        return remarks
+        return [*self._notes, *remarks]
 
 
 _NOWHERE = "nothing in the file can be told to be its own"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import keras
 
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.archive import HDF5, with_suffix, write_record
-from convfc.formats.keras.refusals import brief
+from convfc.formats.keras.refusals import brief, write_error
 from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.refusals import Code
 
@@ -49,25 +46,9 @@ def write(
         if record is not None:
             write_record(named, file_format, record)
     except (OSError, RuntimeError) as error:
-        raise _write_error(error) from error
+        raise write_error(error) from error
     except Exception as error:
         raise UnsupportedModelError(
             f"{source}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
         ) from error
     named.replace(path)
-
-
-def _write_error(error: BaseException) -> OSError:
-    """What kept a file from being written, in the system's words.
-
-    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
-    file: only the paragraph has the number then.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        told = re.search(r"errno = (\d+)", str(cause))
-        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
-        if number is not None:
-            return OSError(number, os.strerror(number))
-        cause = cause.__cause__ or cause.__context__
-    return OSError(errno.EIO, os.strerror(errno.EIO))

@@ -19,6 +19,9 @@ from convfc.formats.onnx.emitter import Emitter, constant_of
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.structure import operator
 
+_MOST = 64
+"""How many values there may be before one that is computed of constants; data have many more."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -123,7 +126,7 @@ def is_computed(value: ir.Value) -> bool:
         node = made.producer()
         if constant_of(made) is not None:
             continue
-        if node is None or not node.inputs:
+        if node is None or not node.inputs or len(seen) > _MOST:
             return False
         new = {v for v in node.inputs if v is not None} - seen
         seen |= new

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array
-from convfc.formats.onnx.emitter import Arrangement, constant_of
+from convfc.formats.onnx.emitter import Arrangement, constant_of, constant_value
+from convfc.formats.onnx.folded import moved
 from convfc.formats.onnx.matching import Match
 from convfc.system.capacity import excess
 
@@ -52,13 +53,32 @@ def weights_of(
 ) -> dict[str, Weight]:
     """What fills each operand, by its role."""
     weights: dict[str, Weight] = {}
-    for hole, value in found.filled.items():
-        steps, source = [], hole
+    joined = {hole: _joined(hole, parts) for hole, parts in found.parts.items()}
+    for hole, value in [*found.filled.items(), *((h, one.value) for h, one in joined.items())]:
+        steps, source = [*(joined[hole].arranged if hole in joined else ())], hole
         while source in arranged:
             steps.append(arranged[source])
             source = arranged[source].source
         weights |= {role: Weight(value, steps) for role, v in constant.items() if v is source}
     return weights
+
+
+def _joined(hole: ir.Value, parts: Sequence[tuple[ir.Value, ir.Value]]) -> Weight:
+    """Constants in the place of what is computed of a hole, as one that is laid out of it."""
+    stored = [tensor for _, value in parts if (tensor := constant_of(value)) is not None]
+
+    def lay_out(numbers: Array) -> Array:
+        made = (moved(a, {hole: numbers}) for a, _ in parts)
+        return np.concatenate([one.reshape(-1) for one in made if one is not None])
+
+    def numbers() -> ir.TensorProtocol:
+        flat = [tensor.numpy().reshape(-1) for tensor in stored]
+        return ir.Tensor(np.concatenate(flat), dtype=stored[0].dtype)
+
+    shape = ir.Shape([sum(tensor.size for tensor in stored)])
+    tensor = ir.LazyTensor(numbers, dtype=stored[0].dtype, shape=shape)
+    value = constant_value(parts[0][1].name or "", tensor)
+    return Weight(value, [Arrangement(hole, lay_out)])
 
 
 def laid_out(weight: Weight) -> LayOut:

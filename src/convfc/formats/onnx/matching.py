@@ -11,13 +11,15 @@ behind it, there is a factor V, and b.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import onnx_ir as ir
 
+from convfc.formats.onnx import folded
 from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.row_steps import (
     Added,
     Dynamic,
@@ -52,11 +54,13 @@ class Match:
     Attributes:
         filled: by hole, what is in its place.
         given: by the name of what both read, the value that the other chain reads.
+        parts: by hole, constants that stand for what is computed of it alone, each behind that.
         program: what becomes of the rows, if that is not as the emitter writes it.
     """
 
     filled: Mapping[ir.Value, ir.Value]
     given: Mapping[str, ir.Value]
+    parts: Mapping[ir.Value, Sequence[tuple[ir.Value, ir.Value]]]
     program: Program | None = None
 
 
@@ -67,6 +71,8 @@ def match(
     given: Set[str | None],
     made: Set[ir.Node],
     opset: int,
+    *,
+    resized: bool = False,
 ) -> Match | str:
     """Fill the holes of a chain.
 
@@ -77,11 +83,12 @@ def match(
         given: names of what both may read from outside.
         made: the nodes of the other chain: what they make is never taken for something given.
         opset: of the other chain.
+        resized: whether shapes and indices may be others, as they are with other filters.
 
     Returns:
         In words, what is not as it should be, if anything is.
     """
-    return _Matching(holes, given, made, opset).run(expected, found)
+    return _Matching(holes, given, made, opset, resized).run(expected, found)
 
 
 @dataclass
@@ -91,6 +98,7 @@ class _Matching:
     Attributes:
         filled: see `Match.filled`.
         read: see `Match.given`.
+        parts: see `Match.parts`.
         paths: of what is read from outside on the way of the rows.
         dynamic: products of integers that were found.
         bare: whether a bias is missing.
@@ -101,12 +109,15 @@ class _Matching:
     given: Set[str | None]
     made: Set[ir.Node]
     opset: int
+    resized: bool = False
     filled: dict[ir.Value, ir.Value] = field(default_factory=dict)
     read: dict[str, ir.Value] = field(default_factory=dict)
+    parts: dict[ir.Value, list[tuple[ir.Value, ir.Value]]] = field(default_factory=dict)
     paths: list[_Path] = field(default_factory=list)
     dynamic: list[Dynamic] = field(default_factory=list)
     bare: bool = False
     left: bool = False
+    _roles: dict[ir.Value, str | None] = field(default_factory=dict)
 
     def run(self, expected: ir.Value, found: ir.Value) -> Match | str:
         todo: list[_Todo] = [(expected, found, ())]
@@ -128,12 +139,17 @@ class _Matching:
         if a is not None and b is not None:
             if a in self.holes:
                 return self._fill(a, b) or []
+            hole = self._hole_of(a) if constant_of(b) is not None else None
+            if hole is not None:  # an optimizer computed it
+                self.parts.setdefault(hole, []).append((a, b))
+                return []
             beside = None if path is None else self._beside(a, b, path)
             if beside is not None:
                 return beside
-        pairs = step(a, b, self.given, self.made, self.opset, _folded)
+        pairs = step(a, b, self.given, self.made, self.opset)
         if isinstance(pairs, Difference):
-            return pairs.text
+            both = a is not None and b is not None and is_fixed(a) and is_fixed(b)
+            return [] if self.resized and both else pairs.text
         if a is None or b is None:
             return []
         if a.name in self.given and constant_of(b) is None:
@@ -153,10 +169,26 @@ class _Matching:
         """Which operand of the convolution alone a value of the first chain is made of."""
         if value is None or value in self.holes or value.name in self.given:
             return None if value is None else self.holes.get(value)
+        if value not in self._roles:
+            self._roles[value] = self._role_of_computed(value)
+        return self._roles[value]
+
+    def _role_of_computed(self, value: ir.Value) -> str | None:
+        if constant_of(value) is not None or not is_fixed(value):
+            return None
         node = value.producer()
         roles = {self._role(v) for v in (() if node is None else node.inputs)} - {None}
-        fixed = is_fixed(value) and constant_of(value) is None
-        return roles.pop() if fixed and len(roles) == 1 else None
+        return roles.pop() if len(roles) == 1 else None
+
+    def _hole_of(self, value: ir.Value) -> ir.Value | None:
+        """The hole that a value is computed of, beside constants; ``None`` if it is of several."""
+        if value in self.holes:
+            return value
+        node = None if value.name in self.given else value.producer()
+        moves = node is not None and identifier(node) in folded.MOVES
+        given = [v for v in node.inputs if v is not None] if node is not None and moves else []
+        found = {self._hole_of(v) for v in given} - {None} if is_fixed(value) else set()
+        return found.pop() if len(found) == 1 else None
 
     def _ways(self, node: ir.Node | None, path: _Path | None) -> dict[ir.Value, _Path]:
         """The paths of the operands of one of the first chain's nodes."""
@@ -254,7 +286,7 @@ class _Matching:
             for one in path
         )
         if usual and not self.dynamic and not self.bare:
-            return Match(self.filled, self.read)
+            return Match(self.filled, self.read, self.parts)
         ways = [[one for one in path if one != _SUM] for path in self.paths]
         first = ways[0] if ways else []
         alike = all(len(way) == len(first) and all(map(same_step, way, first)) for way in ways)
@@ -264,18 +296,8 @@ class _Matching:
         after = tuple(reversed([one for one in first[:place] if not isinstance(one, str)]))
         before = tuple(reversed([one for one in first[place + 1 :] if isinstance(one, Grid)]))
         dynamic = self.dynamic[0] if self.dynamic else None
-        return Match(self.filled, self.read, Program(before, after, dynamic, self.left))
+        return Match(self.filled, self.read, self.parts, Program(before, after, dynamic, self.left))
 
 
 def _adds_a_constant(node: ir.Node) -> bool:
     return node.op_type == "Add" and any(map(is_fixed, node.inputs))
-
-
-def _folded(value: ir.Value) -> ir.TensorProtocol | None:
-    """What a sum of constants comes to, which an optimizer adds up; ``None`` of all else."""
-    node = value.producer()
-    if constant_of(value) is not None or node is None or operator(node) != ("", "Add", ""):
-        return constant_of(value)
-    terms = [None if each is None else _folded(each) for each in node.inputs]
-    numbers = [term.numpy() for term in terms if term is not None]
-    return ir.Tensor(numbers[0] + numbers[1]) if len(numbers) == 2 else None

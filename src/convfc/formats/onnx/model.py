@@ -19,6 +19,7 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
 from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.inner import Tensor
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
@@ -32,8 +33,10 @@ from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
 from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
 from convfc.formats.onnx.frozen import record as record_frozen
+from convfc.formats.onnx.inner import tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import outline_of
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.ports import port_of, returned
@@ -51,7 +54,6 @@ from convfc.formats.onnx.sites import (
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
-from convfc.formats.onnx.stored_weights import runnable
 from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import is_heavy, write
 from convfc.formats.protocols import Alignment, Feed, Model, Site
@@ -232,18 +234,23 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        feed = in_rows(self._checked(feed), self._flat)
-        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
-        visible = {value.name for value in proto.graph.output}
-        for name in set(wanted.values()) - visible - feed.keys():
-            proto.graph.output.add(name=name)
-        names = sorted(set(wanted.values()) - feed.keys())
-        found = dict(feed)
-        if names:  # onnxruntime takes no names for all names
-            content, folder = runnable(proto, self.path)
-            session = Session(content, str(self.path), folder, seconds=self._seconds)
-            found.update(zip(names, session.run(names, feed), strict=True))
+        fed = in_rows(self._checked(feed), self._flat)
+        found = {**fed, **self._values(fed, sorted(set(wanted.values()) - fed.keys()))}
         return {site: found[name] for site, name in wanted.items()}
+
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        return tensors_of(self._inferred, in_rows(self._checked(feed), self._flat))
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        return self._values(in_rows(self._checked(feed), self._flat), names)
+
+    def _values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        if not names:  # onnxruntime takes no names for all names
+            return {}
+        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
+        return values_of(proto, self.path, feed, names, self._seconds)
 
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
@@ -261,7 +268,8 @@ class OnnxModel:
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         record = converted.provenance
         dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-        unflattened = in_own_axes(converted._model, self._model, made, moved=dense)
+        apart = unmerged(converted._model, self._model, made)
+        unflattened = in_own_axes(apart, self._model, made, moved=dense)
         restored = in_own_layout(unflattened, self._model, ranks)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}

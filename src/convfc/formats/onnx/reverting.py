@@ -30,11 +30,13 @@ from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_o
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.recovering import Recovery, bodies_of
+from convfc.formats.onnx.resized import resize, resized
 from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.row_steps import Program, is_fixed
 from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
@@ -106,13 +108,31 @@ class OnnxReverting:
         self.files: Sequence[Path] = (path, *sorted(apart))
         self._outline = outline
         self._record = record
+        self._resized: set[ir.Value] = set()
+        sites = self._begin(model)
+        if self._problems:  # for that one, what optimizers did is left: they go by the sizes
+            self._begin(model, resized=True)
+            sizes = {
+                name: size
+                for name, layer in self._layers.items()
+                if "kernel" in layer.weights
+                and (size := resized(layer.place.node, layer.weights["kernel"])) is not None
+            }
+            resize(outline, sizes, model)
+            self._resized = {operands(outline.places[name].node)["kernel"] for name in sizes}
+            sites = self._begin(model)
+        self.layers: Sequence[WayBack] = [self._way_back(site) for site in sites.values()]
+
+    def _begin(self, model: ir.Model, *, resized: bool = False) -> Mapping[str, Site]:
+        """Find all layers in the file; with other numbers of filters and channels, perhaps."""
+        record = self._record
         sites = {layer.name: self._site(layer.name) for layer in record.layers}
-        self._model = self._restored(model, list(sites.values()))
+        self._model = self._restored(model, list(sites.values()), optimized=not resized)
         self._layers = self._found(sites)
         counts = {name: len(layer.nodes) for name, layer in self._layers.items()}
         self._lowerings = lowered_again(list(sites.values()), counts, record)
-        self._fill()
-        self.layers: Sequence[WayBack] = [self._way_back(site) for site in sites.values()]
+        self._fill(resized=resized)
+        return sites
 
     def _site(self, name: str) -> Site:
         """A layer of the record as the convolution that it was."""
@@ -137,7 +157,7 @@ class OnnxReverting:
         kind = place.node.op_type
         return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
 
-    def _restored(self, model: ir.Model, sites: Sequence[Site]) -> ir.Model:
+    def _restored(self, model: ir.Model, sites: Sequence[Site], *, optimized: bool) -> ir.Model:
         """The file with everything in its own layout, on its own axes."""
         made = {
             self._end(site.name): site.made
@@ -150,6 +170,7 @@ class OnnxReverting:
         gemms_apart(model, kept)
         unpack_products(model, kept)
         dense = any(layer.form == Form.DENSE for layer in self._record.layers)
+        model = unmerged(model, self._outline.model, made) if optimized else model
         unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
         return in_own_layout(unflattened, self._outline.model, ranks)
 
@@ -173,7 +194,7 @@ class OnnxReverting:
             found[name] = _Layer(place, nodes, end)
         return found
 
-    def _fill(self) -> None:
+    def _fill(self, *, resized: bool) -> None:
         """Let the emitter write all layers again, and fill the holes."""
         copy = self._outline.model.clone()
         pairs = zip(places(self._outline.model), places(copy), strict=True)
@@ -190,7 +211,7 @@ class OnnxReverting:
             holes = roles_of(constant, arranged)
             names = {value.name for value in given[name].values()}
             nodes, opset = set(layer.nodes), opset_of(self._model.graph)
-            found = match(ends[name], layer.end, holes, names, nodes, opset)
+            found = match(ends[name], layer.end, holes, names, nodes, opset, resized=resized)
             if isinstance(found, Match):
                 layer.given = found.given
                 layer.weights = weights_of(found, constant, arranged)
@@ -214,12 +235,15 @@ class OnnxReverting:
             why = self._no_program(site, lowering)
             if why is None and stuck:
                 why = f"its {stuck[0]} is not laid out as that of a convolution any more"
-            elif lost or layer.program is not None:
+            elif lost or layer.program is not None or self._is_resized(layer):
                 change = Change.FORM
             elif self._has_changed(site.name, tensors):
                 change = Change.NUMBERS
         refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
         return WayBack(site, lowering, change, refusal)
+
+    def _is_resized(self, layer: _Layer) -> bool:
+        return operands(layer.place.node).get("kernel") in self._resized
 
     def _no_program(self, site: Site, lowering: Lowering) -> str | None:
         """Why what becomes of the rows of a layer is nothing that becomes of maps, or ``None``."""
