@@ -13,7 +13,7 @@ from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Sizes, product
 from convfc.core.numpy_ops import filter_matrices
 from convfc.core.sparse import SparseMatrix, sparse_matrix
-from convfc.core.spectrum import MOST_STEPS, Norm, Spectrum, norm_of, spectrum_of
+from convfc.core.spectrum import Norm, Spectrum, norm_of, spectrum_of
 from convfc.core.transposed import TransposedWindow
 from convfc.core.whole import Whole
 from convfc.errors import GeometryError, UnsupportedModelError
@@ -144,11 +144,12 @@ class Matrix:
             return "sizes are open"
         if conv.taps > _MOST_TAPS:
             return f"it has more than {_MOST_TAPS:,} taps"
-        numbers = (product(self.sizes) or 0) * conv.channels + (
-            product(outputs) or 0
-        ) * conv.filters
-        steps = 2 * MOST_STEPS * (conv.multiply_adds(self.sizes) or 0)
-        return excess(_COPIES * numbers * _DOUBLE, steps)
+        inputs, made = (product(sizes) or 0 for sizes in (self.sizes, outputs))
+        entries = (conv.positions(self.sizes) or 0) * conv.patch_length * conv.groups
+        if entries > _MOST_ENTRIES:
+            return f"its patch matrix has {entries:,} entries, and it takes some hundred of them"
+        numbers = inputs * conv.channels + made * conv.filters
+        return excess(_COPIES * numbers * _DOUBLE)
 
     @cached_property
     def norm(self) -> Norm | None:
@@ -214,6 +215,8 @@ _DOUBLE, _COPIES = 8, 6
 _SVD = 4
 """Multiply-adds of a decomposition, for each number and column."""
 _MOST_TAPS = 2**16
+_MOST_ENTRIES = 2**28
+"""Of the patch matrix of one sample, of which the norm still takes a minute or two."""
 
 
 def filter_matrix_of(kernel: Array, conv: AnyConvolution) -> Array:
