@@ -49,6 +49,10 @@ from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
 
+_STAYS_FOLDED = (
+    "What was affine in the original was read as convolutions, or as part of them, and stays so."
+)
+
 
 @dataclass
 class _Layer:
@@ -305,7 +309,8 @@ class OnnxReverting:
         props.pop(FROZEN, None)
         props[KEY] = record
         write(self._model, path, self._outline.form, record, apart=apart)
-        return () if said is None else (said,)
+        affine = _STAYS_FOLDED if self._record.affine else None
+        return [remark for remark in (said, affine) if remark is not None]
 
     def _revert(self, site: Site, recovery: Recovery) -> None:
         """The end of a chain becomes the convolution."""
