@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class LayerProof:
         reason: why it is not the same function, else ``None``.
         unchecked: why it could not be checked, else ``None``.
         witness: where the two sides differ, if they do.
+        seconds: what it took to find out.
     """
 
     name: str
@@ -117,6 +118,7 @@ class LayerProof:
     reason: str | None = None
     unchecked: str | None = None
     witness: Witness | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 def prove(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,24 +23,30 @@ from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
+from convfc.formats.draft import Draft
+from convfc.formats.float64 import in_float64
+from convfc.formats.inner import Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
+from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.discontinuities import has_steps
+from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.float64 import wide_copy
+from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.outline import outlines, packed
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
 from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
-from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.keras.workspace import workspace
+from convfc.formats.keras.writer import write
 from convfc.formats.protocols import (
     Alignment,
     Feed,
@@ -51,11 +54,11 @@ from convfc.formats.protocols import (
     Model,
     Port,
     Site,
-    in_float64,
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code, Refusal
+from convfc.system.atomic import temporary_folder
 from convfc.system.capacity import excess
 
 
@@ -95,7 +98,9 @@ class KerasModel:
             places = find_places(loaded.model)
         self._places: dict[str, Place] = {place.name: place for place in places}
         self.notes: Sequence[str] = loaded.notes
-        self.provenance = loaded.envelope.provenance
+        self._config = loaded.envelope.config
+        record = loaded.envelope.provenance
+        self.provenance = None if record is None or record.reverted else record
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
@@ -187,14 +192,29 @@ class KerasModel:
             for name in sites
             if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
         }
-        if not called:
+        return self._probed(called, feed)
+
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        self._demand.check(feed, str(self.path))
+        with overheard():
+            return tensors_of(self._graph, [feed[port.name].shape for port in self.inputs])
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        made = made_in(self._graph)
+        return self._probed({name: made[name][0] for name in names}, feed)
+
+    def _probed(self, tensors: Mapping[str, Any], feed: Feed) -> dict[str, NDArray[Any]]:
+        """What some tensors of the graph are on a feed, by the same names."""
+        if not tensors:
             return {}
-        probe = keras.Model(self._graph.inputs, list(called.values()))
+        probe = keras.Model(self._graph.inputs, list(tensors.values()))
 
         def call(flat: Sequence[Any]) -> Any:
             return Calls(probe)(flat)  # anew for each attempt, see `_evaluate`
 
-        return dict(zip(called, self._evaluate(call, feed), strict=True))
+        return dict(zip(tensors, self._evaluate(call, feed), strict=True))
 
     @cached_property
     def _demand(self) -> Demand:
@@ -276,6 +296,8 @@ class KerasModel:
         remarks: list[str] = []
         replaced = {}
         model = self._model
+        places = [self._places[name] for name in lowerings]
+        provenance = replace(provenance, outline=packed(outlines(model, places)))
         with overheard(), held_once():
             for name, lowering in lowerings.items():
                 layer = self._places[name].layer
@@ -287,20 +309,24 @@ class KerasModel:
                 dense = any(its.form is Form.DENSE for its in lowerings.values())
                 model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
-            named = with_suffix(path, self._converted_format)
-            try:
-                keras.saving.save_model(model, named)
-                if self._converted_format == HDF5:
-                    make_loadable(named, self._operations)
-                write_provenance(named, self._converted_format, provenance)
-            except (OSError, RuntimeError) as error:
-                raise _write_error(error) from error
-            except Exception as error:
-                raise UnsupportedModelError(
-                    f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
-                ) from error
-        named.replace(path)
+            write(
+                model,
+                path,
+                self._converted_format,
+                provenance.to_json(),
+                operations=self._operations,
+                source=self.path,
+            )
         return remarks
+
+    def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
+        """See `Model.draft`: only Keras knows what it would write, so it does, for a moment."""
+        before = sum(file.stat().st_size for file in self.files), operators_in(self._config)
+        with temporary_folder() as folder:
+            path = folder / f"draft{self._converted_format}"
+            remarks = self.save_converted(path, lowerings, provenance)
+            size, operators = path.stat().st_size, operators_of(path)
+        return Draft(before[0], size, before[1], operators, tuple(remarks))
 
     @cached_property
     def _calls(self) -> Calls:
@@ -328,19 +354,3 @@ def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
     chain = lower_chain((site.convolution, *site.rest), site.sizes)
     found = () if isinstance(chain, Refusal) else chain
     return sum(math.prod(one.filter_matrix) for one in found)
-
-
-def _write_error(error: BaseException) -> OSError:
-    """What kept a file from being written, in the system's words.
-
-    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
-    file: only the paragraph has the number then.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        told = re.search(r"errno = (\d+)", str(cause))
-        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
-        if number is not None:
-            return OSError(number, os.strerror(number))
-        cause = cause.__cause__ or cause.__context__
-    return OSError(errno.EIO, os.strerror(errno.EIO))
