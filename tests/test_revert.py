@@ -120,6 +120,21 @@ def test_dense_layers_come_back(tmp_path: Path, seed: int) -> None:
         there_and_back(path, form="dense")
 
 
+def test_what_was_folded_stays_so(tmp_path: Path) -> None:
+    """The dense form takes a normalization into the kernel: its own numbers are nowhere."""
+    weights = {name: abs(integers([3], seed)) + 1 for seed, name in enumerate("sbmv")}
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["a"], name="conv", strides=[2, 1]),
+        helper.make_node("BatchNormalization", ["a", *"sbmv"], ["y"], name="norm"),
+    ]
+    weights["W"] = integers([3, 2, 2, 3])
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 5, 6]}, ["y"], weights, opset=17)
+    back = convfc.revert(convfc.convert(path, form="dense").out)
+    assert operators(back.out) == {"Conv"}
+    (note,) = back.notes
+    assert note.startswith("What was affine in the original was read as convolutions")
+
+
 UNMET = 8
 """Of this layer, a tap meets no input, only pads: it is not in the matrix."""
 

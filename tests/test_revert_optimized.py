@@ -90,13 +90,19 @@ def fold(made: onnx.ModelProto) -> None:
 
 
 def make_gemms(made: onnx.ModelProto) -> None:
+    """Of transposed weights, as some write them."""
+    weights = {t.name: t for t in made.graph.initializer}
     nodes = made.graph.node
     for product, total in list(pairwise(nodes)):
         if (product.op_type, total.op_type) == ("MatMul", "Add") and product.output[
             0
         ] in total.input:
             total.op_type = "Gemm"
-            total.input[:] = [*product.input, total.input[1]]
+            total.attribute.append(helper.make_attribute("transB", 1))
+            matrix = numpy_helper.to_array(weights[product.input[1]])
+            name = f"{product.input[1]}_transposed"
+            made.graph.initializer.append(numpy_helper.from_array(matrix.T.copy(), name))
+            total.input[:] = [product.input[0], name, total.input[1]]
             nodes.remove(product)
 
 

@@ -123,7 +123,9 @@ def staleness(original: Model, record: Provenance | None) -> tuple[str, ...]:
     if record is None:
         return ()
     if are_siblings(original, record):
-        return ("each was proved to be what it was converted from, and these were compared",)
+        return (
+            "neither was made from the other: they are compared by what they were converted from",
+        )
     path, architecture = original.path, original.reading.architecture
     if record.source != path.name:
         return (f"the converted file says it was made from '{record.source}'",)

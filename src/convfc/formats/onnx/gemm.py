@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.emitter import Emitter, Names
+from convfc.formats.onnx.emitter import Emitter, Names, constant_of
 from convfc.formats.onnx.known_values import Known
 from convfc.formats.onnx.operators import identifier, known_shape
 from convfc.formats.onnx.sites import places
@@ -57,16 +57,29 @@ def gemms_apart(model: ir.Model, kept: Set[str | None]) -> None:
             continue
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
         a, b, *more = node.inputs
+        emit = Emitter(place, names, constants)
+        if settings.pop("transB", 0) and b is not None:
+            b = _transposed(emit, b)
         if (_PLAIN | settings) != _PLAIN or a is None or b is None:
             continue
         bias = more[0] if more else None
         node.attributes.clear()
+        node.replace_input_with(1, b)
         if bias is None:
             node.op_type = "MatMul"
             node.resize_inputs(2)
             continue
-        product = Emitter(place, names, constants).node("MatMul", a, b)
+        product = emit.node("MatMul", a, b)
         node.op_type = "Add"
         node.resize_inputs(2)
         node.replace_input_with(0, product)
         node.replace_input_with(1, bias)
+
+
+def _transposed(emit: Emitter, matrix: ir.Value) -> ir.Value | None:
+    """A constant matrix laid out anew; ``None`` of any other, or of a large one."""
+    stored = constant_of(matrix)
+    if stored is None or len(stored.shape) != 2 or stored.size > _MOST_TRANSPOSED:
+        return None
+    laid_out = ir.Tensor(stored.numpy().T.copy(), dtype=stored.dtype)
+    return emit.constant((id(matrix), "transposed"), lambda: laid_out, "transposed")

@@ -36,9 +36,8 @@ from convfc.formats.onnx.frozen import record as record_frozen
 from convfc.formats.onnx.inner import tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
-from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import outline_of
-from convfc.formats.onnx.own_layout import in_own_layout
+from convfc.formats.onnx.own_form import in_own_form
 from convfc.formats.onnx.ports import port_of, returned
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
@@ -54,7 +53,6 @@ from convfc.formats.onnx.sites import (
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
-from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import is_heavy, write
 from convfc.formats.protocols import Alignment, Feed, Model, Site
 from convfc.formats.provenance import KEY, Provenance
@@ -257,12 +255,7 @@ class OnnxModel:
             return replace(aligned, remarks=(f"{remark}it has them itself", *aligned.remarks))
         ends = {name: place.node.outputs[0].name or "" for name, place in self._places.items()}
         made = {ends[site.name]: site.made for site in self.sites if site.made is not None}
-        ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
-        record = converted.provenance
-        dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-        apart = unmerged(converted._model, self._model, made)
-        unflattened = in_own_axes(apart, self._model, made, moved=dense)
-        restored = in_own_layout(unflattened, self._model, ranks)
+        restored = in_own_form(converted._model, self._model, made, converted.provenance)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
         there = {name: found.layers[node] for name, node in nodes.items() if node in found.layers}

@@ -169,22 +169,24 @@ class _Optimized:
     def _split(self, node: ir.Node, rows: ir.Value, name: str, wanted: list[int]) -> bool:
         """By rules 1 and 2."""
         last: ir.Value | None = None
-        readers = []
+        readers, form = [], LAST
+        if self._has_channels_first(rows):
+            wanted, form = [wanted[0], wanted[-1], *wanted[1:-1]], ""
         for reader, place in rows.uses():
             made, shape = reader.outputs[0], reshaped_to(reader)
             if shape == wanted:
                 if made not in self._forms:
                     self._there.discard(name)
-                    self._call(made, name, LAST)
-                last = made if self._forms.get(made) == (name, LAST) else last
+                    self._call(made, name, form)
+                last = made if self._forms.get(made) == (name, form) else last
             elif self._forms.get(made, ("", ""))[1] != ROWS and (shape is None or 0 not in shape):
                 readers.append((reader, place, shape))
         narrow = self._width(rows) == wanted[-1]
         readers = [one for one in readers if one[2] is not None or narrow]
         if not readers:
             return False
-        last = last or self._reshaped(node, rows, wanted, f"{name}{LAST}")
-        self._forms[last] = name, LAST
+        last = last or self._reshaped(node, rows, wanted, f"{name}{form}")
+        self._forms[last] = name, form
         own = last.producer()
         assert own is not None  # noqa: S101 - it is a Reshape
         for reader, place, shape in readers:
@@ -193,6 +195,15 @@ class _Optimized:
             reader.replace_input_with(place, again)
         self._graph.sort()
         return True
+
+    def _has_channels_first(self, rows: ir.Value) -> bool:
+        """Whether rows are columns: of a product whose first operand is the matrix."""
+        node = rows.producer()
+        while node is not None and operator(node) != ("", "MatMul", ""):
+            data = _data(node)
+            node = data[0].producer() if data and _keeps_rows(node) else None
+        first = None if node is None else node.inputs[0]
+        return first is not None and constant_of(first) is not None
 
     def _reshaped(self, behind: ir.Node, x: ir.Value, shape: list[int], wanted: str) -> ir.Value:
         names = self._moves.names

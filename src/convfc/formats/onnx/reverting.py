@@ -30,9 +30,8 @@ from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_o
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, operands
-from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
-from convfc.formats.onnx.own_layout import in_own_layout
+from convfc.formats.onnx.own_form import in_own_form
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.recovering import Recovery, bodies_of
@@ -41,13 +40,16 @@ from convfc.formats.onnx.rewriting import rewrite
 from convfc.formats.onnx.row_steps import Program, is_fixed
 from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
 from convfc.formats.onnx.structure import operator
-from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
+
+_STAYS_FOLDED = (
+    "What was affine in the original was read as convolutions, or as part of them, and stays so."
+)
 
 
 @dataclass
@@ -164,15 +166,11 @@ class OnnxReverting:
             for site in sites
             if site.name in self._outline.places and site.made is not None
         }
-        ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         own = (place.node for place in places(self._outline.model))
         kept = {value.name for node in own for value in node.outputs}
         gemms_apart(model, kept)
         unpack_products(model, kept)
-        dense = any(layer.form == Form.DENSE for layer in self._record.layers)
-        model = unmerged(model, self._outline.model, made) if optimized else model
-        unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
-        return in_own_layout(unflattened, self._outline.model, ranks)
+        return in_own_form(model, self._outline.model, made, self._record, optimized=optimized)
 
     def _end(self, name: str) -> str:
         return self._outline.places[name].node.outputs[0].name or ""
@@ -305,7 +303,8 @@ class OnnxReverting:
         props.pop(FROZEN, None)
         props[KEY] = record
         write(self._model, path, self._outline.form, record, apart=apart)
-        return () if said is None else (said,)
+        affine = _STAYS_FOLDED if self._record.affine else None
+        return [remark for remark in (said, affine) if remark is not None]
 
     def _revert(self, site: Site, recovery: Recovery) -> None:
         """The end of a chain becomes the convolution."""
