@@ -89,8 +89,7 @@ class Site:
     @property
     def made(self) -> Sizes | None:
         """Sizes of a sample of its output, channels first, as far as known; ``None`` of none."""
-        conv = self.convolution
-        if conv is None:
+        if (conv := self.convolution) is None:
             return None
         try:
             return (conv.filters, *conv.output(self.sizes))

@@ -44,7 +44,7 @@ from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
 from convfc.formats.onnx.returned import arrays_of
 from convfc.formats.onnx.rewriting import rewrite
-from convfc.formats.onnx.runtimes import Session, default_differs
+from convfc.formats.onnx.runtimes import SATURATED, Session, default_differs
 from convfc.formats.onnx.shape_inference import forget_sizes, new_claims, unfounded
 from convfc.formats.onnx.sites import (
     Place,
@@ -181,20 +181,14 @@ class OnnxModel:
         """See `Model.cautions`."""
         if not any(is_quantized(place.node) for place in places(self._model)):
             return ()
-        if not default_differs(self.path, self._names, self._checked(feed)):
-            return ()
-        return (
-            f"on this processor onnxruntime's default gives other numbers for '{self.path.name}': "
-            "its sums of 8-bit products saturate. Here they are exact; in your own program, the "
-            "session option session.x64quantprecision = 1 makes those of constant int8 weights so.",
-        )
+        differs = default_differs(self.path, self._names, self._checked(feed))
+        return (SATURATED.format(self.path.name),) if differs else ()
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`."""
         fed = self._checked(feed)
-        if path is not None and path != self.path:
+        if (path := path or self.path) != self.path:
             fed = in_rows(fed, self._flat)
-        path = self.path if path is None else path
         session = Session(path, str(path), once=True, seconds=self._seconds)
         return self._arrays(session.run(self._names, fed))
 
@@ -205,8 +199,7 @@ class OnnxModel:
         """
         fed = self._checked(feed, times=2)
         # As the file has it, or what is affine would be judged by what is made of it.
-        as_it_is = replace(self.reading, affine=False, flat_io=False)
-        fresh = OnnxModel(self.path, as_it_is)
+        fresh = OnnxModel(self.path, replace(self.reading, affine=False, flat_io=False))
         rewrite(fresh._model, fresh._lowerings())
         try:
             widen(fresh._model)

@@ -209,6 +209,14 @@ def default_differs(path: Path, names: Sequence[str], feed: Mapping[str, NDArray
     return any(not _same(a, b) for a, b in zip(*found, strict=True))
 
 
+SATURATED = (
+    "on this processor onnxruntime's default gives other numbers for '{}': its sums of 8-bit "
+    "products saturate. Here they are exact; in your own program, the session option "
+    "session.x64quantprecision = 1 makes those of constant int8 weights so."
+)
+"""What to say then, of a file's name."""
+
+
 def _same(a: Any, b: Any) -> bool:  # noqa: ANN401 - an output may be a sequence or a map
     real = isinstance(a, np.ndarray) and a.dtype.kind in "fc"
     return bool(np.array_equal(a, b, equal_nan=True)) if real else bool(np.array_equal(a, b))
