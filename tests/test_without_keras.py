@@ -78,10 +78,11 @@ def test_all_commands_work_on_onnx_files(tmp_path: Path) -> None:
             "verify m.onnx --samples 2",
             "explain m.onnx",
             "revert m_fc.onnx",
+            "matrix m.onnx",
         ),
         tmp_path,
     )
-    assert (codes(done), done.stderr) == ([0] * 6, "")
+    assert (codes(done), done.stderr) == ([0] * 7, "")
     assert "EQUIVALENT: m_fc.onnx and m.onnx" in done.stdout
 
 
@@ -90,7 +91,7 @@ def test_a_keras_file_gets_one_line_that_says_what_to_install(tmp_path: Path, su
     name = f"m{suffix}"
     shutil.copy(SAMPLES / f"mnist_cnn{suffix}", tmp_path / name)
     lines = [
-        *(f"{verb} {name}" for verb in ("shapes", "convert", "explain", "revert")),
+        *(f"{verb} {name}" for verb in ("shapes", "convert", "explain", "revert", "matrix")),
         f"verify {name} {name}",
     ]
     done = run(commands(*lines), tmp_path)

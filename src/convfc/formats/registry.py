@@ -24,6 +24,9 @@ from convfc.formats.weights import Rewriting, Weighted
 from convfc.gates import gated, require_file
 from convfc.refusals import Code
 
+_KERAS = ("h5py", "keras", "tensorflow")
+"""What Keras files take, and ONNX files do not."""
+
 
 def format_of(path: Path) -> Format:
     """Recognise a file.
@@ -102,7 +105,7 @@ def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
         if reading.keras2_numbers or reading.architecture is not None:
             raise UsageError(f"{path}: architecture and keep_keras2_numbers are for Keras files")
         return open_onnx(path, reading)
-    _require("h5py", "keras", "tensorflow", why=f"{path}: a Keras file")
+    _require(*_KERAS, why=f"{path}: a Keras file")
     from convfc.formats.keras import open_keras
 
     return open_keras(path, imports, replace(reading, affine=False))
@@ -136,6 +139,7 @@ def open_reverting(
             code=Code.NO_OUTLINE,
         )
     if record is None or not is_onnx:
+        _require(*_KERAS, why=f"{path}: a Keras file")
         from convfc.formats import keras
 
         return keras.open_reverting(path, record, like, arguments.texts("imports", imports))
@@ -163,6 +167,7 @@ def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS
         from convfc.formats.onnx import OnnxWeighted
 
         return OnnxWeighted(path, reading)
+    _require(*_KERAS, why=f"{path}: a Keras file")
     from convfc.formats.keras import open_weighted as open_keras_weighted
 
     return open_keras_weighted(path, imports, reading)
@@ -186,6 +191,7 @@ def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) 
         from convfc.formats.onnx import open_rewriting as open_onnx_rewriting
 
         return open_onnx_rewriting(path, record)
+    _require(*_KERAS, why=f"{path}: a Keras file")
     from convfc.formats.keras import open_rewriting as open_keras_rewriting
 
     return open_keras_rewriting(path, record, imports)
@@ -261,7 +267,7 @@ def import_keras() -> None:
         UnsupportedModelError: it or what it needs is not installed.
         UsageError: eager execution is off in this process, or Keras' backend is not installed.
     """
-    _require("h5py", "keras", "tensorflow", why="a network in Keras")
+    _require(*_KERAS, why="a network in Keras")
     from convfc.formats import keras
 
     keras.import_keras()
