@@ -395,14 +395,14 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_full_disk_is_told_wherever_h5py_does() -> None:
     """It says so in a RuntimeError about another one, where it fails to close a file."""
-    from convfc.formats.keras.model import _write_error
+    from convfc.formats.keras.refusals import write_error
 
     first = RuntimeError("Unable to flush file (file write failed: errno = 28, error message = ..)")
     second = RuntimeError("Can't destroy cache (slist already enabled?)")
     second.__context__ = first
-    assert _write_error(second).strerror == os.strerror(28)
-    assert _write_error(OSError(27, "")).strerror == os.strerror(27)
-    assert _write_error(RuntimeError("why not")).strerror == os.strerror(5)
+    assert write_error(second).strerror == os.strerror(28)
+    assert write_error(OSError(27, "")).strerror == os.strerror(27)
+    assert write_error(RuntimeError("why not")).strerror == os.strerror(5)
 
 
 @pytest.mark.parametrize(

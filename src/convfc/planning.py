@@ -145,7 +145,7 @@ def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | R
     if isinstance(chain, Refusal):
         return chain
     shapes = [lowering.filter_matrix for lowering in chain]
-    size = sum(rows * columns for rows, columns in shapes) * site.itemsize
+    size = sum(rows * columns for rows, columns in shapes) * site.weight_bytes
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""

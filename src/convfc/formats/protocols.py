@@ -63,6 +63,7 @@ class Site:
         refusal: why convfc leaves it as it is, or ``None``.
         banded: whether its format can cut an axis of unknown size; see `lower`.
         rest: the convolutions that its layer computes of what this one makes, if any.
+        kept: numpy's name of the type that its weights are held in; empty if that is `dtype`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Site:
     refusal: Refusal | None = None
     banded: bool = False
     rest: tuple[AnyConvolution, ...] = ()
+    kept: str = ""
 
     @property
     def reason(self) -> str | None:
@@ -85,6 +87,11 @@ class Site:
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return numpy_type(self.dtype).itemsize
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes per number of a matrix of its weights."""
+        return numpy_type(self.kept or self.dtype).itemsize
 
     @property
     def made(self) -> Sizes | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from convfc import arguments
@@ -101,7 +100,7 @@ def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
         return open_onnx(path, reading)
     from convfc.formats.keras import open_keras
 
-    return open_keras(path, imports, replace(reading, affine=False))
+    return open_keras(path, imports, reading)
 
 
 @gated

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import math
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +16,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
-from convfc.core.dense import lower_chain
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
@@ -30,6 +25,14 @@ from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.dense_form import (
+    excess_of,
+    flat_form,
+    in_rows,
+    pairs_of,
+    places_with,
+    remarks_on,
+)
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.internals import flat_layers
@@ -39,9 +42,10 @@ from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
-from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing, write_error
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
+from convfc.formats.keras.runs import Run, runs_of, strands_of
+from convfc.formats.keras.sites import find_places, graph_of, is_graph, makes_masks
 from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.protocols import (
@@ -55,8 +59,7 @@ from convfc.formats.protocols import (
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
-from convfc.refusals import Code, Refusal
-from convfc.system.capacity import excess
+from convfc.refusals import Code
 
 
 class KerasModel:
@@ -93,9 +96,12 @@ class KerasModel:
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
-        self._places: dict[str, Place] = {place.name: place for place in places}
+        wants = (reading.affine or reading.flat_io) and is_graph(loaded.model)
+        self._strands = strands_of(loaded.model, reading) if wants else []
+        self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
         self.provenance = loaded.envelope.provenance
+        self._in_rows = reading.flat_io or getattr(self.provenance, "flat_io", False)
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
@@ -128,8 +134,8 @@ class KerasModel:
 
     @property
     def rewritten(self) -> bool:
-        """See `Model.rewritten`: Keras itself runs what is read."""
-        return False
+        """See `Model.rewritten`: what is affine around convolutions is read as one of them."""
+        return any(not run.is_plain for run in runs_of(self._strands))
 
     @cached_property
     def precision(self) -> str:
@@ -147,8 +153,7 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return self._calls.traced(keras.tree.pack_sequence_as(self._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, self._evaluate(call, feed), strict=True))
+        return self._named(self._evaluate(call, feed))
 
     def cautions(self, feed: Feed) -> Sequence[str]:  # noqa: ARG002 - see `Model.cautions`
         """See `Model.cautions`: there are none."""
@@ -161,8 +166,7 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return model._calls(keras.tree.pack_sequence_as(model._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, model._evaluate(call, feed), strict=True))
+        return self._named(model._evaluate(call, feed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`."""
@@ -176,16 +180,20 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return wide_calls(keras.tree.pack_sequence_as(self._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        found = self._evaluate(call, in_float64(self.inputs, feed), times=2)
-        return dict(zip(names, found, strict=True))
+        return self._named(self._evaluate(call, in_float64(self.inputs, feed), times=2))
+
+    def _named(self, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name; images are rows where those of the converted file are."""
+        found = dict(zip((port.name for port in self.outputs), arrays, strict=True))
+        return in_rows(found, dict.fromkeys(found, 2)) if self._in_rows else found
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
         called = {
             name: calls[0].input_tensors[0]
             for name in sites
-            if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
+            if (first := self._places[name].fed) is not None
+            and len(calls := calls_in(self._graph, first)) == 1
         }
         if not called:
             return {}
@@ -194,7 +202,8 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return Calls(probe)(flat)  # anew for each attempt, see `_evaluate`
 
-        return dict(zip(called, self._evaluate(call, feed), strict=True))
+        found = zip(called, self._evaluate(call, feed), strict=True)
+        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found}
 
     @cached_property
     def _demand(self) -> Demand:
@@ -211,6 +220,9 @@ class KerasModel:
         Its numbers take as many `times` the bytes of the file's.
         """
         self._demand.check(feed, str(self.path), times)
+
+        if self.provenance is not None:
+            feed = in_rows(feed, {port.name: len(port.shape or ()) for port in self.inputs})
 
         def outputs() -> list[NDArray[Any]]:
             flat = [
@@ -238,8 +250,15 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        layers = {name: place.layer for name, place in self._places.items()}
-        cuts = cut(self._model, converted._model, set(map(id, layers.values())))
+        record = converted.provenance
+        told = set() if record is None else {one.name for one in record.layers}
+        runs = {n: one for n, one in self._places.items() if isinstance(one, Run) and n in told}
+        layers = {n: one.layer for n, one in self._places.items() if not isinstance(one, Run)}
+        expected, apart = self._model, frozenset[int]()
+        with overheard(), held_once():
+            if flattened := flat_form(self._model, self.reading, self._strands, runs, like=True):
+                expected, apart = flattened.model, frozenset(map(id, flattened.made.values()))
+        cuts = cut(expected, converted._model, set(map(id, layers.values())), apart)
 
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
@@ -253,17 +272,17 @@ class KerasModel:
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
         counts = {name: len(graph_of(model).operations) for name, model in made.items()}
-        lowerings = lowered_again(self.sites, counts, converted.provenance)
-        lost = unlike_record(made.keys() - lowerings)
-        numbers = sum(_dense_numbers(site, lowerings.get(site.name)) for site in self.sites)
-        why = excess(_HELD * numbers)
+        lowerings = lowered_again(self.sites, counts, record)
+        of_runs = {} if flattened is None else pairs_of(runs, self.sites, flattened, cuts)
+        lost = unlike_record((made.keys() | runs.keys()) - lowerings.keys() - of_runs.keys())
+        why = excess_of(self.sites, lowerings, runs.values())
         if why is not None:
             cuts.unknown.append(f"the matrices of the dense form: {why}")
             return Alignment((), tuple(cuts.differences), (*lost, *cuts.unknown))
         pairs = [
-            paired(site, made[site.name], lowerings[site.name])
+            of_runs.get(site.name) or paired(site, made[site.name], lowerings[site.name])
             for site in self.sites
-            if site.name in lowerings
+            if site.name in lowerings or site.name in of_runs
         ]
         return Alignment(
             tuple(pairs), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
@@ -278,6 +297,8 @@ class KerasModel:
         model = self._model
         with overheard(), held_once():
             for name, lowering in lowerings.items():
+                if isinstance(self._places[name], Run):
+                    continue
                 layer = self._places[name].layer
                 replaced[id(layer)], left = replacement(
                     layer, lowering, self._converted_format, ends_masks=self._masks
@@ -287,6 +308,9 @@ class KerasModel:
                 dense = any(its.form is Form.DENSE for its in lowerings.values())
                 model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
+            if made := flat_form(model, self.reading, self._strands, lowerings):
+                model, before = made.model, model
+                remarks += remarks_on(self._strands, lowerings, made, before)
             named = with_suffix(path, self._converted_format)
             try:
                 keras.saving.save_model(model, named)
@@ -294,7 +318,7 @@ class KerasModel:
                     make_loadable(named, self._operations)
                 write_provenance(named, self._converted_format, provenance)
             except (OSError, RuntimeError) as error:
-                raise _write_error(error) from error
+                raise write_error(error) from error
             except Exception as error:
                 raise UnsupportedModelError(
                     f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
@@ -315,32 +339,3 @@ class KerasModel:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
-
-
-_HELD = 24
-"""Bytes per number of a matrix: from the file, as convfc makes it, and in what runs of both."""
-
-
-def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
-    """How many numbers the matrices of a layer in the dense form have."""
-    if site.convolution is None or lowering is None or lowering.form is not Form.DENSE:
-        return 0
-    chain = lower_chain((site.convolution, *site.rest), site.sizes)
-    found = () if isinstance(chain, Refusal) else chain
-    return sum(math.prod(one.filter_matrix) for one in found)
-
-
-def _write_error(error: BaseException) -> OSError:
-    """What kept a file from being written, in the system's words.
-
-    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
-    file: only the paragraph has the number then.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        told = re.search(r"errno = (\d+)", str(cause))
-        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
-        if number is not None:
-            return OSError(number, os.strerror(number))
-        cause = cause.__cause__ or cause.__context__
-    return OSError(errno.EIO, os.strerror(errno.EIO))

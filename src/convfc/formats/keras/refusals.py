@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,3 +76,19 @@ def brief(error: BaseException) -> str:
     # What ends in a colon is said in the line below.
     line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return visible(line if len(line) <= 300 else f"{line[:300]}...")
+
+
+def write_error(error: BaseException) -> OSError:
+    """What kept a file from being written, in the system's words.
+
+    h5py wraps it in a paragraph, and in a RuntimeError or two if it comes up while it closes the
+    file: only the paragraph has the number then.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        told = re.search(r"errno = (\d+)", str(cause))
+        number = getattr(cause, "errno", None) or (int(told[1]) if told else None)
+        if number is not None:
+            return OSError(number, os.strerror(number))
+        cause = cause.__cause__ or cause.__context__
+    return OSError(errno.EIO, os.strerror(errno.EIO))

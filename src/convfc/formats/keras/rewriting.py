@@ -192,8 +192,8 @@ def rewrite(
         made.compile(**keras.saving.deserialize_keras_object(compiled))
     if dense:
         names = [layer.name for layer, _ in flags if id(layer) in replaced]
-        whole = "its matrix trains on as a whole, zeros and repeated weights, too."
-        return made, [*remarks, *(f"{name}: {whole}" for name in names), _FRESH]
+        told = [f"{name}: {TRAINS_AS_A_WHOLE}" for name in names]
+        return made, [*remarks, *told, FRESH]
     pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
     phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
     new_weights = {
@@ -203,10 +203,11 @@ def rewrite(
     same = not phased and expected == [id(weight) for weight in made.trainable_variables]
     carried = same and _carry(model.optimizer, made.optimizer)
     remarks += [f"{name}: each phase of its stride trains on by itself." for name in phased]
-    return made, remarks if carried else [*remarks, _FRESH]
+    return made, remarks if carried else [*remarks, FRESH]
 
 
-_FRESH = "The optimizer's state depends on the shapes of the weights; it starts afresh."
+TRAINS_AS_A_WHOLE = "its matrix trains on as a whole, zeros and repeated weights, too."
+FRESH = "The optimizer's state depends on the shapes of the weights; it starts afresh."
 
 
 def _carry(old: Any, new: Any) -> bool:
