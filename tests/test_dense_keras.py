@@ -315,7 +315,7 @@ def test_matrices_that_no_machine_could_hold_are_not_made(
 
 @pytest.mark.parametrize("make", [network, first])
 def test_files_of_before_are_proved(tmp_path: Path, make: Callable[[], Any]) -> None:
-    """Each layer a model of Reshape, Dense, Reshape, by a record that says nothing of neighbours."""
+    """Each layer a model of three, by a record that says nothing of neighbours."""
     source = save(make(), tmp_path / "m.keras")
     model = open_model(source)
     lowerings = {

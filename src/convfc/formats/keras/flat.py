@@ -23,6 +23,7 @@ from convfc.core.arrays import Array, numpy_type
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Shape, one_matrix
 from convfc.formats.keras.internals import calls_of, run_through
+from convfc.formats.keras.max_pooling import MAXIMUM
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.keras.steps import by_number
@@ -270,11 +271,13 @@ class Flattened:
     def _in_sequence(self, made: Layer) -> Layer | None:
         """A chain as a Sequential; ``None`` where something stands in the way."""
         calls = [call for call in calls_of(graph_of(made)) if not call.is_input]
-        others = [x.operation for x in calls if type(x.operation) not in _CHAINED]
-        if others:
-            # A Reshape only stands before or behind something else.
-            why = next((x for x in others if type(x) is not layers.Reshape), others[0])
-            self.obstacle = f"'{why.name}' is a {type(why).__name__}"
+        others = [x for x in calls if type(x.operation) not in _CHAINED]
+        wide = [x for x in calls if len(x.outputs[0].shape) != 2]
+        for call in (x for x in (*others, *wide) if type(x.operation) is not layers.Reshape):
+            kind = type(call.operation)
+            looks = ", and looks at an image" if kind in _CHAINED else ""
+            relu = "; --max-pool relu writes it in Dense" if kind in MAXIMUM else ""
+            self.obstacle = f"'{call.operation.name}' is of class {kind.__name__}{looks}{relu}"
             return None
         if not len(made.inputs) == len(made.outputs) == 1:
             self.obstacle = "it has several inputs or outputs"
