@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from convfc.refusals import Refusal
 
 Feed = Mapping[str, NDArray[Any]]
 """One array per input or output, by the name of its port."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Site:
         refusal: why convfc leaves it as it is, or ``None``.
         banded: whether its format can cut an axis of unknown size; see `lower`.
         rest: the convolutions that its layer computes of what this one makes, if any.
-        kept: numpy's name of the type that its weights are held in; empty if that is `dtype`.
+        kept: the type that its weights are held in; empty if that is `dtype`.
     """
 
     name: str
@@ -87,11 +86,6 @@ class Site:
     def itemsize(self) -> int:
         """Bytes per number of its patches."""
         return numpy_type(self.dtype).itemsize
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes per number of a matrix of its weights."""
-        return numpy_type(self.kept or self.dtype).itemsize
 
     @property
     def made(self) -> Sizes | None:
@@ -225,8 +219,7 @@ class Alignment:
         pairs: the converted convolutions, in the order of execution.
         differences: what is certainly different outside of them, a sentence each: a number, a
             setting, a type, who reads what.
-        unknown: what is built otherwise outside of them, so that nobody can tell whether it
-            matters: nodes or layers that are in one of the files only.
+        unknown: what is built otherwise outside of them, so that nobody can tell if it matters.
         remarks: what no runtime reads (descriptions, names of tools), or what matters to training
             only.
     """
