@@ -56,11 +56,11 @@ def kinds(path: Path) -> list[str]:
     ]
 
 
-def proved(model: Any, path: Path, **options: Any) -> list[str]:
+def proved(model: Any, path: Path, suffix: str = ".keras", **options: Any) -> list[str]:
     """Convert and prove a model; the classes of the layers of what it became."""
-    source = save(model, path / "m.keras")
+    source = save(model, path / f"m{suffix}")
     done = convfc.convert(
-        source, path / "m_fc.keras", form="dense", force=True, check=False, **options
+        source, path / f"m_fc{suffix}", form="dense", force=True, check=False, **options
     )
     assert done.complete, [layer.reason for layer in done.layers]
     rng = np.random.default_rng(5)
@@ -129,15 +129,16 @@ CASES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", thinned(list(CASES), 6))
-def test_a_chain_is_a_sequential_of_dense(case: str, tmp_path: Path) -> None:
-    made = proved(CASES[case](), tmp_path, flat_io=True)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("case", thinned(list(CASES), 9))
+def test_a_chain_is_a_sequential_of_dense(case: str, suffix: str, tmp_path: Path) -> None:
+    made = proved(CASES[case](), tmp_path, suffix, flat_io=True)
     others = {*made} - {"Dense", "relu", "tanh", "elu", "softmax"}
     assert others <= {"ReLU", "LeakyReLU", "Activation"}
-    result = stock(tmp_path / "m_fc.keras")
+    result = stock(tmp_path / f"m_fc{suffix}")
     assert type(result) is keras.Sequential
     assert all(layer.use_bias for layer in result.layers if isinstance(layer, layers.Dense))
-    record = provenance_of(tmp_path / "m_fc.keras")
+    record = provenance_of(tmp_path / f"m_fc{suffix}")
     assert record is not None
     assert (record.flat_io, record.affine) == (True, True)
 
@@ -219,6 +220,14 @@ def test_what_is_left_stays_as_it_was(tmp_path: Path) -> None:
     assert [layer.refusal is None for layer in done.layers] == [True, False]
     assert kinds(done.out)[-3:] == ["Conv2D", "BatchNormalization", "ReLU"]
     assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
+
+
+def test_a_flatten_that_moves_channels_does_so(tmp_path: Path) -> None:
+    """Behind a matrix, and in front of what is one already."""
+    steps = layers.Flatten(**FIRST), layers.Dense(2)
+    model = chain(conv(4, 3, activation="relu", **FIRST), *steps, shape=(3, 6, 7))
+    assert proved(model, tmp_path) == ["Reshape", "relu", "Reshape", "Flatten", "Dense"]
+    assert proved(model, tmp_path, flat_io=True) == ["relu", "Dense"]
 
 
 def test_masks_are_heeded(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ class Flattened:
         kind, is_end = type(operation), id(operation) in self._ends
         if not rows or None in rows or self._calls[id(operation)] != 1:
             return operation(*args, **kwargs)
-        if kind in (layers.Flatten, layers.Reshape) and not is_end:
+        if _keeps_order(operation) and not is_end:
             made = tuple(operation.compute_output_spec(*args).shape[1:])
             return self._image(rows[0], made, self._fresh(f"{operation.name}_image"))
         if by_number(operation) and len(tensors) == 1:
@@ -310,6 +310,12 @@ def weights_of(run: Run, dense: Layer) -> list[Array]:
     with np.errstate(all="ignore"):
         pairs = zip((matrix, added), dense.weights, strict=False)
         return [one.astype(numpy_type(weight.dtype), copy=False) for one, weight in pairs]
+
+
+def _keeps_order(operation: Layer) -> bool:
+    """Whether it hands on a row as it is; a Flatten of channels first moves them behind."""
+    flattens = type(operation) is layers.Flatten and operation.data_format == "channels_last"
+    return flattens or type(operation) is layers.Reshape
 
 
 def _copy(layer: Layer, name: str) -> Layer:
