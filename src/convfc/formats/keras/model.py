@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
-from convfc.errors import UnsupportedModelError
+from convfc.errors import UnsupportedModelError, UsageError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
 from convfc.formats.keras.alignment import calls_in, cut
@@ -73,7 +73,7 @@ class KerasModel:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
         UsageError: it has no such input, or one that takes another shape; or it is whole and
-            needs no architecture.
+            needs no architecture; or its class says nothing of rows.
     """
 
     takes_forms = False
@@ -96,7 +96,11 @@ class KerasModel:
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
-        wants = (reading.affine or reading.flat_io) and is_graph(loaded.model)
+        stock = is_graph(loaded.model)
+        if reading.flat_io and not stock:
+            kind = type(loaded.model).__name__
+            raise UsageError(f"{path}: --flat-io is for Sequential and Functional, not for {kind}")
+        wants = stock and (reading.affine or reading.flat_io)
         self._strands = strands_of(loaded.model, reading) if wants else []
         self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes

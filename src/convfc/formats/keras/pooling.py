@@ -63,7 +63,7 @@ def average(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
     conv = pool_of(layer, before)
     first = layer.data_format == "channels_first"
     sizes = before[1:] if first else before[:-1]
-    ones = np.ones((*conv.kernel, 1, conv.channels), layer.compute_dtype)
+    ones = np.broadcast_to(np.ones((), layer.compute_dtype), (*conv.kernel, 1, conv.channels))
     counts = counted(conv, sizes)
     parts = (before, after), layer.padding
     if counts.min() == counts.max():
@@ -100,5 +100,6 @@ def global_average(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
     first = layer.data_format == "channels_first"
     sizes, channels = (before[1:], before[0]) if first else (before[:-1], before[-1])
     conv = convolution(sizes, channels=channels, filters=channels, groups=channels)
-    kernel = np.full((*sizes, 1, channels), 1 / np.prod(sizes), layer.compute_dtype)
+    one = np.array(1 / np.prod(sizes), layer.compute_dtype)
+    kernel = np.broadcast_to(one, (*sizes, 1, channels))
     return [known(layer, conv, kernel, (before, after))]

@@ -355,6 +355,6 @@ def _cut(pending: Sequence[_Piece]) -> list[list[_Piece]]:
             (best[at][0] + math.prod(groups[at][0].steps[0].before) * columns, at)
             for at in range(end)
         ]
-        numbers, at = min(ways)
+        numbers, at = min(ways, key=lambda way: (way[0], -way[1]))  # or with what is before
         best.append((numbers, [*best[at][1], list(chain(*groups[at:end]))]))
     return best[-1][1]
