@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 OTHERS := .venv-clients
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients clean
+.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients dist clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -45,8 +45,14 @@ clients: $(OTHERS)/installed
 	$(OTHERS)/bin/python -m benchmarks.clients --write docs/clients.md
 	$(OTHERS)/bin/python -m benchmarks.questions --only marabou gurobi omlt auto-lirpa hls4ml --write
 
+dist: $(VENV)/python
+	$(BIN)/python $(PIP) build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) $(OTHERS) demo
+	rm -rf $(VENV) $(OTHERS) demo dist
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

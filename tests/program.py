@@ -28,7 +28,7 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
 
 
 AGREED = {"", "layer", "convolution", "parameters", "integer draws", "chance of a miss", "verdict"}
-AGREED |= {"output", "shape", "top-1"}
+AGREED |= {"output", "shape", "top-1", "tensor", "made by"}
 """Columns of a verification that are the same on every machine, and what is beside the table."""
 
 

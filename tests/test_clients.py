@@ -219,7 +219,7 @@ def test_open_sizes_are_fixed(tmp_path: Path) -> None:
     assert found.outputs[0].shape == (2, 5, 10, 15)
     assert "m.onnx for x=2x4x11x9 are the same function" in verification_summary(found)
     junit.write(report := tmp_path / "report.xml", [found])
-    assert 'name="verdict for x=2x4x11x9"' in report.read_text()
+    assert 'name="verdict of a proof for x=2x4x11x9"' in report.read_text()
     seen = convfc.verify(path, done.out, samples=4, rtol=1e-3)
     assert seen.equivalent
     assert not seen.proved

@@ -16,14 +16,11 @@ import convfc
 from convfc import Code, Verdict
 from convfc.core.whole import Whole
 from convfc.formats.keras.quiet import importing
-from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model, provenance_of
-from convfc.planning import plan
-from convfc.system.atomic import sha256_of
 from tests.keras_edits import Config, members, relayered, write
 from tests.keras_layers import drawn
-from tests.keras_models import many, save, stock
+from tests.keras_models import dense_of_before, many, save, stock
 from tests.thinned import thinned
 
 with importing():
@@ -317,16 +314,7 @@ def test_matrices_that_no_machine_could_hold_are_not_made(
 def test_files_of_before_are_proved(tmp_path: Path, make: Callable[[], Any]) -> None:
     """Each layer a model of three, by a record that says nothing of neighbours."""
     source = save(make(), tmp_path / "m.keras")
-    model = open_model(source)
-    lowerings = {
-        layer.site.name: layer.lowering
-        for layer in plan(model.sites, form="dense")
-        if layer.lowering is not None
-    }
-    records = tuple(LayerRecord.of(name, one) for name, one in lowerings.items())
-    record = Provenance(source.name, sha256_of(source), "1.0", records)
-    out = tmp_path / "m_fc.keras"
-    model.save_converted(out, lowerings, record)
+    out = dense_of_before(source, tmp_path / "m_fc.keras")
     found = convfc.verify(source, out, samples=2)
     assert found.verdict is Verdict.EQUIVALENT
-    assert len(found.layers) == len(lowerings)
+    assert len(found.layers) == len(open_model(source).sites)

@@ -83,7 +83,8 @@ def net(
 
 
 def dense(path: Path, **options: Any) -> convfc.Conversion:
-    return convfc.convert(path, form="dense", force=True, **options)
+    done: convfc.Conversion = convfc.convert(path, form="dense", force=True, **options)
+    return done
 
 
 def chain(path: Path) -> list[str]:

@@ -17,7 +17,12 @@ from convfc.core.numpy_ops import filter_matrices
 from convfc.core.transposed import TransposedConvolution, TransposedWindow
 
 MODULES = [
+    "convfc.cli.github",
     "convfc.errors",
+    "convfc.explanation.patch_matrix",
+    "convfc.formats.onnx.runtimes",
+    "convfc.verification.counterpart",
+    "convfc.verification.parting",
     *(
         module.name
         for package in (core, text)

@@ -34,6 +34,7 @@ FLOORS = {
     "targets": 6,
     "conversion": 8,
     "reversion": 8,
+    "analysis": 8,
     "plotting": 3,
     "explanation": 8,
     "reproduction": 8,

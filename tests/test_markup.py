@@ -68,6 +68,8 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (1, ["convert", FILE, "--patches", "reshape"]),
     (0, ["convert", FILE, "--only", "*\nEQUI*"]),
     (0, ["convert", FILE, "--verify"]),
+    (0, ["convert", FILE, "--dry-run"]),
+    (0, ["shapes", FILE, "--sort", "layer"]),
     (0, ["verify", FILE, "--samples", "1"]),
     (0, ["verify", FILE, FILE, "--samples", "1", "--rtol", "1e-3"]),
     (0, ["verify", "--samples", "1"]),
@@ -185,7 +187,7 @@ def test_what_nobody_foresaw_has_no_traceback(
     monkeypatch.setattr(convfc, "shapes", fail, raising=False)
     assert program("shapes", "m.onnx") == (2, "", f"{said}\n")
     code, output, _ = program("shapes", "m.onnx", "--json")
-    assert (code, json.loads(output).keys()) == (2, {"error"})
+    assert (code, json.loads(output).keys()) == (2, {"schema", "error"})
     code, output, shown = program("shapes", "m.onnx", "--debug")
     assert (code, output, "Traceback" in shown, steers(shown)) == (2, "", True, False)
 

@@ -133,7 +133,7 @@ def test_an_error_is_a_json_document_and_the_same_line(line: str, kind: str, wor
     assert (plain.returncode, plain.stdout) == (2, "")
     assert (done.returncode, done.stderr) == (2, plain.stderr)
     error = json.loads(done.stdout)["error"]
-    assert error.keys() == {"kind", "code", "message"}
+    assert error.keys() == {"kind", "code", "message", "remedy", "path", "layer"}
     assert error["kind"] == kind
     assert words in error["message"]
     assert words in done.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from convfc.cli.documents import layer_json
-from convfc.cli.tables import shapes_table
+from convfc.cli.shapes_tables import shapes_table
 from convfc.core.builders import named_transposed_window
 from convfc.core.geometry import Same, Sizes
 from convfc.core.im2col import apply
@@ -23,10 +23,11 @@ from convfc.core.transposed import (
     TransposedConvolution,
     TransposedWindow,
 )
+from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import LayerRecord
-from convfc.planning import plan
+from convfc.planning import ModelShapes, plan
 from tests.reference import convolve_transposed
 
 small = st.integers(1, 4)
@@ -210,7 +211,9 @@ def test_how_it_is_shown() -> None:
     site = Site("up", "ConvTranspose", conv, (5, None))
     (layer,) = plan([site])
     shown = StringIO()
-    Console(file=shown, width=200).print(shapes_table(Path("m.onnx"), [layer]))
+    Console(file=shown, width=200).print(
+        shapes_table(ModelShapes([layer], Path("m.onnx"), Form.PATCHES))
+    )
     assert "ConvTranspose 3x2, stride 2, pad 1,1,0,0, output padding 1x0" in shown.getvalue()
     assert "5x?x3 → 10x?x4" in shown.getvalue()
     lowering = layer_json(layer)["lowering"]

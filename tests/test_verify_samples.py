@@ -154,7 +154,10 @@ def test_what_helps_where_no_sample_runs(tmp_path: Path) -> None:
     out = convfc.convert(path).out
     result = convfc.verify(path)
     assert result.verdict is Verdict.EQUIVALENT
-    assert verification_summary(result).endswith("but no sample could be run through both")
+    assert verification_summary(result).endswith(
+        "but no sample could be run through both (other inputs may do: "
+        "--shape x=DIMS --input rate=VALUE)"
+    )
     (note,) = (note for note in result.notes if "could not be run" in note)
     assert note.endswith("other inputs may do: --shape x=DIMS --input rate=VALUE")
     with pytest.raises(UnsupportedModelError, match=r"--shape x=DIMS --input rate=VALUE$"):

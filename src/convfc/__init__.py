@@ -4,6 +4,7 @@
     >>> convfc.convert("model.onnx").complete
     >>> convfc.verify("model.onnx").equivalent
     >>> convfc.revert("model_fc.onnx").complete
+    >>> convfc.matrices("model.onnx")["conv1"].F
 
 What is not listed here is found where it lives: `convfc.core` has what a converted layer computes,
 `convfc.explanation.drawing` draws, `convfc.reproduction` has the parts of the experiment.
@@ -21,6 +22,11 @@ from convfc._version import __version__
 # That of `typing` takes 10 ms to import, in which Ctrl-C would show a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from convfc.analysis.feeding import Patches, patch_matrices
+    from convfc.analysis.files import save_matrices
+    from convfc.analysis.matrix import Matrix
+    from convfc.analysis.reading import Measurement, matrices, measure
+    from convfc.analysis.writing import with_matrices
     from convfc.clients import CLIENTS, Client
     from convfc.conversion import Conversion, convert
     from convfc.core.builders import convolution
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from convfc.explanation.numbers import Explanation
+    from convfc.explanation.patch_matrix import im2col, index_map
     from convfc.explanation.sources import explain_convolution, explain_model
     from convfc.formats.protocols import Site
     from convfc.formats.reverted import Change, WayBack
@@ -45,10 +52,11 @@ if TYPE_CHECKING:
     from convfc.reproduction.running import experiment
     from convfc.reversion import Reversion, RevertedLayer, revert
     from convfc.verification.differences import OutputDifference
+    from convfc.verification.folder import verify_folder
     from convfc.verification.inspection import Look
     from convfc.verification.proof import LayerProof
     from convfc.verification.verdict import Verdict
-    from convfc.verification.verify import Verification, verify, verify_folder
+    from convfc.verification.verify import Verification, verify
 
 __all__ = [
     "CLIENTS",
@@ -69,8 +77,11 @@ __all__ = [
     "LayerProof",
     "Look",
     "Lowering",
+    "Matrix",
+    "Measurement",
     "OutputDifference",
     "PatchMethod",
+    "Patches",
     "Refusal",
     "Reversion",
     "RevertedLayer",
@@ -88,14 +99,26 @@ __all__ = [
     "experiment",
     "explain_convolution",
     "explain_model",
+    "im2col",
+    "index_map",
     "lower",
+    "matrices",
+    "measure",
+    "patch_matrices",
     "revert",
+    "save_matrices",
     "shapes",
     "verify",
     "verify_folder",
+    "with_matrices",
 ]
 
 _HOMES = {
+    "analysis.feeding": ["Patches", "patch_matrices"],
+    "analysis.files": ["save_matrices"],
+    "analysis.matrix": ["Matrix"],
+    "analysis.reading": ["Measurement", "matrices", "measure"],
+    "analysis.writing": ["with_matrices"],
     "clients": ["CLIENTS", "Client"],
     "conversion": ["Conversion", "convert"],
     "core.builders": ["convolution"],
@@ -103,6 +126,7 @@ _HOMES = {
     "core.lowering": ["Lowering", "PatchMethod", "lower"],
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.numbers": ["Explanation"],
+    "explanation.patch_matrix": ["im2col", "index_map"],
     "explanation.sources": ["explain_convolution", "explain_model"],
     "formats.protocols": ["Site"],
     "formats.reverted": ["Change", "WayBack"],
@@ -115,7 +139,8 @@ _HOMES = {
     "verification.inspection": ["Look"],
     "verification.proof": ["LayerProof"],
     "verification.verdict": ["Verdict"],
-    "verification.verify": ["Verification", "verify", "verify_folder"],
+    "verification.folder": ["verify_folder"],
+    "verification.verify": ["Verification", "verify"],
 }
 
 

@@ -115,6 +115,31 @@ def real(name: str, given: object) -> float:
     return float(given)
 
 
+def pixels(
+    scale: object = 1.0, mean: object = 0.0, std: object = 1.0
+) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """What pixels of images become: see `convfc.samples.pixels.Pixels`.
+
+    Raises:
+        UsageError: no finite numbers, or a division by 0.
+    """
+    stds = _finite("std", std)
+    if 0.0 in stds:
+        raise wrong("std", std, "numbers to divide by")
+    return _finite("scale", [scale])[0], _finite("mean", mean), stds
+
+
+def _finite(name: str, given: object) -> tuple[float, ...]:
+    """A finite number, or several."""
+    try:
+        numbers = [given] if isinstance(given, Real) else list(given)  # type: ignore[call-overload]  # as above
+    except TypeError:
+        numbers = []
+    if not numbers or not all(isinstance(x, Real) and math.isfinite(x) for x in numbers):
+        raise wrong(name, given, "finite numbers")
+    return tuple(map(float, numbers))
+
+
 def verifying(
     *,
     data: object = "mnist",
@@ -124,6 +149,9 @@ def verifying(
     rtol: object = None,
     atol: object = None,
     seed: object = 0,
+    scale: object = 1.0,
+    mean: object = 0.0,
+    std: object = 1.0,
     **_: object,
 ) -> None:
     """See that the arguments of `verify` can be meant, before any file is opened.
@@ -133,6 +161,7 @@ def verifying(
     """
     path("data", data)
     whole("seed", seed, 0)
+    pixels(scale, mean, std)
     if samples is not None and whole("samples", samples) < 1:
         raise UsageError(f"{samples} samples prove nothing", remedy="give at least 1")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):

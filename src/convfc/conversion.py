@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 from convfc import arguments
 from convfc._version import __version__
 from convfc.clients import Client, client_named
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form, MaxPool
-from convfc.errors import ConversionError, UsageError
+from convfc.errors import ConversionError, ConvfcError, UnsupportedModelError, UsageError
+from convfc.formats.draft import Draft
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
-from convfc.formats.registry import data_names, default_out, open_model
+from convfc.formats.registry import data_names, default_out, open_model, put, taken
 from convfc.formats.shapes import Shapes
 from convfc.gates import gate, naming
 from convfc.planning import Fate, Layer, plan
 from convfc.refusals import Code
-from convfc.system.atomic import Unchanged, sha256_of, staging, writing
+from convfc.system.atomic import Unchanged, sha256_of, staging, temporary_folder, writing
 from convfc.system.surroundings import undisturbed
 from convfc.targets import check_target, target_of
+from convfc.text.shown import Shown
 from convfc.text.sizes import shapes_text
+from convfc.text.visible import visible
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
 from convfc.verification.verify import verify as verify_files
 
+ModelT = TypeVar("ModelT")
 
-@dataclass(frozen=True)
-class Conversion:
+
+@dataclass(frozen=True, repr=False)
+class Conversion(Shown):
     """What `convert` did.
 
     Attributes:
@@ -43,6 +51,7 @@ class Conversion:
         client: whom it was made for, if for anybody.
         shapes: what inputs were fixed to, by name.
         form: what convolutions became.
+        draft: of a dry run, what would have been written: the layers are those of a plan.
         verification: the comparison of both files, if one was asked for and got made.
         look: what was seen of the converted file before it was published, if that was looked at.
     """
@@ -57,14 +66,16 @@ class Conversion:
     client: str | None = None
     shapes: Shapes = field(default_factory=dict)
     form: Form = Form.PATCHES
+    draft: Draft | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for was converted (and verified)."""
+        """Whether everything that was asked for was converted (and verified), or can be."""
         left = any(layer.fate is Fate.LEFT for layer in self.layers)
-        return self.written and not left
+        return (self.written or self.draft is not None) and not left
 
 
+@overload
 def convert(
     model: str | Path,
     out: str | Path | None = None,
@@ -87,11 +98,21 @@ def convert(
     keep_keras2_numbers: bool = False,
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
-) -> Conversion:
-    """Rewrite the convolutions of a model file as fully connected layers and save the result.
+    dry_run: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Conversion: ...
+
+
+@overload
+def convert(model: ModelT, **options: Any) -> ModelT: ...  # noqa: ANN401 - those above
+
+
+def convert(model: Any, out: str | Path | None = None, **options: Any) -> Any:  # noqa: D417 - those above
+    """Rewrite the convolutions of a model as fully connected layers and save the result.
 
     Args:
-        model: a .onnx, .h5, .hdf5 or .keras file.
+        model: a .onnx, .h5, .hdf5 or .keras file; or an onnx.ModelProto or a keras.Model that the
+            program holds, which stays as it is.
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_fc` in its name when left out. A file that convfc made is replaced.
         form: "patches", patches + Dense; or "dense", one Dense for all positions together.
@@ -123,40 +144,53 @@ def convert(
             `model`, where Keras 3 computes another one.
         architecture: what `to_json` of a Keras model wrote, if `model` holds only its weights.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
+        dry_run: write nothing, and say what would be written.
+        progress: called with a few words whenever something new begins.
 
     Returns:
-        What was done; nothing is printed.
+        What was done; nothing is printed. Of a model that the program holds, the converted one.
 
     Raises:
         FileError: `model` cannot be read or `out` cannot be written.
-        UnsupportedModelError: `model` holds something that convfc cannot load.
+        UnsupportedModelError: `model` holds something that convfc cannot load, or it is held by the
+            program and some convolution must be left.
         ConversionError: the result is another function than `model`; nothing was written.
         UsageError: arguments that contradict each other or are of another kind, a pattern that
             matches nothing, or a module that cannot be imported.
     """
-    with converting(
-        model,
-        out,
-        form=form,
-        dense_limit=dense_limit,
-        max_pool=max_pool,
-        flat_io=flat_io,
-        patches=patches,
-        patch_memory=patch_memory,
-        only=only,
-        skip=skip,
-        shapes=shapes,
-        client=client,
-        partial=partial,
-        force=force,
-        check=check,
-        verify=verify,
-        freeze_weights=freeze_weights,
-        keep_keras2_numbers=keep_keras2_numbers,
-        architecture=architecture,
-        imports=imports,
-    ) as done:
+    if not isinstance(model, str | os.PathLike) and out is None:
+        return _in_memory(model, **options)
+    with converting(model, out, **options) as done:
         return done
+
+
+def _in_memory(model: object, **options: Any) -> Any:  # noqa: ANN401 - of either library
+    """Convert a model by way of files, which nobody gets to see."""
+    if options.get("dry_run"):
+        raise UsageError("a dry run is for files: a model in memory is converted or not")
+    with temporary_folder() as folder:
+        with undisturbed(), writing(folder):
+            source = put(model, folder)
+        with naming(Path("the model"), source):
+            with converting(source, **options) as done:
+                pass
+            if not done.written:
+                raise _not_made(done)
+        with undisturbed():
+            return taken(done.out)
+
+
+def _not_made(done: Conversion) -> ConvfcError:
+    """Why there is no converted model."""
+    for layer in done.layers:
+        if layer.fate is Fate.LEFT and layer.refusal is not None:
+            return UnsupportedModelError(
+                f"the model: '{visible(layer.site.name)}' cannot be converted: {layer.reason}",
+                remedy="convert the others with partial=True",
+                layer=layer.site.name,
+                code=layer.refusal.code,
+            )
+    return ConversionError(f"the model: {done.verification and done.verification.reason}")
 
 
 @contextmanager
@@ -182,13 +216,18 @@ def converting(
     keep_keras2_numbers: bool = False,
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[Conversion]:
     """`convert` in two steps: the file appears when the block ends, and not at all if it raises.
 
     Yields what will have been done by then. Arguments and what is raised are those of `convert`.
     """
     with undisturbed(), gate(model):
+        if dry_run and verify:
+            raise UsageError("a dry run writes nothing that could be verified")
         source = arguments.path("model", model)
+        tell = progress or (lambda _: None)
         wanted = client_named(client)
         pools = wanted.max_pool_of(
             None if max_pool is None else arguments.choice("max_pool", max_pool, MaxPool)
@@ -209,6 +248,7 @@ def converting(
         reading = Reading(
             fixed, keep_keras2_numbers, form is Form.DENSE, pools, flat_io, architecture=beside
         )
+        tell("reading")
         opened = open_model(source, imports, reading)
         needed = wanted.shapes(opened.inputs, fixed)
         if needed != fixed:
@@ -224,7 +264,7 @@ def converting(
         done = Conversion(
             source, target, False, layers, notes, client=client, shapes=fixed, form=form
         )
-        if not partial and any(layer.fate is Fate.LEFT for layer in layers):
+        if not dry_run and not partial and any(layer.fate is Fate.LEFT for layer in layers):
             yield done
             return
         lowerings = {
@@ -248,14 +288,23 @@ def converting(
             None if beside is None else beside.name,
             "" if beside is None else sha256_of(beside),
         )
+        tell(f"rewriting {len(lowerings)} of {len(layers)} convolutions")
+        if dry_run:
+            with writing(target):
+                draft = opened.draft(lowerings, provenance)
+            yield replace(done, notes=(*notes, *draft.remarks), draft=draft)
+            return
         verification = seen = None
         with staging(target, data_names) as stage:
             with writing(target), naming(target, stage.path):
                 remarks = opened.save_converted(stage.path, lowerings, provenance)
                 if verify:
-                    checked = verify_files(source, stage.path, architecture=beside, imports=imports)
+                    tell("verifying")
+                    given: Any = {"architecture": beside, "imports": imports, "progress": tell}
+                    checked = verify_files(source, stage.path, **given)
                     verification = replace(checked, converted=target)
                 elif check:
+                    tell("looking at what it computes")
                     seen = look(opened, stage.path, imports)
             unchanged.check("converted")
             if seen is not None and seen.problem is not None:
@@ -267,6 +316,10 @@ def converting(
             )
             if equivalent:
                 stage.publish(lambda: check_target(source, target, force), keep=opened.files)
+
+
+# `help` shows every argument; type checkers see them in the overload.
+vars(convert)["__signature__"] = signature(converting).replace(return_annotation="Conversion")
 
 
 def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[str, bool]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -22,6 +22,7 @@ from convfc.formats.registry import open_model
 from convfc.gates import gated
 from convfc.refusals import Code, Refusal
 from convfc.system.surroundings import undisturbed
+from convfc.text.shown import Shown
 from convfc.text.sizes import bytes_text
 
 
@@ -37,7 +38,7 @@ class Fate(StrEnum):
     """It was not asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """One convolution and what became of it.
 
@@ -57,6 +58,112 @@ class Layer:
     def reason(self) -> str | None:
         """Why it was left, in words; else ``None``."""
         return None if self.refusal is None else self.refusal.reason
+
+    def __repr__(self) -> str:
+        reason = "" if self.reason is None else f": {self.reason}"
+        return f"<Layer {self.site.name!r}: {self.site.kind}, {self.fate.value}{reason}>"
+
+
+class Order(StrEnum):
+    """What the layers of a model are sorted by: names from A on, numbers from the largest down."""
+
+    LAYER = "layer"
+    WEIGHTS = "weights"
+    MULTIPLY_ADDS = "multiply-adds"
+    INPUT = "input"
+    PATCHES = "patches"
+    """Bytes of the whole patch matrix."""
+    MATRIX = "matrix"
+    """Bytes of the matrix of the dense form."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the layers that can be converted; ``None`` where an open size leaves one unknown.
+
+    Attributes:
+        layers: how many these are.
+        left: how many others there are.
+        weights: numbers in their kernels.
+        multiply_adds: of one sample.
+        patch_bytes: of their patch matrices, for one sample, if all were there at once.
+        matrix_bytes: of their matrices in the dense form.
+    """
+
+    layers: int
+    left: int
+    weights: int
+    multiply_adds: int | None
+    patch_bytes: int | None
+    matrix_bytes: int | None
+
+
+class ModelShapes(Shown, tuple[Layer, ...]):
+    """Every convolution of a model, in the order of execution.
+
+    Attributes:
+        model: the file.
+        form: the form that was asked about.
+    """
+
+    model: Path
+    form: Form
+
+    def __new__(cls, layers: Iterable[Layer], model: Path, form: Form) -> ModelShapes:
+        """The layers of a file."""
+        made = super().__new__(cls, layers)
+        made.model, made.form = model, form
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[Layer, ...], Path, Form]:
+        return tuple(self), self.model, self.form
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over its layers."""
+        known = [layer for layer in self if layer.lowering is not None]
+
+        def total(order: Order) -> int | None:
+            numbers = [_number(layer, order) for layer in known]
+            there = [number for number in numbers if number is not None]
+            return sum(there) if len(there) == len(numbers) else None
+
+        orders = (Order.MULTIPLY_ADDS, Order.PATCHES, Order.MATRIX)
+        weights = total(Order.WEIGHTS) or 0
+        return Totals(len(known), len(self) - len(known), weights, *map(total, orders))
+
+    def sorted(self, order: Order | str) -> ModelShapes:
+        """The same layers in another order; those whose number is unknown come last.
+
+        Args:
+            order: what they are sorted by.
+
+        Raises:
+            UsageError: there is no such order.
+        """
+        order = arguments.choice("order", order, Order)
+
+        def key(layer: Layer) -> tuple[bool, int, str]:
+            number = None if order is Order.LAYER else _number(layer, order)
+            return number is None, -(number or 0), layer.site.name if order is Order.LAYER else ""
+
+        return ModelShapes(sorted(self, key=key), self.model, self.form)
+
+
+def _number(layer: Layer, order: Order) -> int | None:
+    """What a layer is sorted by, if that is known."""
+    lowering, itemsize = layer.lowering, layer.site.itemsize
+    if lowering is None:
+        return None
+    conv, whole = lowering.convolution, lowering.whole
+    numbers: dict[Order, Callable[[], int | None]] = {
+        Order.WEIGHTS: lambda: conv.weights,
+        Order.MULTIPLY_ADDS: lambda: conv.multiply_adds(lowering.sizes),
+        Order.INPUT: lambda: lowering.input_bytes(itemsize),
+        Order.PATCHES: lambda: lowering.patch_bytes(itemsize),
+        Order.MATRIX: lambda: None if whole is None else whole.bytes(itemsize),
+    }
+    return numbers[order]()
 
 
 def plan(
@@ -181,7 +288,7 @@ def shapes(
     form: Form | str = Form.PATCHES,
     patch_memory: int | None = None,
     imports: Sequence[str] = (),
-) -> tuple[Layer, ...]:
+) -> ModelShapes:
     """Every convolution of a model with its geometry and the lowering that it would get.
 
     For a single convolution without a model, `convfc.lower(convfc.convolution(..), sizes)` has
@@ -194,10 +301,14 @@ def shapes(
         patch_memory: bytes that the patches of one sample may take in a layer; see `lower`.
         imports: modules that register custom Keras classes; looked for in the current folder, too.
 
+    Returns:
+        The layers, as a tuple that also has their `totals` and puts them into another order.
+
     Raises:
         UsageError: one of the modules cannot be imported, or an argument of another kind.
         FileError: the file cannot be read.
         UnsupportedModelError: it holds something that convfc cannot load.
     """
-    reading = Reading(affine=arguments.choice("form", form, Form) is Form.DENSE)
-    return plan(open_model(Path(model), imports, reading).sites, memory=patch_memory)
+    form = arguments.choice("form", form, Form)
+    opened = open_model(Path(model), imports, Reading(affine=form is Form.DENSE))
+    return ModelShapes(plan(opened.sites, memory=patch_memory), Path(model), form)

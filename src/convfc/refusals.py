@@ -52,6 +52,7 @@ class Code(StrEnum):
     # Models
     LAMBDA = "lambda", "build the model with a stock layer in its place and save it again"
     CUSTOM = "custom", "register the class in a module of yours and name that with --import"
+    NO_KERAS = "no-keras", "pip install h5py 'keras>=3.15,<3.16' 'tensorflow>=2.18'"
     OLD_KERAS = "old-keras", "build the model with stock layers of Keras 3 and save it again"
     NO_INPUT = "no-input", "build the model with an Input of known channels and save it again"
     NOT_KEPT = "not-kept", "export the model without it: it would be lost in the converted file"

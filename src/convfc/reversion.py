@@ -9,8 +9,8 @@ from pathlib import Path
 
 from convfc import arguments
 from convfc._version import __version__
-from convfc.errors import ConversionError, FileError, UsageError
-from convfc.formats.provenance import Provenance
+from convfc.errors import ConversionError, UsageError
+from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.registry import (
     data_names,
     default_reverted,
@@ -25,6 +25,7 @@ from convfc.refusals import Code
 from convfc.system.atomic import Unchanged, sha256_of, staging, writing
 from convfc.system.surroundings import undisturbed
 from convfc.targets import check_target, target_of
+from convfc.text.shown import Shown
 from convfc.verification.inspection import Look, look
 from convfc.verification.verify import Verification
 from convfc.verification.verify import verify as verify_files
@@ -43,8 +44,8 @@ class RevertedLayer:
     fate: Fate
 
 
-@dataclass(frozen=True)
-class Reversion:
+@dataclass(frozen=True, repr=False)
+class Reversion(Shown):
     """What `revert` did.
 
     Attributes:
@@ -93,8 +94,9 @@ def revert(
         out: the file to write, of the same format, or a folder to write it in; beside `model` and
             with `_conv` instead of `_fc` in its name when left out. A file that convfc made is
             replaced.
-        like: the original, for files of a convfc whose record did not tell what that looked like;
-            looked for beside `model` when left out.
+        like: the original, where the record of `model` does not tell what that looked like, as
+            that of an older convfc, or is lost, as when Keras has saved the file again; looked
+            for beside `model` when left out, if there is a record.
         only: patterns of layer names to revert (`*`, `?` and `[..]` as in a shell), or one of
             them; all when empty.
         skip: patterns of layer names to leave as they are.
@@ -148,8 +150,9 @@ def reverting(
         source = arguments.path("model", model)
         target = target_of(source, out, default_reverted, force)
         unchanged = Unchanged(source)
+        given = None if like is None else arguments.path("like", like)
         record = _record(source)
-        opened = open_reverting(source, record, _like(source, record, like))
+        opened = open_reverting(source, record, given or _beside(source, record), imports)
         unchanged.watch(*opened.files)
         wanted = asked_for([way.site.name for way in opened.layers], only, skip)
         layers = tuple(RevertedLayer(way, _fate(way, wanted)) for way in opened.layers)
@@ -161,7 +164,8 @@ def reverting(
         verification = seen = None
         with staging(target, data_names) as stage:
             with writing(target), naming(target, stage.path):
-                notes = opened.save(stage.path, names, _recorded(source, record, names))
+                rest = [way for way in opened.layers if way.site.name not in names]
+                notes = opened.save(stage.path, names, _recorded(source, record, given, rest))
                 if verify:
                     checked = verify_files(source, stage.path, imports=imports)
                     verification = replace(checked, original=target)
@@ -190,31 +194,24 @@ def reverting(
                 stage.publish(lambda: check_target(source, target, force), keep=opened.files)
 
 
-def _record(source: Path) -> Provenance:
-    """The record of a converted file.
+def _record(source: Path) -> Provenance | None:
+    """The record of a converted file, if it has one.
 
     Raises:
-        FileError: there is none.
         UsageError: nothing in the file is converted any more.
     """
     record = provenance_of(source)
-    if record is None:
-        raise FileError(
-            f"{source}: was not made by convfc, or its record was lost",
-            remedy="name a file that convfc convert wrote",
-            code=Code.NO_OUTLINE,
-        )
-    if record.reverted:
+    if record is not None and record.reverted:
         raise UsageError(f"{source}: was made by revert: there are convolutions in it again")
     return record
 
 
-def _like(source: Path, record: Provenance, like: str | Path | None) -> Path | None:
-    """The original, if it was named, or is beside the file and needed."""
-    if like is not None:
-        return arguments.path("like", like)
+def _beside(source: Path, record: Provenance | None) -> Path | None:
+    """The original, if it is beside the file and needed."""
+    if record is None or record.outline:
+        return None
     beside = source.with_name(record.source)
-    if record.outline or not beside.is_file() or sha256_of(beside) != record.sha256:
+    if not beside.is_file() or sha256_of(beside) != record.sha256:
         return None
     return beside
 
@@ -225,9 +222,17 @@ def _fate(way: WayBack, wanted: frozenset[str]) -> Fate:
     return Fate.REVERTED if way.refusal is None else Fate.LEFT
 
 
-def _recorded(source: Path, record: Provenance, names: set[str]) -> str:
+def _recorded(
+    source: Path, record: Provenance | None, like: Path | None, rest: Sequence[WayBack]
+) -> str:
     """What the reverted file says of itself: where it is from, and what is converted still."""
-    rest = tuple(layer for layer in record.layers if layer.name not in names)
-    if rest:
-        return replace(record, layers=rest).to_json()
-    return Provenance(source.name, sha256_of(source), __version__, (), reverted=True).to_json()
+    if not rest:
+        return Provenance(source.name, sha256_of(source), __version__, (), reverted=True).to_json()
+    if record is None:
+        assert like is not None  # noqa: S101 - `open_reverting` wants one of the two
+        found = [(way.site.name, way.lowering) for way in rest if way.lowering is not None]
+        layers = tuple(LayerRecord.of(name, lowering) for name, lowering in found)
+        return Provenance(like.name, sha256_of(like), __version__, layers).to_json()
+    names = {way.site.name for way in rest}
+    layers = tuple(layer for layer in record.layers if layer.name in names)
+    return replace(record, layers=layers).to_json()

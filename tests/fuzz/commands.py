@@ -51,6 +51,7 @@ def convert(random: Random, model: str) -> Line:
         (0.1, lambda: ["--dense-limit", random.choice(["1", "9KiB", "2GiB"])]),
         (0.02, lambda: ["--flat-io"]),
         (0.1, lambda: [random.choice(["--only", "--skip"]), "*conv*"]),
+        (0.1, lambda: ["--dry-run"]),
     )
     if odd:
         made.arguments += random.choice(
@@ -78,6 +79,8 @@ def verify(random: Random, files: Sequence[str]) -> Line:
         random,
         (0.35, lambda: ["--json"]),
         (0.15, lambda: ["--quick"]),
+        (0.15, lambda: ["--layers"]),
+        (0.06, lambda: ["--mean", random.choice(["0.5", "0.5,0.4,0.3"]), "--std", "0.25"]),
         (0.06, lambda: ["--rtol", random.choice(["0", "1e-4", "1"])]),
         (0.06, lambda: ["--atol", random.choice(["0", "1e-4", "1e30"])]),
         (0.05, lambda: ["--seed", random.choice(["1", "4294967296", str(10**30)])]),
@@ -93,6 +96,9 @@ def verify(random: Random, files: Sequence[str]) -> Line:
                 ["--input", f"{name}={random.choice(_ODD)}"],
                 ["--data", random.choice(["nothing.npz", *_ODD])],
                 ["--samples", random.choice(["0", "-1", str(2**64)])],
+                ["--mean", random.choice(["nan", "1,", "a", "1e400"])],
+                ["--std", random.choice(["0", "inf", "0,1"])],
+                ["--scale", random.choice(["x", "nan", "0"])],
             ]
         )
     return made
@@ -104,6 +110,11 @@ def shapes(random: Random, model: str) -> Line:
     made.arguments += ["--json"] if random.random() < 0.4 else []
     if random.random() < 0.2:
         made.arguments += ["--patch-memory", random.choice([*_MEMORIES, "1", "600", "8MiB"])]
+    made.arguments += _some(
+        random,
+        (0.3, lambda: ["--format", random.choice(["csv", "markdown", "table", "x"])]),
+        (0.2, lambda: ["--sort", random.choice(["layer", "patches", "matrix", "x"])]),
+    )
     return made
 
 
@@ -119,6 +130,7 @@ def explain(random: Random, model: str) -> Line:
         random,
         (0.15, lambda: ["--sample", random.choice(["1", "999"])]),
         (0.05, lambda: ["--digit", "7"]),
+        (0.2, lambda: ["--json"]),
     )
     if odd:
         made.arguments += random.choice(

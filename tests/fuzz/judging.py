@@ -174,8 +174,11 @@ def code(seen: Seen) -> Iterator[str]:
         whole = run.code == 0 or (run.code == 1 and "--partial" in seen.case.arguments)
         if models and not whole:
             yield f"exit {run.code}, but {models[0]} was written"
-        if run.code == 0 and not seen.case.outputs & seen.after.keys():
+        dry = "--dry-run" in seen.case.arguments
+        if run.code == 0 and not dry and not seen.case.outputs & seen.after.keys():
             yield "exit 0, but nothing was written"
+        if dry and models:
+            yield f"a dry run, but {models[0]} was written"
 
 
 def message(seen: Seen) -> Iterator[str]:

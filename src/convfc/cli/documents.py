@@ -1,4 +1,8 @@
-"""Results as JSON types, for programs: every figure of the tables, and more."""
+"""Results as JSON types, for programs: every figure of the tables, and more.
+
+Each document begins with the name and version of its schema, which is a file in docs/schema. A
+member that is new leaves the version as it is; one that goes, or means something else, raises it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,13 @@ from convfc.formats.provenance import LayerRecord
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from convfc.clients import Client
     from convfc.conversion import Conversion
+    from convfc.explanation.numbers import Explanation
+    from convfc.formats.draft import Draft
     from convfc.formats.shapes import Shapes
-    from convfc.planning import Layer
+    from convfc.planning import Layer, ModelShapes
     from convfc.reversion import Reversion, RevertedLayer
     from convfc.verification.differences import Distance, OutputDifference, Witness
+    from convfc.verification.parting import Parting
     from convfc.verification.proof import LayerProof
     from convfc.verification.verify import Verification
 
@@ -27,21 +34,41 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "form": conversion.form.value,
         "client": conversion.client,
         "shapes": _shapes_json(conversion.shapes),
+        "draft": _draft_json(conversion.draft),
     }
-    return _job_json(conversion, [layer_json(layer) for layer in conversion.layers], more)
+    return _job_json(
+        "conversion-1", conversion, [layer_json(layer) for layer in conversion.layers], more
+    )
+
+
+def _draft_json(draft: Draft | None) -> dict[str, Any] | None:
+    if draft is None:
+        return None
+    return {
+        "size_before": draft.size_before,
+        "size": draft.size,
+        "operators_before": dict(draft.operators_before),
+        "operators": dict(draft.operators),
+    }
 
 
 def reversion_json(reversion: Reversion) -> dict[str, Any]:
     """Everything in `reversion_table`, and more, as JSON types."""
-    return _job_json(reversion, [reverted_json(layer) for layer in reversion.layers], {})
+    return _job_json(
+        "reversion-1", reversion, [reverted_json(layer) for layer in reversion.layers], {}
+    )
 
 
 def _job_json(
-    job: Conversion | Reversion, layers: Sequence[Mapping[str, Any]], more: Mapping[str, Any]
+    schema: str,
+    job: Conversion | Reversion,
+    layers: Sequence[Mapping[str, Any]],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What was read and written, what became of the layers, and what was seen of it."""
     checked = job.verification
     return {
+        "schema": schema,
         "source": str(job.source),
         "out": str(job.out),
         "written": job.written,
@@ -72,9 +99,9 @@ def reverted_json(layer: RevertedLayer) -> dict[str, Any]:
     }
 
 
-def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
+def clients_json(clients: Iterable[Client]) -> dict[str, Any]:
     """What each client needs, as JSON types."""
-    return [
+    found = [
         {
             "name": client.name,
             "who": client.who,
@@ -88,10 +115,56 @@ def clients_json(clients: Iterable[Client]) -> list[dict[str, Any]]:
         }
         for client in clients
     ]
+    return {"schema": "clients-1", "clients": found}
 
 
 def _shapes_json(shapes: Shapes) -> dict[str, list[int]]:
     return {name: list(sizes) for name, sizes in shapes.items()}
+
+
+def shapes_json(shapes: ModelShapes) -> dict[str, Any]:
+    """Everything in `shapes_table`, and more, as JSON types."""
+    return {
+        "schema": "shapes-1",
+        "model": str(shapes.model),
+        "form": shapes.form.value,
+        "layers": [layer_json(layer) for layer in shapes],
+        "totals": asdict(shapes.totals),
+    }
+
+
+def calculation_json(lowering: Lowering, left: str | None) -> dict[str, Any]:
+    """Everything in `calculator_table`, and more, as JSON types.
+
+    Args:
+        lowering: how the convolution would be converted.
+        left: why no model would get it.
+    """
+    told = lowering_json(lowering, itemsize=4)
+    return {"schema": "calculation-1", **told, "left": left}
+
+
+def explanation_json(explained: Explanation) -> dict[str, Any]:
+    """The numbers of one layer on one sample, all of them, as JSON types."""
+    scaling, near = explained.scaling, explained.agreement
+    return {
+        "schema": "explanation-1",
+        "title": explained.title,
+        "description": explained.description,
+        "remarks": list(explained.remarks),
+        "dtype": explained.dtype,
+        "lowering": lowering_json(explained.lowering, explained.itemsize),
+        "image": explained.image.tolist(),
+        "patches": explained.patches.tolist(),
+        "filters": explained.filters.tolist(),
+        "bias": None if explained.bias is None else explained.bias.tolist(),
+        "output": explained.output.tolist(),
+        "own": None if explained.own is None else explained.own.tolist(),
+        "agreement": None if near is None else asdict(near),
+        "scaling": None
+        if scaling is None
+        else {**asdict(scaling), "kernel_scales": scaling.kernel_scales.tolist()},
+    }
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
@@ -143,6 +216,7 @@ def _whole_json(whole: Whole, itemsize: int) -> dict[str, Any]:
 def verification_json(verification: Verification) -> dict[str, Any]:
     """Everything in `proof_table` and `differences_table`, and more, as JSON types."""
     return {
+        "schema": "verification-1",
         "original": str(verification.original),
         "converted": str(verification.converted),
         "verdict": verification.verdict.value,
@@ -157,7 +231,33 @@ def verification_json(verification: Verification) -> dict[str, Any]:
         "fed": list(verification.fed),
         "notes": list(verification.notes),
         "outputs": [_difference_json(out) for out in verification.outputs],
+        "differences": list(verification.differences),
+        "parting": None if verification.parting is None else _parting_json(verification.parting),
     }
+
+
+def _parting_json(parting: Parting) -> dict[str, Any]:
+    first = parting.first
+    return {
+        "first": None if first is None else first.tensor.name,
+        "samples": list(parting.samples),
+        "tensors": [
+            {
+                "layer": one.tensor.maker,
+                "kind": one.tensor.kind,
+                "other": one.other.name,
+                **_difference_json(one.difference),
+            }
+            for one in parting.compared
+        ],
+        "alone": list(parting.alone),
+    }
+
+
+def verifications_json(verifications: Iterable[Verification]) -> dict[str, Any]:
+    """The verifications of a folder's files."""
+    found = [verification_json(one) for one in verifications]
+    return {"schema": "verifications-1", "verifications": found}
 
 
 def _proof_json(proof: LayerProof) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def experiment(
     if as_json:
         from convfc.reproduction.results import experiment_json
 
-        terminal.show(json_text(experiment_json(found)))
+        terminal.show(json_text({"schema": "experiment-1", **experiment_json(found)}))
     else:
         from convfc.cli import tables
 

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from convfc.cli import terminal
-from convfc.cli.options import MODEL, Data, Debug, Dilation, Imports, Kernel, Padding, Stride
+from convfc.cli.options import (
+    MODEL,
+    Data,
+    Debug,
+    Dilation,
+    Imports,
+    Json,
+    Kernel,
+    Padding,
+    Stride,
+)
+from convfc.text.jsontext import json_text
 
 
 def explain(
@@ -37,6 +48,7 @@ def explain(
         typer.Option("-o", "--out", help="Write a .png, .svg or an interactive .html instead."),
     ] = None,
     imports: Imports = None,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show how one convolution is patches + Dense: on a sample, with every number filled in.
@@ -51,6 +63,8 @@ def explain(
     from convfc.errors import UsageError
 
     which: dict[str, Any] = {"sample": sample, "digit": digit, "data": data}
+    if out is not None and as_json:
+        raise UsageError("--json does not go with --out")
     if out is not None:
         from convfc.explanation import drawing
 
@@ -69,6 +83,11 @@ def explain(
     if out is not None:
         drawing.draw(explained, out)
         terminal.show(terminal.rendered([f"wrote {out}"]))
+        return
+    if as_json:
+        from convfc.cli import documents
+
+        terminal.show(json_text(documents.explanation_json(explained)))
         return
     from convfc.cli import tables
     from convfc.explanation.lines import explanation_lines

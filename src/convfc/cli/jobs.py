@@ -25,7 +25,7 @@ JobT = TypeVar("JobT", "Conversion", "Reversion")
 
 def carry_out(
     what: str,
-    job: AbstractContextManager[JobT],
+    job: Callable[..., AbstractContextManager[JobT]],
     document: Callable[[JobT], dict[str, Any]] | None,
     parts: Callable[[JobT], Iterable[terminal.Part]],
 ) -> None:
@@ -33,7 +33,7 @@ def carry_out(
 
     Args:
         what: said meanwhile.
-        job: the file appears when it ends.
+        job: takes `progress`; the file appears when what it gives ends.
         document: what is printed as JSON, where that was asked for.
         parts: what is printed otherwise.
 
@@ -42,7 +42,7 @@ def carry_out(
     """
     from convfc.verification.verdict import Verdict
 
-    with terminal.working(what), job as done:
+    with terminal.working(what) as progress, job(progress=progress) as done:
         # What is said of it is there before the file is: if that fails, nothing appears.
         told = json_text(document(done)) if document else terminal.rendered(parts(done))
     terminal.show(told)
@@ -58,16 +58,18 @@ def conversion_parts(conversion: Conversion) -> Iterator[terminal.Part]:
         conversion,
         ("converted", "converts", "convolutions"),
         "no convolution in the model: the copy is the same network",
+        dry=conversion.draft is not None,
     )
     refusals = (layer.refusal for layer in conversion.layers)
-    return parts_of(conversion, partial(tables.conversion_table, conversion), refusals, summary)
+    last = (*tables.draft_lines(conversion), summary)
+    return parts_of(conversion, partial(tables.conversion_table, conversion), refusals, *last)
 
 
 def parts_of(
     job: Conversion | Reversion,
     table: Callable[[], Words],
     refusals: Iterable[Refusal | None],
-    summary: str,
+    *last: str,
 ) -> Iterator[terminal.Part]:
     """A table, remarks, and what was done as the last line."""
     if job.layers:
@@ -78,16 +80,19 @@ def parts_of(
         yield from terminal.verification_parts(job.verification)
     if job.look is not None:
         yield tables.look_line(job.look)
-    yield summary
+    yield from last
 
 
-def summary_of(job: Conversion | Reversion, words: tuple[str, str, str], none: str) -> str:
+def summary_of(
+    job: Conversion | Reversion, words: tuple[str, str, str], none: str, *, dry: bool = False
+) -> str:
     """One line that says what was done.
 
     Args:
         job: what was done.
         words: what became of the layers, what is done to them, and what they are called.
         none: what is said if there are none.
+        dry: whether nothing was to be written.
     """
     done, does, things = words
     count = Counter(layer.fate.value for layer in job.layers)
@@ -103,5 +108,6 @@ def summary_of(job: Conversion | Reversion, words: tuple[str, str, str], none: s
         return f"{text}; wrote {job.out}"
     if job.verification is not None:
         return f"{text}, but the result is not equivalent; nothing written"
-    hint = f" (--partial {does} the others)" if count[done] else ""
-    return f"{text}; nothing written{hint}"
+    hint = f" (--partial {does} the others)" if count[done] and count["left"] else ""
+    why = ", as this is a dry run" if dry else ""
+    return f"{text}; nothing written{why}{hint}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from convfc.cli.verification_tables import verification_summary
 from convfc.errors import FileError
 from convfc.system import replacing
 from convfc.text.sizes import shapes_text
@@ -17,8 +19,37 @@ if TYPE_CHECKING:
 
 KIND = replacing.xml("JUnit XML report", "testsuites?")
 
-_Case: TypeAlias = tuple[str, str | None, str | None]
-"""Its name; why it failed, or why that could not be told."""
+
+@dataclass(frozen=True)
+class _Case:
+    """A test case.
+
+    Attributes:
+        name: what is tested.
+        failure: why it failed, or ``None``.
+        error: why that could not be told, or ``None``.
+        seconds: what it took.
+    """
+
+    name: str
+    failure: str | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Suite:
+    """The cases of a file.
+
+    Attributes:
+        name: the file.
+        cases: what was tested.
+        said: a line about it all.
+    """
+
+    name: str
+    cases: Sequence[_Case]
+    said: str = ""
 
 
 @contextlib.contextmanager
@@ -37,7 +68,8 @@ def failing(path: Path, subject: str) -> Iterator[None]:
         yield
     except Exception as error:
         with contextlib.suppress(FileError):  # what went wrong first is what is said
-            _write(path, [(subject, [("verdict", None, str(error) or type(error).__name__)])])
+            why = str(error) or type(error).__name__
+            _write(path, [_Suite(subject, [_Case("verdict", error=why)])])
         raise
 
 
@@ -50,31 +82,43 @@ def write(path: Path, verifications: Sequence[Verification]) -> None:
     _write(path, [_suite(verification) for verification in verifications])
 
 
-def _suite(verification: Verification) -> tuple[str, list[_Case]]:
+def _suite(verification: Verification) -> _Suite:
     verdict = verification.verdict.value
     whole = None if verification.equivalent else f"{verdict}: {verification.reason}"
     cannot = verdict == "could not check"
-    cases = [(layer.name, layer.reason, layer.unchecked) for layer in verification.layers]
+    layers = verification.layers
+    cases = [_Case(one.name, one.reason, one.unchecked, one.seconds) for one in layers]
+    if verification.quick:
+        how = "a quick look"
+    else:
+        how = "a proof" if verification.proved or layers else "a comparison"
     fixed = f" for {shapes_text(verification.shapes)}" if verification.shapes else ""
-    cases.append((f"verdict{fixed}", None if cannot else whole, whole if cannot else None))
-    return str(verification.converted), cases
+    rest = max(verification.seconds - sum(one.seconds for one in layers), 0.0)
+    failure, error = (None, whole) if cannot else (whole, None)
+    cases.append(_Case(f"verdict of {how}{fixed}", failure, error, rest))
+    return _Suite(str(verification.converted), cases, verification_summary(verification))
 
 
-def _write(path: Path, suites: Sequence[tuple[str, list[_Case]]]) -> None:
+def _write(path: Path, suites: Sequence[_Suite]) -> None:
     """Write the file. XML has no control characters, so all text is made visible."""
     from xml.etree import ElementTree
 
     root = ElementTree.Element("testsuites", name="convfc verify")
-    for name, cases in suites:
-        suite = ElementTree.SubElement(root, "testsuite", name=visible(name))
-        for case, failure, error in cases:
-            of_case = {"classname": visible(name), "name": visible(case)}
-            element = ElementTree.SubElement(suite, "testcase", of_case)
-            for tag, message in (("failure", failure), ("error", error)):
+    for suite in suites:
+        name, cases = visible(suite.name), suite.cases
+        of_file = ElementTree.SubElement(root, "testsuite", name=name)
+        of_file.set("tests", str(len(cases)))
+        of_file.set("failures", str(sum(case.failure is not None for case in cases)))
+        of_file.set("errors", str(sum(case.error is not None for case in cases)))
+        of_file.set("time", f"{sum(case.seconds for case in cases):.3f}")
+        for case in cases:
+            element = ElementTree.SubElement(of_file, "testcase", classname=name)
+            element.set("name", visible(case.name))
+            element.set("time", f"{case.seconds:.3f}")
+            for tag, message in (("failure", case.failure), ("error", case.error)):
                 if message is not None:
                     ElementTree.SubElement(element, tag, message=visible(message))
-        suite.set("tests", str(len(cases)))
-        suite.set("failures", str(sum(failure is not None for _, failure, _ in cases)))
-        suite.set("errors", str(sum(error is not None for *_, error in cases)))
+        if suite.said:
+            ElementTree.SubElement(of_file, "system-out").text = visible(suite.said)
     with replacing.replacing(path, KIND) as stage:
         ElementTree.ElementTree(root).write(stage, encoding="utf-8", xml_declaration=True)

@@ -7,7 +7,9 @@ progress to stderr. What costs time to import is imported by the command that ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ import typer
 from convfc.cli import program, terminal
 from convfc.cli.experiment import experiment
 from convfc.cli.explain import explain
+from convfc.cli.matrix import matrix
 from convfc.cli.options import (
     MODEL,
     Architecture,
@@ -39,17 +42,25 @@ from convfc.cli.revert import revert
 from convfc.cli.shapes import shapes
 from convfc.core.lowering import PatchMethod
 from convfc.system import streams
+from convfc.system.signals import Stopped
 from convfc.text.jsontext import json_text
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that it may find; it has no public name
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+class Report(StrEnum):
+    """How a verification is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITHUB = "github"
 
 
 def _version(wanted: bool) -> None:
@@ -107,6 +118,9 @@ def convert(
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
     force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, and say what would be written.")
+    ] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
     ] = False,
@@ -128,7 +142,8 @@ def convert(
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
     with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
-    or one sample, run through both files, shows that they are not the same function.
+    or one sample, run through both files, shows that they are not the same function. With
+    --dry-run: what it would be, as far as that can be told without the file.
     """
     del debug  # `program` looks at it
     from convfc.cli import documents, jobs, parsing
@@ -142,7 +157,8 @@ def convert(
     if model is None:
         raise _UsageError("Missing argument 'MODEL'.")
 
-    conversion = converting(
+    conversion = functools.partial(
+        converting,
         model,
         out,
         form=form,
@@ -163,6 +179,7 @@ def convert(
         keep_keras2_numbers=keep_keras2_numbers,
         architecture=architecture,
         imports=imports or (),
+        dry_run=dry_run,
     )
     document = documents.conversion_json if as_json else None
     jobs.carry_out(f"converting {model.name}", conversion, document, jobs.conversion_parts)
@@ -173,7 +190,7 @@ def _clients(as_json: bool) -> None:
     from convfc.clients import CLIENTS
 
     if as_json:
-        terminal.show(json_text({"clients": documents.clients_json(CLIENTS.values())}))
+        terminal.show(json_text(documents.clients_json(CLIENTS.values())))
     else:
         terminal.show(terminal.rendered([tables.clients_table(CLIENTS.values())]))
 
@@ -192,6 +209,13 @@ def verify(
         typer.Argument(help="The file made from it; found by itself if left out."),
     ] = None,
     data: Data = "mnist",
+    scale: Annotated[
+        float, typer.Option(metavar="X", help="Images: feed (pixel * X - mean) / std, pixels 0..1.")
+    ] = 1.0,
+    mean: Annotated[
+        str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,..", help="Likewise.")] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
@@ -212,6 +236,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare what layers make: where do the models part?")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
     report: Annotated[
         Path | None,
@@ -221,6 +248,10 @@ def verify(
     ] = None,
     architecture: Architecture = None,
     imports: Imports = None,
+    layout: Annotated[
+        Report | None,
+        typer.Option("--format", help="github: as tables, and annotations for GitHub below them."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -232,9 +263,11 @@ def verify(
     """
     del debug  # `program` looks at it
     import convfc
-    from convfc.cli import documents, junit, parsing
-    from convfc.errors import FileError
+    from convfc.cli import documents, github, junit, parsing
+    from convfc.errors import FileError, UsageError
 
+    if as_json and layout not in (None, Report.JSON):
+        raise UsageError(f"--json does not go with --format {layout}")
     subject = str(converted or original or ".")
     named = Path() if original is None else original
     # A SavedModel is a folder, and no file that convfc made.
@@ -249,6 +282,10 @@ def verify(
             "rtol": rtol,
             "atol": atol,
             "quick": quick,
+            "layers": layers,
+            "scale": scale,
+            "mean": parsing.numbers("--mean", mean, 0.0),
+            "std": parsing.numbers("--std", std, 1.0),
             "seed": seed,
             "architecture": architecture,
             "imports": imports or (),
@@ -258,9 +295,12 @@ def verify(
                 results = convfc.verify_folder(named, progress=progress, **options)
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
-    if as_json:
-        found = [documents.verification_json(result) for result in results]
-        told = json_text(found[0] if not is_folder else {"verifications": found})
+    if as_json or layout is Report.JSON:
+        told = json_text(
+            documents.verifications_json(results)
+            if is_folder
+            else documents.verification_json(results[0])
+        )
     else:
         parts = list(chain.from_iterable(map(terminal.verification_parts, results)))
         if is_folder:
@@ -268,6 +308,8 @@ def verify(
             parts.append(f"{equal} of {len(results)} equivalent")
         told = terminal.rendered(parts)
     terminal.show(told)
+    if layout is Report.GITHUB:
+        terminal.show("".join(f"{line}\n" for line in github.marks(results)))
     codes = {
         convfc.Verdict.EQUIVALENT: YES,
         convfc.Verdict.NOT_EQUIVALENT: NO,
@@ -283,6 +325,7 @@ def verify(
     raise typer.Exit(code)
 
 
+app.command()(matrix)
 app.command()(shapes)
 app.command()(experiment)
 app.command()(explain)
@@ -297,6 +340,10 @@ def command() -> int:
     """
     try:
         return app(standalone_mode=False) or YES
+    except Stopped:
+        raise
+    except SystemExit as end:  # of what completes command lines, in typer
+        return COULD_NOT if end.code else YES
     except _UsageError as error:
         shown = io.StringIO()
         error.show(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -95,6 +96,21 @@ def memory(text: str | None, option: str = "--patch-memory") -> int | None:
     if not 1 <= size <= LARGEST:
         raise UsageError(f"{option} {text}: write it as 8MiB, 512KiB or a number of bytes")
     return int(size)
+
+
+def numbers(option: str, text: str | None, default: float) -> list[float]:
+    """`0.5` or `0.485,0.456,0.406` as numbers.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        found = [default] if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"{option} {text}: write numbers with a comma between, like 0.5,0.4,0.4")
+    return found
 
 
 def per_axis(option: str, text: str, rank: int) -> list[int]:

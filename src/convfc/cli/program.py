@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
 
+from convfc.cli.github import annotation
 from convfc.errors import ConvfcError, FileError, UsageError
 from convfc.refusals import Code
 from convfc.system import process, signals, streams
@@ -73,9 +75,31 @@ def _refused(error: Exception) -> str:
     if "--debug" in options:
         shown = "".join(traceback.format_exception(error)).rstrip()
     streams.say(visible_lines(shown))
-    if "--json" not in options:
-        return ""
-    return json_text({"error": {"kind": kind, "code": code, "message": message}})
+    if _asks_for("json", options):
+        return json_text(_document(error, kind, code, message))
+    if _asks_for("github", options):
+        return f"{annotation('error', message, title='convfc')}\n"
+    return ""
+
+
+def _asks_for(layout: str, options: Sequence[str]) -> bool:
+    """Whether a command line asks for a layout, be it one that nobody understands."""
+    ways = {f"--format={layout}", f"--format {layout}", *(["--json"] if layout == "json" else [])}
+    return not ways.isdisjoint([*options, *map(" ".join, pairwise(options))])
+
+
+def _document(error: Exception, kind: str, code: Code | None, message: str) -> dict[str, Any]:
+    """An error for programs; see docs/schema/error-1.json."""
+    known = error if isinstance(error, ConvfcError) else None
+    told = {
+        "kind": kind,
+        "code": code,
+        "message": message,
+        "remedy": None if known is None else known.remedy,
+        "path": None if known is None or known.path is None else str(known.path),
+        "layer": None if known is None else known.layer,
+    }
+    return {"schema": "error-1", "error": told}
 
 
 def line(error: ConvfcError) -> str:

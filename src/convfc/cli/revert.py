@@ -18,7 +18,9 @@ def revert(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(metavar="ORIGINAL", help="The original, for files of an older convfc."),
+        typer.Option(
+            metavar="ORIGINAL", help="The original, where the record does not tell or is lost."
+        ),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -60,4 +62,4 @@ def revert(
     )
     document = documents.reversion_json if as_json else None
     parts = reversion_tables.reversion_parts
-    jobs.carry_out(f"reverting {model.name}", reversion, document, parts)
+    jobs.carry_out(f"reverting {model.name}", lambda progress: reversion, document, parts)  # noqa: ARG005

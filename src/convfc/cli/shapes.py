@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,9 +24,31 @@ from convfc.cli.options import (
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form
 from convfc.text.jsontext import json_text
+from convfc.text.visible import visible
 
 if TYPE_CHECKING:
     from convfc.core.geometry import Convolution, Sizes
+    from convfc.text.words import Words
+
+
+class Layout(StrEnum):
+    """How sizes are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+class Sorting(StrEnum):
+    """The values of --sort: those of `Order`, which takes longer to import."""
+
+    LAYER = "layer"
+    WEIGHTS = "weights"
+    MULTIPLY_ADDS = "multiply-adds"
+    INPUT = "input"
+    PATCHES = "patches"
+    MATRIX = "matrix"
 
 
 def shapes(
@@ -46,6 +69,16 @@ def shapes(
     form: Annotated[
         Form, typer.Option(help="Of MODEL: sizes of the patches form, or beside P those of dense.")
     ] = Form.PATCHES,
+    sort: Annotated[
+        Sorting | None,
+        typer.Option(
+            help="Of MODEL: layers by name, or the largest first; as they run by default."
+        ),
+    ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option("--format", help="How to print it; csv has a line per layer and no totals."),
+    ] = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -58,14 +91,19 @@ def shapes(
     from convfc.cli import parsing
     from convfc.errors import UsageError
 
+    if as_json and layout not in (None, Layout.JSON):
+        raise UsageError(f"--json does not go with --format {layout}")
+    layout = Layout.JSON if as_json else layout or Layout.TABLE
     memory = parsing.memory(patch_memory)
     if model is not None and (size is not None or kernel is not None):
         raise UsageError("give a model, or --input and --kernel, not both")
     if model is not None:
-        _model_shapes(model, memory, form, imports or (), as_json)
+        _model_shapes(model, memory, form, imports or (), sort, layout)
     elif size is not None and kernel is not None:
+        if sort is not None:
+            raise UsageError("--sort is for the layers of a model")
         conv, sizes = parsing.single(size, kernel, stride, dilation, padding, filters)
-        _calculate(conv, sizes, memory, as_json)
+        _calculate(conv, sizes, memory, layout)
     else:
         raise UsageError(
             "give a model, or --input and --kernel (such as --input 28x28x1 --kernel 4)"
@@ -73,38 +111,52 @@ def shapes(
 
 
 def _model_shapes(
-    model: Path, memory: int | None, form: Form, imports: Sequence[str], as_json: bool
+    model: Path,
+    memory: int | None,
+    form: Form,
+    imports: Sequence[str],
+    sort: Sorting | None,
+    layout: Layout,
 ) -> None:
     import convfc
-    from convfc.cli import documents, tables
+    from convfc.cli import documents, shapes_tables, tables
 
     with terminal.working(f"reading {model.name}"):
         layers = convfc.shapes(model, form=form, patch_memory=memory, imports=imports)
-    if as_json:
-        found = [documents.layer_json(layer) for layer in layers]
-        terminal.show(json_text({"model": str(model), "layers": found}))
+    if sort is not None:
+        layers = layers.sorted(sort.value)
+    if layout is Layout.JSON:
+        terminal.show(json_text(documents.shapes_json(layers)))
+    elif layout is Layout.CSV:
+        terminal.show(shapes_tables.shapes_csv(layers))
     elif layers:
-        table = tables.dense_table if form is Form.DENSE else tables.shapes_table
-        left = tables.left_lines(layer.refusal for layer in layers)
-        parts: list[terminal.Part] = [table(model, layers), *left]
-        terminal.show(terminal.rendered(parts))
+        table = shapes_tables.shapes_table(layers)
+        _show([table, *tables.left_lines(layer.refusal for layer in layers)], layout)
     else:
-        terminal.show(terminal.rendered([f"{model}: no convolution in it"]))
+        _show([f"{visible(str(model))}: no convolution in it"], layout)
 
 
-def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, as_json: bool) -> None:
+def _calculate(conv: Convolution, sizes: Sizes, memory: int | None, layout: Layout) -> None:
+    from convfc.cli import documents, shapes_tables, tables
     from convfc.core.lowering import Lowering, lower
     from convfc.refusals import Refusal
 
     found = lower(conv, sizes, memory=memory)
     refused = found.reason if isinstance(found, Refusal) else None
     lowering = Lowering(conv, sizes, PatchMethod.SLICE) if isinstance(found, Refusal) else found
-    from convfc.cli import documents, tables
-
-    if as_json:
-        told = documents.lowering_json(lowering, itemsize=4)
-        terminal.show(json_text(told if refused is None else {**told, "left": refused}))
+    if layout is Layout.JSON:
+        terminal.show(json_text(documents.calculation_json(lowering, refused)))
+    elif layout is Layout.CSV:
+        terminal.show(shapes_tables.lowering_csv(lowering, refused))
     else:
         said = [] if refused is None else [f"no model would get it: {refused}"]
-        table = tables.calculator_table(lowering, built=refused is None)
-        terminal.show(terminal.rendered([table, *said]))
+        _show([tables.calculator_table(lowering, built=refused is None), *said], layout)
+
+
+def _show(parts: Iterable[Words | str], layout: Layout) -> None:
+    """Print a table and lines, in either way."""
+    if layout is Layout.TABLE:
+        terminal.show(terminal.rendered(parts))
+    else:
+        texts = (part if isinstance(part, str) else part.markdown() for part in parts)
+        terminal.show("\n\n".join(texts) + "\n")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from convfc.core.geometry import AnyConvolution, Same
@@ -31,13 +30,24 @@ _STYLES = {
 }
 
 
+PATCHES_LEGEND = (
+    "patches: how the patch matrix P is built; P · F: rows × columns of P and of the filter matrix "
+    "F; patch memory: what P takes for a sample",
+)
+DENSE_LEGEND = (
+    "M: rows × columns of the one matrix that takes a sample's inputs to all its outputs; "
+    "non-zero: how much of it is no zero",
+)
+
+
 def conversion_table(conversion: Conversion) -> Words:
     """A row per convolution: what it is, what it became."""
-    table = Words(f"{conversion.source.name} → {conversion.out.name}")
+    dense = conversion.form is Form.DENSE
+    names = f"{conversion.source.name} → {conversion.out.name}"
+    table = Words(names, DENSE_LEGEND if dense else PATCHES_LEGEND)
     for name in ("layer", "convolution", "input → output"):
         table.add_column(name)
-    dense = conversion.form is Form.DENSE
-    for name in _DENSE if dense else ("patches", "P · F"):
+    for name in DENSE if dense else ("patches", "P · F"):
         table.add_column(name)
     if not dense:
         table.add_column("patch memory", justify="right")
@@ -47,12 +57,36 @@ def conversion_table(conversion: Conversion) -> Words:
         result = words(f"{layer.fate.value}{reason}", _STYLES[layer.fate.value])
         cells = ["", "", ""]
         if layer.lowering is not None and dense:
-            cells = _dense_cells(layer)
+            cells = dense_cells(layer)
         elif layer.lowering is not None:
-            memory = _patch_memory(layer.lowering, layer.site.itemsize)
+            memory = patch_memory(layer.lowering, layer.site.itemsize)
             cells = [layer.lowering.method.value, matrices_text(layer.lowering), memory]
-        table.add_row(*_geometry_cells(layer), *cells, result)
+        table.add_row(*geometry_cells(layer), *cells, result)
     return table
+
+
+def draft_lines(conversion: Conversion) -> list[str]:
+    """Of a dry run, what the file would be and take; else none."""
+    draft = conversion.draft
+    if draft is None:
+        return []
+    before, after = draft.operators_before.values(), draft.operators.values()
+    changes = (f"{kind} {old} → {new}" for kind, (old, new) in draft.changes.items())
+    told = ", ".join(changes) or "none changes"
+    lines = [
+        f"file: {bytes_text(draft.size_before)} → {bytes_text(draft.size)}",
+        f"operators: {sum(before):,} → {sum(after):,} ({told})",
+    ]
+    blocks = {
+        layer.site.name: layer.lowering.block_bytes(layer.site.itemsize)
+        for layer in conversion.layers
+        if layer.lowering is not None and layer.fate.value == "converted"
+    }
+    if conversion.form is Form.PATCHES and blocks:
+        unknown = (name for name, size in blocks.items() if size is None)
+        name = next(unknown, max(blocks, key=lambda name: blocks[name] or 0))
+        lines.append(f"patches: {memory_text(blocks[name])} at once at most, in {name}")
+    return lines
 
 
 def left_lines(refusals: Iterable[Refusal | None]) -> list[str]:
@@ -74,55 +108,17 @@ def clients_table(clients: Iterable[Client]) -> Words:
     return table
 
 
-def shapes_table(path: Path, layers: Sequence[Layer]) -> Words:
-    """A row per convolution: sizes, costs, memory."""
-    table = Words(path.name)
-    for name in ("layer", "convolution", "input → output", "patches", "P · F"):
-        table.add_column(name)
-    for name in ("weights", "multiply-adds", "input", "patch memory"):
-        table.add_column(name, justify="right")
-    for layer in layers:
-        conv, lowering = layer.site.convolution, layer.lowering
-        if conv is None or lowering is None:
-            table.add_row(*_geometry_cells(layer), words(f"left: {layer.reason}", "red"))
-            continue
-        table.add_row(
-            *_geometry_cells(layer),
-            lowering.method.value,
-            matrices_text(lowering),
-            f"{conv.weights:,}",
-            _count(conv.multiply_adds(lowering.sizes)),
-            _bytes(lowering.input_bytes(layer.site.itemsize)),
-            _patch_memory(lowering, layer.site.itemsize),
-        )
-    return table
-
-
-_DENSE = ("M", "memory", "non-zero")
+DENSE = ("M", "memory", "non-zero")
 """Columns that tell of the dense form."""
 
 
-def dense_table(path: Path, layers: Sequence[Layer]) -> Words:
-    """A row per convolution: what both forms take."""
-    table = Words(path.name)
-    for name in ("layer", "convolution", "input → output", "P", *_DENSE):
-        table.add_column(name)
-    for layer in layers:
-        if layer.lowering is None:
-            table.add_row(*_geometry_cells(layer), words(f"left: {layer.reason}", "red"))
-            continue
-        rows, columns = layer.lowering.patch_matrix
-        table.add_row(*_geometry_cells(layer), f"{_count(rows)}×{columns}", *_dense_cells(layer))
-    return table
-
-
-def _dense_cells(layer: Layer) -> list[str]:
+def dense_cells(layer: Layer) -> list[str]:
     """The matrix of a layer, what it takes and how much of it is no zero."""
     whole = None if layer.lowering is None else layer.lowering.whole
     if whole is None:
         return ["?", "?", "?"]
     rows, columns = whole.shape
-    return [f"{rows}×{columns}", _bytes(whole.bytes(layer.site.itemsize)), _share(whole)]
+    return [f"{rows}×{columns}", memory_text(whole.bytes(layer.site.itemsize)), _share(whole)]
 
 
 def _share(whole: Whole) -> str:
@@ -213,13 +209,13 @@ def calculator_table(
     table.add_row(
         "multiply-adds",
         f"{times}{rows_} · {length} · {width}",
-        _count(conv.multiply_adds(lowering.sizes)),
+        count_text(conv.multiply_adds(lowering.sizes)),
     )
     if built:
         table.add_row("built by", "--patches auto", lowering.method.value)
-    table.add_row("input memory", dtype, _bytes(lowering.input_bytes(itemsize)))
+    table.add_row("input memory", dtype, memory_text(lowering.input_bytes(itemsize)))
     if built:
-        table.add_row("patch matrix memory", dtype, _patch_memory(lowering, itemsize))
+        table.add_row("patch matrix memory", dtype, patch_memory(lowering, itemsize))
     whole = lowering.whole
     if whole is not None:
         length, width = whole.shape
@@ -227,7 +223,7 @@ def calculator_table(
         how = f"({inputs}) × ({outputs} · {conv.filters})"
         table.add_row("dense matrix M", how, f"{length} × {width}")
         what = f"{dtype}, {_share(whole)} non-zero"
-        table.add_row("dense matrix memory", what, _bytes(whole.bytes(itemsize)))
+        table.add_row("dense matrix memory", what, memory_text(whole.bytes(itemsize)))
     return table
 
 
@@ -246,7 +242,8 @@ def look_line(look: Look) -> str:
     return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
 
 
-def _geometry_cells(layer: Layer) -> tuple[str, str, str]:
+def geometry_cells(layer: Layer) -> tuple[str, str, str]:
+    """A layer's name, what it is, and the sizes that it takes and makes."""
     site, conv = layer.site, layer.site.convolution
     if conv is None:
         return site.name, site.kind, ""
@@ -287,23 +284,26 @@ def matrices_text(lowering: Lowering) -> str:
     rows, columns = lowering.patch_matrix
     groups = lowering.convolution.groups
     blocks = f"{groups} blocks of " if groups > 1 else ""
-    left = f"{_count(rows)}×{columns // groups}"
+    left = f"{count_text(rows)}×{columns // groups}"
     return f"{blocks}{left} · {lowering.filter_matrix[0]}×{lowering.filter_matrix[1]}"
 
 
-def _count(number: int | None) -> str:
+def count_text(number: int | None) -> str:
+    """A number as people write it; a sign where it is unknown."""
     return "?" if number is None else f"{number:,}"
 
 
-def _patch_memory(lowering: Lowering, itemsize: int) -> str:
-    whole = _bytes(lowering.patch_bytes(itemsize))
+def patch_memory(lowering: Lowering, itemsize: int) -> str:
+    """What a patch matrix takes, whole and in pieces."""
+    whole = memory_text(lowering.patch_bytes(itemsize))
     blocks = lowering.blocks
     if blocks == 1:
         return whole
     if lowering.bands > 1:
         return f"{whole} in {blocks} bands"
-    return f"{whole} in {blocks} blocks of {_bytes(lowering.block_bytes(itemsize))}"
+    return f"{whole} in {blocks} blocks of {memory_text(lowering.block_bytes(itemsize))}"
 
 
-def _bytes(number: int | None) -> str:
+def memory_text(number: int | None) -> str:
+    """Bytes in a unit that people read; a sign where they are unknown."""
     return "?" if number is None else bytes_text(number)

@@ -31,15 +31,24 @@ def console() -> Console:
 
 
 def rendered(parts: Iterable[Part]) -> str:
-    """Tables and lines as text. A line is neither cut nor marked up nor can it steer a terminal."""
+    """Tables and lines as text. A line is neither cut nor marked up nor can it steer a terminal.
+
+    What is in several legends is in the first.
+    """
     from rich.text import Text
 
+    from convfc.text.words import Words
+
     out = console()
+    told: set[str] = set()
     for part in parts:
         if isinstance(part, str):
             out.print(Text(visible(part)), soft_wrap=True)
-        else:
-            out.print(part)
+            continue
+        if isinstance(part, Words):
+            part.legend = [line for line in part.legend if line not in told]
+            told.update(part.legend)
+        out.print(part)
     assert isinstance(out.file, Results)  # noqa: S101 - `console` made it
     return out.file.getvalue()
 
@@ -58,8 +67,13 @@ def verification_parts(verification: Verification) -> Iterator[Part]:
     if verification.outputs:
         yield verification_tables.differences_table(verification)
     yield from verification_tables.footnotes(verification)
+    if verification.parting is not None:
+        yield verification_tables.parting_table(verification, verification.parting)
     yield from verification.fed
-    yield from verification.notes
+    yield from verification_tables.notes(verification)
+    if verification.parting is not None:
+        yield from (f"differs: {one}" for one in verification.differences)
+        yield verification_tables.parting_line(verification.parting)
     yield verification_tables.verification_summary(verification)
 
 

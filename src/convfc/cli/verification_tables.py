@@ -10,6 +10,7 @@ from convfc.text.sizes import shapes_text, sizes_text
 from convfc.text.words import Words, words
 
 if TYPE_CHECKING:
+    from convfc.verification.parting import Parting
     from convfc.verification.verify import Verification
 
 _STYLES = {"equivalent": "green", "not equivalent": "red", "could not check": "yellow"}
@@ -18,11 +19,27 @@ _INEXACT, _UNKNOWN, _RANDOM, _OTHERWISE = "†", "‡", "*", "§"
 """Marks in the proof's table; see `footnotes`."""
 
 
+_PROOF = (
+    "integer draws: inputs, kernels and biases of random integers on which both made the same "
+    "numbers; chance of a miss: that another function would have passed them all",
+    "of the rounding bound: the largest difference on what the layer is fed, as a share of what "
+    "rounding may do to it",
+)
+_SAMPLES = (
+    "a: the original, b: the converted file; max rel: |a-b| / max(|a|, |b|); ‖a-b‖F: Frobenius "
+    "norm of a sample's difference; top-1: samples with the largest score in the same place",
+)
+_TENSORS = (
+    "tensor: what a layer makes; a: the original, b: the other file; apart: further than the "
+    "tolerance (--rtol, --atol)",
+)
+
+
 def proof_table(verification: Verification) -> Words:
     """A row per converted layer: is it the same function, and is the rounding only rounding?"""
     between = "≡" if verification.equivalent else "and"
     names = f"{verification.original.name} {between} {verification.converted.name}"
-    table = Words(f"{names}: layer by layer")
+    table = Words(f"{names}: layer by layer", _PROOF)
     table.add_column("layer")
     table.add_column("convolution")
     for name in ("parameters", "integer draws", "chance of a miss", "of the rounding bound"):
@@ -85,7 +102,8 @@ def footnotes(verification: Verification) -> list[str]:
 
 def differences_table(verification: Verification) -> Words:
     """A row per output: how far the two models are apart on the samples."""
-    table = Words(f"{verification.original.name} - {verification.converted.name}: on the samples")
+    names = f"{verification.original.name} - {verification.converted.name}"
+    table = Words(f"{names}: on the samples", _SAMPLES)
     table.add_column("output")
     table.add_column("shape")
     for name in ("max |a-b|", "mean |a-b|", "max rel", "mean ‖a-b‖F", "top-1"):
@@ -119,6 +137,58 @@ def differences_table(verification: Verification) -> Words:
     return table
 
 
+def notes(verification: Verification) -> list[str]:
+    """The remarks; of those on what no runtime reads, which may be one per node, the first few."""
+    told = [one for one in verification.notes if one.endswith(" changed")]
+    left = told[_SHOWN:]
+    more = [f"and {len(left)} more of what no runtime reads: --json lists them"] if left else []
+    return [one for one in verification.notes if one not in left] + more
+
+
+_SHOWN = 5
+
+
+def parting_table(verification: Verification, parting: Parting) -> Words:
+    """A row per tensor that both models make: does it differ by more than the tolerance?"""
+    names = f"{verification.original.name} - {verification.converted.name}"
+    table = Words(f"{names}: what the layers make", _TENSORS)
+    for name in ("tensor", "made by", "shape"):
+        table.add_column(name)
+    table.add_column("max |a-b|", justify="right")
+    table.add_column("verdict")
+    for one in parting.compared:
+        out = one.difference
+        verdict = words("alike", "green") if out.equivalent else words("apart", "red")
+        table.add_row(
+            one.tensor.name,
+            one.tensor.kind,
+            sizes_text(out.shape),
+            f"{out.max_abs:.3g}",
+            verdict,
+        )
+    return table
+
+
+def parting_line(parting: Parting) -> str:
+    """Where two models part, with both values."""
+    first, before, count = parting.first, parting.before, len(parting.compared)
+    samples = len(parting.samples)
+    seen = f"{count} tensor{'s' * (count != 1)} on {samples} sample{'s' * (samples != 1)}"
+    if parting.alone:
+        seen += f"; {len(parting.alone)} more are made by the original only"
+    if first is None:
+        return f"nothing parts: {seen}"
+    out, of_layer = first.difference, ""
+    if first.tensor.maker != first.tensor.name:
+        of_layer = f" '{first.tensor.maker}'"
+    text = f"they part at '{first.tensor.name}' ({first.tensor.kind}{of_layer}): {out.reason}"
+    if out.witness is not None:
+        at = [parting.samples.start + out.witness.sample, *out.witness.position]
+        text += f", at {at} {out.witness.original:.9g} became {out.witness.converted:.9g}"
+    behind = "" if before is None else f"; '{before.tensor.name}' before it is alike"
+    return f"{text}{behind} ({seen})"
+
+
 def verification_summary(verification: Verification) -> str:
     """One line that a person or a script can read alone."""
     verdict = verification.verdict.value.upper()
@@ -131,6 +201,8 @@ def verification_summary(verification: Verification) -> str:
     samples = f"largest difference {worst:.3g} on {verification.samples} samples"
     if not verification.samples:
         samples = "but no sample could be run through both"
+        if verification.remedies:
+            samples += f" (other inputs may do: {verification.remedies})"
     if verification.proved:
         count = len(verification.layers)
         layers = f"{count} layer{'s' * (count != 1)} proved"

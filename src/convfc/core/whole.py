@@ -215,6 +215,19 @@ class Whole:
             found[self._pairs(axis, tap)] = tap
         return found
 
+    def pairs(self, axis: int, tap: int) -> tuple[range, range]:
+        """Inputs and outputs that meet through a tap along an axis, in pairs.
+
+        >>> from convfc.core.builders import convolution
+        >>> Whole(convolution([3], channels=1, filters=1, strides=[2]), (7,)).pairs(0, 1)
+        (range(1, 7, 2), range(0, 3))
+        """
+        window, size, _ = self._axis(axis)
+        here = self._meeting(axis, tap)
+        first = here.start * window.stride + _shift(window, size, tap)
+        there = range(first, first + len(here) * window.stride, window.stride)
+        return (here, there) if _is_transposed(window) else (there, here)
+
     def bias(self, bias: NDArray[Any], *, channels_first: bool) -> NDArray[Any]:
         """The bias of M's columns, from one of shape (filters,).
 
@@ -247,13 +260,11 @@ class Whole:
         return range(max(-(shift // window.stride), 0), min(last + 1, across))
 
     def _pairs(self, axis: int, tap: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and outputs that meet through a tap, in pairs."""
+        """What `pairs` says, as indices."""
         import numpy as np
 
-        window, size, _ = self._axis(axis)
-        here = np.array(self._meeting(axis, tap), np.int64)
-        there = here * window.stride + _shift(window, size, tap)
-        return (here, there) if _is_transposed(window) else (there, here)
+        seen, made = self.pairs(axis, tap)
+        return np.array(seen, np.int64), np.array(made, np.int64)
 
     def _axis(self, axis: int) -> tuple[AnyWindow, int, int]:
         window = self.convolution.windows[axis]

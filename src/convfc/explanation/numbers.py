@@ -16,14 +16,15 @@ from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
 from convfc.refusals import Code, Refusal
 from convfc.system.capacity import excess
+from convfc.text.shown import Shown
 from convfc.text.visible import visible
 
 _DRAWN = 32
 """Bytes for each number of the patch matrix, while it is multiplied and drawn."""
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Shown):
     """One convolution of two spatial axes (a first one of size 1 is added to a single one).
 
     With groups, matrices are those of the first block of channels. Of a quantized layer, all

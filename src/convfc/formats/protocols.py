@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import numpy_type
@@ -16,6 +15,8 @@ from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.quantization import Quantization
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
+from convfc.formats.draft import Draft
+from convfc.formats.inner import Inner
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
@@ -217,11 +218,9 @@ class Alignment:
 
     Attributes:
         pairs: the converted convolutions, in the order of execution.
-        differences: what is certainly different outside of them, a sentence each: a number, a
-            setting, a type, who reads what.
+        differences: what is certainly different outside of them: a number, or who reads what.
         unknown: what is built otherwise outside of them, so that nobody can tell if it matters.
-        remarks: what no runtime reads (descriptions, names of tools), or what matters to training
-            only.
+        remarks: what no runtime reads, such as descriptions, or what matters to training only.
     """
 
     pairs: tuple[LayerPair, ...]
@@ -230,13 +229,7 @@ class Alignment:
     remarks: tuple[str, ...] = ()
 
 
-def in_float64(ports: Sequence[Port], feed: Feed) -> Feed:
-    """A feed whose real numbers are float64, for a network that is."""
-    real = {port.name for port in ports if "float" in port.dtype}
-    return {name: x.astype(np.float64) if name in real else x for name, x in feed.items()}
-
-
-class Model(Protocol):
+class Model(Inner, Protocol):
     """A model file that was opened. Opening reads it; only `save_converted` writes."""
 
     @property
@@ -357,4 +350,11 @@ class Model(Protocol):
 
         Raises:
             OSError: the file cannot be written.
+        """
+
+    def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
+        """What `save_converted` would write, and no file; may change what is in memory.
+
+        Raises:
+            OSError: its size cannot be found without a temporary file, and there is no room for it.
         """

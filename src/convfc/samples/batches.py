@@ -11,6 +11,7 @@ import numpy as np
 
 from convfc.errors import DataError
 from convfc.samples.files import Images, Samples
+from convfc.samples.pixels import AS_THEY_ARE, Pixels
 from convfc.samples.slots import Slot
 from convfc.system.capacity import excess
 from convfc.text.sizes import sizes_text
@@ -63,10 +64,12 @@ class FromImages:
     Attributes:
         samples: where the images come from.
         start: which of them is in the first sample: each input has its own.
+        pixels: what is made of them.
     """
 
     samples: Samples
     start: int = 0
+    pixels: Pixels = AS_THEY_ARE
     how: dict[str, None] = field(default_factory=dict)
     low: float = np.inf
     high: float = -np.inf
@@ -82,7 +85,7 @@ class FromImages:
 
     def take(self, slot: Slot, rows: range) -> NDArray[Any]:
         """Return the input's array for some samples."""
-        array, how = slot.fill(_shifted(self.samples.images, self.start), rows)
+        array, how = slot.fill(_shifted(self.samples.images, self.start), rows, self.pixels)
         self.how[how] = None
         self.low = min(self.low, float(array.min()))
         self.high = max(self.high, float(array.max()))

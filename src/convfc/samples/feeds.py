@@ -12,6 +12,7 @@ from convfc.errors import DataError
 from convfc.samples.batches import ZEROS, Feeds, FromImages, Given
 from convfc.samples.fed_shapes import make_slots, tied
 from convfc.samples.files import LABEL_KEYS, Samples, load_samples
+from convfc.samples.pixels import AS_THEY_ARE, Pixels
 from convfc.samples.slots import Slot, is_float
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def make_feeds(
     shapes: Mapping[str, Sequence[int]] | None = None,
     inputs: Mapping[str, str | Path | float | NDArray[Any]] | None = None,
     row_bytes: int = 0,
+    pixels: Pixels = AS_THEY_ARE,
 ) -> Feeds:
     """Make something to run a model on.
 
@@ -59,6 +61,8 @@ def make_feeds(
             Inputs of text take a text.
         row_bytes: the most that the model needs for a sample at once, so that a batch fits into
             memory; if the inputs take more, that counts.
+        pixels: what is made of those of images, where inputs take real numbers. What is fed as it
+            is, such as an array with the name of an input, stays so.
 
     Raises:
         DataError: data that cannot be read or does not fit; an unknown name; an input of unknown
@@ -77,14 +81,18 @@ def make_feeds(
     wanted = max(samples, batch or 1)
 
     contents = {
-        slot.port.name: _given(slot, inputs[slot.port.name], wanted)
+        slot.port.name: _given(slot, inputs[slot.port.name], wanted, pixels)
         for slot in slots
         if slot.port.name in inputs
     }
     labels = None
     if rest := [slot for slot in slots if slot.port.name not in inputs]:
-        found, labels = _from_data(rest, data, wanted)
+        found, labels = _from_data(rest, data, wanted, pixels)
         contents |= found
+
+    fed = [s for s in slots if isinstance(contents[s.port.name], FromImages) and is_float(s.port)]
+    if pixels.changes and not fed:
+        raise DataError("--scale, --mean and --std: no input of real numbers is fed images")
 
     # One sample of an input goes with every sample of the others.
     counts = {contents[slot.port.name].count(slot) for slot in slots} - {1}
@@ -102,7 +110,9 @@ def make_feeds(
     return feeds
 
 
-def _given(slot: Slot, value: str | Path | float | NDArray[Any], wanted: int) -> Given | FromImages:
+def _given(
+    slot: Slot, value: str | Path | float | NDArray[Any], wanted: int, pixels: Pixels
+) -> Given | FromImages:
     """What the caller feeds to one input."""
     if isinstance(value, str):
         value = _parsed(value, slot.port)
@@ -112,7 +122,7 @@ def _given(slot: Slot, value: str | Path | float | NDArray[Any], wanted: int) ->
     else:
         samples = load_samples(value, wanted)
         if samples.images and not samples.arrays:
-            return FromImages(samples)
+            return FromImages(samples, 0, pixels)
         if len(samples.arrays) != 1:
             raise DataError(
                 f"{value}: holds {len(samples.arrays)} arrays; "
@@ -138,7 +148,7 @@ def _parsed(text: str, port: Port) -> str | Path | float:
 
 
 def _from_data(
-    slots: Sequence[Slot], data: str | Path, wanted: int
+    slots: Sequence[Slot], data: str | Path, wanted: int, pixels: Pixels
 ) -> tuple[dict[str, Given | FromImages], NDArray[Any] | None]:
     """What the data feed to inputs that the caller leaves to them, and the labels."""
     # One more image for each input, so that no sample has the same one twice.
@@ -156,7 +166,7 @@ def _from_data(
         if slot.port.dtype == "string":
             raise DataError(f"input {name!r} takes text: give it some with --input {name}=TEXT")
         if samples.images and slot.takes_pixels:
-            contents[name] = FromImages(samples, filled)
+            contents[name] = FromImages(samples, filled, pixels)
             filled += 1
         elif not is_float(slot.port):
             contents[name] = Given(np.zeros((), np.bool_), ZEROS)

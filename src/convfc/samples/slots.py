@@ -11,6 +11,7 @@ import numpy as np
 
 from convfc.core.arrays import numpy_type
 from convfc.errors import DataError
+from convfc.samples.pixels import AS_THEY_ARE, Pixels
 from convfc.text.sizes import sizes_text
 
 if TYPE_CHECKING:
@@ -134,22 +135,26 @@ class Slot:
                 f"but is given {array.shape}"
             )
 
-    def fill(self, images: Images, rows: range) -> tuple[NDArray[Any], str]:
+    def fill(
+        self, images: Images, rows: range, pixels: Pixels = AS_THEY_ARE
+    ) -> tuple[NDArray[Any], str]:
         """Fill the input from images, the rank deciding how; see `make_feeds`.
 
         Args:
             images: the samples; they start again where they end.
             rows: which of them; all, where the input is the same for all.
+            pixels: what is made of them where the input takes real numbers.
 
         Returns:
             The array, and how its values were made from the images.
 
         Raises:
-            DataError: an input for images, and samples that are none.
+            DataError: an input for images, and samples that are none; or `pixels` that are for
+                other channels.
         """
         distinct = len(images)
         if self.axis is not None and len(rows) > distinct and not self.follows:
-            once, said = self.fill(images, rows[:distinct])
+            once, said = self.fill(images, rows[:distinct], pixels)
             return np.take(once, np.arange(len(rows)) % distinct, self.axis), said
         shape = self.shape(len(rows))
         if not shape:
@@ -162,6 +167,9 @@ class Slot:
             array, said = self._spread(used, shape)
         else:
             array, said = self._stream(images, rows, shape), "their values one after another"
+        if is_float(self.port):
+            axis = self.channel_axis if self.is_image else None
+            array, said = pixels.fed(array, axis, self.port.name), f"{said}{pixels.said}"
         return cast(_PIXELS.get(self.port.dtype, np.asarray)(array), self.port), said
 
     def _stream(self, images: Images, rows: range, shape: tuple[int, ...]) -> NDArray[Any]:

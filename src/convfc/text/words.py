@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from html import escape
 from typing import cast
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
@@ -29,10 +31,14 @@ class Words(Table):
 
     Nothing of it is ever cut. Where the terminal is too narrow for its lines, cells are folded
     between words; where it is too narrow for the words, each row is a block of lines.
+
+    Attributes:
+        legend: what columns mean, a line each, shown below.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, legend: Sequence[str] = ()) -> None:
         super().__init__(title=words(title, "bold"), title_justify="left", box=HEAVY_HEAD)
+        self.legend = legend
 
     def add_row(self, *cells: str | Text, end_section: bool = False) -> None:  # type: ignore[override]  # fewer kinds of cells
         """Add a row; a cell that is no `words` becomes such, and those that are left out empty."""
@@ -41,6 +47,11 @@ class Words(Table):
         super().add_row(*texts, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table and its legend."""
+        yield from self._laid_out(console, options)
+        yield from (words(line, "dim") for line in self.legend)
+
+    def _laid_out(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As rich does it, but row by row where nothing wraps: it takes a millisecond for each."""
         cells = [cast(list[Text], list(column.cells)) for column in self.columns]
         widths = [
@@ -78,6 +89,28 @@ class Words(Table):
         yield bottom
         yield end
 
+    def markdown(self) -> str:
+        """As a table of GitHub's Markdown, below its title."""
+        heads = [_escaped(str(column.header)) for column in self.columns]
+        lines = ["---:" if column.justify == "right" else "---" for column in self.columns]
+        rows = [heads, lines, *([_escaped(text) for text in row] for row in self._texts())]
+        title = f"**{_escaped(str(self.title))}**\n\n" if self.title else ""
+        return title + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def html(self) -> str:
+        """As a table of HTML, below its title."""
+        sides = ["right" if column.justify == "right" else "left" for column in self.columns]
+        heads = (escape(str(column.header)) for column in self.columns)
+        lines = [_row("th", heads, sides)]
+        lines += [_row("td", map(escape, row), sides) for row in self._texts()]
+        title = f"<caption>{escape(str(self.title))}</caption>" if self.title else ""
+        return "\n".join([f"<table>{title}", *lines, "</table>"])
+
+    def _texts(self) -> Iterator[tuple[str, ...]]:
+        """The cells, row by row."""
+        columns = (cast(list[Text], list(column.cells)) for column in self.columns)
+        return (tuple(text.plain for text in row) for row in zip(*columns, strict=True))
+
     def _folded(self, longest: Sequence[int], widths: Sequence[int], spare: int) -> RenderResult:
         """Without lines between the columns, and each cell on as many lines as it takes.
 
@@ -111,3 +144,21 @@ def _longest_word(column: Column, texts: Sequence[Text]) -> int:
     """Cells that the longest word of a column takes, its header's among them."""
     lines = (str(column.header), *(text.plain for text in texts))
     return max((cell_len(word) for line in lines for word in line.split()), default=0)
+
+
+_MARKS = re.compile(r"[\\`*\[\]<>|~&$]|(?<!\w)_|_(?!\w)")
+
+
+def _escaped(text: str) -> str:
+    r"""A text in which nothing marks up Markdown, or ends a cell.
+
+    >>> print(_escaped("a|b*, _c_ and d_e"))
+    a\|b\*, \_c\_ and d_e
+    """
+    return _MARKS.sub(r"\\\g<0>", text)
+
+
+def _row(tag: str, cells: Iterable[str], sides: Iterable[str]) -> str:
+    pairs = zip(cells, sides, strict=True)
+    told = (f'<{tag} style="text-align: {side}">{cell}</{tag}>' for cell, side in pairs)
+    return f"<tr>{''.join(told)}</tr>"

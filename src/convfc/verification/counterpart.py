@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import to_first, to_last
+from convfc.formats.inner import Tensor
 from convfc.formats.protocols import Feed, Model, Port
 
 _Shape = tuple[int | None, ...]
@@ -65,13 +66,25 @@ class Counterpart:
         """The file."""
         return self.model.path
 
-    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
-        """See `Model.run`: of the other one's inputs, outputs as that has them."""
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        return self.model.tensors(self._fed(feed))
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        return self.model.values(self._fed(feed), names)
+
+    def _fed(self, feed: Feed) -> Feed:
+        """What the other one is fed, as this one takes it."""
         fed = {
             one.other: feed[one.name] if one.order is None else feed[one.name].transpose(one.order)
             for one in self.inputs
         }
-        found = self.model.run({name: np.ascontiguousarray(x) for name, x in fed.items()})
+        return {name: np.ascontiguousarray(x) for name, x in fed.items()}
+
+    def run(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `Model.run`: of the other one's inputs, outputs as that has them."""
+        found = self.model.run(self._fed(feed))
         return {
             one.name: found[one.other]
             if one.order is None

@@ -108,11 +108,11 @@ def _whole(original: Model, path: Path, feed: Feed, rows: int) -> Look:
     try:
         expected = original.run_once(feed)
     except UnsupportedModelError as error:
-        return Look(reason=_first_line(error, original.path))
+        return Look(reason=_on_one_line(error, original.path))
     try:
         got = original.run_once(feed, path)
     except UnsupportedModelError as error:
-        return Look(problem=f"only the original can be run: {_first_line(error, path)}")
+        return Look(problem=f"only the original can be run: {_on_one_line(error, path)}")
     return _compared(expected, got, rows)
 
 
@@ -288,7 +288,6 @@ def _at(witness: Witness) -> str:
     return f"{witness.original:.6g} became {witness.converted:.6g} at {place}"
 
 
-def _first_line(error: ConvfcError, path: Path) -> str:
+def _on_one_line(error: ConvfcError, path: Path) -> str:
     """What went wrong, without the file, which the reader knows."""
-    words = str(error).splitlines()[0].removeprefix(f"{path}: ")
-    return words if len(words) <= 160 else f"{words[:160]}.."
+    return " ".join(str(error).split()).removeprefix(f"{path}: ")

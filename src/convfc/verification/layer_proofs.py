@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,10 @@ def prove_layers(
             pair = group.pop(0)
             name = pair.site.name
             progress(f"layer {len(layers) + 1} of {count}: {name}")
+            began = perf_counter()
             with gate(b.path, name):
-                layers.append(prove(pair, activations.get(name), random, quick=quick))
+                proof = prove(pair, activations.get(name), random, quick=quick)
+            layers.append(replace(proof, seconds=perf_counter() - began))
     return alignment, tuple(layers), notes
 
 

@@ -106,10 +106,24 @@ def is_made_from(record: Provenance | None, other: Path, others: Provenance | No
     return record is not None and (others is None or record.source == other.name)
 
 
+def are_siblings(original: Model, record: Provenance | None) -> bool:
+    """Whether both files of a pair are converted, and neither was made from the other.
+
+    Args:
+        original: the first of the two.
+        record: of the second.
+    """
+    if original.provenance is None or record is None:
+        return False
+    return record.source != original.path.name
+
+
 def staleness(original: Model, record: Provenance | None) -> tuple[str, ...]:
     """Remarks if the converted file was made from other bytes than the original has now."""
     if record is None:
         return ()
+    if are_siblings(original, record):
+        return ("each was proved to be what it was converted from, and these were compared",)
     path, architecture = original.path, original.reading.architecture
     if record.source != path.name:
         return (f"the converted file says it was made from '{record.source}'",)
@@ -127,7 +141,7 @@ def as_recorded(
     original: Model, record: Provenance | None, imports: Sequence[str]
 ) -> tuple[Model, str | None]:
     """The original read as a record says, and why that cannot be, if it cannot."""
-    if record is None:
+    if record is None or are_siblings(original, record):
         return original, None
     reading = replace(
         original.reading,

@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -60,6 +60,7 @@ from convfc.core.arrays import DIGITS, Array, numpy_type, place_of
 from convfc.errors import ConvfcError
 from convfc.formats.demand import too_much
 from convfc.formats.protocols import LayerPair
+from convfc.text.sizes import sizes_text
 from convfc.verification.differences import Witness
 from convfc.verification.draws import (
     distribution,
@@ -102,6 +103,7 @@ class LayerProof:
         reason: why it is not the same function, else ``None``.
         unchecked: why it could not be checked, else ``None``.
         witness: where the two sides differ, if they do.
+        seconds: what it took to find out.
     """
 
     name: str
@@ -116,6 +118,7 @@ class LayerProof:
     reason: str | None = None
     unchecked: str | None = None
     witness: Witness | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 def prove(
@@ -147,7 +150,7 @@ def prove(
             return replace(proof, unchecked=f"it is not run: {why}")
         if not quick or structure is not None:  # another structure has no proof but the draws
             proof = _draw(pair, activations, random, proof)
-        if proof.reason is None:
+        if proof.reason is None and proof.unchecked is None:
             measured = _measure(pair, activations, random, proof)
             if quick and measured.reason is not None:
                 # Perhaps the runtime rounds more than it should; integers tell.
@@ -202,10 +205,12 @@ def _draw(
         batch = _BATCHES[draw == 1 if proof.structure is None else draw % 2]
         x = integers((pair.input_shape[0] or batch, *drawn[1:]), site.dtype)
         a, b = pair.exact(x, parameters) if narrow else pair.run(x, parameters)
+        if a.shape != b.shape:
+            return replace(proof, draws=draw, unchecked=_of_another_shape(a, b))
         witness = _unequal(a, b)
         if witness is None:
             continue
-        exact = _exact(pair, x, parameters) if a.shape == b.shape else None
+        exact = _exact(pair, x, parameters)
         if exact is not None:
             exact_a, exact_b = exact
             witness = _unequal(exact_a, exact_b)
@@ -257,8 +262,7 @@ def _measure(
         a = exact_a if "original" in proof.inexact else a
         b = exact_b if "converted" in proof.inexact else b
     if a.shape != b.shape:
-        shaped = "it makes another shape of its activations than the convolution"
-        return replace(proof, reason=shaped, witness=_unequal(a, b))
+        return replace(proof, unchecked=_of_another_shape(a, b))
     if not real:
         witness = _unequal(a, b)
         reason = None if witness is None else "it differs from the convolution on its activations"
@@ -283,10 +287,14 @@ def _measure(
     )
 
 
+def _of_another_shape(a: Array, b: Array) -> str:
+    """Why both cannot be compared: perhaps a value has its name in another layout."""
+    sizes = sizes_text(b.shape), sizes_text(a.shape)
+    return "its output is {}, that of the convolution {}".format(*sizes)
+
+
 def _unequal(a: Array, b: Array) -> Witness | None:
-    """The first place where two arrays differ."""
-    if a.shape != b.shape:
-        return Witness(0, (), float(a.size), float(b.size))
+    """The first place where two arrays of one shape differ."""
     differs = a != b
     return _witness(a, b, int(differs.argmax())) if differs.any() else None
 

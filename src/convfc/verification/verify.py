@@ -6,43 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convfc import arguments
-from convfc.errors import ConvfcError, FileError, UnsupportedModelError
+from convfc.errors import UnsupportedModelError
 from convfc.formats.protocols import Model
-from convfc.formats.registry import provenance_of
 from convfc.formats.shapes import Shapes
-from convfc.formats.suffixes import SUFFIXES
 from convfc.gates import gated
-from convfc.planning import plan
-from convfc.refusals import Code
 from convfc.samples.batches import Feeds
-from convfc.samples.feeds import make_feeds
+from convfc.samples.pixels import Pixels
 from convfc.system.atomic import Unchanged
 from convfc.system.surroundings import undisturbed
-from convfc.text.visible import visible
+from convfc.text.shown import Shown
 from convfc.verification.counterpart import Counterpart, Runs, counterpart
 from convfc.verification.differences import OutputDifference
 from convfc.verification.end_to_end import (
-    MANY,
     RefusedError,
     Seen,
-    affordable,
     against_float64,
     compare,
     contradictions,
     looked_closer,
     random_feeds,
-    row_bytes,
-    runnable,
 )
-from convfc.verification.layer_proofs import prove_layers
+from convfc.verification.feeding import feeds_of
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
+from convfc.verification.parting import Parting, part
 from convfc.verification.proof import LayerProof
+from convfc.verification.siblings import prove_pair
 from convfc.verification.verdict import (
     Contradiction,
     Verdict,
@@ -52,8 +47,8 @@ from convfc.verification.verdict import (
 )
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What `verify` found.
 
     Attributes:
@@ -73,6 +68,11 @@ class Verification:
         quick: whether the proof was left out.
         shapes: by the name of an input, the sizes that it was fixed to by the conversion: the
             verdict is about these.
+        differences: everything that differs outside of the converted layers, a sentence each: the
+            reason names one.
+        remedies: options that may help where no sample could be run; else empty.
+        parting: what the layers of both make, if that was asked for and can be seen.
+        seconds: what it took.
     """
 
     original: Path
@@ -89,6 +89,10 @@ class Verification:
     notes: tuple[str, ...] = ()
     quick: bool = False
     shapes: Shapes = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+    remedies: str = ""
+    parting: Parting | None = None
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def equivalent(self) -> bool:
@@ -109,6 +113,10 @@ def verify(
     rtol: float | None = None,
     atol: float | None = None,
     quick: bool = False,
+    layers: bool = False,
+    scale: float = 1.0,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
     seed: int = 0,
     architecture: str | Path | None = None,
     imports: Sequence[str] = (),
@@ -130,6 +138,10 @@ def verify(
         rtol: tolerated difference relative to the original's value; by element type if left out.
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
         quick: leave out the draws of random integers, and with them the proof.
+        layers: compare what the layers of both make as well, to find where they part.
+        scale: what the pixels of images, 0..1, are multiplied with, for inputs of real numbers.
+        mean: is then taken away: one number, or one for each channel, red first.
+        std: what the rest is divided by, likewise.
         seed: of the draws.
         architecture: the network of an original that is weights alone; found from the record of
             the file made from it if left out.
@@ -149,6 +161,8 @@ def verify(
     arguments.verifying(
         data=data, samples=samples, shapes=shapes, inputs=inputs, rtol=rtol, atol=atol, seed=seed
     )
+    pixels = Pixels(*arguments.pixels(scale, mean, std))
+    began = perf_counter()
     unchanged = Unchanged(Path(original))
     beside = None if architecture is None else arguments.path("architecture", architecture)
     a, b = opened_pair(Path(original), converted, imports, beside, unchanged)
@@ -162,21 +176,26 @@ def verify(
         a, misfit = as_recorded(a, b.provenance, imports)
     of_files = _of_files(a, b)
     remarks: Sequence[str] = ()
+    feeds = None
+    if (changed is None and misfit is None) or layers:
+        given = {"data": data, "shapes": shapes, "inputs": inputs, "pixels": pixels}
+        feeds, remarks = feeds_of(a, samples, **given)
     if changed is not None:
         found = Verification(a.path, b.path, Verdict.NOT_EQUIVALENT, changed)
-    elif misfit is not None:
+    elif misfit is not None or feeds is None:
         found = Verification(a.path, b.path, Verdict.COULD_NOT_CHECK, misfit)
+    elif isinstance(across, Counterpart):
+        remarks = [*remarks, *across.said]
+        found = _compared(a, across, feeds, rtol, atol, progress)
+    elif b.provenance is None or rtol is not None or atol is not None:
+        found = _compared(a, b, feeds, rtol, atol, progress)
     else:
-        feeds, remarks = _feeds(a, samples, data=data, shapes=shapes, inputs=inputs)
-        if isinstance(across, Counterpart):
-            remarks = [*remarks, *across.said]
-            found = _compared(a, across, feeds, rtol, atol, progress)
-        elif b.provenance is None or rtol is not None or atol is not None:
-            found = _compared(a, b, feeds, rtol, atol, progress)
-        else:
-            found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress)
+        found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress, imports)
+    if layers and feeds is not None:
+        found = _parted(a, b, feeds, found, rtol, atol, progress)
     unchanged.check("verified")  # or its parts may be of one file and of another
-    return replace(found, notes=(*of_files, *remarks, *found.notes), shapes=fixed)
+    notes = (*of_files, *remarks, *found.notes)
+    return replace(found, notes=notes, shapes=fixed, seconds=perf_counter() - began)
 
 
 def _of_files(a: Model, b: Model) -> list[str]:
@@ -185,24 +204,6 @@ def _of_files(a: Model, b: Model) -> list[str]:
     name = a.path.name
     read = [f"What is affine in '{name}' was read as convolutions"] if a.reading.affine else []
     return [*a.notes, *staleness(a, b.provenance), *same, *read]
-
-
-def _feeds(
-    a: Model,
-    samples: int | None,
-    **given: Any,  # noqa: ANN401 - handed on to `make_feeds` as they are
-) -> tuple[Feeds, list[str]]:
-    """What both models are run on, as much as is worth waiting for; and remarks on that."""
-    planned = plan(a.sites)
-    wanted = MANY if samples is None else samples
-    feeds = make_feeds(a.inputs, samples=wanted, row_bytes=row_bytes(planned), **given)
-    notes = []
-    enough = affordable(planned, feeds.row_numbers)
-    if samples is None and enough < feeds.rows:
-        feeds = feeds.limited(enough)
-        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
-    feeds, one_by_one = runnable(a, feeds)
-    return feeds, notes if one_by_one is None else [*notes, one_by_one]
 
 
 def _compared(
@@ -224,6 +225,28 @@ def _compared(
     return Verification(a.path, b.path, verdict, reason, notes=notes, **vars(seen))
 
 
+def _parted(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    found: Verification,
+    rtol: float | None,
+    atol: float | None,
+    progress: Callable[[str], None],
+) -> Verification:
+    """What is found, and what the layers make; ports of other names are those of the same place."""
+    alike = changed_port("input", a.inputs, b.inputs) is None and type(a) is type(b)
+    other = b if alike else counterpart(a, b)
+    if isinstance(other, str):
+        return found
+    try:
+        across = type(a) is not type(b)
+        parting = part(a, other, feeds, found.outputs, rtol, atol, progress, across=across)
+    except UnsupportedModelError as error:
+        return replace(found, notes=(*found.notes, f"The layers could not be compared: {error}"))
+    return replace(found, parting=parting)
+
+
 def _proved(
     a: Model,
     b: Model,
@@ -231,9 +254,10 @@ def _proved(
     random: np.random.Generator,
     quick: bool,
     progress: Callable[[str], None],
+    imports: Sequence[str],
 ) -> Verification:
     """The verdict of the proof, unless the samples contradict it."""
-    alignment, layers, of_layers = prove_layers(a, b, feeds, random, quick, progress)
+    alignment, layers, of_layers = prove_pair(a, b, feeds, random, quick, progress, imports)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)
@@ -266,6 +290,8 @@ def _proved(
         quick=quick,
         layers=layers,
         notes=notes,
+        differences=(*alignment.differences, *alignment.unknown),
+        remedies="" if seen.samples else feeds.remedies,
         **vars(seen),
     )
 
@@ -310,48 +336,3 @@ def _agreement(seen: Seen) -> str:
         return "no sample could be run through both"
     largest = max((out.max_abs for out in seen.outputs), default=0.0)
     return f"{seen.samples} samples agree within {largest:.3g}"
-
-
-@undisturbed()
-def verify_folder(
-    folder: str | Path = ".",
-    **options: Any,  # noqa: ANN401 - handed on to `verify` as they are
-) -> list[Verification]:
-    """Verify every file that convfc made in a folder.
-
-    Args:
-        folder: where to look; folders in it are not searched.
-        options: those of `verify`.
-
-    Returns:
-        One result per file, by name; what could not be read or checked is a result too.
-
-    Raises:
-        FileError: there is no such file in the folder, or no such folder.
-        UsageError: an argument of another kind.
-    """
-    arguments.verifying(**options)
-    try:
-        files = sorted(arguments.path("folder", folder).iterdir())
-    except (OSError, ValueError) as error:  # the latter of names with NUL
-        why = error.strerror if isinstance(error, OSError) else error
-        named = visible(str(folder))
-        raise FileError(f"{named}: cannot be read: {why}", code=Code.NO_FILE) from error
-    results = []
-    for path in files:
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        original = path
-        try:
-            record = provenance_of(path)
-            if record is None:
-                continue
-            original = path.with_name(record.source)
-            results.append(verify(original, path, **options))
-        except ConvfcError as error:
-            # A file that cannot be read may be one that convfc made: it is not passed over.
-            results.append(Verification(original, path, Verdict.COULD_NOT_CHECK, str(error)))
-    if not results:
-        why = f"{folder}: no model that convfc made"
-        raise FileError(why, remedy="name the files to compare", code=Code.NO_PARTNER)
-    return results

@@ -15,11 +15,21 @@ from convfc.errors import UsageError
 from convfc.formats.keras.archive import read_provenance
 from convfc.formats.keras.quiet import importing, own_state
 from convfc.formats.protocols import Model
+from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.formats.reverted import Reverting
+from convfc.formats.weights import Rewriting, Weighted
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import until_the_end
 
-__all__ = ["import_keras", "open_keras", "read_provenance"]
+__all__ = [
+    "import_keras",
+    "open_keras",
+    "open_reverting",
+    "open_rewriting",
+    "open_weighted",
+    "read_provenance",
+]
 
 
 def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Model:
@@ -36,14 +46,79 @@ def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
-        pass
     import_keras()
     with importing():
         from convfc.formats.keras.model import KerasModel
 
     _register(imports)
     return KerasModel(path, reading)
+
+
+def open_reverting(
+    path: Path, record: Provenance | None, like: Path | None = None, imports: Sequence[str] = ()
+) -> Reverting:
+    """Open a converted file for the way back.
+
+    Args:
+        path: the file.
+        record: its record; ``None``: it was lost when Keras saved the file.
+        like: the original, for a record without an outline or none at all.
+        imports: modules that register custom classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off.
+        FileError: a file or the record cannot be read, or there is nothing to go by.
+        UnsupportedModelError: Keras cannot load one of them.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.reverting import open_reverting
+
+    _register(imports)
+    return open_reverting(path, record, like)
+
+
+def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT_IS) -> Weighted:
+    """Load a file to read and replace the numbers of its convolutions.
+
+    Args:
+        path: the file.
+        imports: modules that register custom classes.
+        reading: what the file does not say itself.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off; or there is
+            no such input, or one that takes another shape.
+        FileError: the file is missing, damaged, or holds no Keras model.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.weights import KerasWeighted
+
+    _register(imports)
+    return KerasWeighted(path, reading)
+
+
+def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) -> Rewriting:
+    """Load a converted file to give its layers other numbers.
+
+    Args:
+        path: the file.
+        record: its record.
+        imports: modules that register custom classes.
+
+    Raises:
+        UsageError: one of the modules cannot be imported; or eager execution is off.
+        FileError: the file or the record cannot be read, or it lacks what it takes.
+        UnsupportedModelError: Keras cannot load what it holds.
+    """
+    import_keras()
+    with importing():
+        from convfc.formats.keras.rewriting_weights import open_rewriting
+
+    _register(imports)
+    return open_rewriting(path, record)
 
 
 def import_keras() -> None:
@@ -54,6 +129,8 @@ def import_keras() -> None:
     Raises:
         UsageError: eager execution is off in this process, or Keras' backend is not installed.
     """
+    with temporary_folder():  # without a place for one, tensorflow cannot even be imported
+        pass
     with importing():
         try:
             importlib.import_module("keras")

@@ -111,7 +111,8 @@ class _Cutter:
             self.found.made[id(a)] = b
             return faults + self._settings(a, b, name, *map(_flag, (a, b)))
         if type(a) is not type(b):
-            return [Fault(a, b, f"is a {type(b).__name__}, it was a {type(a).__name__}")]
+            words = f"is a {type(b).__name__}, it was a {type(a).__name__}"
+            return [Fault(a, b, words, certain=not (is_graph(a) and is_graph(b)))]
         if is_graph(a):
             self._graphs(a, b, name)
             return faults + self._settings(a, b, name, *map(_of_graph, (a, b)))
@@ -222,7 +223,7 @@ class _Cutter:
     ) -> None:
         """Compare what the walk did not come to, layer by layer."""
         seen = {id(layer) for pair in pairing.pairs for layer in pair}
-        for name in left.keys() | right.keys():
+        for name in left | right:
             old, new = left.get(name), right.get(name)
             if old is None or new is None:
                 self.found.unknown.append(f"layer '{where}{name}' is in one of the files only")

@@ -161,7 +161,7 @@ def read_provenance(path: Path) -> Provenance | None:
         return None
 
 
-def write_provenance(path: Path, file_format: str, provenance: Provenance) -> None:
+def write_record(path: Path, file_format: str, record: str) -> None:
     """Store the record in a file that Keras wrote.
 
     Raises:
@@ -170,10 +170,10 @@ def write_provenance(path: Path, file_format: str, provenance: Provenance) -> No
     if file_format == HDF5:
         with h5py.File(path, "r+") as file:
             # A text of variable length, which HDF5 does not hold to its 64 KB for an attribute.
-            file.attrs[KEY] = provenance.to_json()
+            file.attrs[KEY] = record
     else:
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(_MEMBER, provenance.to_json())
+            archive.writestr(_MEMBER, record)
 
 
 def _has_zip(path: Path) -> bool:

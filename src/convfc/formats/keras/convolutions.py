@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from convfc.core.arrays import Array
 from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod
@@ -49,27 +50,35 @@ class WeightedConvolution:
     def inner_weights(self, lowering: Lowering, *, channels_first: bool) -> list[Any]:
         """Kernel and bias, if any, as the product takes them: those of the inner convolution.
 
-        A kernel that keeps its bytes is the variable itself: tensorflow copies none that is
-        assigned in another shape until one of the two changes.
-
         Args:
             lowering: of this convolution.
             channels_first: of a matrix of the dense form, the order of its rows and columns.
         """
-        kernel = self.kernel
+        made = [self.inner_kernel(self.kernel, lowering, channels_first=channels_first)]
+        if self.bias is not None:
+            bias = np.asarray(self.bias)
+            made.append(self.inner_bias(bias, lowering, channels_first=channels_first))
+        return made
+
+    def inner_kernel(self, kernel: Any, lowering: Lowering, *, channels_first: bool) -> Any:
+        """A kernel of the layer's shape as the product takes it; see `inner_weights`.
+
+        One that keeps its bytes is the variable itself: tensorflow copies none that is assigned in
+        another shape until one of the two changes.
+        """
+        whole = lowering.whole if lowering.form is Form.DENSE else None
         if not self.keeps_bytes:
             kernel = np.swapaxes(np.asarray(kernel), -1, -2)
+        if whole is not None:
+            return whole.matrix(np.asarray(kernel), channels_first=channels_first)
+        return kernel if self.keeps_bytes else self.geometry.inner_kernel(kernel)
+
+    def inner_bias(self, bias: Array, lowering: Lowering, *, channels_first: bool) -> Array:
+        """A bias of the layer as the product takes it; see `inner_weights`."""
         whole = lowering.whole if lowering.form is Form.DENSE else None
         if whole is not None:
-            kernel = whole.matrix(np.asarray(kernel), channels_first=channels_first)
-        elif not self.keeps_bytes:
-            kernel = self.geometry.inner_kernel(kernel)
-        if self.bias is None:
-            return [kernel]
-        bias = np.asarray(self.bias)
-        if whole is not None:
-            return [kernel, whole.bias(bias, channels_first=channels_first)]
-        return [kernel, self.geometry.inner_bias(bias)]
+            return whole.bias(bias, channels_first=channels_first)
+        return self.geometry.inner_bias(bias)
 
 
 def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:

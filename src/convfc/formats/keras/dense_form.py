@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from convfc.core.dense import lower_chain
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
+from convfc.errors import UsageError
 from convfc.formats.keras.affine import Move
 from convfc.formats.keras.alignment import Cuts
 from convfc.formats.keras.convolutions import CONVOLUTIONS
@@ -21,7 +23,7 @@ from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.rewriting import FRESH, TRAINS_AS_A_WHOLE
 from convfc.formats.keras.run_pair import RunPair
 from convfc.formats.keras.runs import Run, Strand, runs_of, strands_of
-from convfc.formats.keras.sites import Place, graph_of
+from convfc.formats.keras.sites import Place, graph_of, is_graph
 from convfc.formats.protocols import Feed, Site
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
@@ -30,6 +32,24 @@ from convfc.text.sizes import sizes_text
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
+
+
+def strands_in(model: Layer, reading: Reading, path: Path) -> list[Strand]:
+    """The strands of a model that is read for the dense form; none of any other.
+
+    Args:
+        model: of any class.
+        reading: how it is read.
+        path: its file, for the message.
+
+    Raises:
+        UsageError: it is to take rows, and its class does not say what it takes.
+    """
+    stock = is_graph(model)
+    if reading.flat_io and not stock:
+        kind = type(model).__name__
+        raise UsageError(f"{path}: --flat-io is for Sequential and Functional, not for {kind}")
+    return strands_of(model, reading) if stock and (reading.affine or reading.flat_io) else []
 
 
 def places_with(
@@ -94,6 +114,23 @@ def flat_form(
     return made
 
 
+def flat_model(
+    model: Layer, reading: Reading, strands: Sequence[Strand], lowerings: Mapping[str, Lowering]
+) -> tuple[Layer, list[str]]:
+    """A model in the dense form, or as it is where that is the same, and what is to be said of it.
+
+    Args:
+        model: as for `flat_form`.
+        reading: likewise.
+        strands: likewise.
+        lowerings: of what is converted.
+    """
+    made = flat_form(model, reading, strands, lowerings)
+    if made is None:
+        return model, []
+    return made.model, list(_remarks_on(strands, lowerings, made, model))
+
+
 def _finish(made: Layer, model: Layer) -> None:
     """Let a model train as the one does of which it has most layers, from the start."""
     flags = [(layer, layer.trainable) for layer in flat_layers(made)[1:]]
@@ -125,17 +162,10 @@ def pairs_of(
     return found
 
 
-def remarks_on(
+def _remarks_on(
     strands: Sequence[Strand], lowerings: Mapping[str, Lowering], made: Flattened, model: Layer
 ) -> Iterator[str]:
-    """What the dense form could not keep, and what it did, a sentence each.
-
-    Args:
-        strands: of the model.
-        lowerings: of what was converted.
-        made: of it.
-        model: as it was.
-    """
+    """What the dense form could not keep, and what it did, a sentence each."""
     runs = [run for run in runs_of(strands) if run.name in lowerings]
     taken: dict[int, Layer] = {}
     for run in runs:

@@ -139,10 +139,7 @@ class KerasLayerPair:
     def structure(self) -> str | None:
         """See `LayerPair.structure`."""
         faults = self._pairing.faults
-        if not faults:
-            return None
-        first = faults[0]
-        return first.words if first.new is None else f"'{first.new.name}' {first.words}"
+        return faults[0].said if faults else None
 
     @cached_property
     def unshown(self) -> str | None:
@@ -181,12 +178,7 @@ class KerasLayerPair:
             once = np.zeros(shape, np.float32)
             for model in (self._expected, self._made):
                 self._call(Calls(model), once)
-        found = lockstep(self._expected, self._made, _unlike)
-        weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
-        for old, new in weighted:
-            if sum(old is x or new is y for x, y in weighted) > 1:
-                found.faults.append(Fault(old, new, "shares its weights otherwise"))
-        return found
+        return paired(self._expected, self._made)
 
     @cached_property
     def _expected_weights(self) -> Sequence[Any]:
@@ -201,11 +193,7 @@ class KerasLayerPair:
         """
         if self._pairing.faults:
             return _weights_in(self._made)
-        stands_for = {
-            id(old): new
-            for pair in self._pairing.pairs
-            for old, new in zip(*map(weights_of, pair), strict=True)
-        }
+        stands_for = self._pairing.weights
         return [stands_for[id(weight)] for weight in self._expected_weights]
 
     @cached_property
@@ -327,6 +315,19 @@ class KerasLayerPair:
             raise UnsupportedModelError(
                 f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
             ) from error
+
+
+def paired(expected: Layer, made: Layer) -> Pairing:
+    """What of a model stands for what of the one that convfc would emit, and what is different.
+
+    The numbers of weights are not looked at, but for those of an activation.
+    """
+    found = lockstep(expected, made, _unlike)
+    weighted = [pair for pair in found.pairs if any(map(weights_of, pair))]
+    for old, new in weighted:
+        if sum(old is x or new is y for x, y in weighted) > 1:
+            found.faults.append(Fault(old, new, "shares its weights otherwise"))
+    return found
 
 
 def _unlike(old: Layer, new: Layer) -> Sequence[Fault]:

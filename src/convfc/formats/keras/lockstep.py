@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from convfc.formats.keras.internals import calls_to, mask_on, source
-from convfc.formats.keras.likeness import Operation, spread
+from convfc.formats.keras.likeness import Operation, spread, weights_of
 from convfc.formats.keras.sites import graph_of
 
 Tensor = Any
@@ -38,6 +38,11 @@ class Fault:
     words: str
     certain: bool = True
 
+    @property
+    def said(self) -> str:
+        """What is different, and about which operation of the second graph."""
+        return self.words if self.new is None else f"'{self.new.name}' {self.words}"
+
 
 @dataclass
 class Pairing:
@@ -51,6 +56,12 @@ class Pairing:
 
     pairs: list[tuple[Operation, Operation]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def weights(self) -> dict[int, Any]:
+        """The weights of the second graph by the `id` of those of the first; no faults, please."""
+        each = ((weights_of(old), weights_of(new)) for old, new in self.pairs)
+        return {id(a): b for old, new in each for a, b in zip(old, new, strict=True)}
 
 
 def lockstep(

@@ -18,36 +18,43 @@ from numpy.typing import NDArray
 from convfc.core.arrays import coarsest
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
-from convfc.errors import UnsupportedModelError, UsageError
+from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
+from convfc.formats.draft import Draft
+from convfc.formats.float64 import in_float64
+from convfc.formats.inner import Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
-from convfc.formats.keras.archive import HDF5, format_named, with_suffix, write_provenance
+from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.dense_form import (
     excess_of,
     flat_form,
+    flat_model,
     in_rows,
     pairs_of,
     places_with,
-    remarks_on,
+    strands_in,
 )
 from convfc.formats.keras.discontinuities import has_steps
+from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.float64 import wide_copy
+from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.outline import outlines, packed
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
-from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing, write_error
+from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.runs import Run, runs_of, strands_of
-from convfc.formats.keras.sites import find_places, graph_of, is_graph, makes_masks
-from convfc.formats.keras.upgraded_copy import make_loadable
+from convfc.formats.keras.runs import Run, runs_of
+from convfc.formats.keras.sites import find_places, graph_of, makes_masks
 from convfc.formats.keras.workspace import workspace
+from convfc.formats.keras.writer import write
 from convfc.formats.protocols import (
     Alignment,
     Feed,
@@ -55,11 +62,11 @@ from convfc.formats.protocols import (
     Model,
     Port,
     Site,
-    in_float64,
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
+from convfc.system.atomic import temporary_folder
 
 
 class KerasModel:
@@ -96,15 +103,12 @@ class KerasModel:
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
-        stock = is_graph(loaded.model)
-        if reading.flat_io and not stock:
-            kind = type(loaded.model).__name__
-            raise UsageError(f"{path}: --flat-io is for Sequential and Functional, not for {kind}")
-        wants = stock and (reading.affine or reading.flat_io)
-        self._strands = strands_of(loaded.model, reading) if wants else []
+        self._strands = strands_in(loaded.model, reading, path)
         self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
-        self.provenance = loaded.envelope.provenance
+        self._config = loaded.envelope.config
+        record = loaded.envelope.provenance
+        self.provenance = None if record is None or record.reverted else record
         self._in_rows = reading.flat_io or getattr(self.provenance, "flat_io", False)
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
@@ -199,15 +203,30 @@ class KerasModel:
             if (first := self._places[name].fed) is not None
             and len(calls := calls_in(self._graph, first)) == 1
         }
-        if not called:
+        found = self._probed(called, feed)
+        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found.items()}
+
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        self._demand.check(feed, str(self.path))
+        with overheard():
+            return tensors_of(self._graph, [feed[port.name].shape for port in self.inputs])
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        made = made_in(self._graph)
+        return self._probed({name: made[name][0] for name in names}, feed)
+
+    def _probed(self, tensors: Mapping[str, Any], feed: Feed) -> dict[str, NDArray[Any]]:
+        """What some tensors of the graph are on a feed, by the same names."""
+        if not tensors:
             return {}
-        probe = keras.Model(self._graph.inputs, list(called.values()))
+        probe = keras.Model(self._graph.inputs, list(tensors.values()))
 
         def call(flat: Sequence[Any]) -> Any:
             return Calls(probe)(flat)  # anew for each attempt, see `_evaluate`
 
-        found = zip(called, self._evaluate(call, feed), strict=True)
-        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found}
+        return dict(zip(tensors, self._evaluate(call, feed), strict=True))
 
     @cached_property
     def _demand(self) -> Demand:
@@ -224,7 +243,6 @@ class KerasModel:
         Its numbers take as many `times` the bytes of the file's.
         """
         self._demand.check(feed, str(self.path), times)
-
         if self.provenance is not None:
             feed = in_rows(feed, {port.name: len(port.shape or ()) for port in self.inputs})
 
@@ -267,10 +285,9 @@ class KerasModel:
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
-                expected, _ = replacement(
-                    layer, lowering, converted._format, ends_masks=self._masks
-                )
-                pair = KerasLayerPair(site, layer, made, expected, lowering, ends_masks=self._masks)
+                masks, kind = {"ends_masks": self._masks}, converted._format
+                expected, _ = replacement(layer, lowering, kind, **masks)
+                pair = KerasLayerPair(site, layer, made, expected, lowering, **masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
@@ -297,38 +314,34 @@ class KerasModel:
     ) -> Sequence[str]:
         """See `Model.save_converted`."""
         remarks: list[str] = []
-        replaced = {}
-        model = self._model
+        replaced, model, kind = {}, self._model, self._converted_format
+        places = {n: one for n, one in self._places.items() if n in lowerings}
+        alone = [one for one in places.values() if not isinstance(one, Run)]
+        provenance = replace(provenance, outline=packed(outlines(model, alone)))
         with overheard(), held_once():
-            for name, lowering in lowerings.items():
-                if isinstance(self._places[name], Run):
-                    continue
-                layer = self._places[name].layer
-                replaced[id(layer)], left = replacement(
-                    layer, lowering, self._converted_format, ends_masks=self._masks
+            for place in alone:
+                replaced[id(place.layer)], left = replacement(
+                    place.layer, lowerings[place.name], kind, ends_masks=self._masks
                 )
                 remarks += left
             if replaced:
                 dense = any(its.form is Form.DENSE for its in lowerings.values())
                 model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
-            if made := flat_form(model, self.reading, self._strands, lowerings):
-                model, before = made.model, model
-                remarks += remarks_on(self._strands, lowerings, made, before)
-            named = with_suffix(path, self._converted_format)
-            try:
-                keras.saving.save_model(model, named)
-                if self._converted_format == HDF5:
-                    make_loadable(named, self._operations)
-                write_provenance(named, self._converted_format, provenance)
-            except (OSError, RuntimeError) as error:
-                raise write_error(error) from error
-            except Exception as error:
-                raise UnsupportedModelError(
-                    f"{self.path}: Keras cannot save it again: {brief(error)}", code=Code.NOT_KEPT
-                ) from error
-        named.replace(path)
+            model, left = flat_model(model, self.reading, self._strands, lowerings)
+            remarks += left
+            text, given = provenance.to_json(), {"operations": self._operations}
+            write(model, path, kind, text, source=self.path, **given)
         return remarks
+
+    def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
+        """See `Model.draft`: only Keras knows what it would write, so it does, for a moment."""
+        before = sum(file.stat().st_size for file in self.files), operators_in(self._config)
+        with temporary_folder() as folder:
+            path = folder / f"draft{self._converted_format}"
+            remarks = self.save_converted(path, lowerings, provenance)
+            size, operators = path.stat().st_size, operators_of(path)
+        return Draft(before[0], size, before[1], operators, tuple(remarks))
 
     @cached_property
     def _calls(self) -> Calls:

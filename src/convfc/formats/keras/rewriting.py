@@ -136,7 +136,11 @@ def _carried(
 
 
 def rewrite(
-    model: Layer, replaced: Mapping[int, Layer], *, dense: bool = False
+    model: Layer,
+    replaced: Mapping[int, Layer],
+    *,
+    dense: bool = False,
+    weights: Mapping[int, Any] | None = None,
 ) -> tuple[Layer, list[str]]:
     """A model with some of its layers, at any depth, replaced by others.
 
@@ -147,6 +151,8 @@ def rewrite(
         replaced: by the `id` of a layer, what takes its place, with weights of the same bytes;
             at least one.
         dense: whether these are in the dense form.
+        weights: on the way back, by the `id` of a weight of what is replaced, the one that has
+            its bytes.
 
     Returns:
         The new model, compiled as the old one, and what could not be kept, in words.
@@ -154,6 +160,7 @@ def rewrite(
     taken: dict[int, Layer] = dict(replaced)
     remarks: list[str] = []
     flags = [(layer, layer.trainable) for layer in flat_layers(model)]
+    heedless = [layer for layer in replaced.values() if not isinstance(layer, keras.Model)]
     trained = model.trainable_variables
     compiled = model.get_compile_config() if model.compiled else None
     # Compiled below, when everything that it looks at is in its place.
@@ -164,12 +171,18 @@ def rewrite(
             taken[id(layer)] = cloned(layer) if touched(layer) else layer
         return taken[id(layer)]
 
+    def called(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+        if layer in heedless:  # it is not told of a mask, as the model in its place was
+            kwargs.pop("mask", None)
+        return layer(*args, **kwargs)
+
     def touched(layer: Layer) -> bool:
         return shows_calls(layer) and any(id(inner) in replaced for inner in flat_layers(layer))
 
     def cloned(outer: Layer) -> Layer:
         if is_graph(outer):
-            return keras.models.clone_model(outer, clone_function=copied)
+            given = {} if isinstance(outer, keras.Sequential) else {"call_function": called}
+            return keras.models.clone_model(outer, clone_function=copied, **given)
         if is_normed(outer):
             inner = copied(outer.layer)
             remarks.append(f"{outer.name}: it trains on without the norm of its kernel.")
@@ -196,14 +209,17 @@ def rewrite(
         return made, [*remarks, *told, FRESH]
     pairs = [(layer, replaced[id(layer)]) for layer, _ in flags if id(layer) in replaced]
     phased = [layer.name for layer, _ in pairs if isinstance(layer, TRANSPOSED)]
-    new_weights = {
-        id(old): new for pair in pairs for old, new in zip(*(x.weights for x in pair), strict=True)
-    }
-    expected = [id(new_weights.get(id(weight), weight)) for weight in trained]
+    back = weights is not None
+    if weights is None:
+        orders = ((old.weights, new.weights) for old, new in pairs)
+        weights = {id(a): b for old, new in orders for a, b in zip(old, new, strict=True)}
+    expected = [id(weights.get(id(weight), weight)) for weight in trained]
     same = not phased and expected == [id(weight) for weight in made.trainable_variables]
     carried = same and _carry(model.optimizer, made.optimizer)
     remarks += [f"{name}: each phase of its stride trains on by itself." for name in phased]
-    return made, remarks if carried else [*remarks, FRESH]
+    if carried or (back and not int(model.optimizer.iterations)):
+        return made, remarks
+    return made, [*remarks, FRESH]
 
 
 TRAINS_AS_A_WHOLE = "its matrix trains on as a whole, zeros and repeated weights, too."

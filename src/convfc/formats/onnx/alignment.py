@@ -66,8 +66,8 @@ class Replacements:
             self.unknown.append(f"{what} changed")
 
 
-_READ_BY_RUNTIMES = ("ort_config", "onnxruntime")
-"""How keys of metadata begin that onnxruntime reads."""
+_READ_BY_RUNTIMES = ("ort_config", "onnxruntime", "ep_compatibility_info.")
+"""How keys begin that onnxruntime reads: options of sessions, who takes a compiled model."""
 
 
 def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
@@ -82,9 +82,10 @@ def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
         found.unknown.append("what weights are changed with the IR version")
     _compare_opsets(original.graph, converted.graph, "the model", found)
     a, b = original.metadata_props, converted.metadata_props
-    for key in sorted({*a, *b} - {KEY, FROZEN}):
-        note = found.built if key.startswith(_READ_BY_RUNTIMES) else found.told
-        note(f"the metadata '{key}'", a.get(key), b.get(key))
+    changed = [k for k in sorted({*a, *b} - {KEY, FROZEN}) if (a.get(k) or "") != (b.get(k) or "")]
+    told = [key for key in changed if not key.startswith(_READ_BY_RUNTIMES)]
+    found.unknown += [f"the metadata '{key}' changed" for key in changed if key not in told]
+    found.remarks += [f"the metadata {', '.join(map(repr, told))} changed"] if told else []
     by_body: dict[Body, list[Place]] = {}
     for place in places(original):
         by_body.setdefault(place.body, []).append(place)
@@ -92,7 +93,7 @@ def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
     _compare_bodies(by_body, original.graph, converted.graph, opset, "the graph", found)
     for identifier in sorted(original.functions.keys() ^ converted.functions.keys()):
         found.unknown.append(f"function '{identifier[1]}' is in one of the files only")
-    for identifier in original.functions.keys() & converted.functions.keys():
+    for identifier in (key for key in original.functions if key in converted.functions):
         body, other = original.functions[identifier], converted.functions[identifier]
         where = f"function '{body.name}'"
         _compare_opsets(body, other, where, found)

@@ -119,7 +119,13 @@ class Emitter:
 
     def node(self, op: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """Add a node with one output."""
-        return self._add(op, inputs, attributes, 1)[0]
+        return self.nodes(op, 1, *inputs, **attributes)[0]
+
+    def nodes(
+        self, op: str, count: int, *inputs: ir.Value | None, **attributes: Attribute
+    ) -> Sequence[ir.Value]:
+        """Add a node with so many outputs."""
+        return self._add(op, inputs, attributes, count)
 
     def _add(
         self,

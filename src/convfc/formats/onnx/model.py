@@ -16,12 +16,16 @@ from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
+from convfc.formats.draft import Draft
+from convfc.formats.float64 import in_float64
 from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.inner import Tensor
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
 from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
+from convfc.formats.onnx.drafting import operators_in, operators_of, size_of
 from convfc.formats.onnx.emitter import Names
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.flat import keep_flat
@@ -29,8 +33,10 @@ from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
 from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
 from convfc.formats.onnx.frozen import record as record_frozen
+from convfc.formats.onnx.inner import tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import outline_of
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.ports import port_of, returned
@@ -48,17 +54,13 @@ from convfc.formats.onnx.sites import (
     site_of,
 )
 from convfc.formats.onnx.stepwise import run_stepwise
-from convfc.formats.onnx.stored_weights import runnable
 from convfc.formats.onnx.unflattened import in_own_axes
-from convfc.formats.onnx.writer import write
-from convfc.formats.protocols import Alignment, Feed, Model, Site, in_float64
+from convfc.formats.onnx.writer import is_heavy, write
+from convfc.formats.protocols import Alignment, Feed, Model, Site
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
 from convfc.system.surroundings import Library, until_the_end
-
-_INLINE_LIMIT = 2**31 - 2**24
-"""A protobuf message ends at 2 GiB; the rest is room for the graph itself."""
 
 _ONNX_IR = Library("onnx_ir")
 """It tells its log when shape inference falls short; to us that is a value without a shape."""
@@ -232,18 +234,23 @@ class OnnxModel:
         wanted = {name: value.name or "" for name, value in inputs.items() if value is not None}
         if not wanted:
             return {}
-        feed = in_rows(self._checked(feed), self._flat)
-        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
-        visible = {value.name for value in proto.graph.output}
-        for name in set(wanted.values()) - visible - feed.keys():
-            proto.graph.output.add(name=name)
-        names = sorted(set(wanted.values()) - feed.keys())
-        found = dict(feed)
-        if names:  # onnxruntime takes no names for all names
-            content, folder = runnable(proto, self.path)
-            session = Session(content, str(self.path), folder, seconds=self._seconds)
-            found.update(zip(names, session.run(names, feed), strict=True))
+        fed = in_rows(self._checked(feed), self._flat)
+        found = {**fed, **self._values(fed, sorted(set(wanted.values()) - fed.keys()))}
         return {site: found[name] for site, name in wanted.items()}
+
+    def tensors(self, feed: Feed) -> Sequence[Tensor]:
+        """See `Inner.tensors`."""
+        return tensors_of(self._inferred, in_rows(self._checked(feed), self._flat))
+
+    def values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Inner.values`."""
+        return self._values(in_rows(self._checked(feed), self._flat), names)
+
+    def _values(self, feed: Feed, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        if not names:  # onnxruntime takes no names for all names
+            return {}
+        proto = read_proto(self.path) if self._altered is None else deepcopy(self._altered)
+        return values_of(proto, self.path, feed, names, self._seconds)
 
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
@@ -261,7 +268,8 @@ class OnnxModel:
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         record = converted.provenance
         dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-        unflattened = in_own_axes(converted._model, self._model, made, moved=dense)
+        apart = unmerged(converted._model, self._model, made)
+        unflattened = in_own_axes(apart, self._model, made, moved=dense)
         restored = in_own_layout(unflattened, self._model, ranks)
         found = replacements(self._model, restored)
         nodes = {name: place.node for name, place in self._places.items()}
@@ -315,12 +323,25 @@ class OnnxModel:
         one file. Its name changes with what is in it, so that a file which is about to be replaced
         keeps its own weights until then.
         """
+        apart = len(self.files) > 1 or is_heavy(self._model)
+        text = self._convert(lowerings, provenance)
+        write(self._model, path, self._form, text, apart=apart)
+        return self._told
+
+    def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
+        """See `Model.draft`."""
+        before = operators_of(self.path)
+        self._convert(lowerings, provenance)
+        size = size_of(self._model, self._form)
+        stored = sum(file.stat().st_size for file in self.files)
+        return Draft(stored, size, before, operators_in(self._model), tuple(self._told))
+
+    def _convert(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> str:
+        """Rewrite the model, and give it the record, which is returned."""
         model = self._model
         provenance = replace(provenance, outline=outline_of(model, self._form))
         known = known_of(model, self._inferred)
-        of_inputs = told(model, self._frozen)
-        apart = len(self.files) > 1
-        apart = apart or self._weight_bytes > _INLINE_LIMIT
+        self._of_inputs = told(model, self._frozen)
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         names = Names(model)
         heads = rewrite(model, made, forms=provenance.forms, names=names)
@@ -337,17 +358,10 @@ class OnnxModel:
         model.metadata_props[KEY] = text
         if self._frozen:
             record_frozen(model, self._frozen)
-        write(model, path, self._form, text, apart=apart)
-        return (
-            *self._remarks,
-            *of_inputs,
-            *(
-                f"The file is ambiguous, and runtimes may read it otherwise: {what}."
-                for what in self._ambiguous
-            ),
-        )
+        return text
 
     @property
-    def _weight_bytes(self) -> int:
-        weights = [v.const_value for g in self._model.graphs() for v in g.initializers.values()]
-        return sum(weight.nbytes for weight in weights if weight is not None)
+    def _told(self) -> Sequence[str]:
+        """What is to be said of a file that was converted."""
+        ambiguous = "The file is ambiguous, and runtimes may read it otherwise: {}."
+        return (*self._remarks, *self._of_inputs, *map(ambiguous.format, self._ambiguous))

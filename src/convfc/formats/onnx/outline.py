@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -161,6 +161,17 @@ def read_outline(text: str, path: Path) -> Outline:
             code=Code.RECORD,
         ) from error
     return Outline(model, form, dict(zip(site_names(found), found, strict=True)), digests)
+
+
+def put_zeros(value: ir.Value, shape: Sequence[int]) -> None:
+    """Let zeros of another shape stand for a weight."""
+    tensor = constant_of(value)
+    assert tensor is not None  # noqa: S101 - it is a weight
+    like = ir.ExternalTensor(
+        "", None, None, tensor.dtype, shape=ir.Shape(shape), name=tensor.name or ""
+    )
+    _put(value, _zeros(like))
+    value.shape = ir.Shape(shape)
 
 
 def _zeros(tensor: ir.TensorProtocol) -> ir.TensorProtocol:

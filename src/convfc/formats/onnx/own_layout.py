@@ -161,6 +161,8 @@ class _LayoutRestoration(Restoration[int]):
         columns = columns if columns == shape[-1] else None
         settings = [out_of_rows(node, rank, columns) for node in inner]
         names = [self._form(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
+        if any(self._ranks.get(name, rank) != rank for name in names):
+            return False  # merged with a Reshape to something else
         back = self._back(y, rank, names[-1]) if last else None
         fresh = names if last and back is None else names[:-1]
         if None in settings or not self.is_free(*fresh):

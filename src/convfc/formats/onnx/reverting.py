@@ -8,16 +8,14 @@ they are put back (`core.arrangement`), and the end of the chain becomes the nod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrangement import LayOut, put_back
-from convfc.core.arrays import Array
+from convfc.core.geometry import Convolution
+from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import FileError, GeometryError
 from convfc.formats.alignment import lowered_again
@@ -25,17 +23,24 @@ from convfc.formats.onnx.alignment import leading_to, names_in
 from convfc.formats.onnx.computed_weights import Steps, is_computed, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.few_bits import raised_for_few_bits, unpack_products
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
 from convfc.formats.onnx.gemm import gemms_apart
+from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_operand, weights_of
 from convfc.formats.onnx.matching import Match, match
+from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, operands
+from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
 from convfc.formats.onnx.own_layout import in_own_layout
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.recovering import Recovery, bodies_of
+from convfc.formats.onnx.resized import resize, resized
 from convfc.formats.onnx.rewriting import rewrite
+from convfc.formats.onnx.row_steps import Program, is_fixed
 from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
+from convfc.formats.onnx.structure import operator
 from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.onnx.writer import write
 from convfc.formats.protocols import Site
@@ -43,23 +48,6 @@ from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
-from convfc.system.capacity import excess
-
-_PLACE = 8
-"""Bytes of the place of a number, while it is put back."""
-
-
-@dataclass(frozen=True)
-class _Weight:
-    """What fills an operand of a convolution.
-
-    Attributes:
-        value: in the file.
-        arranged: how the operand's numbers are laid out there, the last step first.
-    """
-
-    value: ir.Value
-    arranged: Sequence[Arrangement]
 
 
 @dataclass
@@ -72,13 +60,15 @@ class _Layer:
         end: its output.
         weights: what fills its constant operands, by their roles.
         given: what it reads beside, by name.
+        program: what becomes of its rows, where that is not as it was converted.
     """
 
     place: Place
     nodes: list[ir.Node]
     end: ir.Value
-    weights: dict[str, _Weight] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(default_factory=dict)
     given: Mapping[str, ir.Value] = field(default_factory=dict)
+    program: Program | None = None
 
 
 def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> OnnxReverting:
@@ -118,13 +108,31 @@ class OnnxReverting:
         self.files: Sequence[Path] = (path, *sorted(apart))
         self._outline = outline
         self._record = record
+        self._resized: set[ir.Value] = set()
+        sites = self._begin(model)
+        if self._problems:  # for that one, what optimizers did is left: they go by the sizes
+            self._begin(model, resized=True)
+            sizes = {
+                name: size
+                for name, layer in self._layers.items()
+                if "kernel" in layer.weights
+                and (size := resized(layer.place.node, layer.weights["kernel"])) is not None
+            }
+            resize(outline, sizes, model)
+            self._resized = {operands(outline.places[name].node)["kernel"] for name in sizes}
+            sites = self._begin(model)
+        self.layers: Sequence[WayBack] = [self._way_back(site) for site in sites.values()]
+
+    def _begin(self, model: ir.Model, *, resized: bool = False) -> Mapping[str, Site]:
+        """Find all layers in the file; with other numbers of filters and channels, perhaps."""
+        record = self._record
         sites = {layer.name: self._site(layer.name) for layer in record.layers}
-        self._model = self._restored(model, list(sites.values()))
+        self._model = self._restored(model, list(sites.values()), optimized=not resized)
         self._layers = self._found(sites)
         counts = {name: len(layer.nodes) for name, layer in self._layers.items()}
         self._lowerings = lowered_again(list(sites.values()), counts, record)
-        self._fill()
-        self.layers: Sequence[WayBack] = [self._way_back(site) for site in sites.values()]
+        self._fill(resized=resized)
+        return sites
 
     def _site(self, name: str) -> Site:
         """A layer of the record as the convolution that it was."""
@@ -149,7 +157,7 @@ class OnnxReverting:
         kind = place.node.op_type
         return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
 
-    def _restored(self, model: ir.Model, sites: Sequence[Site]) -> ir.Model:
+    def _restored(self, model: ir.Model, sites: Sequence[Site], *, optimized: bool) -> ir.Model:
         """The file with everything in its own layout, on its own axes."""
         made = {
             self._end(site.name): site.made
@@ -158,8 +166,11 @@ class OnnxReverting:
         }
         ranks = {name: len(sizes) + 1 for name, sizes in made.items()}
         own = (place.node for place in places(self._outline.model))
-        gemms_apart(model, {value.name for node in own for value in node.outputs})
+        kept = {value.name for node in own for value in node.outputs}
+        gemms_apart(model, kept)
+        unpack_products(model, kept)
         dense = any(layer.form == Form.DENSE for layer in self._record.layers)
+        model = unmerged(model, self._outline.model, made) if optimized else model
         unflattened = in_own_axes(model, self._outline.model, made, moved=dense)
         return in_own_layout(unflattened, self._outline.model, ranks)
 
@@ -183,7 +194,7 @@ class OnnxReverting:
             found[name] = _Layer(place, nodes, end)
         return found
 
-    def _fill(self) -> None:
+    def _fill(self, *, resized: bool) -> None:
         """Let the emitter write all layers again, and fill the holes."""
         copy = self._outline.model.clone()
         pairs = zip(places(self._outline.model), places(copy), strict=True)
@@ -197,13 +208,14 @@ class OnnxReverting:
         self._problems: dict[str, str] = {}
         for name, layer in ((name, self._layers[name]) for name in self._lowerings):
             constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}
-            holes = {*arranged, *constant.values()}
+            holes = roles_of(constant, arranged)
             names = {value.name for value in given[name].values()}
             nodes, opset = set(layer.nodes), opset_of(self._model.graph)
-            found = match(ends[name], layer.end, holes, names, nodes, opset)
+            found = match(ends[name], layer.end, holes, names, nodes, opset, resized=resized)
             if isinstance(found, Match):
                 layer.given = found.given
-                layer.weights = _weights(found, constant, arranged)
+                layer.weights = weights_of(found, constant, arranged)
+                layer.program = found.program
             else:
                 self._problems[name] = found
 
@@ -216,25 +228,52 @@ class OnnxReverting:
         if lowering is None:
             why = "nothing in the file can be told to be its own"
         elif why is None:
-            tensors = self._tensors(self._layers[site.name])
+            layer = self._layers[site.name]
+            tensors = self._tensors(layer)
             lost = [role for role, tensor in tensors.items() if tensor is None]
-            computed = [role for role in lost if self._steps(site, role) is not None]
-            if lost != computed:
-                why = f"its {lost[0]} is not laid out as that of a convolution any more"
-            elif computed:
+            stuck = [role for role in lost if not self._is_found(site, role)]
+            why = self._no_program(site, lowering)
+            if why is None and stuck:
+                why = f"its {stuck[0]} is not laid out as that of a convolution any more"
+            elif lost or layer.program is not None or self._is_resized(layer):
                 change = Change.FORM
             elif self._has_changed(site.name, tensors):
                 change = Change.NUMBERS
         refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
         return WayBack(site, lowering, change, refusal)
 
-    def _steps(self, site: Site, role: str) -> Steps | None:
-        """How the kernel of a layer comes from a filter matrix that is computed."""
-        weight = self._layers[site.name].weights[role]
-        fits = role == "kernel" and site.convolution is not None and is_computed(weight.value)
-        if not fits or site.convolution is None:
+    def _is_resized(self, layer: _Layer) -> bool:
+        return operands(layer.place.node).get("kernel") in self._resized
+
+    def _no_program(self, site: Site, lowering: Lowering) -> str | None:
+        """Why what becomes of the rows of a layer is nothing that becomes of maps, or ``None``."""
+        layer, conv = self._layers[site.name], site.convolution
+        if layer.program is None:
             return None
-        return steps_back(site.convolution, _laid_out(weight))
+        node = layer.place.node
+        plain = operator(node) == ("", "Conv", "") and lowering.form is Form.PATCHES
+        if not plain or not isinstance(conv, Convolution) or "kernel" not in layer.weights:
+            return "its product and its bias are not as they were, and it is no plain convolution"
+        return misfit(node, conv, site.sizes, layer.program, layer.weights["kernel"].value)
+
+    def _is_found(self, site: Site, role: str) -> bool:
+        """Whether an operand that is no constant laid out is in the file all the same."""
+        layer = self._layers[site.name]
+        if role == "bias":
+            weight = layer.weights[role]
+            return not weight.arranged and is_computed(weight.value)
+        return role == "kernel" and self._steps(site) is not None
+
+    def _steps(self, site: Site) -> Steps | None:
+        """How the kernel of a layer comes from a filter matrix in another form."""
+        layer, conv = self._layers[site.name], site.convolution
+        weight, program = layer.weights["kernel"], layer.program
+        if not isinstance(conv, Convolution) or not is_fixed(weight.value):
+            return None
+        blocks = steps_back(conv, laid_out(weight))
+        if program is None or not is_rebuilt(program) or blocks is None:
+            return blocks if is_computed(weight.value) else None
+        return own_kernel(conv, program, weight.value)
 
     def _has_changed(self, name: str, tensors: Mapping[str, ir.TensorProtocol | None]) -> bool:
         given = operands(self._layers[name].place.node)
@@ -250,7 +289,9 @@ class OnnxReverting:
         ``None`` where these are no such numbers laid out.
         """
         given = operands(layer.place.node)
-        return {role: _tensor(given[role], weight) for role, weight in layer.weights.items()}
+        return {
+            role: tensor_of_operand(given[role], weight) for role, weight in layer.weights.items()
+        }
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""
@@ -259,87 +300,40 @@ class OnnxReverting:
         for site in (way.site for way in self.layers if way.site.name in names):
             self._revert(site, recovery)
         recovery.tidy()
+        said = raised_for_few_bits(self._model)
         props = self._model.metadata_props
         props.pop(FROZEN, None)
         props[KEY] = record
         write(self._model, path, self._outline.form, record, apart=apart)
-        return ()
+        return () if said is None else (said,)
 
     def _revert(self, site: Site, recovery: Recovery) -> None:
         """The end of a chain becomes the convolution."""
         layer = self._layers[site.name]
-        own, tensors = layer.place.node, self._tensors(layer)
-        roles = {value: role for role, value in operands(own).items()}
-        computed = {
-            role: steps.emit(recovery.emitter(layer.end), layer.weights[role].value)
-            for role, tensor in tensors.items()
-            if tensor is None and (steps := self._steps(site, role)) is not None
+        own = layer.place.node
+        filled = {
+            given: self._operand(site, role, given, recovery)
+            for role, given in operands(own).items()
         }
-        inputs = [
-            None
-            if value is None
-            else layer.given[value.name or ""]
-            if value.name in layer.given
-            else computed[roles[value]]
-            if roles.get(value) in computed
-            else recovery.constant(value, tensors.get(roles.get(value, "")))
-            for value in own.inputs
-        ]
-        recovery.become(layer.end, own, inputs)
+        inputs = [None if value is None else filled[value] for value in own.inputs]
+        conv = site.convolution
+        if layer.program is None or not isinstance(conv, Convolution):
+            recovery.become(layer.end, own, inputs)
+            return
+        x, kernel = (filled[operands(own)[role]] for role in ("x", "kernel"))
+        maps = OnMaps(recovery.emitter(layer.end), conv, site.sizes, own, layer.program)
+        last = maps.write(x, kernel, layer.weights["kernel"].value)
+        like = own if last.is_convolution else last.node(f"{own.name}/{last.op}")
+        recovery.become(layer.end, like, last.inputs)
 
-
-def _weights(
-    found: Match, constant: Mapping[str, ir.Value], arranged: Mapping[ir.Value, Arrangement]
-) -> dict[str, _Weight]:
-    """What fills each operand, by its role."""
-    weights: dict[str, _Weight] = {}
-    for hole, value in found.filled.items():
-        steps, source = [], hole
-        while source in arranged:
-            steps.append(arranged[source])
-            source = arranged[source].source
-        weights |= {role: _Weight(value, steps) for role, v in constant.items() if v is source}
-    return weights
-
-
-def _laid_out(weight: _Weight) -> LayOut:
-    """How an operand's numbers come to where they are."""
-
-    def lay_out(numbers: Array) -> Array:
-        for step in reversed(weight.arranged):
-            numbers = step.lay_out(numbers)
-        return numbers
-
-    return lay_out
-
-
-def _tensor(own: ir.Value, weight: _Weight) -> ir.TensorProtocol | None:
-    """An operand's numbers, from where they are laid out; read again whenever they are needed."""
-    stored, was = constant_of(weight.value), constant_of(own)
-    if stored is None or was is None:
-        return None
-    if not weight.arranged:
-        return stored
-    shape, dtype = tuple(was.shape.numpy()), was.dtype
-    shift = sum(step.shift for step in weight.arranged)
-
-    def shifted(array: Array) -> Array:
-        return (array.astype(np.int16) - shift).astype(dtype.numpy()) if shift else array
-
-    def numbers() -> Array | None:
-        made = [step.ground() for step in weight.arranged if step.ground is not None]
-        ground = shifted(made[0]) if made else None
-        return put_back(shifted(stored.numpy()), shape, _laid_out(weight), ground)
-
-    if stored.dtype != dtype and not shift:
-        return None
-    if excess(math.prod(shape) * _PLACE) is not None:  # then it does not come from the file
-        return None
-    found = numbers()
-    if found is None:
-        return None
-
-    def back() -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(numbers()), dtype=dtype)
-
-    return ir.LazyTensor(back, dtype=dtype, shape=ir.Shape(shape))
+    def _operand(self, site: Site, role: str, own: ir.Value, recovery: Recovery) -> ir.Value:
+        """What an operand of a convolution becomes."""
+        layer = self._layers[site.name]
+        if own.name in layer.given:
+            return layer.given[own.name or ""]
+        weight = layer.weights.get(role)
+        tensor = None if weight is None else tensor_of_operand(own, weight)
+        if weight is not None and tensor is None:
+            steps = self._steps(site) if role == "kernel" else None
+            return steps.emit(recovery.emitter(layer.end), weight.value) if steps else weight.value
+        return recovery.constant(own, tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -104,10 +105,30 @@ class Session:
         )
 
     def _refusal(self, what: str, error: Exception) -> UnsupportedModelError:
-        words = visible(" ".join(str(error).split()))[:300]
         return UnsupportedModelError(
-            f"{self._name}: onnxruntime cannot {what} it: {words}", code=Code.NOT_RUN
+            f"{self._name}: onnxruntime cannot {what} it: {reason_in(str(error))}",
+            code=Code.NOT_RUN,
         )
+
+
+_PREAMBLE = re.compile(r"\[ONNXRuntimeError\] : \d{1,4} : \w{1,40} : ")
+_NODE = re.compile(
+    r"Non-zero status code returned while running (\S{1,100}) node\. Name:'(.{0,200}?)' "
+    r"Status Message: "
+)
+_PLACE = re.compile(r"/\S{1,200}\.(?:h|cc|cpp):\d{1,6} [^()]{1,200}\([^()]{0,200}\)(?: const)? ")
+"""Where in onnxruntime's own source it happened, which is longer than what happened."""
+
+
+def reason_in(text: str) -> str:
+    """Why onnxruntime refuses a model, on one line: which node, and what about it.
+
+    >>> said = "Non-zero status code returned while running Add node. Name:'sum' Status Message: "
+    >>> reason_in(f"[ONNXRuntimeError] : 1 : FAIL : {said}/core/math.h:563 void Init(long) 3 by 4")
+    "Add 'sum': 3 by 4"
+    """
+    line = _NODE.sub(r"\1 '\2': ", _PREAMBLE.sub("", " ".join(text.split())))
+    return visible(_PLACE.sub("", line).replace(" '': ", ": ", 1))[:300]
 
 
 def _load(

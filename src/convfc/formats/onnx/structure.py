@@ -2,13 +2,14 @@
 
 Two values are the same term if they are the same constant, bit for bit, the same value that both
 chains read from outside, or made by nodes with the same operator and attributes of operands that
-are the same terms. Names, the order of nodes, and whether a constant is an initializer or a node do
-not count: no runtime's result depends on them.
+are the same terms; what is computed of constants alone may be one constant (`folded`). Names, the
+order of nodes, and whether a constant is an initializer or a node do not count: no runtime's result
+depends on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeAlias
@@ -19,6 +20,7 @@ import onnx_ir as ir
 
 from convfc.core.arrays import Array, array_difference
 from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.folded import folded
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import label
 
@@ -73,7 +75,6 @@ def step(
     given: Set[str | None],
     made: Set[ir.Node],
     opset: int | None = None,
-    folded: Callable[[ir.Value], ir.TensorProtocol | None] = constant_of,
 ) -> Difference | list[Pair]:
     """What is different about two values, or the pairs of operands from which they come.
 
@@ -83,7 +84,6 @@ def step(
         given: see `first_difference`.
         made: see `first_difference`.
         opset: see `node_difference`.
-        folded: what constant the first may have become.
     """
     if a is None or b is None:
         there = b or a

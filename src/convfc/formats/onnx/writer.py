@@ -18,6 +18,8 @@ from convfc.formats.onnx.protos import graphs_of
 from convfc.formats.onnx.stored_weights import MOST
 from convfc.system.atomic import data_name
 
+_INLINE_LIMIT = 2**31 - 2**24
+"""A protobuf message ends at 2 GiB; the rest is room for the graph itself."""
 _SMALL = 256
 """Bytes of a weight that stays in the file even if others lie apart."""
 
@@ -65,6 +67,12 @@ def write(model: ir.Model, path: Path, form: Form, record: str, *, apart: bool) 
         proto = ir.to_proto(model)
         unpack(proto)
         path.write_bytes(proto.SerializeToString())
+
+
+def is_heavy(model: ir.Model) -> bool:
+    """Whether its weights are more than one file can hold."""
+    weights = (v.const_value for g in model.graphs() for v in g.initializers.values())
+    return sum(weight.nbytes for weight in weights if weight is not None) > _INLINE_LIMIT
 
 
 def relist(model: ir.Model, form: Form) -> None:

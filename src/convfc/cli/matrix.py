@@ -1,0 +1,85 @@
+"""The command `matrix`: a model's convolutions as matrices, measured or written."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convfc.cli import terminal
+from convfc.cli.options import MODEL, Data, Debug, Imports, Json, Shapes
+from convfc.text.jsontext import json_text
+
+
+class Kind(StrEnum):
+    """The values of --kind: those of `convfc.analysis.files.Kind`, which takes longer to import."""
+
+    FILTER = "filter"
+    PATCHES = "patches"
+    WHOLE = "whole"
+
+
+def matrix(
+    model: Annotated[Path, typer.Argument(help=MODEL)],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only layers with such names; repeatable."),
+    ] = None,
+    kind: Annotated[
+        Kind,
+        typer.Option(help="With -o: F and b; P of a sample; or M, sparse, on a whole sample."),
+    ] = Kind.FILTER,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Of patches: which sample of the data, from 0.")
+    ] = 0,
+    data: Data = "mnist",
+    entries: Annotated[
+        int | None,
+        typer.Option(min=1, help="Weights that a whole matrix may have; 2^28 by default."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE.npz|FOLDER", help="Write the matrices; no table then."
+        ),
+    ] = None,
+    shape: Shapes = None,
+    imports: Imports = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The convolutions of MODEL as matrices, be it an original or a converted file.
+
+    Without -o, a table: of each filter matrix F the rank and the singular values, and of the layer
+    on a whole sample its spectral norm, that is its Lipschitz constant.
+
+    Exit code 0: shown or written. 2: it could not be done.
+    """
+    del debug  # `program` looks at it
+    import convfc
+    from convfc.cli import matrix_tables, parsing
+
+    options: dict[str, Any] = {
+        "layers": layer or (),
+        "shapes": parsing.shapes(shape),
+        "imports": imports or (),
+    }
+    if out is not None:
+        if entries is not None:
+            options["entries"] = entries
+        with terminal.working(f"reading {model.name}"):
+            files = convfc.save_matrices(
+                model, out, kind=kind.value, sample=sample, data=data, **options
+            )
+        told = {"schema": "matrixfiles-1", "model": str(model), "files": [*map(str, files)]}
+        lines = [f"wrote {file}" for file in files]
+        terminal.show(json_text(told) if as_json else terminal.rendered(lines))
+        return
+    with terminal.working(f"measuring {model.name}"):
+        found = convfc.measure(model, **options)
+    if as_json:
+        terminal.show(json_text(matrix_tables.measurement_json(found)))
+    else:
+        terminal.show(terminal.rendered(matrix_tables.measurement_parts(found)))

@@ -1,0 +1,177 @@
+"""Converted layers become convolutions again, with the numbers that are in the file.
+
+The outlines in the record (`outline`) say what there was. Each is built again and converted again,
+and what in the file is built like that is the layer (`matching`); its numbers are put back from
+where the products have them (`recovering`), and it takes the place that it had (`rewriting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from convfc.errors import FileError, UnsupportedModelError
+from convfc.formats.keras.archive import format_named
+from convfc.formats.keras.bounds import limit
+from convfc.formats.keras.loader import Loaded, load
+from convfc.formats.keras.matching import Match, Matcher, graphs_in
+from convfc.formats.keras.memory import held_once
+from convfc.formats.keras.outline import Outline, outlines, unpacked
+from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.recovering import has_changed, numbers_of, recovered
+from convfc.formats.keras.refusals import NO_CONFIG, refusing
+from convfc.formats.keras.rewriting import rewrite
+from convfc.formats.keras.sites import find_places, makes_masks
+from convfc.formats.keras.writer import write
+from convfc.formats.protocols import Site
+from convfc.formats.provenance import Provenance
+from convfc.formats.reading import Reading
+from convfc.formats.reverted import Change, WayBack
+from convfc.refusals import Code, Refusal
+
+
+def open_reverting(
+    path: Path, record: Provenance | None, like: Path | None = None
+) -> KerasReverting:
+    """Open a converted file for the way back.
+
+    Args:
+        path: the file.
+        record: its record; ``None``: it was lost when Keras saved the file.
+        like: the original, for a record without an outline or none at all.
+
+    Raises:
+        FileError: a file or the record cannot be read.
+        UnsupportedModelError: Keras cannot load one of them, or it is in the dense form on rows.
+    """
+    if record is not None and record.affine:
+        raise UnsupportedModelError(
+            f"{path}: its matrices take rows, and what was around the convolutions is in them",
+            remedy="keep the original: of Keras files, the patches form comes back",
+            code=Code.NO_CONVOLUTION,
+        )
+    if like is not None:
+        found = _outlines_like(like, record)
+    elif record is not None and (record.outline or not record.layers):
+        found = unpacked(record.outline, path) if record.outline else []
+    else:
+        raise FileError(
+            f"{path}: its record does not tell what the original looked like",
+            remedy="name the original with --like",
+            code=Code.NO_OUTLINE,
+        )
+    with refusing(path, NO_CONFIG):
+        return KerasReverting(path, load(path), record, found)
+
+
+def _outlines_like(like: Path, record: Provenance | None) -> list[Outline]:
+    """The outlines of the original, read as it was when it was converted."""
+    reading = Reading()
+    if record is not None:
+        beside = record.architecture
+        architecture = None if beside is None else like.with_name(beside)
+        reading = Reading(record.shapes, record.keras2_numbers, architecture=architecture)
+    with refusing(like, NO_CONFIG):
+        loaded = load(like, reading)
+        kind = loaded.envelope.file_format
+        places = [p for p in find_places(loaded.model) if p.site(kind).refusal is None]
+        return outlines(loaded.model, places)
+
+
+class KerasReverting:
+    """See `convfc.formats.reverted.Reverting` for the members."""
+
+    def __init__(
+        self, path: Path, loaded: Loaded, record: Provenance | None, found: Sequence[Outline]
+    ) -> None:
+        self.files: Sequence[Path] = (path,)
+        self._path = path
+        self._model = loaded.model
+        self._notes = loaded.notes
+        self._operations = loaded.operations
+        self._format = loaded.envelope.file_format
+        self._record = record or Provenance("", "", "", ())
+        of_all = {outline.name: outline for outline in found}
+        if record is not None:
+            names = [layer.name for layer in record.layers]
+        else:
+            left = {name for place in find_places(self._model) for name in place.names}
+            names = [name for name in of_all if name not in left]
+        self._outlines = {name: of_all[name] for name in names if name in of_all}
+        self._matches = self._found()
+        self.layers: Sequence[WayBack] = list(map(self._way_back, names))
+
+    def _found(self) -> dict[str, Match | str]:
+        """What stands for each layer, or why nothing does: what is called so, or any other."""
+        graphs = graphs_in(self._model)
+        matcher = Matcher(
+            self._format,
+            self._record,
+            limit(self._path.stat().st_size),
+            ends_masks=makes_masks(self._model),
+        )
+        taken: set[int] = set()
+        found: dict[str, Match | str] = {}
+
+        def look(name: str, graph: Any) -> Match | str:
+            if graph is None or id(graph) in taken:
+                return _NOWHERE
+            made = matcher.match(self._outlines[name], graph)
+            if isinstance(made, Match):
+                taken.add(id(graph))
+            return made
+
+        with overheard():
+            for name, outline in self._outlines.items():
+                found[name] = look(name, graphs.get(outline.path))
+            for name in [name for name, made in found.items() if isinstance(made, str)]:
+                others = (look(name, graph) for graph in graphs.values())
+                found[name] = next((x for x in others if isinstance(x, Match)), found[name])
+        return found
+
+    def _way_back(self, name: str) -> WayBack:
+        outline, found = self._outlines.get(name), self._matches.get(name)
+        if outline is None or found is None:
+            why = "there is no convolution of that name in the original"
+            return WayBack(self._site(name, ""), None, refusal=Refusal(why, Code.NO_CONVOLUTION))
+        if isinstance(found, str):
+            site = self._site(name, outline.kind)
+            return WayBack(site, None, refusal=Refusal(found, Code.NO_CONVOLUTION))
+        numbers, lowering = numbers_of(found), found.parts[0].lowering
+        if isinstance(numbers, str):
+            refusal = Refusal(numbers, Code.NO_CONVOLUTION)
+            return WayBack(found.site, lowering, refusal=refusal)
+        if found.reshaped:
+            change = Change.FORM
+        else:
+            change = Change.NUMBERS if has_changed(outline, found, numbers) else Change.NOTHING
+        return WayBack(found.site, lowering, change)
+
+    def _site(self, name: str, kind: str) -> Site:
+        """A layer that is nowhere, as far as the record tells of it."""
+        layer = self._record.layer(name)
+        if layer is None:
+            return Site(name, kind, None)
+        return Site(name, kind, layer.convolution(), tuple(layer.geometry["sizes"]))
+
+    def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
+        """See `Reverting.save`."""
+        model = self._model
+        remarks: list[str] = []
+        with overheard(), held_once():
+            replaced: dict[int, Any] = {}
+            weights: dict[int, Any] = {}
+            for name in names:
+                found = self._matches[name]
+                assert isinstance(found, Match)  # noqa: S101 - it has a way back
+                weights |= recovered(self._outlines[name], found)
+                replaced[id(found.made)] = found.layer
+            if replaced:
+                model, remarks = rewrite(model, replaced, weights=weights)
+            kind = format_named(self._path) or self._format
+            write(model, path, kind, record, operations=self._operations, source=self._path)
+        return [*self._notes, *remarks]
+
+
+_NOWHERE = "nothing in the file can be told to be its own"

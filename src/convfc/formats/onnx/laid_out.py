@@ -1,0 +1,124 @@
+"""The operands of convolutions, found where a conversion has laid them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from convfc.core.arrangement import LayOut, put_back
+from convfc.core.arrays import Array
+from convfc.formats.onnx.emitter import Arrangement, constant_of, constant_value
+from convfc.formats.onnx.folded import moved
+from convfc.formats.onnx.matching import Match
+from convfc.system.capacity import excess
+
+_PLACE = 8
+"""Bytes of the place of a number, while it is put back."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What fills an operand of a convolution.
+
+    Attributes:
+        value: in the file.
+        arranged: how the operand's numbers are laid out there, the last step first.
+    """
+
+    value: ir.Value
+    arranged: Sequence[Arrangement]
+
+
+def roles_of(
+    constant: Mapping[str, ir.Value], arranged: Mapping[ir.Value, Arrangement]
+) -> dict[ir.Value, str]:
+    """Of which operand each constant is that the emitter reads or lays out."""
+    own = {value: role for role, value in constant.items()}
+    roles = dict(own)
+    for value in arranged:
+        source = value
+        while source in arranged:
+            source = arranged[source].source
+        if source in own:
+            roles[value] = own[source]
+    return roles
+
+
+def weights_of(
+    found: Match, constant: Mapping[str, ir.Value], arranged: Mapping[ir.Value, Arrangement]
+) -> dict[str, Weight]:
+    """What fills each operand, by its role."""
+    weights: dict[str, Weight] = {}
+    joined = {hole: _joined(hole, parts) for hole, parts in found.parts.items()}
+    for hole, value in [*found.filled.items(), *((h, one.value) for h, one in joined.items())]:
+        steps, source = [*(joined[hole].arranged if hole in joined else ())], hole
+        while source in arranged:
+            steps.append(arranged[source])
+            source = arranged[source].source
+        weights |= {role: Weight(value, steps) for role, v in constant.items() if v is source}
+    return weights
+
+
+def _joined(hole: ir.Value, parts: Sequence[tuple[ir.Value, ir.Value]]) -> Weight:
+    """Constants in the place of what is computed of a hole, as one that is laid out of it."""
+    stored = [tensor for _, value in parts if (tensor := constant_of(value)) is not None]
+
+    def lay_out(numbers: Array) -> Array:
+        made = (moved(a, {hole: numbers}) for a, _ in parts)
+        return np.concatenate([one.reshape(-1) for one in made if one is not None])
+
+    def numbers() -> ir.TensorProtocol:
+        flat = [tensor.numpy().reshape(-1) for tensor in stored]
+        return ir.Tensor(np.concatenate(flat), dtype=stored[0].dtype)
+
+    shape = ir.Shape([sum(tensor.size for tensor in stored)])
+    tensor = ir.LazyTensor(numbers, dtype=stored[0].dtype, shape=shape)
+    value = constant_value(parts[0][1].name or "", tensor)
+    return Weight(value, [Arrangement(hole, lay_out)])
+
+
+def laid_out(weight: Weight) -> LayOut:
+    """How an operand's numbers come to where they are."""
+
+    def lay_out(numbers: Array) -> Array:
+        for step in reversed(weight.arranged):
+            numbers = step.lay_out(numbers)
+        return numbers
+
+    return lay_out
+
+
+def tensor_of_operand(own: ir.Value, weight: Weight) -> ir.TensorProtocol | None:
+    """An operand's numbers, from where they are laid out; read again whenever they are needed."""
+    stored, was = constant_of(weight.value), constant_of(own)
+    if stored is None or was is None:
+        return None
+    if not weight.arranged:
+        return stored
+    shape, dtype = tuple(was.shape.numpy()), was.dtype
+    shift = sum(step.shift for step in weight.arranged)
+
+    def shifted(array: Array) -> Array:
+        return (array.astype(np.int16) - shift).astype(dtype.numpy()) if shift else array
+
+    def numbers() -> Array | None:
+        made = [step.ground() for step in weight.arranged if step.ground is not None]
+        ground = shifted(made[0]) if made else None
+        return put_back(shifted(stored.numpy()), shape, laid_out(weight), ground)
+
+    if stored.dtype != dtype and not shift:
+        return None
+    if excess(math.prod(shape) * _PLACE) is not None:  # then it does not come from the file
+        return None
+    found = numbers()
+    if found is None:
+        return None
+
+    def back() -> ir.TensorProtocol:
+        return ir.Tensor(np.ascontiguousarray(numbers()), dtype=dtype)
+
+    return ir.LazyTensor(back, dtype=dtype, shape=ir.Shape(shape))

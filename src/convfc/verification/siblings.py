@@ -1,0 +1,101 @@
+"""Two converted files of which neither was made from the other: what they were converted from.
+
+Each is reverted, and proved against that; then the two originals are compared, in which no layer is
+converted. It does not matter which layers of a file were converted, nor how. What the way back
+makes is trusted in nothing: where a file is not proved to be its original's function, nothing is
+said of the pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from convfc.errors import ConvfcError
+from convfc.formats.protocols import Alignment, Model
+from convfc.formats.registry import open_model, open_reverting
+from convfc.samples.batches import Feeds
+from convfc.system.workfolders import work_folder
+from convfc.verification.layer_proofs import prove_layers
+from convfc.verification.pairing import are_siblings
+from convfc.verification.proof import LayerProof
+
+_AS_READ = "shapes", "keras2_numbers", "affine", "max_pool", "flat_io"
+"""What a record says of how the original was read; see `Provenance`."""
+
+
+def prove_pair(
+    a: Model,
+    b: Model,
+    feeds: Feeds,
+    random: np.random.Generator,
+    quick: bool,
+    progress: Callable[[str], None],
+    imports: Sequence[str] = (),
+) -> tuple[Alignment, tuple[LayerProof, ...], list[str]]:
+    """What `prove_layers` says of an original and what was made from it, and of two siblings.
+
+    The names of layers of siblings begin with that of their file.
+    """
+    if not are_siblings(a, b.provenance) or _are_alike(a.align(b)):
+        return prove_layers(a, b, feeds, random, quick, progress)
+    records = [model.provenance for model in (a, b)]
+    readings = [tuple(getattr(record, name) for name in _AS_READ) for record in records]
+    if readings[0] != readings[1]:
+        said = "their originals were read in two ways (sizes, affine operators, flat inputs)"
+        return Alignment((), unknown=(said,)), (), []
+    layers: list[LayerProof] = []
+    notes: list[str] = []
+    unknown: list[str] = []
+    originals: list[Model] = []
+    with work_folder() as folder:
+        for number, model in enumerate((a, b)):
+            path = folder.files / f"{number}_{model.path.name}"
+            try:
+                missing = _write_original(model, path)
+                originals += [] if missing else [open_model(path, imports)]
+            except ConvfcError as error:
+                missing = str(error)
+            if missing:
+                said = f"what '{model.path.name}' was converted from cannot be told: {missing}"
+                return Alignment((), unknown=(said,)), (), []
+            found, proofs, said_too = prove_layers(
+                originals[-1], model, feeds, random, quick, progress
+            )
+            where = f"'{model.path.name}' and what it was converted from: "
+            unknown += [f"{where}{said}" for said in (*found.differences, *found.unknown)]
+            layers += [_of_file(model, proof) for proof in proofs]
+            notes += [note for note in said_too if note not in found.remarks]
+        compared = originals[0].align(originals[1])
+    sure = not unknown and not any(layer.unchecked for layer in layers)
+    differences = compared.differences if sure else ()
+    unknown += [*compared.unknown, *(() if sure else compared.differences)]
+    unknown += [f"layer '{pair.site.name}' is no convolution in one" for pair in compared.pairs]
+    return Alignment((), differences, tuple(unknown)), tuple(layers), [*notes, *compared.remarks]
+
+
+def _are_alike(found: Alignment) -> bool:
+    """Whether two models are the same, node by node, without any layer in between."""
+    return not (found.pairs or found.differences or found.unknown)
+
+
+def _write_original(model: Model, path: Path) -> str | None:
+    """Revert all layers of a file; why that cannot be, if it cannot."""
+    record = model.provenance
+    assert record is not None  # noqa: S101 - it is a converted file
+    opened = open_reverting(model.path, record)
+    left = next((way for way in opened.layers if way.refusal is not None), None)
+    if left is not None:
+        return f"layer '{left.site.name}': {left.reason}"
+    said = replace(record, layers=(), outline="", reverted=True).to_json()
+    opened.save(path, {way.site.name for way in opened.layers}, said)
+    return None
+
+
+def _of_file(model: Model, proof: LayerProof) -> LayerProof:
+    """A proof as one about a file: where it fails, the way back may be what is wrong."""
+    name = f"{model.path.name}: {proof.name}"
+    return replace(proof, name=name, reason=None, unchecked=proof.unchecked or proof.reason)
