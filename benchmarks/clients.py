@@ -153,7 +153,7 @@ def small(path: Path) -> Path:
 
 def converted(source: Path, way: str, folder: Path) -> Path:
     """What `convfc convert` makes of a file, with the options of a way."""
-    out = folder / "model.onnx"
+    out = folder / f"model{source.suffix}"
     command = [sys.executable, "-m", "convfc", "convert", str(source), "-o", str(out), "--force"]
     subprocess.run([*command, *way.split()], check=True, capture_output=True)
     return out

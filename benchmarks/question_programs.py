@@ -1,8 +1,8 @@
 """What is run in each client's interpreter to put a question to a file, where it is text.
 
-Each is called with three paths: the ONNX file, digits as `.npz` (`images` as rows, `labels`), and
-where to put what was found as `.npz`: `images` as rows, and the `logits` that the client gives
-them. The answer is what it prints behind a ">".
+Each is called with three paths: the model file, digits as `.npz` (`images` as rows, `labels`), and
+where to put what was found as `.npz`: `images` as rows, and the `logits` or the `classes` that the
+client gives them. The answer is what it prints behind a ">".
 """
 
 from __future__ import annotations
@@ -67,6 +67,32 @@ for eps, enough in ((0.02, None), (0.06, 0.01)):
     found.append(pixels.X[0])
     logits.append(answers.X[0])
 np.savez(out, images=found, logits=logits)
+"""
+_GUROBI_KERAS = (
+    _GUROBI.replace("gurobipy, onnx", "gurobipy, keras")
+    .replace("onnx import add_onnx", "keras import add_keras")
+    .replace("add_onnx", "add_keras")
+    .replace("onnx.load(path)", "keras.models.load_model(path)")
+)
+_EMLEARN = """
+import pathlib, subprocess
+import emlearn, emlearn.common, keras
+# Its own reader of samples, for tests, takes 256 numbers; ours takes as many as there are.
+main = "static float x[784]; while (fread(x, 4, 784, stdin) == 784) " \\
+    'printf("%d ", (int)net_predict(x, 784));'
+made = emlearn.convert(keras.models.load_model(path), method="inline")
+code = made.save(name="net")
+pathlib.Path("net.c").write_text(
+    f"#include <stdio.h>\\n{code}\\nint main(void) {{ {main} return 0; }}")
+own = emlearn.common.get_include_dir()
+subprocess.run(["gcc", "-std=c99", "-O2", "-I", own, "net.c", "-lm", "-o", "net"], check=True)
+begun = time.perf_counter()
+seen = subprocess.run(["./net"], input=images.tobytes(), capture_output=True, check=True).stdout
+took = time.perf_counter() - begun
+seen = np.array(seen.split(), int)
+say(f"{len(code) / 1e6:.1f} MB of C, {pathlib.Path('net').stat().st_size / 1e6:.1f} MB compiled")
+say(f"{(seen == labels).sum()} of {len(labels)} digits are right ({took:.1f} s)")
+np.savez(out, images=images, classes=seen)
 """
 _OMLT = """
 import logging
@@ -169,6 +195,8 @@ say(f"in fixed point of 16 bits: {right} of {len(images)} digits right")
 QUESTIONS = {
     "marabou": _BEGIN + _MARABOU,
     "gurobi": _BEGIN + _GUROBI,
+    "gurobi-keras": _BEGIN + _GUROBI_KERAS,
+    "emlearn": _BEGIN + _EMLEARN,
     "omlt": _BEGIN + _OMLT,
     "auto-lirpa": AUTO_LIRPA + _BEGIN + _CROWN,
     "concrete-ml": _BEGIN + _CONCRETE,

@@ -2,9 +2,10 @@
 
     python -m benchmarks.questions [--python PAGE=PYTHON ..] [--only PAGE ..] [--write]
 
-Each is given `sample_models/mnist_small.onnx` as it is, then what `convfc convert` makes of it. The
-images that it finds and the numbers that it gives them are held against the original, in
-onnxruntime. PYTHON is an interpreter that has the program; by default the one that runs this.
+Each is given `sample_models/mnist_small`, `.onnx` or `.keras`, as it is, then what `convfc convert`
+makes of it. The images that it finds and the numbers that it gives them are held against the
+original, in onnxruntime. PYTHON is an interpreter that has the program; by default the one that
+runs this.
 """
 
 from __future__ import annotations
@@ -41,15 +42,19 @@ class Page:
     Attributes:
         packages: whose versions are of interest.
         way: convfc's options.
+        suffix: of the file that it is given.
     """
 
     packages: tuple[str, ...]
     way: str
+    suffix: str = ".onnx"
 
 
 WAYS: Mapping[str, Page] = {
     "marabou": Page(("maraboupy",), "--for marabou"),
     "gurobi": Page(("gurobipy", "gurobi-machinelearning"), "--for gurobi"),
+    "gurobi-keras": Page(("gurobipy", "gurobi-machinelearning", "keras"), "--for gurobi", ".keras"),
+    "emlearn": Page(("emlearn", "keras"), "--for emlearn", ".keras"),
     "omlt": Page(("omlt", "pyomo", "highspy"), "--for gurobi"),
     "auto-lirpa": Page(("auto-LiRPA", "onnx2torch", "torch"), "--form dense --flat-io"),
     "concrete-ml": Page(("concrete-ml", "concrete-python"), "--for concrete-ml"),
@@ -93,6 +98,9 @@ def held_against(original: Path, folder: Path, digit: np.ndarray) -> list[str]:
     images = found["images"].astype(np.float32)
     session = onnxruntime.InferenceSession(original, providers=["CPUExecutionProvider"])
     logits = session.run(None, {"image": images.reshape(-1, 1, 28, 28)})[0]
+    if "classes" in found:
+        alike = (logits.argmax(1) == found["classes"]).sum()
+        return [f"the original sees the same in {alike} of {len(images)} images"]
     far = np.abs(logits - found["logits"]).max()
     said = [f"the logits of the original are at most {far:.0e} from those on {len(images)} images"]
     for image, seen in zip(images if len(images) < 5 else (), logits, strict=False):
@@ -115,11 +123,12 @@ def answers(python: str, page: str) -> list[str]:
         folder = Path(name)
         images = mnist["x_test"].reshape(1000, -1).astype(np.float32) / 255
         np.savez(folder / "digits.npz", images=images, labels=mnist["y_test"])
-        fine, said, _ = asked(python, page, SAMPLE, folder)
+        sample = SAMPLE.with_suffix(WAYS[page].suffix)
+        fine, said, _ = asked(python, page, sample, folder)
         lines = ["The original:", "", *_quoted(said), ""]
         if fine:
             lines[0] = "The original, which it takes as well:"
-        path = converted(SAMPLE, WAYS[page].way, folder)
+        path = converted(sample, WAYS[page].way, folder)
         fine, said, took = asked(python, page, path, folder)
         lines += [f"Converted, with `{WAYS[page].way}`:", "", *_quoted(said), ""]
         if held := held_against(SAMPLE, folder, images[0]):

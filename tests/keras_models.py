@@ -23,7 +23,9 @@ from convfc.formats.keras import open_keras
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.formats.protocols import Model, Site
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.planning import plan
 from convfc.refusals import Refusal
+from convfc.system.atomic import sha256_of
 
 with importing():
     import keras
@@ -237,3 +239,16 @@ def read_without_convfc(folder: Path, files: list[Path], feed: Mapping[str, Any]
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def dense_of_before(source: Path, out: Path) -> Path:
+    """A file in the dense form as it was first: each layer is a model of three."""
+    model = open_keras(source)
+    lowerings = {
+        layer.site.name: layer.lowering
+        for layer in plan(model.sites, form="dense")
+        if layer.lowering is not None
+    }
+    records = tuple(LayerRecord.of(name, one) for name, one in lowerings.items())
+    model.save_converted(out, lowerings, Provenance(source.name, sha256_of(source), "1", records))
+    return out

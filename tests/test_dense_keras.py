@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 import convfc
 from convfc import Code, Verdict
 from convfc.core.whole import Whole
-from convfc.errors import UsageError
 from convfc.formats.keras.quiet import importing
+from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model, provenance_of
 from tests.keras_edits import Config, members, relayered, write
 from tests.keras_layers import drawn
-from tests.keras_models import many, save, stock
+from tests.keras_models import dense_of_before, many, save, stock
 from tests.thinned import thinned
 
 with importing():
@@ -142,7 +142,7 @@ def test_the_matrix_is_in_the_layers_own_order(tmp_path: Path, data_format: str)
     layer = layers.Conv2D(2, 3, data_format=data_format, activation="relu", name="c")
     model = keras.Sequential([keras.Input((3, 3, 3)), layer])
     source = save(model, tmp_path / "m.keras")
-    made = stock(convfc.convert(source, form="dense").out).layers[-1]
+    made = stock(convfc.convert(source, form="dense").out)
     assert [type(each) for each in made.layers[1:]] == [
         layers.Reshape,
         layers.Dense,
@@ -175,20 +175,33 @@ def test_training_begins_afresh_and_says_so(tmp_path: Path) -> None:
     assert "it starts afresh" in told
     made = stock(done.out)
     assert int(made.optimizer.iterations) == 0
-    dense = made.layers[-1].layers[2]
+    dense = made.layers[2]
     assert (dense.kernel_regularizer, dense.bias_constraint) == (None, None)
 
 
-def test_both_matrices_of_a_separable_layer_are_counted(tmp_path: Path) -> None:
+def test_both_matrices_of_a_separable_layer_are_one(tmp_path: Path) -> None:
     layer = layers.SeparableConv1D(2, 3, use_bias=False, name="c")
     source = save(keras.Sequential([keras.Input((6, 1)), layer]), tmp_path / "m.keras")
-    both = (6 * 4 + 4 * 8) * 4
-    (left,) = convfc.convert(source, form="dense", dense_limit=both - 1).layers
+    (shown,) = convfc.shapes(source, form="dense")
+    assert shown.lowering is not None
+    assert shown.lowering.whole is not None
+    assert shown.lowering.whole.shape == (6, 8)
+    (left,) = convfc.convert(source, form="dense", dense_limit=6 * 8 * 4 - 1).layers
     assert left.refusal is not None
     assert left.refusal.code is Code.DENSE_LIMIT
-    assert left.reason == "its matrices of 6 x 4 and 4 x 8 take 224 B, and 223 B is the limit"
-    done = convfc.convert(source, form="dense", dense_limit=both)
-    assert sum(weight.size for weight in stock(done.out).get_weights()) * 4 == both
+    assert left.reason == "its matrix of 6 x 8 takes 192 B, and 191 B is the limit"
+    done = convfc.convert(source, form="dense", dense_limit=6 * 8 * 4)
+    assert [weight.shape for weight in stock(done.out).get_weights()] == [(6, 8)]
+
+
+def test_the_limit_counts_what_a_file_holds(tmp_path: Path) -> None:
+    """In mixed precision, numbers of 16 bits are held in 32."""
+    layer = layers.Conv1D(2, 3, dtype="mixed_float16", name="c")
+    source = save(keras.Sequential([keras.Input((6, 1)), layer]), tmp_path / "m.keras")
+    (left,) = convfc.convert(source, form="dense", dense_limit=6 * 8 * 4 - 1).layers
+    assert left.reason == "its matrix of 6 x 8 takes 192 B, and 191 B is the limit"
+    done = convfc.convert(source, form="dense", dense_limit=6 * 8 * 4)
+    assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
 
 
 def test_open_sizes_are_left_until_they_are_fixed(tmp_path: Path) -> None:
@@ -200,18 +213,6 @@ def test_open_sizes_are_left_until_they_are_fixed(tmp_path: Path) -> None:
     assert left.reason == "one matrix needs every size, and some are open"
     done = convfc.convert(source, form="dense", shapes={"image": (1, 6, 5, 2)}, verify=True)
     assert done.complete
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [({"max_pool": "relu"}, "--max-pool relu"), ({"flat_io": True}, "--flat-io")],
-)
-def test_what_is_for_onnx_says_so(tmp_path: Path, given: Any, told: str) -> None:
-    source = save(
-        keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten()]), tmp_path / "m.keras"
-    )
-    with pytest.raises(UsageError, match=f"{told} is for ONNX so far"):
-        convfc.convert(source, form="dense", **given)
 
 
 def ulp(matrix: Array) -> None:
@@ -284,10 +285,8 @@ def test_a_softmax_over_all_positions_is_seen(pair: tuple[Path, Path]) -> None:
     source, out = pair
 
     def fused(found: dict[str, Config]) -> None:
-        inside = found["one"]["config"]["layers"]
-        kinds = {each["class_name"]: each["config"] for each in inside}
-        kinds["Dense"]["activation"] = kinds["Activation"]["activation"]
-        kinds["Activation"]["activation"] = "linear"
+        given = found["one"]["config"], found["one_activation"]["config"]
+        given[0]["activation"], given[1]["activation"] = given[1]["activation"], "linear"
 
     bad = relayered(out, fused)
     assert convfc.verify(source, bad, samples=2).verdict is not Verdict.EQUIVALENT
@@ -302,10 +301,20 @@ def _numbers(path: Path) -> Array:
 def test_matrices_that_no_machine_could_hold_are_not_made(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of them alone could be: `align` has all of them at once."""
     source, out = pair
-    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 24 * (36 * 72 + 72 * 50) - 1)
-    original, made = map(open_model, (source, out))
+    original = open_model(source, reading=Reading(affine=True))
+    made = open_model(out)
+    monkeypatch.setattr("convfc.system.capacity.memory", lambda: 48 * 72 * 50 - 1)
     found = original.align(made)
     assert not found.pairs
     assert "the matrices of the dense form: " in found.unknown[-1]
+
+
+@pytest.mark.parametrize("make", [network, first])
+def test_files_of_before_are_proved(tmp_path: Path, make: Callable[[], Any]) -> None:
+    """Each layer a model of three, by a record that says nothing of neighbours."""
+    source = save(make(), tmp_path / "m.keras")
+    out = dense_of_before(source, tmp_path / "m_fc.keras")
+    found = convfc.verify(source, out, samples=2)
+    assert found.verdict is Verdict.EQUIVALENT
+    assert len(found.layers) == len(open_model(source).sites)

@@ -16,14 +16,22 @@ import pytest
 from keras import layers
 
 import convfc
-from convfc import Change, Code, Fate, FileError, UsageError, Verdict
+from convfc import Change, Code, Fate, FileError, UnsupportedModelError, UsageError, Verdict
 from convfc.formats.keras.archive import read_provenance, write_record
 from convfc.formats.keras.internals import run_through
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.provenance import KEY
 from tests.keras_fields import as_read, fields
 from tests.keras_layers import drawn
-from tests.keras_models import FORMATS, branches, integer_weights, many, save, stock
+from tests.keras_models import (
+    FORMATS,
+    branches,
+    dense_of_before,
+    integer_weights,
+    many,
+    save,
+    stock,
+)
 from tests.program import cli
 from tests.thinned import thinned
 
@@ -86,18 +94,31 @@ def test_random_layers_come_back(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", thinned(FORMATS[::-1]))
-@pytest.mark.parametrize(
-    "options",
-    [{"patches": "slice", "patch_memory": 900}, {"form": "dense"}],
-    ids=["blocks", "dense"],
-)
-def test_every_way_to_write_a_layer(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+def test_layers_in_blocks(tmp_path: Path, suffix: str) -> None:
     model = net(
         conv(activation="relu"),
         layers.Conv2DTranspose(3, 3, strides=2, name="up"),
         layers.SeparableConv2D(2, 2, name="separable", activation="tanh"),
     )
-    there_and_back(save(model, tmp_path / f"m{suffix}"), **options)
+    there_and_back(save(model, tmp_path / f"m{suffix}"), patches="slice", patch_memory=900)
+
+
+def test_the_dense_form_on_rows_does_not_come_back(tmp_path: Path) -> None:
+    fc = convfc.convert(save(net(conv()), tmp_path / "m.keras"), form="dense").out
+    with pytest.raises(UnsupportedModelError, match="its matrices take rows"):
+        convfc.revert(fc)
+
+
+@pytest.mark.parametrize("suffix", thinned(FORMATS[::-1]))
+def test_the_dense_form_of_before(tmp_path: Path, suffix: str) -> None:
+    """A model of Reshape, Dense, Reshape in the place of each layer."""
+    source = save(net(conv(activation="relu"), conv(3, name="other")), tmp_path / f"m{suffix}")
+    fc = dense_of_before(source, tmp_path / f"m_fc{suffix}")
+    back = convfc.revert(fc, verify=True)
+    assert back.verification is not None
+    assert back.verification.verdict is Verdict.EQUIVALENT
+    kernels = [np.asarray(stock(one).get_layer("conv").kernel) for one in (source, back.out)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
 
 
 def nested(suffix: str) -> Any:
@@ -223,7 +244,8 @@ def test_repeated_numbers_that_disagree_are_no_kernel(tmp_path: Path) -> None:
         kernel[0, 0] += 1
         weighted(model).kernel.assign(kernel)
 
-    (layer,) = convfc.revert(edited(convfc.convert(path, form="dense").out, change)).layers
+    fc = dense_of_before(path, tmp_path / "m_fc.keras")
+    (layer,) = convfc.revert(edited(fc, change)).layers
     assert layer.fate is Fate.LEFT
     assert layer.way.reason == "its kernel is not laid out as that of a convolution any more"
 

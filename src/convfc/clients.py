@@ -154,7 +154,15 @@ _ALL = (
         form=Form.DENSE,
         flat_io=True,
         max_pool=MaxPool.RELU,
-        why="'Unsupported ONNX op Conv', and Reshape as well",
+        why="'Unsupported ONNX op Conv', and Reshape as well; of Keras it takes Dense and ReLU",
+    ),
+    Client(
+        "emlearn",
+        "networks in C for microcontrollers, as emlearn writes them, of Keras files",
+        form=Form.DENSE,
+        flat_io=True,
+        max_pool=MaxPool.RELU,
+        why="\"Layer type 'Conv2D' is not implemented\"; nor is Flatten, nor a Dense without bias",
     ),
     Client(
         "concrete-ml",

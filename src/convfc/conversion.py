@@ -118,10 +118,11 @@ def convert(model: Any, out: str | Path | None = None, **options: Any) -> Any:  
         form: "patches", patches + Dense; or "dense", one Dense for all positions together.
         dense_limit: bytes that the matrices of the dense form may take together; 1 GiB when left
             out. A layer that would take more is left.
-        max_pool: in the dense form of ONNX, "keep" or "relu", which writes MaxPool in Dense and
-            ReLU, where what it pools is not negative; its numbers are rounded then. Kept when left
-            out, or what `client` takes.
-        flat_io: in the dense form of ONNX, take and make rows: (N, n) instead of (N, C, H, W).
+        max_pool: in the dense form, "keep" or "relu", which writes MaxPool in Dense and
+            ReLU, in ONNX where what it pools is not negative; its numbers are rounded then. Kept
+            when left out, or what `client` takes.
+        flat_io: in the dense form, take and make rows: (N, n) instead of (N, C, H, W). Of a chain
+            of Keras layers it is a Sequential of Dense.
         patches: how patches are built; "auto" decides per layer.
         patch_memory: bytes that the patches of one sample may take in a layer, whose output is
             computed in blocks where they would take more; a few MiB when left out.
@@ -253,8 +254,6 @@ def converting(
         if needed != fixed:
             fixed = needed
             opened = open_model(source, imports, replace(reading, shapes=needed))
-        if not opened.takes_forms:
-            _refuse_for_onnx(source, pools, flat_io)
         frozen = opened.freeze_weights() if freeze_weights else ()
         unchanged.watch(*opened.files)
         forms = wanted.forms if opened.takes_forms else DEFAULT
@@ -328,14 +327,6 @@ def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[st
     others = of_dense if form is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
         raise UsageError(f"--form {form.value} does not go with --{name}")
-
-
-def _refuse_for_onnx(source: Path, pools: MaxPool, flat_io: bool) -> None:
-    """Refuse what a Keras file cannot be asked for."""
-    if pools is not MaxPool.KEEP:
-        raise UsageError(f"{source}: --max-pool {pools.value} is for ONNX so far")
-    if flat_io:
-        raise UsageError(f"{source}: --flat-io is for ONNX so far")
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from convfc import arguments
+from convfc.core.arrays import numpy_type
 from convfc.core.dense import DENSE_LIMIT, lower_chain
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
@@ -252,7 +253,10 @@ def _dense(site: Site, convolution: AnyConvolution, room: _Room) -> Lowering | R
     if isinstance(chain, Refusal):
         return chain
     shapes = [lowering.filter_matrix for lowering in chain]
-    size = sum(rows * columns for rows, columns in shapes) * site.itemsize
+    size = (
+        sum(rows * columns for rows, columns in shapes)
+        * numpy_type(site.kept or site.dtype).itemsize
+    )
     if room.taken + size > room.limit:
         beside = f", beside {bytes_text(room.taken)} of others"
         others = beside if size <= room.limit else ""

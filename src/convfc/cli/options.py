@@ -53,13 +53,11 @@ DenseLimit = Annotated[
 ]
 WantedMaxPool = Annotated[
     MaxPool | None,
-    typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU; in ONNX."),
+    typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU."),
 ]
 FlatIo = Annotated[
     bool,
-    typer.Option(
-        "--flat-io", help="Dense form: rows (N, n) in and out, not (N, C, H, W); in ONNX."
-    ),
+    typer.Option("--flat-io", help="Dense form: rows (N, n) in and out instead of images."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")]
 Verified = Annotated[

@@ -135,8 +135,8 @@ class Whole:
         import numpy as np
 
         conv = self.convolution
-        groups, inputs, outputs = conv.groups, self.sizes, self.output
-        pixels, positions = math.prod(_known(inputs)), math.prod(_known(outputs))
+        groups = conv.groups
+        pixels, positions = math.prod(_known(self.sizes)), math.prod(_known(self.output))
         rows, columns = [groups, conv.channels // groups], [groups, conv.filters // groups]
         if channels_first:
             split = [*rows, pixels, *columns, positions]
@@ -148,17 +148,53 @@ class Whole:
             whole[...] = each if channels_first else np.moveaxis(each, -1, 0)
         group = np.arange(groups)[:, None]
         for taps in np.ndindex(*conv.kernel):
-            pixel = position = np.zeros(1, np.int64)
-            for axis, tap in enumerate(taps):
-                seen, made = self._pairs(axis, tap)
-                pixel = (pixel[:, None] * _known(inputs)[axis] + seen).reshape(-1)
-                position = (position[:, None] * _known(outputs)[axis] + made).reshape(-1)
+            pixel, position = self._met(taps)
             weights = kernel[taps].reshape(rows[1], groups, columns[1]).swapaxes(0, 1)[:, None]
             if channels_first:
                 whole[group, :, pixel, group, :, position] = weights
             else:
                 whole[pixel, group, :, position, group, :] = weights
         return whole.reshape(self.shape)
+
+    def applied(
+        self, rows: NDArray[Any], kernel: NDArray[Any], *, channels_first: bool
+    ) -> NDArray[Any]:
+        """What the convolution makes of many inputs, without M and without a bias.
+
+        Sums are made one tap and one channel after another, so that no machine gets others.
+
+        Args:
+            rows: one input in each, in the order of the rows of `matrix`.
+            kernel: of `AnyConvolution.kernel_shape`, channels last.
+            channels_first: as for `matrix`.
+
+        Returns:
+            One output in each row, in the order of the columns of `matrix`.
+
+        >>> import numpy as np
+        >>> from convfc.core.builders import convolution
+        >>> whole = Whole(convolution([2], channels=1, filters=1), (3,))
+        >>> whole.applied(np.eye(3), np.array([5, 7]).reshape(2, 1, 1), channels_first=True)
+        array([[5., 0.],
+               [7., 5.],
+               [0., 7.]])
+        """
+        import numpy as np
+
+        conv, count = self.convolution, len(rows)
+        inner, outer = conv.channels // conv.groups, conv.filters // conv.groups
+        sizes, made = math.prod(_known(self.sizes)), math.prod(_known(self.output))
+        if channels_first:
+            rows = rows.reshape(count, conv.channels, sizes).swapaxes(1, 2)
+        seen = rows.reshape(count, sizes, conv.groups, inner)
+        found = np.zeros((count, made, conv.groups, outer), rows.dtype)
+        for taps in np.ndindex(*conv.kernel):
+            pixel, position = self._met(taps)
+            weights = kernel[taps].reshape(inner, conv.groups, outer)
+            for channel, each in enumerate(weights):
+                found[:, position] += seen[..., channel, None][:, pixel] * each
+        found = found.reshape(count, made, conv.filters)
+        return (found.swapaxes(1, 2) if channels_first else found).reshape(count, -1)
 
     def taps(self, axis: int) -> NDArray[np.int32]:
         """Through which tap each input meets each output along an axis.
@@ -203,6 +239,17 @@ class Whole:
 
         positions = math.prod(_known(self.output))
         return bias.repeat(positions) if channels_first else np.tile(bias, positions)
+
+    def _met(self, taps: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pixels and positions that meet through a tap of all axes, in pairs."""
+        import numpy as np
+
+        pixel = position = np.zeros(1, np.int64)
+        for axis, tap in enumerate(taps):
+            seen, made = self._pairs(axis, tap)
+            pixel = (pixel[:, None] * _known(self.sizes)[axis] + seen).reshape(-1)
+            position = (position[:, None] * _known(self.output)[axis] + made).reshape(-1)
+        return pixel, position
 
     def _meeting(self, axis: int, tap: int) -> range:
         """The outputs that see an input through a tap; of a transposed window the inputs seen."""

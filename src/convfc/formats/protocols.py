@@ -63,6 +63,7 @@ class Site:
         refusal: why convfc leaves it as it is, or ``None``.
         banded: whether its format can cut an axis of unknown size; see `lower`.
         rest: the convolutions that its layer computes of what this one makes, if any.
+        kept: the type that its weights are held in; empty if that is `dtype`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Site:
     refusal: Refusal | None = None
     banded: bool = False
     rest: tuple[AnyConvolution, ...] = ()
+    kept: str = ""
 
     @property
     def reason(self) -> str | None:
@@ -215,12 +217,9 @@ class Alignment:
 
     Attributes:
         pairs: the converted convolutions, in the order of execution.
-        differences: what is certainly different outside of them, a sentence each: a number, a
-            setting, a type, who reads what.
-        unknown: what is built otherwise outside of them, so that nobody can tell whether it
-            matters: nodes or layers that are in one of the files only.
-        remarks: what no runtime reads (descriptions, names of tools), or what matters to training
-            only.
+        differences: what is certainly different outside of them: a number, or who reads what.
+        unknown: what is built otherwise outside of them, so that nobody can tell if it matters.
+        remarks: what no runtime reads, such as descriptions, or what matters to training only.
     """
 
     pairs: tuple[LayerPair, ...]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,7 @@ def open_model(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
     _require(*_KERAS, why=f"{path}: a Keras file")
     from convfc.formats.keras import open_keras
 
-    return open_keras(path, imports, replace(reading, affine=False))
+    return open_keras(path, imports, reading)
 
 
 @gated

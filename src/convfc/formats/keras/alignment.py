@@ -60,16 +60,20 @@ def _listed(phrases: Sequence[str]) -> str:
     return "; ".join(phrases[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def cut(original: Layer, converted: Layer, convolutions: Set[int]) -> Cuts:
+def cut(
+    original: Layer, converted: Layer, convolutions: Set[int], apart: Set[int] = frozenset()
+) -> Cuts:
     """Cut a converted model along the layers that were converted.
 
     Args:
         original: a stock Sequential or Functional model.
         converted: the model made from it.
         convolutions: the original's convolutions, by the `id` of the layer.
+        apart: layers of the original's that stand for some themselves, by `id`: their numbers are
+            not looked at.
     """
     strict = trains_always(original) or trains_always(converted)
-    cutter = _Cutter(original, convolutions, strict)
+    cutter = _Cutter(original, convolutions, apart, strict)
     cutter.note(cutter.unlike(original, converted, ""), "", set(), set())
     cutter.found.training += _compiled_unlike(original, converted)
     return cutter.found
@@ -80,14 +84,14 @@ class _Cutter:
 
     Args:
         root: the original.
-        convolutions: see `cut`.
+        convolutions, apart: see `cut`.
         strict: whether settings for training decide what is computed.
     """
 
-    def __init__(self, root: Layer, convolutions: Set[int], strict: bool) -> None:
+    def __init__(self, root: Layer, convolutions: Set[int], apart: Set[int], strict: bool) -> None:
         self.found = Cuts()
         self._root = root
-        self._convolutions = convolutions
+        self._convolutions, self._apart = convolutions, apart
         self._strict = strict
         self._stock = all(type(x).__module__.startswith("keras.") for x in flat_layers(root))
         self._stands_for: tuple[dict[int, Layer], dict[int, Layer]] = ({}, {})
@@ -118,6 +122,9 @@ class _Cutter:
             own = (described(layer, frozenset({"layer"})) for layer in (a, b))
             return faults + self._settings(a, b, name, *own)
         faults += self._settings(a, b, name, described(a), described(b))
+        if id(a) in self._apart:
+            self.found.made[id(a)] = b
+            return faults
         difference = None if faults else state_unlike(a, b)
         return faults if difference is None else [Fault(a, b, difference)]
 

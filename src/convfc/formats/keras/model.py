@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from convfc.core.arrays import coarsest
-from convfc.core.dense import lower_chain
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UnsupportedModelError
@@ -30,6 +28,15 @@ from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.dense_form import (
+    excess_of,
+    flat_form,
+    flat_model,
+    in_rows,
+    pairs_of,
+    places_with,
+    strands_in,
+)
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.float64 import wide_copy
@@ -44,7 +51,8 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.sites import Place, find_places, graph_of, makes_masks
+from convfc.formats.keras.runs import Run, runs_of
+from convfc.formats.keras.sites import find_places, graph_of, makes_masks
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.keras.writer import write
 from convfc.formats.protocols import (
@@ -57,9 +65,8 @@ from convfc.formats.protocols import (
 )
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
-from convfc.refusals import Code, Refusal
+from convfc.refusals import Code
 from convfc.system.atomic import temporary_folder
-from convfc.system.capacity import excess
 
 
 class KerasModel:
@@ -73,7 +80,7 @@ class KerasModel:
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
         UsageError: it has no such input, or one that takes another shape; or it is whole and
-            needs no architecture.
+            needs no architecture; or its class says nothing of rows.
     """
 
     takes_forms = False
@@ -96,11 +103,13 @@ class KerasModel:
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
-        self._places: dict[str, Place] = {place.name: place for place in places}
+        self._strands = strands_in(loaded.model, reading, path)
+        self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
         self._config = loaded.envelope.config
         record = loaded.envelope.provenance
         self.provenance = None if record is None or record.reverted else record
+        self._in_rows = reading.flat_io or getattr(self.provenance, "flat_io", False)
         self._operations = loaded.operations
         self._format = loaded.envelope.file_format
         self._converted_format = format_named(path) or self._format
@@ -133,8 +142,8 @@ class KerasModel:
 
     @property
     def rewritten(self) -> bool:
-        """See `Model.rewritten`: Keras itself runs what is read."""
-        return False
+        """See `Model.rewritten`: what is affine around convolutions is read as one of them."""
+        return any(not run.is_plain for run in runs_of(self._strands))
 
     @cached_property
     def precision(self) -> str:
@@ -152,8 +161,7 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return self._calls.traced(keras.tree.pack_sequence_as(self._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, self._evaluate(call, feed), strict=True))
+        return self._named(self._evaluate(call, feed))
 
     def cautions(self, feed: Feed) -> Sequence[str]:  # noqa: ARG002 - see `Model.cautions`
         """See `Model.cautions`: there are none."""
@@ -166,8 +174,7 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return model._calls(keras.tree.pack_sequence_as(model._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        return dict(zip(names, model._evaluate(call, feed), strict=True))
+        return self._named(model._evaluate(call, feed))
 
     def run_in_float64(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """See `Model.run_in_float64`."""
@@ -181,18 +188,23 @@ class KerasModel:
         def call(flat: Sequence[Any]) -> Any:
             return wide_calls(keras.tree.pack_sequence_as(self._graph.input, flat))
 
-        names = [port.name for port in self.outputs]
-        found = self._evaluate(call, in_float64(self.inputs, feed), times=2)
-        return dict(zip(names, found, strict=True))
+        return self._named(self._evaluate(call, in_float64(self.inputs, feed), times=2))
+
+    def _named(self, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name; images are rows where those of the converted file are."""
+        found = dict(zip((port.name for port in self.outputs), arrays, strict=True))
+        return in_rows(found, dict.fromkeys(found, 2)) if self._in_rows else found
 
     def activations(self, feed: Feed, sites: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Model.activations`; those inside other layers, or called twice, cannot be seen."""
         called = {
             name: calls[0].input_tensors[0]
             for name in sites
-            if len(calls := calls_in(self._graph, self._places[name].layer)) == 1
+            if (first := self._places[name].fed) is not None
+            and len(calls := calls_in(self._graph, first)) == 1
         }
-        return self._probed(called, feed)
+        found = self._probed(called, feed)
+        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found.items()}
 
     def tensors(self, feed: Feed) -> Sequence[Tensor]:
         """See `Inner.tensors`."""
@@ -231,6 +243,8 @@ class KerasModel:
         Its numbers take as many `times` the bytes of the file's.
         """
         self._demand.check(feed, str(self.path), times)
+        if self.provenance is not None:
+            feed = in_rows(feed, {port.name: len(port.shape or ()) for port in self.inputs})
 
         def outputs() -> list[NDArray[Any]]:
             flat = [
@@ -258,32 +272,38 @@ class KerasModel:
         """See `Model.align`."""
         if not isinstance(converted, KerasModel):
             return Alignment((), unknown=(f"'{converted.path.name}' is of another format",))
-        layers = {name: place.layer for name, place in self._places.items()}
-        cuts = cut(self._model, converted._model, set(map(id, layers.values())))
+        record = converted.provenance
+        told = set() if record is None else {one.name for one in record.layers}
+        runs = {n: one for n, one in self._places.items() if isinstance(one, Run) and n in told}
+        layers = {n: one.layer for n, one in self._places.items() if not isinstance(one, Run)}
+        expected, apart = self._model, frozenset[int]()
+        with overheard(), held_once():
+            if flattened := flat_form(self._model, self.reading, self._strands, runs, like=True):
+                expected, apart = flattened.model, frozenset(map(id, flattened.made.values()))
+        cuts = cut(expected, converted._model, set(map(id, layers.values())), apart)
 
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
-                expected, _ = replacement(
-                    layer, lowering, converted._format, ends_masks=self._masks
-                )
-                pair = KerasLayerPair(site, layer, made, expected, lowering, ends_masks=self._masks)
+                masks, kind = {"ends_masks": self._masks}, converted._format
+                expected, _ = replacement(layer, lowering, kind, **masks)
+                pair = KerasLayerPair(site, layer, made, expected, lowering, **masks)
                 cuts.training += [] if pair.training is None else [pair.training]
             return pair
 
         made = {name: cuts.made[id(x)] for name, x in layers.items() if id(x) in cuts.made}
         counts = {name: len(graph_of(model).operations) for name, model in made.items()}
-        lowerings = lowered_again(self.sites, counts, converted.provenance)
-        lost = unlike_record(made.keys() - lowerings)
-        numbers = sum(_dense_numbers(site, lowerings.get(site.name)) for site in self.sites)
-        why = excess(_HELD * numbers)
+        lowerings = lowered_again(self.sites, counts, record)
+        of_runs = {} if flattened is None else pairs_of(runs, self.sites, flattened, cuts)
+        lost = unlike_record((made.keys() | runs.keys()) - lowerings.keys() - of_runs.keys())
+        why = excess_of(self.sites, lowerings, runs.values())
         if why is not None:
             cuts.unknown.append(f"the matrices of the dense form: {why}")
             return Alignment((), tuple(cuts.differences), (*lost, *cuts.unknown))
         pairs = [
-            paired(site, made[site.name], lowerings[site.name])
+            of_runs.get(site.name) or paired(site, made[site.name], lowerings[site.name])
             for site in self.sites
-            if site.name in lowerings
+            if site.name in lowerings or site.name in of_runs
         ]
         return Alignment(
             tuple(pairs), tuple(cuts.differences), (*lost, *cuts.unknown), tuple(cuts.remarks)
@@ -294,29 +314,24 @@ class KerasModel:
     ) -> Sequence[str]:
         """See `Model.save_converted`."""
         remarks: list[str] = []
-        replaced = {}
-        model = self._model
-        places = [self._places[name] for name in lowerings]
-        provenance = replace(provenance, outline=packed(outlines(model, places)))
+        replaced, model, kind = {}, self._model, self._converted_format
+        places = {n: one for n, one in self._places.items() if n in lowerings}
+        alone = [one for one in places.values() if not isinstance(one, Run)]
+        provenance = replace(provenance, outline=packed(outlines(model, alone)))
         with overheard(), held_once():
-            for name, lowering in lowerings.items():
-                layer = self._places[name].layer
-                replaced[id(layer)], left = replacement(
-                    layer, lowering, self._converted_format, ends_masks=self._masks
+            for place in alone:
+                replaced[id(place.layer)], left = replacement(
+                    place.layer, lowerings[place.name], kind, ends_masks=self._masks
                 )
                 remarks += left
             if replaced:
                 dense = any(its.form is Form.DENSE for its in lowerings.values())
                 model, left = rewrite(model, replaced, dense=dense)
                 remarks += left
-            write(
-                model,
-                path,
-                self._converted_format,
-                provenance.to_json(),
-                operations=self._operations,
-                source=self.path,
-            )
+            model, left = flat_model(model, self.reading, self._strands, lowerings)
+            remarks += left
+            text, given = provenance.to_json(), {"operations": self._operations}
+            write(model, path, kind, text, source=self.path, **given)
         return remarks
 
     def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
@@ -341,16 +356,3 @@ class KerasModel:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self._graph, [place.layer for place in self._places.values()])
-
-
-_HELD = 24
-"""Bytes per number of a matrix: from the file, as convfc makes it, and in what runs of both."""
-
-
-def _dense_numbers(site: Site, lowering: Lowering | None) -> int:
-    """How many numbers the matrices of a layer in the dense form have."""
-    if site.convolution is None or lowering is None or lowering.form is not Form.DENSE:
-        return 0
-    chain = lower_chain((site.convolution, *site.rest), site.sizes)
-    found = () if isinstance(chain, Refusal) else chain
-    return sum(math.prod(one.filter_matrix) for one in found)

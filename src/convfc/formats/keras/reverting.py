@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from convfc.errors import FileError
+from convfc.errors import FileError, UnsupportedModelError
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.loader import Loaded, load
@@ -43,8 +43,14 @@ def open_reverting(
 
     Raises:
         FileError: a file or the record cannot be read.
-        UnsupportedModelError: Keras cannot load one of them.
+        UnsupportedModelError: Keras cannot load one of them, or it is in the dense form on rows.
     """
+    if record is not None and record.affine:
+        raise UnsupportedModelError(
+            f"{path}: its matrices take rows, and what was around the convolutions is in them",
+            remedy="keep the original: of Keras files, the patches form comes back",
+            code=Code.NO_CONVOLUTION,
+        )
     if like is not None:
         found = _outlines_like(like, record)
     elif record is not None and (record.outline or not record.layers):

@@ -55,6 +55,11 @@ class Place:
     shapes: list[tuple[int | None, ...]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
 
+    @property
+    def fed(self) -> Any:
+        """What reads what it is fed."""
+        return self.layer
+
     def site(self, file_format: str) -> Site:
         """What the rest of convfc sees, given the format."""
         kind = type(self.layer).__name__
@@ -81,6 +86,7 @@ class Place:
             bias=self.layer.use_bias,
             methods=methods,
             rest=tuple(rest),
+            kept=self.layer.variable_dtype,
         )
 
     def _refusal(self) -> Refusal | None:

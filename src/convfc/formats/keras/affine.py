@@ -1,0 +1,309 @@
+"""What maps an image affinely, and several of them in a row as one matrix.
+
+A convolution, a Dense, pooling and normalization, and what only moves numbers: of each it is known
+what it makes of a row, so a run of them is the matrix of the first with the others applied to its
+rows. Numbers are computed in float64, in an order that no machine changes, and rounded once.
+
+    y = x M1 + b1, z = y M2 + b2   =   x (M1 M2) + (b1 M2 + b2)
+
+What comes before the first matrix moves or scales its rows; where nothing does, and nothing follows
+it, the matrix is that of the convolution alone, its numbers bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from convfc.core.arrays import Array
+from convfc.core.geometry import AnyConvolution, Convolution, Sizes, Window
+from convfc.core.transposed import TransposedConvolution
+from convfc.core.whole import Whole
+from convfc.formats.keras.any_processor import compute_anywhere
+from convfc.formats.keras.calls import Calls
+
+Layer = Any
+"""A `keras.Layer`; keras has no types."""
+Shape = tuple[int, ...]
+"""Sizes of a sample, in the model's own order of axes."""
+Numbers = Mapping[str, Array]
+"""What is multiplied and added, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A convolution, or a Dense layer, which is one of a single tap.
+
+    Attributes:
+        name: of the layer.
+        convolution: its geometry.
+        before, after: sizes of a sample of input and output.
+        channels_first: whether the channels are the first of these.
+        kernel: as the layer has it.
+        bias: likewise; ``None`` of none.
+        stock: makes a layer of Keras, of some policy, that computes it, channels last; not built.
+    """
+
+    name: str
+    convolution: AnyConvolution
+    before: Shape
+    after: Shape
+    channels_first: bool
+    kernel: Any
+    bias: Any
+    stock: Callable[[Any], Layer]
+
+    @property
+    def numbers(self) -> dict[str, Array]:
+        """See `Numbers`."""
+        found = {"kernel": np.asarray(self.kernel)}
+        return found if self.bias is None else {**found, "bias": np.asarray(self.bias)}
+
+    @property
+    def terms(self) -> int:
+        """How many products are summed for one number of the output."""
+        return self.convolution.patch_length
+
+    @property
+    def whole(self) -> Whole:
+        """It as one matrix."""
+        sizes = self.before[1:] if self.channels_first else self.before[:-1]
+        return Whole(self.convolution, sizes or (1,))
+
+    def laid(self, kernel: Array) -> Array:
+        """A kernel as `AnyConvolution.kernel_shape` has it."""
+        if isinstance(self.convolution, TransposedConvolution):
+            kernel = np.swapaxes(kernel, -1, -2)
+        return kernel.reshape(self.convolution.kernel_shape)
+
+    def matrix(self, numbers: Numbers) -> Array:
+        """The matrix alone."""
+        return self.whole.matrix(self.laid(numbers["kernel"]), channels_first=self.channels_first)
+
+    def applied(self, rows: Array, numbers: Numbers) -> Array:
+        """What it makes of rows in float64, without the bias."""
+        kernel = self.laid(numbers["kernel"]).astype(np.float64)
+        return self.whole.applied(rows, kernel, channels_first=self.channels_first)
+
+    def shift(self, numbers: Numbers) -> Array | None:
+        """What it adds to a row."""
+        if "bias" not in numbers:
+            return None
+        return self.whole.bias(numbers["bias"], channels_first=self.channels_first)
+
+    def original(self, x: Array, numbers: Numbers, policy: Any) -> Array:
+        """What Keras computes, of samples of its own shape, with such a policy."""
+        layer = self.stock(policy)
+        sizes = self.before
+        if self.channels_first:
+            x, sizes = np.moveaxis(x, 1, -1), (*sizes[1:], sizes[0])
+        layer.build((None, *sizes))
+        compute_anywhere(layer)
+        for weight, value in zip(layer.weights, numbers.values(), strict=True):
+            weight.assign(value.reshape(weight.shape))
+        y: Array = np.asarray(keras.ops.convert_to_numpy(Calls(layer)(x)))
+        return np.moveaxis(y, -1, 1) if self.channels_first else y
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """A product and a sum with numbers of their own for each channel, or each place.
+
+    Attributes:
+        name: of the layer.
+        before: sizes of a sample, of input and output.
+        numbers: "scale" and, if anything is added, "shift"; each as `before`, or 1 along an axis.
+    """
+
+    name: str
+    before: Shape
+    numbers: Numbers
+    terms = 1
+
+    @property
+    def after(self) -> Shape:
+        """Sizes of a sample of the output."""
+        return self.before
+
+    def along(self, axis: int) -> bool:
+        """Whether its numbers are the same along all other axes of a sample."""
+        ones = [{*one.shape[:axis], *one.shape[axis + 1 :]} for one in self.numbers.values()]
+        return all(sizes <= {1} for sizes in ones)
+
+    def applied(self, rows: Array, numbers: Numbers) -> Array:
+        """See `Product.applied`."""
+        return rows * self._spread(numbers["scale"])
+
+    def shift(self, numbers: Numbers) -> Array | None:
+        """See `Product.shift`."""
+        return self._spread(numbers["shift"]) if "shift" in numbers else None
+
+    def original(self, x: Array, numbers: Numbers, _: Any) -> Array:
+        """See `Product.original`."""
+        y: Array = x * numbers["scale"].astype(x.dtype)
+        return y + numbers["shift"].astype(x.dtype) if "shift" in numbers else y
+
+    def _spread(self, one: Array) -> Array:
+        return np.broadcast_to(one.astype(np.float64), self.before).reshape(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """Numbers that change places, of which some may be left out, repeated, or be zeros.
+
+    Attributes:
+        name: of the layer.
+        before, after: sizes of a sample of input and output.
+        index: for each place of the output, in a row, that of the input; -1 of a zero.
+    """
+
+    name: str
+    before: Shape
+    after: Shape
+    index: NDArray[np.int64]
+    terms = 0
+
+    @property
+    def numbers(self) -> Numbers:
+        """None."""
+        return {}
+
+    @property
+    def stays(self) -> bool:
+        """Whether all is where it was, but for the axes."""
+        return np.array_equal(self.index, np.arange(math.prod(self.before)))
+
+    def applied(self, rows: Array, _: Numbers) -> Array:
+        """See `Product.applied`."""
+        found = rows[:, np.maximum(self.index, 0)]
+        found[:, self.index < 0] = 0
+        return found
+
+    def shift(self, _: Numbers) -> Array | None:
+        """See `Product.shift`."""
+        return None
+
+    def original(self, x: Array, numbers: Numbers, _: Any) -> Array:
+        """See `Product.original`."""
+        return self.applied(x.reshape(len(x), -1), numbers).reshape(len(x), *self.after)
+
+
+Affine = Product | Scale | Move
+"""One step of a run."""
+
+
+def moved(layer: Layer, before: Shape) -> Move:
+    """What a layer does that only moves numbers, seen from where they come out.
+
+    Args:
+        layer: of Keras, of a class that does no more than that.
+        before: sizes of a sample of its input.
+    """
+    places = np.arange(1, math.prod(before) + 1, dtype=np.float64).reshape(1, *before)
+    config = {**layer.get_config(), "dtype": "float64"}
+    y = np.asarray(type(layer).from_config(config)(places))
+    return Move(layer.name, before, y.shape[1:], y.reshape(-1).astype(np.int64) - 1)
+
+
+def one_matrix(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Array, Array | None]:
+    """Several steps in a row as one matrix, and what it adds; ``None`` of nothing.
+
+    Args:
+        steps: one after another.
+        numbers: for each of them.
+    """
+    at = next((n for n, step in enumerate(steps) if isinstance(step, Product)), len(steps))
+    found, added = _begun(steps[: at + 1], numbers[: at + 1])
+    behind = list(zip(steps, numbers, strict=True))[at + 1 :]
+    if all(isinstance(step, Move) and step.stays for step, _ in behind):
+        return found, added
+    found = found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        for step, own in behind:
+            found = step.applied(found, own)
+            added = None if added is None else step.applied(added[None].astype(np.float64), own)[0]
+            added = _sum(added, step.shift(own))
+    return found + 0.0, added  # no zero is a negative one
+
+
+def _begun(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Array, Array | None]:
+    """Steps of which only the last may be a product: its rows go where they are read."""
+    head = [step for step in steps if not isinstance(step, Product)]
+    size = math.prod(steps[0].before)
+    index, scale = np.arange(size), np.ones(size)
+    shift: Array | None = None
+    with np.errstate(all="ignore"):
+        for step, own in zip(head, numbers, strict=False):
+            index = step.applied(index[None] + 1, {})[0] - 1 if isinstance(step, Move) else index
+            scale = step.applied(scale[None], own)[0]
+            shift = None if shift is None else step.applied(shift[None], own)[0]
+            shift = _sum(shift, step.shift(own))
+    plain = np.array_equal(index, np.arange(size)) and (scale == 1).all()
+    if len(head) == len(steps):
+        found = np.zeros((size, len(index)))
+        kept = np.flatnonzero(index >= 0)
+        found[index[kept], kept] = scale[kept]
+        return found, shift
+    last, own = steps[-1], numbers[-1]
+    assert isinstance(last, Product)  # noqa: S101 - for the type checker
+    matrix, added = last.matrix(own), last.shift(own)
+    if plain and shift is None:
+        return matrix, added
+    with np.errstate(all="ignore"):
+        matrix = matrix.astype(np.float64)
+        if shift is not None:
+            # Along the first axis, one row after another.
+            added = _sum(np.add.reduce(shift[:, None] * matrix, axis=0), added)
+        matrix *= scale[:, None]
+        kept = np.flatnonzero(index >= 0)
+        found = np.zeros((size, matrix.shape[1]))
+        np.add.at(found, index[kept], matrix[kept])
+    return found + 0.0, added
+
+
+def _sum(one: Array | None, other: Array | None) -> Array | None:
+    return (one if other is None else other) if one is None or other is None else one + other
+
+
+def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
+    """What convolution a run of steps is, on which spatial sizes, and whether channels first.
+
+    It has the window of its first product where what is around that only looks at one position
+    and one channel, or at all channels. Else its window is the whole input, of which it makes
+    one position.
+    """
+    first, *rest = [step for step in steps if not (isinstance(step, Move) and step.stays)]
+    if isinstance(first, Product) and len(first.before) > 1:
+        filters, groups = first.convolution.filters, first.convolution.groups
+        axis = 0 if first.channels_first else len(first.before) - 1
+        for step in rest:
+            if isinstance(step, Scale) and step.along(axis):
+                continue
+            if not isinstance(step, Product) or not _looks_at_one_position(step, first):
+                break
+            filters, groups = step.convolution.filters, 1
+        else:
+            kind = type(first.convolution)
+            made: AnyConvolution = (
+                kind(first.convolution.windows, first.convolution.channels, filters)
+                if groups == 1
+                else first.convolution
+            )
+            return made, first.whole.sizes, first.channels_first
+    before, filters = steps[0].before, math.prod(steps[-1].after)
+    sizes, channels = (before[:-1], before[-1]) if len(before) > 1 else (before, 1)
+    windows = tuple(Window(size, stride=size) for size in sizes)
+    return Convolution(windows, channels, filters), sizes, False
+
+
+def _looks_at_one_position(step: Product, first: Product) -> bool:
+    """Whether it is a convolution of all channels with a single tap, on the same axes."""
+    conv, alike = step.convolution, step.channels_first == first.channels_first
+    single = isinstance(conv, Convolution) and set(conv.windows) == {Window(1)}
+    return single and alike and conv.groups == 1 and len(step.before) == len(first.before)
