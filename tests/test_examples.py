@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,19 @@ def test_low_rank(capsys: pytest.CaptureFixture[str]) -> None:
     assert full.rsplit("  ", 1)[0] in page
     assert half.rsplit("  ", 1)[0] in page
     assert float(half.split()[-1].rstrip("%")) > 95
+
+
+def test_few_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        main_of("few_bits")(["--samples", "100", "--bits", "4", "--block", "32"])
+    finally:
+        logging.disable(logging.NOTSET)
+    _, *rows = capsys.readouterr().out.splitlines()
+    sizes = {}
+    for row in rows:
+        words = row.split()
+        at = next(n for n, word in enumerate(words) if word.isalpha())
+        sizes[words[at]] = int(words[at + 1].replace(",", ""))
+        assert float(words[at + 2].rstrip("%")) > 95
+    assert sizes["reverted"] < sizes["quantized"] < sizes["original"] < sizes["converted"]
+    assert float(rows[-1].split()[-1]) < 1e-5
