@@ -141,9 +141,7 @@ def test_the_lines_of_python_have_types(tmp_path: Path, monkeypatch: pytest.Monk
 def test_links_lead_somewhere() -> None:
     pages = [README, *DOCS.rglob("*.md")]
     links = [
-        (page, link)
-        for page in pages
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        (page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     ]
     assert len(links) > 40
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
