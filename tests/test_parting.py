@@ -243,7 +243,7 @@ def test_a_program_reads_it(tmp_path: Path) -> None:
 def test_that_nothing_parts_is_said() -> None:
     found = convfc.verify(CNN, CNN, samples=2, layers=True).parting
     assert found is not None
-    assert parting_line(found) == "nothing parts: 16 tensors on 2 samples"
+    assert parting_line(found) == "no tensor differs beyond the tolerance: 16 tensors on 2 samples"
     assert parting_line(replace(found, alone=("x",))).endswith(
         "; 1 more is made by the original only"
     )
