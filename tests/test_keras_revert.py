@@ -16,7 +16,7 @@ import pytest
 from keras import layers
 
 import convfc
-from convfc import Change, Code, Fate, FileError, UnsupportedModelError, UsageError, Verdict
+from convfc import Change, Code, Fate, FileError, UsageError, Verdict
 from convfc.formats.keras.archive import read_provenance, write_record
 from convfc.formats.keras.internals import run_through
 from convfc.formats.keras.quiet import overheard
@@ -101,12 +101,6 @@ def test_layers_in_blocks(tmp_path: Path, suffix: str) -> None:
         layers.SeparableConv2D(2, 2, name="separable", activation="tanh"),
     )
     there_and_back(save(model, tmp_path / f"m{suffix}"), patches="slice", patch_memory=900)
-
-
-def test_the_dense_form_on_rows_does_not_come_back(tmp_path: Path) -> None:
-    fc = convfc.convert(save(net(conv()), tmp_path / "m.keras"), form="dense").out
-    with pytest.raises(UnsupportedModelError, match="its matrices take rows"):
-        convfc.revert(fc)
 
 
 @pytest.mark.parametrize("suffix", thinned(FORMATS[::-1]))
