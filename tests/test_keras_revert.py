@@ -6,7 +6,6 @@ import json
 import zipfile
 import zlib
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from keras import layers
 
 import convfc
 from convfc import Change, Code, Fate, FileError, UsageError, Verdict
-from convfc.formats.keras.archive import read_provenance, write_record
+from convfc.formats.keras.archive import write_record
 from convfc.formats.keras.internals import run_through
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.provenance import KEY
@@ -27,6 +26,7 @@ from tests.keras_models import (
     FORMATS,
     branches,
     dense_of_before,
+    edited,
     integer_weights,
     many,
     save,
@@ -194,16 +194,6 @@ def test_a_file_that_was_trained_on(tmp_path: Path, suffix: str) -> None:
             assert np.asarray(old).tobytes() == np.asarray(new).tobytes()
     else:
         assert "Keras restores no optimizer from HDF5" in back.notes[0]
-
-
-def edited(fc: Path, change: Callable[[Any], Any]) -> Path:
-    """A converted file with something changed by Keras, and its record as it was."""
-    record = read_provenance(fc)
-    assert record is not None
-    model = stock(fc)
-    save(change(model) or model, fc)
-    write_record(fc, fc.suffix, record.to_json())
-    return fc
 
 
 def weighted(model: Any, name: str = "conv") -> Any:

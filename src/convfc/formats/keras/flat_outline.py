@@ -22,7 +22,7 @@ from convfc.formats.keras.outline import digest, outlines, pack, packed, unpack
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.runs import Run
-from convfc.formats.keras.sites import Place
+from convfc.formats.keras.sites import Place, is_graph
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Code
@@ -83,6 +83,8 @@ def built(path: Path, outline: str) -> tuple[Layer, Mapping[str, Any]]:
             raise ValueError("a layer holds code")
         with overheard(), held_once(most) as taken:
             model = keras.saving.deserialize_keras_object(content["model"], safe_mode=True)
+        if not is_graph(model):
+            raise ValueError("it is of no model")
         check_size(path, taken.size, "the weights of its layers")
         return model, dict(content["digests"])
     except FileError:
