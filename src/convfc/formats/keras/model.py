@@ -39,6 +39,7 @@ from convfc.formats.keras.dense_form import (
 )
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.drafting import operators_in, operators_of
+from convfc.formats.keras.flat_outline import outline_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
@@ -46,7 +47,6 @@ from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
-from convfc.formats.keras.outline import outlines, packed
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
@@ -317,7 +317,8 @@ class KerasModel:
         replaced, model, kind = {}, self._model, self._converted_format
         places = {n: one for n, one in self._places.items() if n in lowerings}
         alone = [one for one in places.values() if not isinstance(one, Run)]
-        provenance = replace(provenance, outline=packed(outlines(model, alone)))
+        outline = outline_of(model, self.reading, places)
+        provenance = replace(provenance, outline=outline)
         with overheard(), held_once():
             for place in alone:
                 replaced[id(place.layer)], left = replacement(
