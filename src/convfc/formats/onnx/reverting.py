@@ -154,8 +154,11 @@ class OnnxReverting:
         )
         try:
             convolution = geometry(place.node)[0]
-        except GeometryError:  # its kernel is computed: the record tells its shape
-            convolution = layer.convolution()
+        except GeometryError as error:
+            if tensor is not None:
+                refusal = Refusal(str(error), error.code)
+                return Site(name, place.node.op_type, None, sizes, refusal=refusal)
+            convolution = layer.convolution()  # its kernel is computed: the record tells its shape
         kind = place.node.op_type
         return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
 
