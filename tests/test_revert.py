@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
@@ -448,6 +450,24 @@ def test_a_damaged_outline(tmp_path: Path, outline: str) -> None:
     with pytest.raises(FileError, match="the outline in it") as caught:
         convfc.revert(fc)
     assert caught.value.code is Code.RECORD
+
+
+def test_an_outline_that_contradicts_itself(tmp_path: Path) -> None:
+    """What the record says beside it is no way around: no runtime would take the convolution."""
+    fc = convfc.convert(network(tmp_path / "m.onnx")).out
+
+    def forge(made: onnx.ModelProto) -> None:
+        (entry,) = [entry for entry in made.metadata_props if entry.key == KEY]
+        record = json.loads(entry.value)
+        outline = onnx.ModelProto.FromString(zlib.decompress(b64decode(record["outline"])))
+        outline.graph.node[0].attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
+        packed = zlib.compress(outline.SerializeToString())
+        entry.value = json.dumps({**record, "outline": b64encode(packed).decode()})
+
+    changed(fc, forge)
+    first, _ = convfc.revert(fc).layers
+    assert first.way.refusal is not None
+    assert first.way.refusal.code is Code.CONTRADICTION
 
 
 def test_files_that_have_no_way_back(tmp_path: Path) -> None:

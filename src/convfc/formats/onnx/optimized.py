@@ -67,6 +67,7 @@ class _Optimized:
     def __init__(self, copy: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes]) -> None:
         self._graph = copy.graph
         names = Names(copy)
+        self._taken = set(names.taken)
         names.taken |= Names(original).taken
         self._moves = Moves(copy, names)
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
@@ -100,9 +101,11 @@ class _Optimized:
             self._name_end(node)
 
     def _call(self, value: ir.Value, name: str, form: str) -> None:
-        if value.is_graph_output() or name in self._there:
+        wanted = f"{name}{form}"
+        if value.is_graph_output() or name in self._there or wanted in self._taken:
             return
-        value.name = f"{name}{form}"
+        value.name = wanted
+        self._taken.add(wanted)
         self._know(value, name, form)
         self.renamed = True
 
