@@ -272,7 +272,7 @@ class _Builder:
             return steps is not None and self._add(layer, [steps], alone=alone)
         if masked or x.dtype not in WIDE:
             return False
-        if type(layer) in NOTHING:
+        if type(layer) in NOTHING and x.dtype == layer.compute_dtype:
             return self._nothing(layer)
         if is_elementwise(layer, before):
             return self._elementwise(layer, after)
