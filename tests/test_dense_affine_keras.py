@@ -254,6 +254,15 @@ def test_what_rounds_to_half_precision_stays(step: Callable[[], Any], tmp_path: 
     assert [np.isfinite(np.asarray(y)).all() for y in both] == [False, False]
 
 
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_activation_behind_a_shape_is_no_shape(rows: bool, tmp_path: Path) -> None:
+    """At the end, where a shape alone is dropped; samples as small as pixels tell nothing of 6."""
+    limit = layers.Activation("relu6")
+    model = chain(layers.Rescaling(50.0), conv(4, 3, activation="relu"), layers.Flatten(), limit)
+    made = proved(model, tmp_path, flat_io=rows)
+    assert made[-2:] == ["relu", "relu6"] or made[-1] == "Activation"
+
+
 def named_outputs() -> dict[str, Any]:
     image = keras.Input((6, 7, 3), name="image")
     pooled = layers.GlobalMaxPooling2D(keepdims=True, name="pooled")(conv(4, 3)(image))

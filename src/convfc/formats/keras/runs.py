@@ -106,8 +106,9 @@ class Run:
 
     @property
     def only_shapes(self) -> bool:
-        """Whether all numbers stay where they are."""
-        return all(isinstance(step, Move) and step.stays for step in self.steps)
+        """Whether all numbers stay where and what they are."""
+        moves = all(isinstance(step, Move) and step.stays for step in self.steps)
+        return moves and self.activation is activations.linear
 
     @property
     def head(self) -> Layer:
@@ -310,10 +311,9 @@ class _Builder:
             self._strand.dropped.append(layer)
             self._pending += [_Piece(layer)] if self._pending else []
             return True
-        if type(layer) is layers.Dropout and layer.noise_shape is None:
-            self._strand.items.append(layer)
-            return True
-        return False
+        kept = type(layer) is layers.Dropout and layer.noise_shape is None
+        self._strand.items += [layer] if kept else []
+        return kept
 
     def _elementwise(self, layer: Layer, after: Shape) -> bool:
         own = function_of(layer)
