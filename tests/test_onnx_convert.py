@@ -17,6 +17,7 @@ from convfc import Code, Convolution, PatchMethod, Window, convolution
 from convfc.core.geometry import Sizes
 from tests.onnx_layers import layers
 from tests.onnx_models import attributes, conv_file, integers, kernel_shape, operators, run, save
+from tests.thinned import thinned
 
 METHODS = ["auto", "reshape", "gather", "rows", "slice", "taps", "shift"]
 
@@ -299,7 +300,7 @@ def test_static_shapes_stay_static(tmp_path: Path) -> None:
     assert [dim.dim_value or dim.dim_param for dim in shape.dim] == ["batch", 6, 4, 6]
 
 
-@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("kind", thinned(["Conv", "ConvTranspose"]))
 @pytest.mark.parametrize(("patches", "memory"), [("gather", 400), ("rows", 100), ("slice", 400)])
 def test_blocks(tmp_path: Path, kind: str, patches: str, memory: int) -> None:
     conv = convolution([3, 2], channels=4, filters=4, strides=[2, 1], padding="half", groups=2)

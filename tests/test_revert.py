@@ -39,6 +39,7 @@ from tests.onnx_models import (
     value,
 )
 from tests.program import SAMPLES, cli
+from tests.thinned import thinned
 
 NET = convolution([2, 3], channels=4, filters=4, strides=[1, 2], padding=[(1, 0), (0, 1)], groups=2)
 
@@ -87,12 +88,14 @@ def test_the_samples_come_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"patches": "slice"},
-        {"patches": "gather", "patch_memory": 500},
-        {"client": "matmul-quantizer"},
-    ],
+    thinned(
+        [
+            {},
+            {"patches": "slice"},
+            {"patches": "gather", "patch_memory": 500},
+            {"client": "matmul-quantizer"},
+        ]
+    ),
 )
 @pytest.mark.parametrize("opset", [6, 9, 13, 21])
 def test_every_opset_and_way_to_write_a_layer(
@@ -101,7 +104,7 @@ def test_every_opset_and_way_to_write_a_layer(
     there_and_back(network(tmp_path / "m.onnx", opset), **options)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", thinned(range(60)))
 def test_random_layers_come_back(tmp_path: Path, seed: int) -> None:
     layer = random_layer(Random(seed))  # noqa: S311 - nothing is secret here
     path = tmp_path / "m.onnx"
@@ -110,7 +113,7 @@ def test_random_layers_come_back(tmp_path: Path, seed: int) -> None:
         there_and_back(path, patches=layer.patches)
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", thinned(range(80)))
 def test_dense_layers_come_back(tmp_path: Path, seed: int) -> None:
     """Numbers that lie in many places, and zero points between them."""
     layer = random_layer(Random(seed))  # noqa: S311 - nothing is secret here

@@ -136,6 +136,15 @@ def test_a_folder_of_mixed_images(tmp_path: Path) -> None:
     assert "several sizes -> 10x10 on 3 channels" in feeds.said[0]
 
 
+def test_what_pillow_says_of_tags_is_not_said(tmp_path: Path) -> None:
+    """A tag of 65,535 bytes in a file of fewer: warnings are errors here."""
+    tags = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\xff\0\0\x1a\0\0\0\0\0\0\0"
+    path = tmp_path / "m.jpg"
+    Image.fromarray(np.full((4, 5), 7, np.uint8)).save(path, exif=tags)
+    (image,) = load_samples(path).images
+    assert image.shape == (4, 5)
+
+
 def test_samples_that_are_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((3, 7), np.float32))
     with pytest.raises(DataError, match=r"'x' takes images, but a sample has the shape \(7,\)"):

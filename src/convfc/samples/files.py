@@ -213,15 +213,15 @@ def read_image(path: Path) -> NDArray[Any]:
     _magic(path)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that nobody reads, for example
             # Of what unfolds to too much, Pillow warns first: a file of a few bytes may claim it.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image:
-            if image.mode in ("1", "LA"):
-                return np.asarray(image.convert("L"))
-            if image.mode in ("L", "F", "I") or image.mode.startswith("I;16"):
-                return np.asarray(image)
-            return np.asarray(image.convert("RGB"))
+            with Image.open(path) as image:
+                if image.mode in ("1", "LA"):
+                    return np.asarray(image.convert("L"))
+                if image.mode in ("L", "F", "I") or image.mode.startswith("I;16"):
+                    return np.asarray(image)
+                return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path}: neither .npz, .npy, IDX nor an image that Pillow reads"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def read_envelope(path: Path) -> Envelope:
         FileError: the file is missing, damaged, or holds no Keras model.
     """
     with refusing(path):
-        is_hdf5 = h5py.is_hdf5(path)
+        is_hdf5 = h5py.is_hdf5(path) and not (format_named(path) == ZIP and _at_weights(path))
         if is_hdf5 and _has_zip(path):
             raise FileError(
                 f"{path}: is HDF5 and a .keras zip at once, and Keras goes by its name",
@@ -183,6 +184,33 @@ def _has_zip(path: Path) -> bool:
             return CONFIG in archive.namelist()
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def _at_weights(path: Path) -> bool:
+    """Whether what HDF5 finds in a zip are its weights, which chance to begin where it looks.
+
+    HDF5 looks at byte 0, 512, 1024, 2048, and so on, for the file behind somebody else's header.
+    """
+    with path.open("rb") as file, suppress(zipfile.BadZipFile, KeyError):
+        place = zipfile.ZipFile(file).getinfo(WEIGHTS).header_offset
+        file.seek(place)
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return False
+        *_, name, extra = _HEADER.unpack(header)
+        weights = place + _HEADER.size + name + extra
+        for at in (0, *(2**power for power in range(9, weights.bit_length() + 1))):
+            file.seek(at)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return bool(at == weights)
+    return False
+
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""What an HDF5 file begins with (HDF5 file format specification, II.A)."""
+_HEADER = struct.Struct("<26x2H")
+"""The fixed part of the header before a member: it ends in the lengths of its name and of an extra
+field (PKWARE's APPNOTE, 4.3.7)."""
 
 
 def _read_hdf5(path: Path) -> Envelope:

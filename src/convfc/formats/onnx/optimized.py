@@ -72,7 +72,8 @@ class _Optimized:
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
         self._readers = {v.name: v for n in original.graph for v in n.inputs if v is not None}
         self._sizes = _sizes_of(original.graph, outputs)
-        self._labels = {f"{label(self._originals[name])}/": name for name in outputs}
+        there = outputs.keys() & self._originals.keys()  # others are in branches and functions
+        self._labels = {f"{label(self._originals[name])}/": name for name in sorted(there)}
         self._forms: dict[ir.Value, tuple[str, str]] = {}
         self._there: set[str] = set()
         self.renamed = False
