@@ -207,6 +207,9 @@ def verification_summary(verification: Verification) -> str:
     if verification.proved:
         count = len(verification.layers)
         layers = f"{count} layer{'s' * (count != 1)} proved"
+        if verification.hidden is not None:
+            inside = verification.hidden.tensor.name
+            samples += f"; rounding moves '{inside}' inside by more than the tolerance"
         return f"{verdict}: {names} are the same function ({layers}), {samples}"
     if verification.layers:
         return f"{verdict}: {names}, as far as a quick look tells; {samples}"
