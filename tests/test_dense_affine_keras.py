@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 import convfc
 from convfc import Verdict
+from convfc.formats.keras.affine import Move
 from convfc.formats.keras.quiet import importing
+from convfc.formats.keras.runs import Run
 from convfc.formats.registry import open_model, provenance_of
 from tests.keras_edits import members, write
 from tests.keras_models import save, stock
@@ -261,6 +263,20 @@ def test_an_activation_behind_a_shape_is_no_shape(rows: bool, tmp_path: Path) ->
     model = chain(layers.Rescaling(50.0), conv(4, 3, activation="relu"), layers.Flatten(), limit)
     made = proved(model, tmp_path, flat_io=rows)
     assert made[-2:] == ["relu", "relu6"] or made[-1] == "Activation"
+
+
+def test_random_numbers_meet_the_bound_of_an_activation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it lost in the dense form, and so in what proves it, images would not tell."""
+    forgets = property(lambda run: all(isinstance(s, Move) and s.stays for s in run.steps))
+    monkeypatch.setattr(Run, "only_shapes", forgets)
+    model = chain(conv(4, 3, activation="relu"), layers.Flatten(), layers.Activation("relu6"))
+    path, out = save(model, tmp_path / "m.keras"), tmp_path / "out.keras"
+    convfc.convert(path, out, form="dense", check=False)
+    found = convfc.verify(path, out, samples=3)
+    assert found.verdict is Verdict.NOT_EQUIVALENT
+    assert "on random numbers" in str(found.reason)
 
 
 def named_outputs() -> dict[str, Any]:

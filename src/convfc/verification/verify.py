@@ -278,14 +278,13 @@ def _proved(
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)
-    others = random_feeds(a, feeds, random) if a.rewritten and refused is None else None
-    seen_too: Sequence[Contradiction] = ()
-    if others is not None:
+    seen_too: list[Contradiction] = []
+    for others in random_feeds(a, feeds, random) if a.rewritten and refused is None else ():
         on_random = Seen(others.said)
         with suppress(RefusedError):
             on_random = _seen(a, b, others, progress)
-        found = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
-        seen_too = [replace(one, what=f"on random numbers, {one.what}") for one in found]
+        against_too = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
+        seen_too += [replace(one, what=f"on random numbers, {one.what}") for one in against_too]
     contradicting = [*against.values(), *seen_too]
     verdict, reason = conclude(alignment, layers, contradicting, _agreement(seen), refused)
     if quick and verdict is Verdict.EQUIVALENT and not seen.samples:

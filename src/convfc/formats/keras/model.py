@@ -51,7 +51,7 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.runs import Run, runs_of
+from convfc.formats.keras.runs import Run
 from convfc.formats.keras.sites import find_places, graph_of, makes_masks
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.keras.writer import write
@@ -142,8 +142,8 @@ class KerasModel:
 
     @property
     def rewritten(self) -> bool:
-        """See `Model.rewritten`: what is affine around convolutions is read as one of them."""
-        return any(not run.is_plain for run in runs_of(self._strands))
+        """See `Model.rewritten`: of the dense form, what proves the graph is what wrote it."""
+        return bool(self._strands)
 
     @cached_property
     def precision(self) -> str:
