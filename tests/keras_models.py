@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.formats.keras import open_keras
+from convfc.formats.keras.archive import read_provenance, write_record
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.formats.protocols import Model, Site
 from convfc.formats.provenance import LayerRecord, Provenance
@@ -252,3 +253,13 @@ def dense_of_before(source: Path, out: Path) -> Path:
     records = tuple(LayerRecord.of(name, one) for name, one in lowerings.items())
     model.save_converted(out, lowerings, Provenance(source.name, sha256_of(source), "1", records))
     return out
+
+
+def edited(fc: Path, change: Callable[[Any], Any]) -> Path:
+    """A converted file with something changed by Keras, and its record as it was."""
+    record = read_provenance(fc)
+    assert record is not None
+    model = stock(fc)
+    save(change(model) or model, fc)
+    write_record(fc, fc.suffix, record.to_json())
+    return fc

@@ -76,7 +76,7 @@ def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     prove(one_axis(window), OPEN)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", thinned([1, 2]))
 @pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None)], ids=str)
 @pytest.mark.parametrize("kind", ["plain", "transposed"])
 def test_axes_do_not_mix(kind: str, sizes: Sizes, groups: int) -> None:
@@ -97,7 +97,9 @@ def test_three_axes_of_which_two_are_unknown(which: int) -> None:
     prove(TransposedConvolution(phased, 1, 1), tuple(sizes))
 
 
-@pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.ROWS, PatchMethod.SLICE])
+@pytest.mark.parametrize(
+    "method", thinned([PatchMethod.GATHER, PatchMethod.ROWS, PatchMethod.SLICE])
+)
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_methods_that_need_sizes(method: PatchMethod, groups: int, stride: int) -> None:
@@ -113,7 +115,7 @@ def test_taps(sizes: Sizes, each: int) -> None:
     prove(Convolution(AXES, 2, 2 * each, 2), sizes, PatchMethod.TAPS)
 
 
-@pytest.mark.parametrize("sizes", [(None, 4), (4, None), (None, None), (4, 3)], ids=str)
+@pytest.mark.parametrize("sizes", thinned([(None, 4), (4, None), (None, None), (4, 3)]), ids=str)
 @pytest.mark.parametrize("last", [Window(2, 2, 1, (0, 1)), Window(1, 2)], ids=repr)
 def test_shifted_products(sizes: Sizes, last: Window) -> None:
     first = Window(3, 1, 2, (2, 1))
@@ -122,14 +124,14 @@ def test_shifted_products(sizes: Sizes, last: Window) -> None:
     prove(TransposedConvolution(phased, 1, 2), sizes, PatchMethod.SHIFT)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", thinned([2, 4]))
 @pytest.mark.parametrize("window", cases(BANDED, FEW), ids=repr)
 def test_bands(window: Window | TransposedWindow, count: int) -> None:
     """Of any size, with fewer positions than bands, too."""
     prove(one_axis(window), OPEN, PatchMethod.SLICE, count)
 
 
-@pytest.mark.parametrize("method", [PatchMethod.GATHER, PatchMethod.SLICE])
+@pytest.mark.parametrize("method", thinned([PatchMethod.GATHER, PatchMethod.SLICE]))
 @pytest.mark.parametrize("sizes", [(None, 4), (None, None)], ids=str)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bands_of_axes(groups: int, sizes: Sizes, method: PatchMethod) -> None:

@@ -156,13 +156,13 @@ SHIFTED = {
 }
 
 
-@pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
+@pytest.mark.parametrize("sizes", thinned([(None, 3), (3, None), (None, None)]), ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_axes_do_not_mix(kind: str, sizes: Sizes) -> None:
     prove(LAYERS[kind], sizes, *emitted(LAYERS[kind], sizes, method=PatchMethod.SLICE))
 
 
-@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("constant", thinned([True, False]), ids=["constant", "computed"])
 @pytest.mark.parametrize("opset", [12, 17])
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
 @pytest.mark.parametrize("each", [1, 2])
@@ -172,7 +172,7 @@ def test_taps(each: int, sizes: Sizes, opset: int, constant: bool) -> None:
     prove(conv, sizes, *emitted(conv, sizes, method=taps, opset=opset, constant=constant))
 
 
-@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("constant", thinned([True, False]), ids=["constant", "computed"])
 @pytest.mark.parametrize("opset", [10, 17])
 @pytest.mark.parametrize("sizes", [(None, 3), (3, None), (None, None)], ids=str)
 @pytest.mark.parametrize("kind", ["plain", "transposed"])
@@ -194,7 +194,7 @@ def test_shifted_products_of_one_axis(window: Window | TransposedWindow) -> None
         prove(conv, OPEN, *emitted(conv, OPEN, method=PatchMethod.SHIFT))
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", thinned([2, 4]))
 @pytest.mark.parametrize("window", cases(BANDED, FEW), ids=repr)
 def test_bands(window: Window | TransposedWindow, count: int) -> None:
     """Of any size, with fewer positions than bands, too."""
@@ -229,7 +229,7 @@ def test_a_computed_index_map(window: Window | TransposedWindow) -> None:
     ("kind", "method"),
     [*((kind, PatchMethod.GATHER) for kind in LAYERS), ("groups", PatchMethod.ROWS)],
 )
-@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("opset", thinned([11, 17]))
 @pytest.mark.parametrize("sizes", thinned([(None, 3), (3, None), (None, None)]), ids=str)
 def test_a_computed_index_map_of_axes(
     kind: str, method: PatchMethod, sizes: Sizes, opset: int

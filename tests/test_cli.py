@@ -64,7 +64,7 @@ def test_shapes_convert_and_verify_a_sample(
         done = cli(*arguments, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         text = done.stdout.replace(f"{SAMPLES}/", "")
-        text = re.sub(r"(looked at .* difference) .*", r"\1 #", text)
+        text = re.sub(r"(checked on .* difference) .*", r"\1 #", text)
         golden(name, without_figures(text) if name == "verify" else text)
 
 
@@ -194,7 +194,7 @@ def test_a_wrong_file_is_exit_code_2_and_is_not_there(
     assert not Path("net_fc.onnx").exists()
     code, output, error = run("--no-check")
     assert (code, error) == (0, "")
-    assert "looked at" not in output
+    assert "checked" not in output
     assert Path("net_fc.onnx").exists()
 
 
@@ -203,18 +203,18 @@ def test_a_wrong_file_is_exit_code_2_and_is_not_there(
     [
         (
             Look(samples=1, difference=1.25e-7),
-            "looked at on one sample: largest difference 1.2e-07",
+            "checked on one sample: largest difference 1.2e-07",
         ),
-        (Look(samples=8, difference=0), "looked at on 8 samples: largest difference 0.0e+00"),
+        (Look(samples=8, difference=0), "checked on 8 samples: largest difference 0.0e+00"),
         (
             Look(reason="it is large", layers=3, share=0.07),
-            "looked at layer by layer (it is large): 3 agree, at most 0.07 of what rounding may do",
+            "checked layer by layer (it is large): 3 agree, at most 0.07 of what rounding may do",
         ),
         (
             Look(reason="it is large", layers=1, unseen=2),
-            "looked at layer by layer (it is large): 1 agrees; 2 could not be looked at",
+            "checked layer by layer (it is large): 1 agrees; 2 could not be checked",
         ),
-        (Look(reason="it is large", unseen=2), "not looked at: it is large"),
+        (Look(reason="it is large", unseen=2), "not checked: it is large"),
     ],
 )
 def test_what_is_said_of_a_look(look: Look, line: str) -> None:

@@ -21,6 +21,7 @@ from convfc.clients import Client
 from convfc.system import rehearsal
 from tests.onnx_models import Array, integers, operators, run, save
 from tests.program import cli
+from tests.thinned import thinned
 
 SIZES = {"x": (2, 4, 11, 9)}
 
@@ -102,7 +103,7 @@ def edited(path: Path, **fields: object) -> Path:
     return out
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", thinned(CLIENTS))
 def test_whatever_is_set_the_file_is_the_same_function(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     done = convfc.convert(path, client=client, check=False)

@@ -21,6 +21,7 @@ from convfc.formats.onnx.known_values import Known
 from convfc.formats.provenance import KEY
 from tests.onnx_models import Array, run, save
 from tests.program import cli
+from tests.thinned import thinned
 
 PLAIN = {"Reshape", "MatMul", "Add", "Mul", "Relu", "Sigmoid", "Gemm", "Flatten"}
 WEIGHTS: dict[str, Array] = {}
@@ -165,7 +166,7 @@ def proved(path: Path, x: Array, **options: Any) -> list[str]:
     return [one.op_type for one in onnx.load(done.out).graph.node]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", thinned(CASES))
 def test_an_affine_operator_is_a_matrix(case: str, tmp_path: Path) -> None:
     operators = proved(file(tmp_path / "m.onnx", CASES[case]), image())
     assert not {*operators} - PLAIN
@@ -228,7 +229,7 @@ def test_what_is_none_stays(case: str, tmp_path: Path) -> None:
     assert LEFT[case][0].op_type in proved(path, image())
 
 
-@pytest.mark.parametrize("kernel", [[2, 2], [3, 1], [1, 4], [3, 2]])
+@pytest.mark.parametrize("kernel", thinned([[2, 2], [3, 1], [1, 4], [3, 2]]))
 @pytest.mark.parametrize("relu", ["before", "behind"])
 def test_a_max_pool_in_relu(kernel: list[int], relu: str, tmp_path: Path) -> None:
     pool: dict[str, Any] = {

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 import convfc
 from convfc import Verdict
+from convfc.formats.keras.affine import Move
 from convfc.formats.keras.quiet import importing
+from convfc.formats.keras.runs import Run
 from convfc.formats.registry import open_model, provenance_of
 from tests.keras_edits import members, write
 from tests.keras_models import save, stock
@@ -228,6 +230,71 @@ def test_a_flatten_that_moves_channels_does_so(tmp_path: Path) -> None:
     model = chain(conv(4, 3, activation="relu", **FIRST), *steps, shape=(3, 6, 7))
     assert proved(model, tmp_path) == ["Reshape", "relu", "Reshape", "Flatten", "Dense"]
     assert proved(model, tmp_path, flat_io=True) == ["relu", "Dense"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda: layers.Flatten(dtype="float16"), lambda: layers.Reshape((20, -1), dtype="float16"),
+        lambda: layers.Dropout(0.1, dtype="float16"), lambda: layers.Identity(dtype="float16"),
+        lambda: layers.GaussianNoise(0.1, dtype="float16"),
+    ],
+)  # fmt: skip
+def test_what_rounds_to_half_precision_stays(step: Callable[[], Any], tmp_path: Path) -> None:
+    """Though it only hands on what it reads: what is beyond half precision becomes infinite."""
+    layer = step()
+    rows = type(layer) in (layers.Flatten, layers.Dropout, layers.Identity)
+    shape = [] if isinstance(layer, layers.Reshape | layers.Flatten) else [layers.Flatten()]
+    model = chain(conv(4, 3), layer, *shape, layers.ReLU(), layers.Dense(2))
+    made = proved(model, tmp_path, flat_io=rows)
+    assert type(layer).__name__ in made
+    image = np.full((1, *model.input_shape[1:]), 1e6, np.float32)
+    both = [
+        one(image.reshape(1, *one.input_shape[1:]))
+        for one in (model, stock(tmp_path / "m_fc.keras"))
+    ]
+    assert [np.isfinite(np.asarray(y)).all() for y in both] == [False, False]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_activation_behind_a_shape_is_no_shape(rows: bool, tmp_path: Path) -> None:
+    """At the end, where a shape alone is dropped; samples as small as pixels tell nothing of 6."""
+    limit = layers.Activation("relu6")
+    model = chain(layers.Rescaling(50.0), conv(4, 3, activation="relu"), layers.Flatten(), limit)
+    made = proved(model, tmp_path, flat_io=rows)
+    assert made[-2:] == ["relu", "relu6"] or made[-1] == "Activation"
+
+
+def test_random_numbers_meet_the_bound_of_an_activation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it lost in the dense form, and so in what proves it, images would not tell."""
+    forgets = property(lambda run: all(isinstance(s, Move) and s.stays for s in run.steps))
+    monkeypatch.setattr(Run, "only_shapes", forgets)
+    model = chain(conv(4, 3, activation="relu"), layers.Flatten(), layers.Activation("relu6"))
+    path, out = save(model, tmp_path / "m.keras"), tmp_path / "out.keras"
+    convfc.convert(path, out, form="dense", check=False)
+    found = convfc.verify(path, out, samples=3)
+    assert found.verdict is Verdict.NOT_EQUIVALENT
+    assert "on random numbers" in str(found.reason)
+
+
+def named_outputs() -> dict[str, Any]:
+    image = keras.Input((6, 7, 3), name="image")
+    pooled = layers.GlobalMaxPooling2D(keepdims=True, name="pooled")(conv(4, 3)(image))
+    row = layers.Flatten()(layers.BatchNormalization()(pooled))
+    soft = layers.Softmax()(layers.Flatten()(conv(4, 3, activation="relu")(image)))
+    shared, x = layers.Dense(4, name="shared"), layers.Flatten()(conv(4, (6, 7))(image))
+    return {
+        "read by a run as well": keras.Model(image, [row, pooled]),
+        "of what does nothing": keras.Model(image, layers.Identity(name="same")(soft)),
+        "of what is called twice": keras.Model(image, shared(layers.ReLU()(shared(x)))),
+    }
+
+
+@pytest.mark.parametrize("case", list(named_outputs()))
+def test_outputs_of_rows_are_called_as_they_were(case: str, tmp_path: Path) -> None:
+    proved(named_outputs()[case], tmp_path, flat_io=True)
 
 
 def test_masks_are_heeded(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return source, convfc.convert(source, form="dense").out
 
 
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("quick", thinned([False, True]))
 @pytest.mark.parametrize("change", [ulp, no_zero, minus_zero, unequal, rows, columns])
 def test_a_wrong_number_in_the_matrix_is_seen(
     pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Array], None], quick: bool

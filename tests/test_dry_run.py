@@ -139,7 +139,7 @@ def test_progress_tells_what_begins(tmp_path: Path) -> None:
     assert said == [
         "reading",
         "rewriting 1 of 1 convolutions",
-        "looking at what it computes",
+        "checking on one sample",
     ]
     convfc.convert(model, verify=True, progress=said.append)
     assert said[3:6] == ["reading", "rewriting 1 of 1 convolutions", "verifying"]

@@ -12,7 +12,7 @@ import pytest
 import convfc
 from convfc import FileError
 from convfc.cli.main import main
-from convfc.formats.onnx import model
+from convfc.formats.onnx import model, reader
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.gates import gate, gated
 from tests.onnx_models import conv_file
@@ -51,7 +51,7 @@ def verify(path: Path) -> object:
         (shapes, model, "prepare"),
         (convert, model.OnnxModel, "save_converted"),
         (convert, model.OnnxModel, "run_once"),
-        (verify, model, "read_proto"),
+        (verify, reader, "read_proto"),
         (verify, model.OnnxModel, "align"),
         (verify, model.OnnxModel, "activations"),
         (verify, model.OnnxModel, "run"),

@@ -17,6 +17,7 @@ from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import StockOps
 from tests.keras_models import convert, converted, integer_weights, save, stock
+from tests.thinned import thinned
 
 
 def _nodes(model: Any) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_a_bias_follows_the_product_of_matrices(tmp_path: Path, suffix: str, bef
     assert relu == "BiasAdd"
 
 
-@pytest.mark.parametrize("filters", [1, 2])
+@pytest.mark.parametrize("filters", thinned([1, 2]))
 @pytest.mark.parametrize("memory", [None, 1])
 def test_depthwise_is_a_sum_of_products(
     tmp_path: Path, filters: int, memory: int | None, monkeypatch: pytest.MonkeyPatch

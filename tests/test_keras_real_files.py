@@ -81,7 +81,7 @@ def as_on_windows(file: h5py.File) -> None:
         del file[name]
 
 
-@pytest.mark.parametrize("name", ["mobile_2.13.1.keras", "nested_2.13.1.keras"])
+@pytest.mark.parametrize("name", thinned(["mobile_2.13.1.keras", "nested_2.13.1.keras"]))
 def test_a_file_written_on_windows(tmp_path: Path, name: str) -> None:
     original = old(name, tmp_path)
     path = weights_edited(original, tmp_path / "windows.keras", as_on_windows)

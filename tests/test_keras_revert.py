@@ -6,7 +6,6 @@ import json
 import zipfile
 import zlib
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import pytest
 from keras import layers
 
 import convfc
-from convfc import Change, Code, Fate, FileError, UnsupportedModelError, UsageError, Verdict
-from convfc.formats.keras.archive import read_provenance, write_record
+from convfc import Change, Code, Fate, FileError, UsageError, Verdict
+from convfc.formats.keras.archive import write_record
 from convfc.formats.keras.internals import run_through
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.provenance import KEY
@@ -27,6 +26,7 @@ from tests.keras_models import (
     FORMATS,
     branches,
     dense_of_before,
+    edited,
     integer_weights,
     many,
     save,
@@ -101,12 +101,6 @@ def test_layers_in_blocks(tmp_path: Path, suffix: str) -> None:
         layers.SeparableConv2D(2, 2, name="separable", activation="tanh"),
     )
     there_and_back(save(model, tmp_path / f"m{suffix}"), patches="slice", patch_memory=900)
-
-
-def test_the_dense_form_on_rows_does_not_come_back(tmp_path: Path) -> None:
-    fc = convfc.convert(save(net(conv()), tmp_path / "m.keras"), form="dense").out
-    with pytest.raises(UnsupportedModelError, match="its matrices take rows"):
-        convfc.revert(fc)
 
 
 @pytest.mark.parametrize("suffix", thinned(FORMATS[::-1]))
@@ -200,16 +194,6 @@ def test_a_file_that_was_trained_on(tmp_path: Path, suffix: str) -> None:
             assert np.asarray(old).tobytes() == np.asarray(new).tobytes()
     else:
         assert "Keras restores no optimizer from HDF5" in back.notes[0]
-
-
-def edited(fc: Path, change: Callable[[Any], Any]) -> Path:
-    """A converted file with something changed by Keras, and its record as it was."""
-    record = read_provenance(fc)
-    assert record is not None
-    model = stock(fc)
-    save(change(model) or model, fc)
-    write_record(fc, fc.suffix, record.to_json())
-    return fc
 
 
 def weighted(model: Any, name: str = "conv") -> Any:

@@ -66,7 +66,7 @@ def test_nothing_is_cut_in_80_columns(measured: convfc.Measurement) -> None:
 
 def test_what_a_chain_lacks_is_said(measured: convfc.Measurement) -> None:
     text = rendered(measurement_parts(measured))
-    assert "no product of ‖M‖, as they are no chain: behind 'depthwise', 'norm'" in text
+    assert "no product of ‖M‖, as the layers form no chain: after 'depthwise', 'norm'" in text
     assert re.search(r"‖M‖ by \d+ to \d+ steps of Lanczos' method", text)
 
 

@@ -210,7 +210,7 @@ def chance_net(path: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 60))]
+    "seed", thinned([*range(6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 60))])
 )
 def test_nets_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     agrees(chance_net(tmp_path / "m.onnx", seed), monkeypatch)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc import Verdict
 from tests.onnx_models import operators
+from tests.thinned import thinned
 
 FLOAT = TensorProto.FLOAT
 SHAPE = [4, 8, 3, 3]
@@ -52,7 +53,7 @@ def normal(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(numbers.astype(np.float32), name)
 
 
-@pytest.mark.parametrize("dtype", RANGES)
+@pytest.mark.parametrize("dtype", thinned(RANGES))
 def test_kernels_that_are_dequantized_in_blocks(tmp_path: Path, dtype: int) -> None:
     """Each scale is of four channels."""
     rng, (low, high) = np.random.default_rng(0), RANGES[dtype]

@@ -16,6 +16,7 @@ import convfc
 from tests.figures import count, worst
 from tests.onnx_models import operators, run_anywhere
 from tests.onnx_suites import CASES, DATA, KINDS, Case
+from tests.thinned import thinned
 
 
 def test_the_suites_are_there() -> None:
@@ -27,7 +28,7 @@ def test_the_suites_are_there() -> None:
     assert len(names) >= 60
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", thinned(CASES), ids=lambda case: case.name)
 def test_a_case_has_its_expected_outputs(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(case.model, path)

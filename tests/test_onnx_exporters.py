@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convfc
 from convfc import Fate, Verdict
 from tests.onnx_models import Array, operators
+from tests.thinned import thinned
 
 REAL = Path(__file__).parent / "data" / "exported.zip"
 FLOAT = TensorProto.FLOAT
@@ -227,7 +228,7 @@ def paddle(path: Path) -> Path:
     return w.save(path, sides, x, opset=11, ir_version=7, producer="PaddlePaddle")
 
 
-@pytest.mark.parametrize("write", [mxnet, caffe2, cntk, paddle])
+@pytest.mark.parametrize("write", thinned([mxnet, caffe2, cntk, paddle]))
 def test_files_in_the_style_of_old_exporters(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     of(write(tmp_path / "m.onnx"))
 

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 import convfc
 from tests.onnx_models import KERNEL, Array, X, conv_node, integers, model, run, same, value
+from tests.thinned import thinned
 
 INTS, INT = onnx.AttributeProto.INTS, onnx.AttributeProto.INT
 
@@ -209,7 +210,7 @@ def test_a_function_that_nobody_calls(tmp_path: Path) -> None:
     assert onnx.load(done.out).functions == []
 
 
-@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize("external", thinned([False, True]))
 @pytest.mark.parametrize("inside", [False, True])
 def test_pads_that_need_a_newer_opset(tmp_path: Path, external: bool, inside: bool) -> None:
     """They are computed while the model runs, which opset 9 cannot."""

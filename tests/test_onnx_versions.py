@@ -26,6 +26,7 @@ from tests.onnx_models import (
     save,
     value,
 )
+from tests.thinned import thinned
 
 
 @pytest.mark.parametrize("opset", range(1, onnx.defs.onnx_opset_version() + 1))
@@ -57,7 +58,7 @@ STYLE = [
 """A net of 2018 on images of any size, of operators that later versions have not."""
 
 
-@pytest.mark.parametrize("ir_version", [3, 4])
+@pytest.mark.parametrize("ir_version", thinned([3, 4]))
 def test_experimental_operators_where_the_opset_is_raised(
     tmp_path: Path, ir_version: int, capfd: pytest.CaptureFixture[str]
 ) -> None:

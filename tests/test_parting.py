@@ -15,7 +15,7 @@ from onnx import numpy_helper
 import convfc
 from convfc import Verdict
 from convfc.cli.documents import verification_json
-from convfc.cli.verification_tables import parting_line
+from convfc.cli.verification_tables import parting_line, verification_summary
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.text.jsontext import json_text
 from convfc.verification import parting
@@ -232,6 +232,39 @@ def test_the_program_says_it(golden: Callable[[str, str], None], tmp_path: Path)
     golden("verify_layers", without_figures(text))
 
 
+def saturated(path: Path) -> Path:
+    """A model whose output hides all that is inside: zero, or so nearly that nobody sees it."""
+    model = onnx.load(path)
+    (out,) = model.graph.output
+    last = next(node for node in model.graph.node if out.name in node.output)
+    last.output[0] = "hidden"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "nothing"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["hidden", "nothing"], [out.name]))
+    onnx.save(model, path)
+    return path
+
+
+def test_outputs_that_hide_what_parts_make_nothing_equivalent(tmp_path: Path) -> None:
+    """A softmax that saturates, say."""
+    net = tmp_path / "net.onnx"
+    net.write_bytes(CNN.read_bytes())
+    other = saturated(mutant(CNN, tmp_path / "other.onnx", "depthwise"))
+    saturated(net)
+    assert convfc.verify(net, other, samples=2).verdict is Verdict.EQUIVALENT
+    found = convfc.verify(net, other, samples=2, layers=True)
+    assert found.parting is not None
+    assert found.hidden is not None
+    assert found.hidden is found.parting.first
+    assert found.verdict is Verdict.COULD_NOT_CHECK
+    assert found.reason is not None
+    assert found.reason.startswith("the outputs agree, but not '")
+    # What is proved stays so, but the last line says it.
+    proved = verification_summary(replace(found, verdict=Verdict.EQUIVALENT, proved=True))
+    assert proved.endswith(
+        f"; rounding moves '{found.hidden.tensor.name}' inside by more than the tolerance"
+    )
+
+
 def test_a_program_reads_it(tmp_path: Path) -> None:
     other = mutant(CNN, tmp_path / "other.onnx", "depthwise")
     told = verification_json(convfc.verify(CNN, other, samples=8, layers=True))["parting"]
@@ -243,7 +276,7 @@ def test_a_program_reads_it(tmp_path: Path) -> None:
 def test_that_nothing_parts_is_said() -> None:
     found = convfc.verify(CNN, CNN, samples=2, layers=True).parting
     assert found is not None
-    assert parting_line(found) == "nothing parts: 16 tensors on 2 samples"
+    assert parting_line(found) == "no tensor differs beyond the tolerance: 16 tensors on 2 samples"
     assert parting_line(replace(found, alone=("x",))).endswith(
         "; 1 more is made by the original only"
     )

@@ -1,4 +1,4 @@
-"""The README's tables of what is supported and its lines of Python, against the program."""
+"""The README and the pages of docs: their tables, their lines of Python, links and widths."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ from convfc.planning import Layer
 from convfc.reproduction.results import Comparison
 from convfc.reproduction.settings import Settings
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+SUPPORTED, PAPER, PYTHON = DOCS / "supported.md", DOCS / "paper.md", DOCS / "python.md"
 
 
 def promises(heading: str) -> Iterator[tuple[str, str]]:
     """The names in a table's first column and what its second says of them."""
-    table = README.read_text().split(f"| {heading} |")[1].split("\n\n")[0]
+    table = SUPPORTED.read_text().split(f"| {heading} |")[1].split("\n\n")[0]
     for row in table.splitlines():
         names = re.findall(r"`(\w+)`", row)
         for name in names:
@@ -95,8 +98,8 @@ def test_keras_layers(tmp_path: Path, kind: str, promise: str) -> None:
 
 
 def test_the_experiments_table_is_what_its_numbers_say() -> None:
-    """The README shows the run whose result is in docs/experiment."""
-    held = json.loads((README.parent / "docs/experiment/result.json").read_text())
+    """The page shows the run whose result is in docs/experiment."""
+    held = json.loads((DOCS / "experiment/result.json").read_text())
     chosen = held["settings"] | {"optimizers": tuple(held["settings"]["optimizers"])}
     rows = tuple(Comparison(**row) for row in held["comparisons"])
     settings = Settings(**chosen)
@@ -104,17 +107,17 @@ def test_the_experiments_table_is_what_its_numbers_say() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(experiment_table(found))
     printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-    assert "\n".join(printed) in README.read_text()
+    assert "\n".join(printed) in PAPER.read_text()
 
 
 def python_lines() -> str:
-    """The indented lines under "From Python"."""
-    section = README.read_text().split("### From Python\n")[1].split("\n#")[0]
+    """The indented lines of the page."""
+    section = PYTHON.read_text()
     return textwrap.dedent("\n".join(re.findall(r"^    .*|^$", section, re.MULTILINE)))
 
 
 def test_the_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = README.parent / "sample_models/mnist_cnn.onnx"
+    sample = ROOT / "sample_models/mnist_cnn.onnx"
     shutil.copy(sample, tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -124,7 +127,7 @@ def test_the_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_lines_of_python_have_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(README.parent)  # where mypy finds its settings
+    monkeypatch.chdir(ROOT)  # where mypy finds its settings
     written = tmp_path / "lines.py"
     written.write_text(python_lines())
     assert api.run(["--strict", str(written)])[::2] == (
@@ -133,3 +136,30 @@ def test_the_lines_of_python_have_types(tmp_path: Path, monkeypatch: pytest.Monk
     )
     written.write_text(python_lines() + "done.nothing_such\n")
     assert "nothing_such" in api.run(["--strict", str(written)])[0]
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [README, *DOCS.rglob("*.md")]
+    links = [
+        (page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    ]
+    assert len(links) > 40
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, left = {README}, [README]
+    while left:
+        page = left.pop()
+        for link in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text()):
+            found = (page.parent / link).resolve()
+            if found not in reached:
+                reached.add(found)
+                left.append(found)
+    assert {page.resolve() for page in DOCS.glob("*.md")} <= reached
+
+
+def test_what_the_readme_shows_fits_80_columns() -> None:
+    shown = README.read_text().split("```")[1::2]
+    assert len(shown) == 2
+    assert max(len(line) for block in shown for line in block.splitlines()) <= 80

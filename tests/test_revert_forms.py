@@ -313,3 +313,68 @@ def test_filters_that_the_next_layer_does_not_agree_with(tmp_path: Path) -> None
     changed(fc, change)
     back = convfc.revert(fc)
     assert back.layers[0].fate is Fate.LEFT
+
+
+def one_layer(path: Path, size: int = 6) -> Path:
+    """A convolution whose maps have as many rows and columns as it has filters."""
+    random = np.random.default_rng(0)
+    weights = {"W": random.normal(size=(size, 4, 3, 3)), "B": random.normal(size=size)}
+    stored_as = {name: numbers.astype(np.float32) for name, numbers in weights.items()}
+    node = helper.make_node("Conv", ["x", "W", "B"], ["y"], name="only", pads=[1, 1, 1, 1])
+    return save(path, [node], {"x": ["n", 4, size, size]}, ["y"], stored_as, opset=21)
+
+
+def test_what_is_added_along_another_axis(tmp_path: Path) -> None:
+    """To each column of a map, where there are as many as filters."""
+    fc = convfc.convert(one_layer(tmp_path / "m.onnx")).out
+
+    def change(made: onnx.ModelProto) -> None:
+        made.graph.node[-1].output[0] = "maps"
+        made.graph.node.append(helper.make_node("Add", ["maps", "vector"], ["y"]))
+        vector = numpy_helper.from_array(np.arange(6, dtype=np.float32), "vector")
+        made.graph.initializer.append(vector)
+
+    changed(fc, change)
+    (layer,) = convfc.revert(fc).layers
+    assert layer.way.reason == "what is added to its rows is not added to their columns"
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (1,), (72, 6)])
+def test_a_bias_of_another_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """A sum takes it, and a convolution does not."""
+    fc = convfc.convert(one_layer(tmp_path / "m.onnx")).out
+
+    def change(made: onnx.ModelProto) -> None:
+        (tensor,) = [t for t in made.graph.initializer if t.name == "B"]
+        tensor.CopyFrom(numpy_helper.from_array(np.ones(shape, np.float32), "B"))
+
+    changed(fc, change)
+    (layer,) = convfc.revert(fc).layers
+    assert layer.way.reason == "its bias is not laid out as that of a convolution any more"
+
+
+def test_grids_that_differ_in_an_attribute(tmp_path: Path) -> None:
+    """Signed numbers in one block, unsigned ones in the next: the zero points are left out."""
+    fc = convfc.convert(one_layer(tmp_path / "m.onnx"), patch_memory=2000).out
+
+    def change(made: onnx.ModelProto) -> None:
+        products = [n for n in made.graph.node if n.op_type == "MatMul"]
+        assert len(products) > 1
+        for number, node in enumerate(products):
+            name, place = node.output[0], [*made.graph.node].index(node) + 1
+            node.output[0] = f"{name}/real"
+            dtype = (TensorProto.INT8, TensorProto.UINT8)[number % 2]
+            grid = [
+                helper.make_node(
+                    "QuantizeLinear", [f"{name}/real", "step"], [f"{name}/q"], output_dtype=dtype
+                ),
+                helper.make_node("DequantizeLinear", [f"{name}/q", "step"], [name]),
+            ]
+            for each in reversed(grid):
+                made.graph.node.insert(place, each)
+        step = numpy_helper.from_array(np.array(0.07, np.float32), "step")
+        made.graph.initializer.append(step)
+
+    changed(fc, change)
+    (layer,) = convfc.revert(fc).layers
+    assert layer.way.reason == "what is done to its rows is not the same for all of them"

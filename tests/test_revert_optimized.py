@@ -154,3 +154,31 @@ def test_a_weight_that_changed_after_it_was_cut_into_rows(tmp_path: Path) -> Non
     (layer,) = convfc.revert(fc, force=True).layers
     assert "not laid out as that of a convolution" in str(layer.way.reason)
     assert convfc.verify(path, fc).verdict is Verdict.NOT_EQUIVALENT
+
+
+def test_a_name_that_is_taken(tmp_path: Path) -> None:
+    """What reads a layer's own form goes by the name that this has in the file of the emitter."""
+    W = integers([3, 2, 2, 2])  # noqa: N806
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["a"], name="layer"),
+        helper.make_node("Tanh", ["a"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 2, 5, 5]}, ["y"], {"W": W}, opset=17)
+    fc = convfc.convert(path).out
+
+    def change(made: onnx.ModelProto) -> None:
+        *_, reshape, last = made.graph.node
+        name = reshape.output[0]
+        assert name == last.input[0] == "y/channels_last"
+        reshape.output[0] = "before"
+        factor = numpy_helper.from_array(np.eye(4, dtype=np.float32) * 2, "factor")
+        made.graph.initializer.append(factor)
+        made.graph.node.insert(
+            len(made.graph.node) - 1, helper.make_node("MatMul", ["factor", "before"], [name])
+        )
+
+    changed(fc, change)
+    back = convfc.revert(fc, partial=True)
+    assert back.written
+    x = integers([2, 2, 5, 5])
+    assert np.allclose(run(fc, x=x)[0], run(back.out, x=x)[0])

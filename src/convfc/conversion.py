@@ -304,7 +304,7 @@ def converting(
                     checked = verify_files(source, stage.path, **given)
                     verification = replace(checked, converted=target)
                 elif check:
-                    tell("looking at what it computes")
+                    tell("checking on one sample")
                     seen = look(opened, stage.path, imports)
             unchanged.check("converted")
             if seen is not None and seen.problem is not None:

@@ -207,8 +207,11 @@ def _record(source: Path) -> Provenance | None:
 
 
 def _beside(source: Path, record: Provenance | None) -> Path | None:
-    """The original, if it is beside the file and needed."""
-    if record is None or record.outline:
+    """The original, if it is beside the file and needed.
+
+    What several layers are in one matrix, it alone tells.
+    """
+    if record is None or (record.outline and not record.affine):
         return None
     beside = source.with_name(record.source)
     if not beside.is_file() or sha256_of(beside) != record.sha256:

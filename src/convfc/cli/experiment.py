@@ -61,12 +61,12 @@ def experiment(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a CNN and its fully connected twins side by side, as Ma & Lu did, and draw it.
+    """Train a CNN and its fully connected twins, as in the paper.
 
     Writes the paper's figures (7 to 10) as PNG and SVG and the numbers as CSV and JSON into OUT.
     Interrupted, it goes on where it was with --resume.
 
-    Exit code 0: done. 2: it could not be done.
+    Exit code 0: done. 2: an error.
     """
     del debug  # `program` looks at it
     import convfc

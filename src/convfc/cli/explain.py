@@ -51,11 +51,11 @@ def explain(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how one convolution is patches + Dense: on a sample, with every number filled in.
+    """Show one convolution as patches + Dense, number by number.
 
-    From the paper: convfc explain --input 28x28x1 --kernel 14 --stride 14 --digit 7
+    The example of the paper: convfc explain --input 28x28x1 --kernel 14 --stride 14 --digit 7
 
-    Exit code 0: shown. 2: it could not be done.
+    Exit code 0: shown. 2: an error.
     """
     del debug  # `program` looks at it
     import convfc

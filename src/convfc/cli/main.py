@@ -110,40 +110,39 @@ def convert(
     ] = None,
     clients: Annotated[
         list[str] | None,
-        typer.Option(
-            "--for", metavar="CLIENT", help="Write what CLIENT needs; 'list' prints what there is."
-        ),
+        typer.Option("--for", metavar="CLIENT", help="Set what CLIENT needs; 'list' shows all."),
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
     force: Force = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing, and say what would be written.")
+        bool, typer.Option("--dry-run", help="Write nothing; show layers, size and operators.")
     ] = False,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Write OUT without a look at what it computes.")
+        bool, typer.Option("--no-check", help="Do not run a sample through both files first.")
     ] = False,
     verify: Verified = False,
     freeze_weights: Annotated[
         bool,
-        typer.Option("--freeze-weights", help="ONNX: make constants of weights that are inputs."),
+        typer.Option("--freeze-weights", help="ONNX: turn weights that are inputs into constants."),
     ] = False,
     keep_keras2_numbers: Annotated[
         bool,
-        typer.Option("--keep-keras2-numbers", help="Keras: hard_sigmoid as it was before Keras 3."),
+        typer.Option("--keep-keras2-numbers", help="Keras: keep the hard_sigmoid of Keras 2."),
     ] = False,
     architecture: Architecture = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rewrite the convolutions of MODEL as fully connected layers and save the result.
+    """Rewrite the convolutions of MODEL as patches + Dense.
+
+    Before the new file appears, one sample is run through both (--no-check leaves that out).
 
     Exit code 0: everything that was asked for was converted. 1: some convolutions were left, each
-    with its reason, and nothing was written unless --partial. 2: it could not be done or checked,
-    or one sample, run through both files, shows that they are not the same function. With
-    --dry-run: what it would be, as far as that can be told without the file.
+    with its reason, and nothing was written unless --partial. 2: an error, or the check found
+    another function. --dry-run ends with the same code, as far as it is known without the file.
     """
     del debug  # `program` looks at it
     from convfc.cli import documents, jobs, parsing
@@ -202,11 +201,11 @@ app.command()(revert)
 def verify(
     original: Annotated[
         Path | None,
-        typer.Argument(help="The original; or, alone, either file, or a folder; this, if none."),
+        typer.Argument(help="The original. Alone: either file, or a folder; by default this one."),
     ] = None,
     converted: Annotated[
         Path | None,
-        typer.Argument(help="The file made from it; found by itself if left out."),
+        typer.Argument(help="The file made from it; by default the one beside the original."),
     ] = None,
     data: Data = "mnist",
     scale: Annotated[
@@ -215,10 +214,10 @@ def verify(
     mean: Annotated[
         str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="X,..", help="Likewise.")] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,..", help="Like --mean.")] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="How many samples, at most; 100, or what takes 10 seconds."),
+        typer.Option(min=1, help="How many samples; by default 100, or what fits in 10 seconds."),
     ] = None,
     shape: Shapes = None,
     inputs: Annotated[
@@ -234,30 +233,30 @@ def verify(
         typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look: leave out the random integers, the proof.")
+        bool, typer.Option("--quick", help="Leave out the random integers: no proof.")
     ] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Compare what layers make: where do the models part?")
+        bool,
+        typer.Option("--layers", help="Compare the layers' outputs: where do the models part?"),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
     report: Annotated[
         Path | None,
-        typer.Option(
-            "--junit", metavar="FILE", help="Write a JUnit XML report for CI dashboards as well."
-        ),
+        typer.Option("--junit", metavar="FILE", help="Also write a JUnit XML report."),
     ] = None,
     architecture: Architecture = None,
     imports: Imports = None,
     layout: Annotated[
         Report | None,
-        typer.Option("--format", help="github: as tables, and annotations for GitHub below them."),
+        typer.Option("--format", help="github: the tables, and annotations for GitHub."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Prove that CONVERTED is the same function as ORIGINAL, and run samples through both.
+    """Prove that CONVERTED is the same function as ORIGINAL.
 
-    With --rtol or --atol, or for files that convfc did not make, the outputs are only compared.
+    Layers are proved one by one, and samples are run through both files. With --rtol or --atol, or
+    for files that convfc did not make, the outputs are only compared, which proves nothing.
 
     Exit code 0: equivalent. 1: not equivalent. 2: could not check.
     """

@@ -29,20 +29,18 @@ def matrix(
     ] = None,
     kind: Annotated[
         Kind,
-        typer.Option(help="With -o: F and b; P of a sample; or M, sparse, on a whole sample."),
+        typer.Option(help="With -o: F and b; a sample's patches; or the whole layer, sparse."),
     ] = Kind.FILTER,
-    sample: Annotated[
-        int, typer.Option(min=0, help="Of patches: which sample of the data, from 0.")
-    ] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="For patches: which sample, from 0.")] = 0,
     data: Data = "mnist",
     entries: Annotated[
         int | None,
-        typer.Option(min=1, help="Weights that a whole matrix may have; 2^28 by default."),
+        typer.Option(min=1, help="Largest whole matrix, in non-zeros; 2^28 by default."),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", metavar="FILE.npz|FOLDER", help="Write the matrices; no table then."
+            "-o", "--out", metavar="FILE.npz|FOLDER", help="Write the matrices instead of a table."
         ),
     ] = None,
     shape: Shapes = None,
@@ -50,12 +48,12 @@ def matrix(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The convolutions of MODEL as matrices, be it an original or a converted file.
+    """Measure or export the convolutions of MODEL as matrices.
 
-    Without -o, a table: of each filter matrix F the rank and the singular values, and of the layer
-    on a whole sample its spectral norm, that is its Lipschitz constant.
+    MODEL is an original or a converted file. Without -o: a table with the rank and singular values
+    of each filter matrix F, and each layer's spectral norm (Lipschitz constant).
 
-    Exit code 0: shown or written. 2: it could not be done.
+    Exit code 0: shown or written. 2: an error.
     """
     del debug  # `program` looks at it
     import convfc

@@ -103,8 +103,8 @@ def _product(found: Measurement) -> Iterator[str]:
     if len(chain.layers) < 2 and chain.broken is None:
         return
     if chain.broken is not None:
-        last = f"behind '{chain.layers[-1]}', " if chain.layers else ""
-        yield f"no product of ‖M‖, as they are no chain: {last}{chain.broken}"
+        last = f"after '{chain.layers[-1]}', " if chain.layers else ""
+        yield f"no product of ‖M‖, as the layers form no chain: {last}{chain.broken}"
     elif found.product is not None:
         between = ", ".join(chain.between) or "nothing"
         yield (

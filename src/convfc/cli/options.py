@@ -26,34 +26,30 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Imports = Annotated[
     list[str] | None,
     typer.Option(
-        "--import", metavar="MODULE", help="Import what registers custom Keras classes; repeatable."
+        "--import", metavar="MODULE", help="Import a module with custom Keras classes; repeatable."
     ),
 ]
 Architecture = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Keras: what to_json wrote of the model, for weights alone."),
+    typer.Option(metavar="FILE", help="Keras: the model's to_json, if MODEL holds weights alone."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Patches = Annotated[_Patches, typer.Option(help="How patches are built; auto decides per layer.")]
 PatchMemory = Annotated[
     str | None,
-    typer.Option(
-        metavar="SIZE", help="Memory for a layer's patches, like 8MiB; more is cut into blocks."
-    ),
+    typer.Option(metavar="SIZE", help="Limit for a layer's patches, like 8MiB; above, in blocks."),
 ]
 WantedForm = Annotated[
     Form | None,
-    typer.Option(help="patches: patches + Dense (default); dense: one matrix for each layer."),
+    typer.Option(help="patches + Dense (default), or dense: one matrix per layer."),
 ]
 DenseLimit = Annotated[
     str | None,
-    typer.Option(
-        metavar="SIZE", help="Room for all matrices of the dense form, like 4GiB; 1GiB by default."
-    ),
+    typer.Option(metavar="SIZE", help="Dense form: limit for all matrices; 1GiB by default."),
 ]
 WantedMaxPool = Annotated[
     MaxPool | None,
-    typer.Option("--max-pool", help="Dense form: relu writes MaxPool in Dense and ReLU."),
+    typer.Option("--max-pool", help="Dense form: relu writes MaxPool as Dense and ReLU."),
 ]
 FlatIo = Annotated[
     bool,

@@ -19,7 +19,7 @@ def revert(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="ORIGINAL", help="The original, where the record does not tell or is lost."
+            metavar="ORIGINAL", help="The original, if the record is lost (Keras saved it) or old."
         ),
     ] = None,
     only: Annotated[
@@ -39,11 +39,13 @@ def revert(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn the layers of MODEL_FC back into convolutions, with the numbers that it has now.
+    """Turn converted layers back into convolutions.
+
+    They keep the numbers that are in MODEL_FC now, trained or quantized as they may be.
 
     Exit code 0: everything that was asked for is a convolution again. 1: some layers were left,
-    each with its reason, and nothing was written unless --partial. 2: it could not be done or
-    checked, or one sample, run through both files, shows that they are not the same function.
+    each with its reason, and nothing was written unless --partial. 2: an error, or the check found
+    another function.
     """
     del debug  # `program` looks at it
     from convfc.cli import documents, jobs, reversion_tables

@@ -67,25 +67,24 @@ def shapes(
     filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
     patch_memory: PatchMemory = None,
     form: Annotated[
-        Form, typer.Option(help="Of MODEL: sizes of the patches form, or beside P those of dense.")
+        Form, typer.Option(help="With MODEL: sizes as patches, or as one matrix each.")
     ] = Form.PATCHES,
     sort: Annotated[
         Sorting | None,
-        typer.Option(
-            help="Of MODEL: layers by name, or the largest first; as they run by default."
-        ),
+        typer.Option(help="With MODEL: by name, or largest first (patches: by memory)."),
     ] = None,
     layout: Annotated[
         Layout | None,
-        typer.Option("--format", help="How to print it; csv has a line per layer and no totals."),
+        typer.Option("--format", help="csv: a line per layer, no totals."),
     ] = None,
     imports: Imports = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Sizes of every convolution in MODEL; or of one, from --input and --kernel.
+    """Sizes and memory of every convolution in MODEL, or of one.
 
-    The example of the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2 --filters 128
+    One needs no MODEL, as in the paper: convfc shapes --input 28x28x1 --kernel 4 --stride 2
+    --filters 128
     """
     del debug  # `program` looks at it
     from convfc.cli import parsing

@@ -231,15 +231,13 @@ def look_line(look: Look) -> str:
     """One line that says what was seen of a converted file before it was published."""
     if look.reason is None:
         samples = "one sample" if look.samples == 1 else f"{look.samples} samples"
-        return f"looked at on {samples}: largest difference {look.difference:.1e}"
+        return f"checked on {samples}: largest difference {look.difference:.1e}"
     if not look.layers:
-        return f"not looked at: {look.reason}"
-    text = (
-        f"looked at layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
-    )
+        return f"not checked: {look.reason}"
+    text = f"checked layer by layer ({look.reason}): {look.layers} agree{'s' * (look.layers == 1)}"
     if look.share is not None:
         text += f", at most {look.share:.2g} of what rounding may do"
-    return f"{text}; {look.unseen} could not be looked at" if look.unseen else text
+    return f"{text}; {look.unseen} could not be checked" if look.unseen else text
 
 
 def geometry_cells(layer: Layer) -> tuple[str, str, str]:

@@ -30,7 +30,7 @@ _SAMPLES = (
     "norm of a sample's difference; top-1: samples with the largest score in the same place",
 )
 _TENSORS = (
-    "tensor: what a layer makes; a: the original, b: the other file; apart: further than the "
+    "tensor: what a layer computes; a: the original, b: the other file; apart: further than the "
     "tolerance (--rtol, --atol)",
 )
 
@@ -178,7 +178,7 @@ def parting_line(parting: Parting) -> str:
         alone = len(parting.alone)
         seen += f"; {alone} more {'is' if alone == 1 else 'are'} made by the original only"
     if first is None:
-        return f"nothing parts: {seen}"
+        return f"no tensor differs beyond the tolerance: {seen}"
     out, of_layer = first.difference, ""
     if first.tensor.maker != first.tensor.name:
         of_layer = f" '{first.tensor.maker}'"
@@ -207,6 +207,9 @@ def verification_summary(verification: Verification) -> str:
     if verification.proved:
         count = len(verification.layers)
         layers = f"{count} layer{'s' * (count != 1)} proved"
+        if verification.hidden is not None:
+            inside = verification.hidden.tensor.name
+            samples += f"; rounding moves '{inside}' inside by more than the tolerance"
         return f"{verdict}: {names} are the same function ({layers}), {samples}"
     if verification.layers:
         return f"{verdict}: {names}, as far as a quick look tells; {samples}"

@@ -134,7 +134,7 @@ def open_reverting(
             f"{path}: was not made by convfc, or its record was lost",
             remedy=remedy
             if is_onnx
-            else f"{remedy}, and the original with --like if Keras has saved it again",
+            else f"{remedy}; if Keras has saved it again, add --like ORIGINAL",
             code=Code.NO_OUTLINE,
         )
     if record is None or not is_onnx:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,7 +31,8 @@ from convfc.verification.verdict import Contradiction, contradiction
 FEW = 4
 """Samples on which more is measured than the difference: rounding varies little between them."""
 _RANDOM = 4
-"""Samples of random numbers."""
+"""Samples of random numbers, for each of their magnitudes."""
+_MAGNITUDES = 1.0, 30.0
 MANY = 100
 """Samples that go through both models if nobody says how many."""
 _COSTLY = 10**11
@@ -212,19 +213,20 @@ def against_float64(
     return replace(seen, outputs=outputs, float64_samples=rows)
 
 
-def random_feeds(a: Model, feeds: Feeds, random: np.random.Generator) -> Feeds | None:
+def random_feeds(a: Model, feeds: Feeds, random: np.random.Generator) -> Iterator[Feeds]:
     """Random numbers for the same inputs: images have edges where a pixel more is no difference.
 
-    Returns:
-        ``None`` if there is nothing to feed numbers to.
+    Of several magnitudes, as small numbers never meet the bound of a ReLU6. None if there is
+    nothing to feed numbers to.
     """
     feed, rows = feeds.few(_RANDOM)
-    arrays = {
-        name: random.standard_normal(x.shape).astype(x.dtype)
-        for name, x in feed.items()
-        if x.ndim > 1 and x.dtype.kind == "f"
-    }
-    return make_feeds(a.inputs, samples=rows, inputs={**feed, **arrays}) if arrays else None
+    shapes = {n: x for n, x in feed.items() if x.ndim > 1 and x.dtype.kind == "f"}
+    for magnitude in _MAGNITUDES if shapes else ():
+        arrays = {
+            name: (magnitude * random.standard_normal(x.shape)).astype(x.dtype)
+            for name, x in shapes.items()
+        }
+        yield make_feeds(a.inputs, samples=rows, inputs={**feed, **arrays})
 
 
 def looked_closer(

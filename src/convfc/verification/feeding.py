@@ -33,6 +33,6 @@ def feeds_of(
     enough = affordable(planned, feeds.row_numbers)
     if samples is None and enough < feeds.rows:
         feeds = feeds.limited(enough)
-        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples says how many")
+        notes.append(f"Fewer than {MANY} samples, as each takes long: --samples sets how many")
     feeds, one_by_one = runnable(a, feeds)
     return feeds, notes if one_by_one is None else [*notes, one_by_one]

@@ -35,7 +35,7 @@ from convfc.verification.end_to_end import (
 )
 from convfc.verification.feeding import feeds_of
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
-from convfc.verification.parting import Parting, part
+from convfc.verification.parting import Compared, Parting, part
 from convfc.verification.proof import LayerProof
 from convfc.verification.siblings import prove_pair
 from convfc.verification.verdict import (
@@ -99,6 +99,14 @@ class Verification(Shown):
         """Whether the verdict is EQUIVALENT."""
         return self.verdict is Verdict.EQUIVALENT
 
+    @property
+    def hidden(self) -> Compared | None:
+        """The first tensor that differs by more than the tolerance, where no output does."""
+        first = None if self.parting is None else self.parting.first
+        if first is None or any(out.reason is not None for out in self.outputs):
+            return None
+        return None if first.tensor.name in {out.name for out in self.outputs} else first
+
 
 @undisturbed()
 @gated
@@ -138,7 +146,8 @@ def verify(
         rtol: tolerated difference relative to the original's value; by element type if left out.
         atol: tolerated absolute difference; from rtol and the output's magnitude if left out.
         quick: leave out the draws of random integers, and with them the proof.
-        layers: compare what the layers of both make as well, to find where they part.
+        layers: compare what the layers of both make as well, to find where they part. Where they
+            do, and no output does, only a proof makes them equivalent.
         scale: what the pixels of images, 0..1, are multiplied with, for inputs of real numbers.
         mean: is then taken away: one number, or one for each channel, red first.
         std: what the rest is divided by, likewise.
@@ -244,7 +253,15 @@ def _parted(
         parting = part(a, other, feeds, found.outputs, rtol, atol, progress, across=across)
     except UnsupportedModelError as error:
         return replace(found, notes=(*found.notes, f"The layers could not be compared: {error}"))
-    return replace(found, parting=parting)
+    found = replace(found, parting=parting)
+    if found.hidden is None or found.proved or not found.equivalent:
+        return found
+    # Outputs may hide it: a softmax that saturates, a ReLU, a largest number.
+    reason = (
+        f"the outputs agree, but not '{found.hidden.tensor.name}' inside: "
+        f"{found.hidden.difference.reason}; other samples may tell more: --data, --input"
+    )
+    return replace(found, verdict=Verdict.COULD_NOT_CHECK, reason=reason)
 
 
 def _proved(
@@ -261,14 +278,13 @@ def _proved(
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)
-    others = random_feeds(a, feeds, random) if a.rewritten and refused is None else None
-    seen_too: Sequence[Contradiction] = ()
-    if others is not None:
+    seen_too: list[Contradiction] = []
+    for others in random_feeds(a, feeds, random) if a.rewritten and refused is None else ():
         on_random = Seen(others.said)
         with suppress(RefusedError):
             on_random = _seen(a, b, others, progress)
-        found = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
-        seen_too = [replace(one, what=f"on random numbers, {one.what}") for one in found]
+        against_too = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
+        seen_too += [replace(one, what=f"on random numbers, {one.what}") for one in against_too]
     contradicting = [*against.values(), *seen_too]
     verdict, reason = conclude(alignment, layers, contradicting, _agreement(seen), refused)
     if quick and verdict is Verdict.EQUIVALENT and not seen.samples:

@@ -182,7 +182,9 @@ def _remarks_on(
             yield f"{run.name}: {TRAINS_AS_A_WHOLE}"
     if model.compiled and runs:
         yield FRESH
-    dropped = [layer.name for strand in strands for layer in strand.dropped]
+    kept = {(one.name, type(one)) for one in graph_of(made.model).operations}
+    all_dropped = [layer for strand in strands for layer in strand.dropped]
+    dropped = [one.name for one in all_dropped if (one.name, type(one)) not in kept]
     if dropped:
         yield f"Left out, as at inference they do nothing: {', '.join(dropped)}."
     for old, new in zip(graph_of(model).inputs, graph_of(made.model).inputs, strict=True):

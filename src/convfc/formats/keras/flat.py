@@ -22,7 +22,7 @@ from keras import layers
 from convfc.core.arrays import Array, numpy_type
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Shape, one_matrix
-from convfc.formats.keras.internals import calls_of, run_through
+from convfc.formats.keras.internals import calls_of, run_through, source
 from convfc.formats.keras.max_pooling import MAXIMUM
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
@@ -97,7 +97,7 @@ class Flattened:
         images = [self._input(x) for x in graph.inputs]
         found = run_through(graph, [image for _, image in images], self._visited)
         if rows:
-            found = keras.tree.map_structure(self._returned, found)
+            found = keras.tree.map_structure(self._returned, graph.output, found)
         inputs = keras.tree.pack_sequence_as(graph.input, [given for given, _ in images])
         whole = keras.Model(inputs, found, name=model.name)
         self.model = (self._in_sequence(whole) if rows else None) or whole
@@ -112,8 +112,10 @@ class Flattened:
             return given, given
         return given, self._image(given, sizes, self._fresh(f"{tensor.name}_image"))
 
-    def _returned(self, tensor: Tensor) -> Tensor:
-        return self._row_of.get(id(tensor), tensor)
+    def _returned(self, output: Tensor, made: Tensor) -> Tensor:
+        """The row of an output, if that is called as the output is: another reader may have one."""
+        row = self._row_of.get(id(made), made)
+        return row if source(row)[0].name == source(output)[0].name else made
 
     def _visited(self, operation: Layer) -> Callable[..., Any]:
         """What is done in the place of an operation."""
@@ -153,7 +155,9 @@ class Flattened:
                 for layer in item.layers:
                     x = x if id(layer) in applied else self._other(layer, x)
                     applied.add(id(layer))
-        return x
+        made = {source(one)[0].name for one in (x, self._row_of.get(id(x), x))}
+        # What does nothing is left out, unless it gives an output its name.
+        return x if end is None or end.name in made else self._one(end, x, end, after)
 
     def _only_shapes(self, item: Run | Own | Layer) -> bool:
         return isinstance(item, Run) and not self._is_made(item) and item.only_shapes
@@ -219,7 +223,7 @@ class Flattened:
         kind, is_end = type(operation), id(operation) in self._ends
         if not rows or None in rows or self._calls[id(operation)] != 1:
             return operation(*args, **kwargs)
-        if _keeps_order(operation) and not is_end:
+        if _keeps_order(operation, tensors[0].dtype) and not is_end:
             made = tuple(operation.compute_output_spec(*args).shape[1:])
             return self._image(rows[0], made, self._fresh(f"{operation.name}_image"))
         if by_number(operation) and len(tensors) == 1:
@@ -282,6 +286,11 @@ class Flattened:
         if not len(made.inputs) == len(made.outputs) == 1:
             self.obstacle = "it has several inputs or outputs"
             return None
+        often = Counter(call.operation.name for call in calls)
+        shared = next((name for name, count in often.items() if count > 1), None)
+        if shared is not None:
+            self.obstacle = f"'{shared}' is called more than once"
+            return None
         (x,) = made.inputs
         for call in calls:
             if call.input_tensors[0] is not x:
@@ -312,10 +321,11 @@ def weights_of(run: Run, dense: Layer) -> list[Array]:
         return [one.astype(numpy_type(weight.dtype), copy=False) for one, weight in pairs]
 
 
-def _keeps_order(operation: Layer) -> bool:
+def _keeps_order(operation: Layer, dtype: str) -> bool:
     """Whether it hands on a row as it is; a Flatten of channels first moves them behind."""
     flattens = type(operation) is layers.Flatten and operation.data_format == "channels_last"
-    return flattens or type(operation) is layers.Reshape
+    kept = flattens or type(operation) is layers.Reshape
+    return kept and bool(operation.compute_dtype == dtype)  # or it rounds, say to half precision
 
 
 def _copy(layer: Layer, name: str) -> Layer:

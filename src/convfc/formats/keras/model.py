@@ -39,6 +39,7 @@ from convfc.formats.keras.dense_form import (
 )
 from convfc.formats.keras.discontinuities import has_steps
 from convfc.formats.keras.drafting import operators_in, operators_of
+from convfc.formats.keras.flat_outline import outline_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.inner import made_in, tensors_of
 from convfc.formats.keras.internals import flat_layers
@@ -46,12 +47,11 @@ from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
-from convfc.formats.keras.outline import outlines, packed
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
 from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
 from convfc.formats.keras.rewriting import replacement, rewrite
-from convfc.formats.keras.runs import Run, runs_of
+from convfc.formats.keras.runs import Run
 from convfc.formats.keras.sites import find_places, graph_of, makes_masks
 from convfc.formats.keras.workspace import workspace
 from convfc.formats.keras.writer import write
@@ -142,8 +142,8 @@ class KerasModel:
 
     @property
     def rewritten(self) -> bool:
-        """See `Model.rewritten`: what is affine around convolutions is read as one of them."""
-        return any(not run.is_plain for run in runs_of(self._strands))
+        """See `Model.rewritten`: of the dense form, what proves the graph is what wrote it."""
+        return bool(self._strands)
 
     @cached_property
     def precision(self) -> str:
@@ -317,7 +317,8 @@ class KerasModel:
         replaced, model, kind = {}, self._model, self._converted_format
         places = {n: one for n, one in self._places.items() if n in lowerings}
         alone = [one for one in places.values() if not isinstance(one, Run)]
-        provenance = replace(provenance, outline=packed(outlines(model, alone)))
+        outline = outline_of(model, self.reading, places)
+        provenance = replace(provenance, outline=outline)
         with overheard(), held_once():
             for place in alone:
                 replaced[id(place.layer)], left = replacement(

@@ -156,9 +156,27 @@ def _outline(place: Place, wrapper: Layer | None) -> Outline:
 
 def packed(found: Sequence[Outline]) -> str:
     """Outlines as a text for a record; empty where that would be too long, or there are none."""
-    content = json.dumps([asdict(one) for one in found], separators=(",", ":")).encode()
-    text = b64encode(zlib.compress(content, 9)).decode()
-    return text if found and len(text) <= LONGEST_OUTLINE else ""
+    return pack([asdict(one) for one in found]) if found else ""
+
+
+def pack(content: Any) -> str:
+    """Plain data as a text for a record; empty where that would be too long."""
+    written = json.dumps(content, separators=(",", ":")).encode()
+    text = b64encode(zlib.compress(written, 9)).decode()
+    return text if len(text) <= LONGEST_OUTLINE else ""
+
+
+def unpack(text: str) -> Any:
+    """What `pack` made such a text of.
+
+    Raises:
+        Exception: it made none such.
+    """
+    unpacking = zlib.decompressobj()
+    content = unpacking.decompress(b64decode(text, validate=True), _UNPACKED)
+    if not unpacking.eof:
+        raise ValueError("it is cut short or too long")
+    return read_json(content, "outline")
 
 
 def unpacked(text: str, path: Path) -> list[Outline]:
@@ -172,11 +190,7 @@ def unpacked(text: str, path: Path) -> list[Outline]:
         FileError: they are none.
     """
     try:
-        unpacking = zlib.decompressobj()
-        content = unpacking.decompress(b64decode(text, validate=True), _UNPACKED)
-        if not unpacking.eof:
-            raise ValueError("it is cut short or too long")
-        found = [Outline(**one) for one in read_json(content, "outline")]
+        found = [Outline(**one) for one in unpack(text)]
         for one in found:
             _check(one)
     except Exception as error:  # whatever there is in the place of what Keras writes

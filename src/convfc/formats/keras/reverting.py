@@ -11,9 +11,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from convfc.errors import FileError, UnsupportedModelError
+from convfc.errors import FileError
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.bounds import limit
+from convfc.formats.keras.flat_outline import is_flat
+from convfc.formats.keras.flat_reverting import FlatReverting, open_flat
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.matching import Match, Matcher, graphs_in
 from convfc.formats.keras.memory import held_once
@@ -33,7 +35,7 @@ from convfc.refusals import Code, Refusal
 
 def open_reverting(
     path: Path, record: Provenance | None, like: Path | None = None
-) -> KerasReverting:
+) -> KerasReverting | FlatReverting:
     """Open a converted file for the way back.
 
     Args:
@@ -43,14 +45,10 @@ def open_reverting(
 
     Raises:
         FileError: a file or the record cannot be read.
-        UnsupportedModelError: Keras cannot load one of them, or it is in the dense form on rows.
+        UnsupportedModelError: Keras cannot load one of them, or see `open_flat`.
     """
-    if record is not None and record.affine:
-        raise UnsupportedModelError(
-            f"{path}: its matrices take rows, and what was around the convolutions is in them",
-            remedy="keep the original: of Keras files, the patches form comes back",
-            code=Code.NO_CONVOLUTION,
-        )
+    if record is not None and is_flat(record):
+        return open_flat(path, record, like)
     if like is not None:
         found = _outlines_like(like, record)
     elif record is not None and (record.outline or not record.layers):

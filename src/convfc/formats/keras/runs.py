@@ -106,8 +106,9 @@ class Run:
 
     @property
     def only_shapes(self) -> bool:
-        """Whether all numbers stay where they are."""
-        return all(isinstance(step, Move) and step.stays for step in self.steps)
+        """Whether all numbers stay where and what they are."""
+        moves = all(isinstance(step, Move) and step.stays for step in self.steps)
+        return moves and self.activation is activations.linear
 
     @property
     def head(self) -> Layer:
@@ -272,7 +273,7 @@ class _Builder:
             return steps is not None and self._add(layer, [steps], alone=alone)
         if masked or x.dtype not in WIDE:
             return False
-        if type(layer) in NOTHING:
+        if type(layer) in NOTHING and x.dtype == layer.compute_dtype:
             return self._nothing(layer)
         if is_elementwise(layer, before):
             return self._elementwise(layer, after)
@@ -310,10 +311,9 @@ class _Builder:
             self._strand.dropped.append(layer)
             self._pending += [_Piece(layer)] if self._pending else []
             return True
-        if type(layer) is layers.Dropout and layer.noise_shape is None:
-            self._strand.items.append(layer)
-            return True
-        return False
+        kept = type(layer) is layers.Dropout and layer.noise_shape is None
+        self._strand.items += [layer] if kept else []
+        return kept
 
     def _elementwise(self, layer: Layer, after: Shape) -> bool:
         own = function_of(layer)

@@ -97,8 +97,8 @@ def tensor_of_operand(own: ir.Value, weight: Weight) -> ir.TensorProtocol | None
     stored, was = constant_of(weight.value), constant_of(own)
     if stored is None or was is None:
         return None
-    if not weight.arranged:
-        return stored
+    if not weight.arranged:  # an operator that broadcasts takes others
+        return stored if tuple(stored.shape) == tuple(was.shape) else None
     shape, dtype = tuple(was.shape.numpy()), was.dtype
     shift = sum(step.shift for step in weight.arranged)
 

@@ -31,6 +31,7 @@ from convfc.formats.onnx.row_steps import (
     dynamic_product,
     grid,
     is_fixed,
+    is_scalar,
     same_step,
     same_value,
 )
@@ -40,6 +41,8 @@ _MOVES = {"Reshape", "Transpose", "Slice", "Gather", "Pad", "Split", "AveragePoo
 """What the emitter moves numbers with; the first operand is what is moved."""
 _PRODUCT, _SUM = "product", "sum"
 """What stands in a path between the steps: the product, and what adds up products."""
+_TURN, _FOLD = "turn", "fold"
+"""Likewise behind the product: what puts another axis last, and what makes other axes."""
 
 _Path: TypeAlias = "tuple[RowStep | str, ...]"
 """What is done to the rows from a place on, the last first."""
@@ -196,7 +199,8 @@ class _Matching:
         if node is None or path is None or not values:
             return {}
         if node.op_type in _MOVES:
-            return {values[0]: path}
+            turns = () if _PRODUCT in path else _turns(node)
+            return {values[0]: (*path, *turns)}
         if node.op_type == "Concat":
             return dict.fromkeys(values, path)
         passed = _PRODUCT if self._is_product(node) else _SUM
@@ -213,7 +217,7 @@ class _Matching:
         Returns:
             What is to be looked at then; ``None`` if there is nothing of that kind.
         """
-        if path[-1:] == (_SUM,):
+        if [one for one in path if one not in (_TURN, _FOLD)][-1:] == [_SUM]:
             return None
         rounded = grid(b, self.made)
         if rounded is not None:
@@ -287,7 +291,10 @@ class _Matching:
         )
         if usual and not self.dynamic and not self.bare:
             return Match(self.filled, self.read, self.parts)
-        ways = [[one for one in path if one != _SUM] for path in self.paths]
+        if any(map(self._strays, self.paths)):
+            return "what is added to its rows is not added to their columns"
+        marks = (_SUM, _TURN, _FOLD)
+        ways = [[one for one in path if one not in marks] for path in self.paths]
         first = ways[0] if ways else []
         alike = all(len(way) == len(first) and all(map(same_step, way, first)) for way in ways)
         if not alike or _PRODUCT not in first or len(self.dynamic) > 1:
@@ -297,6 +304,20 @@ class _Matching:
         before = tuple(reversed([one for one in first[place + 1 :] if isinstance(one, Grid)]))
         dynamic = self.dynamic[0] if self.dynamic else None
         return Match(self.filled, self.read, self.parts, Program(before, after, dynamic, self.left))
+
+    def _strays(self, path: _Path) -> bool:
+        """Whether a vector is added where columns are not along the axis that they have in rows."""
+        turns = (_TURN, _FOLD) if self.left else (_TURN,)
+        last = max((place for place, one in enumerate(path) if one in turns), default=0)
+        return any(isinstance(one, Added) and not is_scalar(one.vector) for one in path[:last])
+
+
+def _turns(node: ir.Node) -> tuple[str, ...]:
+    """What a node of the first chain does to the axes of what it moves."""
+    if node.op_type == "Transpose":
+        order = node.attributes.get_ints("perm", [1, 0])
+        return () if order[-1] == len(order) - 1 else (_TURN,)
+    return (_FOLD,) if node.op_type == "Reshape" else ()
 
 
 def _adds_a_constant(node: ir.Node) -> bool:

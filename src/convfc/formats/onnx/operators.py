@@ -185,6 +185,12 @@ def geometry(node: ir.Node) -> tuple[AnyConvolution, Sizes]:
     transposed = operator_of(node).transposed
     groups = attributes.get_int("group", 1)
     channels, filters, taps = _kernel(node, given, groups, transposed)
+    bias = known_shape(given.get("bias"))
+    if bias is not None and (len(bias) != 1 or bias[0] not in (None, filters)):
+        raise GeometryError(
+            f"its bias is no list of {filters} numbers, one for each filter",
+            code=Code.CONTRADICTION,
+        )
     rank = len(taps)
     strides = attributes.get_ints("strides", [1] * rank)
     dilations = attributes.get_ints("dilations", [1] * rank)

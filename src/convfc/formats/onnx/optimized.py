@@ -67,12 +67,14 @@ class _Optimized:
     def __init__(self, copy: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes]) -> None:
         self._graph = copy.graph
         names = Names(copy)
+        self._taken = set(names.taken)
         names.taken |= Names(original).taken
         self._moves = Moves(copy, names)
         self._originals = {v.name: node for node in original.graph for v in node.outputs if v.name}
         self._readers = {v.name: v for n in original.graph for v in n.inputs if v is not None}
         self._sizes = _sizes_of(original.graph, outputs)
-        self._labels = {f"{label(self._originals[name])}/": name for name in outputs}
+        there = outputs.keys() & self._originals.keys()  # others are in branches and functions
+        self._labels = {f"{label(self._originals[name])}/": name for name in sorted(there)}
         self._forms: dict[ir.Value, tuple[str, str]] = {}
         self._there: set[str] = set()
         self.renamed = False
@@ -99,9 +101,11 @@ class _Optimized:
             self._name_end(node)
 
     def _call(self, value: ir.Value, name: str, form: str) -> None:
-        if value.is_graph_output() or name in self._there:
+        wanted = f"{name}{form}"
+        if value.is_graph_output() or name in self._there or wanted in self._taken:
             return
-        value.name = f"{name}{form}"
+        value.name = wanted
+        self._taken.add(wanted)
         self._know(value, name, form)
         self.renamed = True
 

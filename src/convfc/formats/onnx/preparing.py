@@ -126,8 +126,7 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
         if affine:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(affine.items()))
             remarks.append(
-                "Now convolutions (those of MaxPool with ReLU), part of a neighbour, or MatMul and "
-                f"Add: {kinds}."
+                f"Now part of a neighbour, or a matrix (MaxPool: matrices and ReLU): {kinds}."
             )
         for name, (_, *sizes) in flat.items():
             remarks.append(

@@ -20,7 +20,7 @@ from convfc.core.whole import Form
 from convfc.errors import FileError, GeometryError
 from convfc.formats.alignment import lowered_again
 from convfc.formats.onnx.alignment import leading_to, names_in
-from convfc.formats.onnx.computed_weights import Steps, is_computed, steps_back
+from convfc.formats.onnx.computed_weights import Steps, is_computed, shape_of, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import external_tensors
 from convfc.formats.onnx.few_bits import raised_for_few_bits, unpack_products
@@ -29,7 +29,7 @@ from convfc.formats.onnx.gemm import gemms_apart
 from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_operand, weights_of
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
-from convfc.formats.onnx.operators import geometry, is_integer, operands
+from convfc.formats.onnx.operators import geometry, is_integer, known_shape, operands
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
 from convfc.formats.onnx.own_form import in_own_form
 from convfc.formats.onnx.preparing import prepare
@@ -154,8 +154,11 @@ class OnnxReverting:
         )
         try:
             convolution = geometry(place.node)[0]
-        except GeometryError:  # its kernel is computed: the record tells its shape
-            convolution = layer.convolution()
+        except GeometryError as error:
+            if tensor is not None:
+                refusal = Refusal(str(error), error.code)
+                return Site(name, place.node.op_type, None, sizes, refusal=refusal)
+            convolution = layer.convolution()  # its kernel is computed: the record tells its shape
         kind = place.node.op_type
         return Site(name, kind, convolution, sizes, numpy_name(dtype), "bias" in given)
 
@@ -259,7 +262,8 @@ class OnnxReverting:
         layer = self._layers[site.name]
         if role == "bias":
             weight = layer.weights[role]
-            return not weight.arranged and is_computed(weight.value)
+            fits = shape_of(weight.value) in (None, known_shape(operands(layer.place.node)[role]))
+            return fits and not weight.arranged and is_computed(weight.value)
         return role == "kernel" and self._steps(site) is not None
 
     def _steps(self, site: Site) -> Steps | None:

@@ -24,11 +24,13 @@ class Grid:
     Attributes:
         scale: a scalar.
         zero: likewise; 0 if ``None``.
+        settings: the attributes of the two, as texts.
         nodes: the two.
     """
 
     scale: ir.Value
     zero: ir.Value | None
+    settings: tuple[str, str]
     nodes: tuple[ir.Node, ir.Node] = field(compare=False)
 
 
@@ -109,7 +111,8 @@ def same_value(a: ir.Value | None, b: ir.Value | None) -> bool:
 def same_step(a: RowStep | str, b: RowStep | str) -> bool:
     """Whether two steps do the same."""
     if isinstance(a, Grid) and isinstance(b, Grid):
-        return same_value(a.scale, b.scale) and same_value(a.zero, b.zero)
+        same = same_value(a.scale, b.scale) and same_value(a.zero, b.zero)
+        return same and a.settings == b.settings
     if isinstance(a, Added) and isinstance(b, Added):
         return same_value(a.vector, b.vector)
     if isinstance(a, Factor) and isinstance(b, Factor):
@@ -132,14 +135,19 @@ def grid(value: ir.Value, made: Set[ir.Node]) -> tuple[Grid, ir.Value] | None:
         return None
     (x, scale, *zeros), (_, other, *others) = there.inputs, back.inputs
     zero, other_zero = (list[ir.Value | None]([*each, None])[0] for each in (zeros, others))
-    if x is None or scale is None or not _is_scalar(scale) or not same_value(scale, other):
+    if x is None or scale is None or not is_scalar(scale) or not same_value(scale, other):
         return None
-    if not same_value(zero, other_zero) or not (zero is None or _is_scalar(zero)):
+    if not same_value(zero, other_zero) or not (zero is None or is_scalar(zero)):
         return None
-    return Grid(scale, zero, (there, back)), x
+    return Grid(scale, zero, (_written(there), _written(back)), (there, back)), x
 
 
-def _is_scalar(value: ir.Value) -> bool:
+def _written(node: ir.Node) -> str:
+    return repr(sorted((name, str(each.value)) for name, each in node.attributes.items()))
+
+
+def is_scalar(value: ir.Value) -> bool:
+    """Whether a value is a constant of one number."""
     tensor = constant_of(value)
     return tensor is not None and tensor.size == 1
 
