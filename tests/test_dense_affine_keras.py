@@ -170,7 +170,7 @@ def test_neighbours_have_no_reshape_between_them(tmp_path: Path) -> None:
     image = keras.Input((6, 6, 2), name="image")
     x = layers.ReLU()(layers.Conv2D(3, 3, padding="same")(image))
     y = layers.Conv2D(3, 3, padding="same")(layers.LeakyReLU()(layers.Conv2D(4, 1)(x)))
-    z = layers.Activation("relu")(layers.Add()([x, y]))
+    z = layers.Activation("relu")(layers.Add(name="add")([x, y]))
     z = layers.Dense(4)(layers.Flatten()(z))
     model = keras.Model(image, z)
     assert proved(model, tmp_path).count("Reshape") == 1

@@ -126,7 +126,7 @@ def test_a_model_is_the_same_in_one_matrix_per_layer(
 @pytest.mark.parametrize("suffix", thinned([".keras", ".h5"]))
 def test_layers_by_chance(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(18)
-    chosen = {f"l{number}": drawn(rng) for number in range(16)}
+    chosen = {f"l{number}": drawn(rng) for number in range(6)}
     source = save(many(chosen), tmp_path / f"m{suffix}")
     done = convfc.convert(source, form="dense", partial=True)
     for layer in done.layers:
