@@ -445,3 +445,17 @@ def test_a_kernel_that_is_called_like_a_moved_value(
     onnx.save(model, path)
     out = convfc.convert(path).out
     assert convfc.verify(path, out, samples=2).reason is None
+
+
+def test_many_sums_in_a_row(tmp_path: Path) -> None:
+    """With each of them, there are twice as many ways back to the layer; nobody walks them all."""
+    between = [
+        each
+        for k in range(40)
+        for each in (node("Relu", f"y{k}", f"r{k}"), node("Add", f"y{k} r{k}", f"y{k + 1}"))
+    ]
+    between[-1].output[0] = "z"
+    path = net(tmp_path / "net.onnx", between)
+    out = convfc.convert(path).out
+    assert {"r0/rows", "r39/rows"} <= {x for n in onnx.load(out).graph.node for x in n.output}
+    assert convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT

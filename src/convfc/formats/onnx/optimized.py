@@ -77,6 +77,7 @@ class _Optimized:
         self._labels = {f"{label(self._originals[name])}/": name for name in sorted(there)}
         self._forms: dict[ir.Value, tuple[str, str]] = {}
         self._there: set[str] = set()
+        self._widths: dict[ir.Value, int | None] = {}
         self.renamed = False
         for value in (value for node in copy.graph for value in node.outputs):
             name = value.name or ""
@@ -168,24 +169,30 @@ class _Optimized:
                 sizes = self._sizes.get(name)
                 if form == ROWS and sizes is not None and sizes.count(None) == 0:
                     found |= self._split(node, value, name, [-1, *map(int, filter(None, sizes))])
+        if found:
+            self._graph.sort()
         return found
 
     def _split(self, node: ir.Node, rows: ir.Value, name: str, wanted: list[int]) -> bool:
         """By rules 1 and 2."""
+        forms = {use: self._forms.get(use[0].outputs[0], ("", ""))[1] for use in rows.uses()}
+        uses = [use for use, form in forms.items() if form != ROWS]
+        if not uses:
+            return False
         last: ir.Value | None = None
         readers, form = [], LAST
         if self._has_channels_first(rows):
             wanted, form = [wanted[0], wanted[-1], *wanted[1:-1]], ""
-        for reader, place in rows.uses():
+        for reader, place in uses:
             made, shape = reader.outputs[0], reshaped_to(reader)
             if shape == wanted:
                 if made not in self._forms:
                     self._there.discard(name)
                     self._call(made, name, form)
                 last = made if self._forms.get(made) == (name, form) else last
-            elif self._forms.get(made, ("", ""))[1] != ROWS and (shape is None or 0 not in shape):
+            elif shape is None or 0 not in shape:
                 readers.append((reader, place, shape))
-        narrow = self._width(rows) == wanted[-1]
+        narrow = bool(readers) and self._width(rows) == wanted[-1]
         readers = [one for one in readers if one[2] is not None or narrow]
         if not readers:
             return False
@@ -197,7 +204,7 @@ class _Optimized:
             whole = [-1, wanted[-1]]
             again = last if shape is not None else self._reshaped(own, last, whole, "again")
             reader.replace_input_with(place, again)
-        self._graph.sort()
+        self._widths.clear()  # of what comes behind, which reads something else now
         return True
 
     def _has_channels_first(self, rows: ir.Value) -> bool:
@@ -220,13 +227,24 @@ class _Optimized:
         return made
 
     def _width(self, value: ir.Value) -> int | None:
-        """How many columns a matrix has, if what makes it shows that it is one."""
-        width, node = columns_of(value), value.producer()
-        if width is not None or node is None or not _keeps_rows(node):
-            return width
-        widths = {self._width(one) for one in _data(node)}
-        width = widths.pop() if len(widths) == 1 else None
-        return width if out_of_rows(node, 3, width) is not None else None
+        """How many columns a matrix has, if what makes it shows that it is one.
+
+        Each value is looked at once, however many ways lead to it.
+        """
+        todo = [value]
+        while todo:
+            width, node = columns_of(todo[-1]), todo[-1].producer()
+            if width is None and node is not None and _keeps_rows(node):
+                data = _data(node)
+                waiting = [one for one in data if one not in self._widths]
+                if waiting:
+                    todo += waiting
+                    continue
+                widths = {self._widths[one] for one in data}
+                width = widths.pop() if len(widths) == 1 else None
+                width = width if out_of_rows(node, 3, width) is not None else None
+            self._widths[todo.pop()] = width
+        return self._widths[value]
 
 
 def _keeps_rows(node: ir.Node) -> bool:

@@ -152,8 +152,10 @@ class _LayoutRestoration(Restoration[int]):
     def _take_out_of_rows(self, reshape: ir.Node) -> bool:
         """By rules 1, 2 and 4: what stands before a Reshape goes behind it."""
         shape = reshaped_to(reshape)
-        inner, rows = self._before(reshape.inputs[0] if reshape.inputs else None)
-        if shape is None or len(shape) < 3 or not inner or rows is None:
+        if shape is None or len(shape) < 3:
+            return False
+        inner, rows = self._before(reshape.inputs[0])
+        if not inner or rows is None:
             return False
         rank, y = len(shape), reshape.outputs[0]
         last = self._form(y)[1] == LAST
