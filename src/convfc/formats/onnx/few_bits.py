@@ -36,9 +36,9 @@ def unpack_products(model: ir.Model, kept: Set[str | None]) -> None:
         kept: names of values of which the makers stay as they are.
     """
     packed = [place for place in places(model) if identifier(place.node) == _PACKED]
-    names, constants = Names(model), dict[Any, ir.Value]()
     if not packed or not _can_be_raised(model):
         return
+    names, constants = Names(model), dict[Any, ir.Value]()
     for place in packed:
         if place.node.outputs[0].name not in kept:
             _unpack(place.node, Emitter(place, names, constants))
