@@ -32,6 +32,7 @@ from convfc.formats.onnx.row_steps import (
     grid,
     is_fixed,
     is_scalar,
+    made_by,
     same_step,
     same_value,
 )
@@ -263,8 +264,8 @@ class _Matching:
             self.dynamic.append(found[0])
             same = self._fill(kernel, found[0].kernel) is None
             return [(rows, found[1], (*path, _PRODUCT))] if same else None
-        other = b.producer()
-        if other is None or other not in self.made or operator(other) != ("", "MatMul", ""):
+        other = made_by(b, "MatMul", self.made)
+        if other is None:
             return None
         matrix, inner = other.inputs if self.left else reversed(other.inputs)
         if inner is None or not is_fixed(matrix) or not self._is_product_of_rows(inner):
@@ -274,13 +275,10 @@ class _Matching:
 
     def _is_product_of_rows(self, value: ir.Value) -> bool:
         """Whether a value of the other chain is a product with a matrix, other steps apart."""
-        node = value.producer()
-        if node is None or node not in self.made:
-            return False
-        if operator(node) == ("", "MatMul", ""):
-            return any(map(is_fixed, node.inputs))
-        beside = grid(value, self.made) or added(value, self.made)
-        return beside is not None and self._is_product_of_rows(beside[1])
+        while (beside := grid(value, self.made) or added(value, self.made)) is not None:
+            value = beside[1]
+        node = made_by(value, "MatMul", self.made)
+        return node is not None and any(map(is_fixed, node.inputs))
 
     def _matched(self) -> Match | str:
         """The match; if anything is beside, all rows must have gone the same way."""

@@ -95,6 +95,12 @@ class Program:
     on_the_left: bool = False
 
 
+def made_by(value: ir.Value | None, op: str, made: Set[ir.Node]) -> ir.Node | None:
+    """What makes a value, if it is an operator of that name among the nodes that count."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node in made and operator(node) == ("", op, "") else None
+
+
 def is_fixed(value: ir.Value | None) -> bool:
     """Whether a value is a constant, or made of such alone."""
     return value is not None and (constant_of(value) is not None or is_computed(value))
@@ -127,11 +133,9 @@ def grid(value: ir.Value, made: Set[ir.Node]) -> tuple[Grid, ir.Value] | None:
         value: what DequantizeLinear made.
         made: nodes that count.
     """
-    back = value.producer()
-    if back is None or back not in made or operator(back) != ("", "DequantizeLinear", ""):
-        return None
-    there = None if back.inputs[0] is None else back.inputs[0].producer()
-    if there is None or there not in made or operator(there) != ("", "QuantizeLinear", ""):
+    back = made_by(value, "DequantizeLinear", made)
+    there = None if back is None else made_by(back.inputs[0], "QuantizeLinear", made)
+    if back is None or there is None:
         return None
     (x, scale, *zeros), (_, other, *others) = there.inputs, back.inputs
     zero, other_zero = (list[ir.Value | None]([*each, None])[0] for each in (zeros, others))
@@ -159,8 +163,8 @@ def added(value: ir.Value, made: Set[ir.Node]) -> tuple[Added, ir.Value] | None:
         value: the sum.
         made: nodes that count.
     """
-    node = value.producer()
-    if node is None or node not in made or operator(node) != ("", "Add", ""):
+    node = made_by(value, "Add", made)
+    if node is None:
         return None
     for vector, rows in (node.inputs, reversed(node.inputs)):
         if vector is not None and rows is not None and is_fixed(vector) and not is_fixed(rows):
@@ -184,18 +188,17 @@ def dynamic_product(value: ir.Value, made: Set[ir.Node]) -> tuple[Dynamic, ir.Va
     y, scales = (y, scales) if _operands(y, "Cast", made)[0] is not None else (scales, y)
     integers = _operands(y, "Cast", made)[0]
     x_scale, scale = _operands(scales, "Mul", made)
-    node = None if integers is None else integers.producer()
-    if node is None or node not in made or operator(node) != ("", "MatMulInteger", ""):
+    node = made_by(integers, "MatMulInteger", made)
+    if node is None:
         return None
     if scale is not None and not is_fixed(scale):
         x_scale, scale = scale, x_scale
     rounded, kernel, x_zero, zero = [*node.inputs, None, None][:4]
-    rounding = None if rounded is None else rounded.producer()
-    if rounding is None or operator(rounding) != ("", "DynamicQuantizeLinear", ""):
+    rounding = made_by(rounded, "DynamicQuantizeLinear", made)
+    if rounding is None or list(rounding.outputs) != [rounded, x_scale, x_zero]:
         return None
-    whole = rounding in made and list(rounding.outputs) == [rounded, x_scale, x_zero]
     x = rounding.inputs[0]
-    if not whole or x is None or kernel is None or scale is None or not is_fixed(scale):
+    if x is None or kernel is None or scale is None or not is_fixed(scale):
         return None
     fixed = constant_of(kernel) is not None and (zero is None or constant_of(zero) is not None)
     return (Dynamic(kernel, zero, scale, rounding), x) if fixed else None
@@ -205,8 +208,8 @@ def _operands(
     value: ir.Value | None, op: str, made: Set[ir.Node]
 ) -> tuple[ir.Value | None, ir.Value | None]:
     """The first two operands of what makes a value, if that is such an operator."""
-    node = None if value is None else value.producer()
-    if node is None or node not in made or operator(node) != ("", op, ""):
+    node = made_by(value, op, made)
+    if node is None:
         return None, None
     first, second = [*node.inputs, None][:2]
     return first, second
