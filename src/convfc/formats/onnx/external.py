@@ -115,6 +115,12 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
         yield from (t for t in _tensors(attribute) if isinstance(t, ir.ExternalTensor))
 
 
+def files_of(path: Path, model: ir.Model) -> tuple[Path, ...]:
+    """A model's file, and those beside it that hold weights of it."""
+    apart = {Path(tensor.path) for tensor in external_tensors(model)}
+    return (path, *sorted(apart))
+
+
 def embed_attributes(model: ir.Model) -> None:
     """Take external tensors of attributes into the model: onnx_ir saves only weights apart."""
     for node, attribute in list(_tensor_attributes(model)):

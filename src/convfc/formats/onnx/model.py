@@ -27,7 +27,7 @@ from convfc.formats.onnx.describing import describe, known_of
 from convfc.formats.onnx.discontinuities import is_step
 from convfc.formats.onnx.drafting import drafted, operators_of
 from convfc.formats.onnx.emitter import Names
-from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.external import files_of
 from convfc.formats.onnx.flat import keep_flat
 from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
@@ -96,8 +96,7 @@ class OnnxModel:
         prepared = prepare(path, reading)
         self._model = prepared.model
         self._inferred = prepared.inferred
-        apart = {Path(tensor.path) for tensor in external_tensors(prepared.model)}
-        self.files: Sequence[Path] = (path, *sorted(apart))
+        self.files: Sequence[Path] = files_of(path, prepared.model)
         self._altered = prepared.altered
         self._form = prepared.form
         self._remarks = prepared.remarks

@@ -22,7 +22,7 @@ from convfc.formats.alignment import lowered_again
 from convfc.formats.onnx.alignment import leading_to, names_in
 from convfc.formats.onnx.computed_weights import Steps, is_computed, shape_of, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
-from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.external import files_of
 from convfc.formats.onnx.few_bits import raised_for_few_bits, unpack_products
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
 from convfc.formats.onnx.gemm import gemms_apart
@@ -106,8 +106,7 @@ class OnnxReverting:
     """See `convfc.formats.reverted.Reverting` for the members."""
 
     def __init__(self, path: Path, model: ir.Model, record: Provenance, outline: Outline) -> None:
-        apart = {Path(tensor.path) for tensor in external_tensors(model)}
-        self.files: Sequence[Path] = (path, *sorted(apart))
+        self.files: Sequence[Path] = files_of(path, model)
         self._outline = outline
         self._record = record
         self._resized: set[ir.Value] = set()

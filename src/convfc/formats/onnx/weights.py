@@ -17,7 +17,7 @@ from convfc.formats.onnx.alignment import leading_to
 from convfc.formats.onnx.chain import chain_of
 from convfc.formats.onnx.computed_weights import is_computed
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.external import external_tensors
+from convfc.formats.onnx.external import files_of
 from convfc.formats.onnx.filter_matrix import channels_last
 from convfc.formats.onnx.operators import is_integer, operands, operator_of
 from convfc.formats.onnx.preparing import prepare
@@ -58,8 +58,7 @@ class OnnxWeighted:
     def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self._path = path
         self._prepared = prepare(path, reading)
-        apart = {Path(tensor.path) for tensor in external_tensors(self._prepared.model)}
-        self.files: Sequence[Path] = (path, *sorted(apart))
+        self.files: Sequence[Path] = files_of(path, self._prepared.model)
         found = convolutions(self._prepared.model, self._prepared.inferred)
         names = site_names([place for place, _ in found])
         self._shaped = {shaped: name for name, (_, shaped) in zip(names, found, strict=True)}
