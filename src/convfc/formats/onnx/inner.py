@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from convfc.formats.inner import Tensor
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.flat_forms import FLAT
-from convfc.formats.onnx.moving import LAST, ROWS
+from convfc.formats.onnx.moving import LAST, ROWS, named
 from convfc.formats.onnx.negative_sizes import at_risk
 from convfc.formats.onnx.operators import known_shape
 from convfc.formats.onnx.runtimes import Session
@@ -23,7 +22,7 @@ from convfc.formats.onnx.shape_inference import infer
 from convfc.formats.onnx.sites import label, numpy_name
 from convfc.formats.onnx.stored_weights import runnable
 
-_LAID_OUT = re.compile(rf"(.+)(?:{LAST}|{ROWS}|{FLAT})(?:_\d+)?")
+_LAID_OUT = named(LAST, ROWS, FLAT)
 """How convfc calls values that are not in their own layout."""
 
 

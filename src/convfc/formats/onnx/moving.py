@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,15 @@ from convfc.formats.onnx.structure import operator
 
 LAST, ROWS = "/channels_last", "/rows"
 """What names of values end in that are not in their own layout."""
+
+
+def named(*ends: str) -> re.Pattern[str]:
+    """Names that end so, of values in another form: first what the value is called in its own."""
+    return re.compile(rf"(.+)({'|'.join(ends)})(?:_\d+)?")
+
+
+MOVED = named(LAST, ROWS)
+"""Names of values that are not in their own layout, and which they are in."""
 
 
 class Moves:

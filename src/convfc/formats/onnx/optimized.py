@@ -17,7 +17,6 @@ Reshape(b/channels_last, [-1, C]), as the emitter writes it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -25,12 +24,10 @@ import onnx_ir as ir
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of, out_of_rows
 from convfc.formats.onnx.emitter import Names, constant_of
-from convfc.formats.onnx.moving import LAST, ROWS, Moves, columns_of, reshaped_to
+from convfc.formats.onnx.moving import LAST, MOVED, ROWS, Moves, columns_of, reshaped_to
 from convfc.formats.onnx.restoring import copy_to_restore
 from convfc.formats.onnx.sites import label
 from convfc.formats.onnx.structure import operator
-
-_HINT = re.compile(rf"(.+)({LAST}|{ROWS})(?:_\d+)?")
 
 
 def unmerged(converted: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes]) -> ir.Model:
@@ -44,7 +41,7 @@ def unmerged(converted: ir.Model, original: ir.Model, outputs: Mapping[str, Size
     Returns:
         Another model, or the same if nothing says that anything was moved.
     """
-    copy = copy_to_restore(converted, _HINT)
+    copy = copy_to_restore(converted, MOVED)
     if copy is None:
         return converted
     found = _Optimized(copy, original, outputs)
@@ -81,7 +78,7 @@ class _Optimized:
         self.renamed = False
         for value in (value for node in copy.graph for value in node.outputs):
             name = value.name or ""
-            hint = _HINT.fullmatch(name)
+            hint = MOVED.fullmatch(name)
             if name in self._originals:
                 self._know(value, name, "")
             elif hint is not None and hint[1] in self._originals:

@@ -25,7 +25,6 @@ may read T(b). Had somebody swapped both names, a and b would be swapped as well
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -40,10 +39,8 @@ from convfc.formats.onnx.elementwise import (
     transposed_rank,
 )
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.moving import LAST, ROWS, columns_of, reshaped_to, tell
+from convfc.formats.onnx.moving import LAST, MOVED, ROWS, columns_of, reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
-
-_HINT = re.compile(rf"(.+)({LAST}|{ROWS})(?:_\d+)?")
 
 
 def in_own_layout(converted: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> ir.Model:
@@ -57,7 +54,7 @@ def in_own_layout(converted: ir.Model, original: ir.Model, ranks: Mapping[str, i
     Returns:
         Another model, or the same if no name in it says that anything was moved.
     """
-    copy = copy_to_restore(converted, _HINT)
+    copy = copy_to_restore(converted, MOVED)
     if copy is None:
         return converted
     _LayoutRestoration(copy, original, ranks).run()
@@ -68,7 +65,7 @@ class _LayoutRestoration(Restoration[int]):
     """Goes through the main graph of a copy once, in the order of the file; forms are ranks."""
 
     def __init__(self, copy: ir.Model, original: ir.Model, ranks: Mapping[str, int]) -> None:
-        super().__init__(copy, original, _HINT)
+        super().__init__(copy, original, MOVED)
         self._ranks = ranks
 
     def run(self) -> None:
@@ -77,7 +74,7 @@ class _LayoutRestoration(Restoration[int]):
             rank, (first, *more) = transposed_rank(node, to_last), node.outputs
             if rank is not None and node.inputs[0] is not None:
                 self.own[first] = node.inputs[0], rank
-                new = first.name not in self.originals and _HINT.fullmatch(first.name or "")
+                new = first.name not in self.originals and MOVED.fullmatch(first.name or "")
                 self.left += [node] if new else []  # of an input, too
             elif not more and not self._take_out_of_rows(node):
                 name, form = self._form(first)

@@ -27,7 +27,6 @@ the emitter writes for a layer that reads r.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
@@ -35,13 +34,13 @@ import onnx_ir as ir
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of
 from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat, reshapes
-from convfc.formats.onnx.moving import reshaped_to, tell
+from convfc.formats.onnx.moving import named, reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
 from convfc.formats.onnx.structure import operator
 
 _MOST_NODES = 16
 """Of what the emitter writes for a layer in this form."""
-_HINT = re.compile(rf"(.+){FLAT}(?:_\d+)?")
+_HINT = named(FLAT)
 
 
 def in_own_axes(
