@@ -13,9 +13,8 @@ from convfc.formats.onnx.outline import read_outline
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.reverting import OnnxReverting
 from convfc.formats.onnx.standalone import tensor_of
-from convfc.formats.onnx.weights import arrays_of, replace_constants, tensor_like
-from convfc.formats.onnx.writer import write
-from convfc.formats.provenance import KEY, Provenance
+from convfc.formats.onnx.weights import arrays_of, save_with, tensor_like
+from convfc.formats.provenance import Provenance
 from convfc.formats.weights import Numbers, altered
 from convfc.refusals import Code
 
@@ -29,7 +28,6 @@ class OnnxRewriting(OnnxReverting):
 
     def rewrite(self, path: Path, numbers: Mapping[str, Sequence[Numbers]]) -> None:
         """See `Rewriting.rewrite`."""
-        model, _, _, form = read(self._path)  # the other one is in its own layout
         tensors: dict[str, ir.TensorProtocol] = {}
         sites = {way.site.name: way.site for way in self.layers}
         for name, (own,) in numbers.items():
@@ -43,9 +41,7 @@ class OnnxRewriting(OnnxReverting):
                     raise altered(self._path, name)
                 array = laid_out(weight)(arrays[role])
                 tensors[weight.value.name or ""] = tensor_like(weight.value, array)
-        replace_constants(model, tensors, str(self._path))
-        record = model.metadata_props.get(KEY, "")
-        write(model, path, form, record, apart=len(self.files) > 1)
+        save_with(tensors, self.files, path)
 
 
 def open_rewriting(path: Path, record: Provenance) -> OnnxRewriting:

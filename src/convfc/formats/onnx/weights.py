@@ -107,7 +107,6 @@ class OnnxWeighted:
 
     def save(self, path: Path, numbers: Mapping[str, Numbers]) -> None:
         """See `Weighted.save`."""
-        model, _, _, form = read(self._path)
         tensors: dict[str, ir.TensorProtocol] = {}
         for name, given in numbers.items():
             node = self._places[name].node
@@ -115,9 +114,7 @@ class OnnxWeighted:
                 value = operands(node)[role]
                 self._require_own(value, name)
                 tensors[value.name or ""] = tensor_like(value, array)
-        replace_constants(model, tensors, str(self._path))
-        record = model.metadata_props.get(KEY, "")
-        write(model, path, form, record, apart=len(self.files) > 1)
+        save_with(tensors, self.files, path)
 
     def _require_own(self, value: ir.Value, layer: str) -> None:
         """See that only convolutions read an operand.
@@ -152,19 +149,20 @@ def tensor_like(value: ir.Value, array: Array) -> ir.TensorProtocol:
         return ir.Tensor(np.ascontiguousarray(array.astype(old.dtype.numpy())), dtype=old.dtype)
 
 
-def replace_constants(
-    model: ir.Model, tensors: Mapping[str, ir.TensorProtocol], where: str
-) -> None:
-    """Give constants of a model other numbers.
+def save_with(tensors: Mapping[str, ir.TensorProtocol], files: Sequence[Path], path: Path) -> None:
+    """Write a copy of a file in which constants have other numbers; all else is as it is there.
 
     Args:
-        model: changed in place.
         tensors: by the names of values, in whatever graph or function.
-        where: the file, for the message.
+        files: the file, and those beside it that hold weights of it.
+        path: where to write.
 
     Raises:
         UnsupportedModelError: there is no such constant of that type and shape, or more than one.
+        OSError: the file cannot be written.
     """
+    source, *apart = files
+    model, _, _, form = read(source)  # what was read of it to find them has been changed since
     there = list(_constants(model))
     for name, new in tensors.items():
         found = [value for value in there if value.name == name]
@@ -172,7 +170,7 @@ def replace_constants(
         same = old is not None and (old.dtype, old.shape) == (new.dtype, new.shape)
         if not same:
             raise UnsupportedModelError(
-                f"{where}: its weight '{name}' is not stored as it is read: operators that were "
+                f"{source}: its weight '{name}' is not stored as it is read: operators that were "
                 "fused or functions were taken apart",
                 remedy="convert it, and give the converted file the numbers",
                 code=Code.NOT_KEPT,
@@ -184,6 +182,7 @@ def replace_constants(
         else:
             node.attributes.clear()
             node.attributes.add(ir.AttrTensor("value", new))
+    write(model, path, form, model.metadata_props.get(KEY, ""), apart=bool(apart))
 
 
 def _constants(model: ir.Model) -> Iterator[ir.Value]:
