@@ -148,15 +148,11 @@ class Standalone:
         matrices: Mapping[str | None, ir.TensorProtocol] | None = None,
     ) -> ir.Model:
         known = dict(values)
-        copies = []
-        for node in nodes:
-            attributes = list(node.attributes.values())
+        copies = copies_of(nodes, known)
+        for node in copies:
             if node.op_type == "Constant" and matrices and node.outputs[0].name in matrices:
-                attributes = [ir.AttrTensor("value", matrices[node.outputs[0].name])]
-            inputs = [None if value is None else known[value.name] for value in node.inputs]
-            outputs = [ir.Value(name=value.name) for value in node.outputs]
-            known.update({value.name: value for value in outputs})
-            copies.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs))
+                node.attributes.clear()
+                node.attributes.add(ir.AttrTensor("value", matrices[node.outputs[0].name]))
         end = copies[-1].outputs[0]
         end.type = ir.TensorType(self.output_type)
         graph = ir.Graph(
@@ -178,9 +174,7 @@ class Standalone:
         tensor = ir.tensor(parameters[name]) if name in parameters else tensor_of(value)
         if tensor is None or value is self._replacement.place.node.inputs[0]:
             return self._input(value)
-        if isinstance(tensor, ir.ExternalTensor):  # a model in memory has no folder to look in
-            tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
-        return constant_value(name, tensor)
+        return constant_value(name, in_memory(tensor))
 
     def _input(self, value: ir.Value) -> ir.Value:
         return ir.Value(name=value.name, type=ir.TensorType(type_named(self._site.dtype)))
@@ -196,6 +190,29 @@ class Standalone:
             tensor = tensor_of(zero)
             return ir.DataType.UINT8 if tensor is None else tensor.dtype
         return type_named(self._site.dtype)
+
+
+def copies_of(nodes: Sequence[ir.Node], known: dict[str | None, ir.Value]) -> list[ir.Node]:
+    """Nodes for a model of their own.
+
+    Args:
+        nodes: each behind those that it reads from.
+        known: what they read, by name; what they make is added.
+    """
+    copies = []
+    for node in nodes:
+        inputs = [None if value is None else known[value.name] for value in node.inputs]
+        outputs = [ir.Value(name=value.name) for value in node.outputs]
+        known.update({value.name: value for value in outputs})
+        attributes = node.attributes.values()
+        copies.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs))
+    return copies
+
+
+def in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A tensor for a model without a file, which has no folder to look in."""
+    external = isinstance(tensor, ir.ExternalTensor)
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if external else tensor
 
 
 def type_named(name: str) -> ir.DataType:

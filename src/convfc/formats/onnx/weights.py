@@ -16,7 +16,7 @@ from convfc.errors import GeometryError, UnsupportedModelError
 from convfc.formats.onnx.alignment import leading_to
 from convfc.formats.onnx.chain import chain_of
 from convfc.formats.onnx.computed_weights import is_computed
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import constant_of, constant_value
 from convfc.formats.onnx.external import files_of
 from convfc.formats.onnx.filter_matrix import channels_last
 from convfc.formats.onnx.operators import is_integer, operands, operator_of
@@ -32,7 +32,7 @@ from convfc.formats.onnx.sites import (
     site_names,
     site_of,
 )
-from convfc.formats.onnx.standalone import tensor_of
+from convfc.formats.onnx.standalone import copies_of, in_memory, tensor_of
 from convfc.formats.onnx.writer import write
 from convfc.formats.onnx.zero_points import quantization_of
 from convfc.formats.protocols import Site
@@ -229,30 +229,19 @@ def _evaluated(value: ir.Value, place: Place, path: Path) -> Array:
     assert end is not None  # noqa: S101 - it is computed
     nodes = leading_to(end, set())
     inner = {made for node in nodes for made in node.outputs}
-    known = {
-        given.name: ir.Value(name=given.name, const_value=_in_memory(given))
+    known: dict[str | None, ir.Value] = {
+        given.name: constant_value(given.name or "", in_memory(tensor))
         for node in nodes
         for given in node.inputs
-        if given is not None and given not in inner
+        if given is not None and given not in inner and (tensor := tensor_of(given)) is not None
     }
-    copies = []
-    for node in nodes:
-        inputs = [None if given is None else known[given.name] for given in node.inputs]
-        outputs = [ir.Value(name=made.name) for made in node.outputs]
-        known.update({made.name: made for made in outputs})
-        attributes = node.attributes.values()
-        copies.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs))
+    stored = list(known.values())
+    copies = copies_of(nodes, known)
     last = known[value.name]
     last.type = ir.TensorType(value.dtype or ir.DataType.FLOAT)
-    stored = [one for one in known.values() if one.const_value is not None]
     opsets = dict(place.body.opset_imports)
     graph = ir.Graph(
         [], [last], nodes=copies, initializers=stored, opset_imports=opsets, name="weights"
     )
     proto = ir.to_proto(ir.Model(graph, ir_version=10))
     return np.asarray(run_anywhere(proto, [value.name or ""], {}, str(path))[0])
-
-
-def _in_memory(value: ir.Value) -> ir.TensorProtocol | None:
-    tensor = tensor_of(value)
-    return None if tensor is None else ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
