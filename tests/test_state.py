@@ -26,8 +26,10 @@ from typing import Any
 import h5py
 import matplotlib as mpl
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
+from onnx import helper
 from PIL import Image
 
 import convfc
@@ -35,9 +37,10 @@ from convfc.explanation.drawing import draw
 from convfc.formats.keras import import_keras
 from convfc.formats.keras.quiet import overheard as keras_overheard
 from convfc.formats.keras.quiet import own_state
+from convfc.formats.onnx.reader import read
 from convfc.system import process
 from convfc.system.surroundings import Library, Shared, undisturbed, until_the_end
-from tests.onnx_models import conv_file
+from tests.onnx_models import CONV, conv_file
 from tests.thinned import thinned
 
 import_keras()
@@ -271,6 +274,27 @@ def test_no_line_of_another_thread_is_lost(models: Path, tmp_path: Path, suffix:
         use(models / f"net{suffix}", tmp_path)
     assert len(host.said) > 20
     assert host.heard == host.said
+
+
+def test_what_onnx_ir_says_of_a_file_stays_off_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever call reads it: here is an attribute that is no text."""
+    source = conv_file(tmp_path / "m.onnx", CONV, (5, 6))
+    model = onnx.load(source)
+    (output,) = model.graph.output
+    bytes_of = helper.make_node("Own", [output.name], ["own"], domain="own", bytes=b"\xff")
+    model.graph.node.append(bytes_of)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    onnx.save(model, source)
+    read(source)
+    assert "invalid UTF-8" in caplog.text  # without a call around it, it would be seen
+    caplog.clear()
+    out = convfc.convert(source, check=False).out
+    numbers = {name: (one.F, one.b) for name, one in convfc.matrices(source).items()}
+    convfc.with_matrices(out, numbers, out=tmp_path / "other.onnx")
+    convfc.revert(out)
+    assert not caplog.records
 
 
 def test_a_library_that_hushes_all_threads_would_be_noticed() -> None:

@@ -58,10 +58,7 @@ from convfc.formats.protocols import Alignment, Feed, Model, Site
 from convfc.formats.provenance import KEY, Provenance
 from convfc.formats.reading import AS_IT_IS, Reading
 from convfc.refusals import Code
-from convfc.system.surroundings import Library, until_the_end
 
-_ONNX_IR = Library("onnx_ir")
-"""It tells its log when shape inference falls short; to us that is a value without a shape."""
 _OF_SEVERAL_NODES = {PatchMethod.SLICE, PatchMethod.TAPS, PatchMethod.SHIFT}
 _AMBIGUOUS = "The file is ambiguous, and runtimes may read it otherwise: {}."
 _LOOP_SECONDS = 60.0
@@ -80,7 +77,6 @@ def open_onnx(path: Path, reading: Reading = AS_IT_IS) -> OnnxModel:
         UnsupportedModelError: it holds something that would be lost on the way back.
         UsageError: it has no such input, or one that takes another shape.
     """
-    until_the_end(_ONNX_IR.overheard)
     return OnnxModel(path, reading)
 
 

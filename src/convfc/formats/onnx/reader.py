@@ -32,7 +32,11 @@ from convfc.formats.onnx.texts import check_texts
 from convfc.formats.onnx.writer import Form, form_of
 from convfc.formats.shapes import Shapes
 from convfc.refusals import Code
+from convfc.system.surroundings import Library, until_the_end
 from convfc.text.visible import visible
+
+_ONNX_IR = Library("onnx_ir")
+"""It tells its log when texts are not as they should be, or when shape inference falls short."""
 
 
 def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
@@ -48,6 +52,7 @@ def read(path: Path) -> tuple[ir.Model, ir.Model, tuple[str, ...], Form]:
         FileError: the file or its external data cannot be read.
         UnsupportedModelError: it holds something that would be lost on the way back.
     """
+    until_the_end(_ONNX_IR.overheard)
     proto = read_proto(path)
     check_texts(path, proto)
     if not proto.opset_import or not proto.graph.output:
