@@ -88,6 +88,10 @@ class _Optimized:
         self._forms[value] = name, form
         self._there.add(name)
 
+    def _form(self, value: ir.Value) -> str:
+        """What the name of a value ends in, if it is known; nothing if that is its own."""
+        return self._forms.get(value, ("", ""))[1]
+
     def name(self) -> None:
         """Name values by what they are made of, by what is made of them, and by their layers."""
         nodes = list(self._graph)
@@ -172,8 +176,7 @@ class _Optimized:
 
     def _split(self, node: ir.Node, rows: ir.Value, name: str, wanted: list[int]) -> bool:
         """By rules 1 and 2."""
-        forms = {use: self._forms.get(use[0].outputs[0], ("", ""))[1] for use in rows.uses()}
-        uses = [use for use, form in forms.items() if form != ROWS]
+        uses = [use for use in rows.uses() if self._form(use[0].outputs[0]) != ROWS]
         if not uses:
             return False
         last: ir.Value | None = None
