@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from convfc import arguments
 from convfc.analysis.feeding import Patches, patch_matrices
+from convfc.analysis.kinds import Kind
 from convfc.analysis.matrix import MOST_ENTRIES, Matrix
 from convfc.analysis.reading import matrices
 from convfc.core.arrays import Array
@@ -22,17 +22,6 @@ from convfc.gates import gated
 from convfc.system import replacing
 from convfc.system.atomic import writing
 from convfc.system.surroundings import undisturbed
-
-
-class Kind(StrEnum):
-    """Which matrix of a layer."""
-
-    FILTER = "filter"
-    """F, and b."""
-    PATCHES = "patches"
-    """P, of a sample."""
-    WHOLE = "whole"
-    """M, sparse, and b'."""
 
 
 @undisturbed()
