@@ -207,15 +207,26 @@ def asked_for(
     """
     only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
     for pattern in (*only, *skip):
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            there = ", ".join(names[:8]) or "none"
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            raise UsageError(f"no convolution is called '{pattern}'; there are: {there}{more}")
+        if not any(fits([name], [pattern]) for name in names):
+            raise UsageError(no_layer_called(pattern, names))
+    return frozenset(n for n in names if (fits([n], only) or not only) and not fits([n], skip))
 
-    def listed(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
-    return frozenset(n for n in names if (listed(n, only) or not only) and not listed(n, skip))
+def fits(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Whether one of a layer's names fits one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def no_layer_called(pattern: str, names: Sequence[str]) -> str:
+    """What is said of a pattern that fits no layer.
+
+    Args:
+        pattern: that.
+        names: of all layers.
+    """
+    there = ", ".join(names[:8]) or "none"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"no convolution is called '{pattern}'; there are: {there}{more}"
 
 
 @dataclass

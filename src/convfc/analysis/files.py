@@ -79,8 +79,7 @@ def save_matrices(
     found = matrices(model, layers=layers, shapes=shapes, imports=imports)
     if kind is Kind.FILTER:
         return _write(target, {name: _of_filters(matrix) for name, matrix in found.items()})
-    for matrix in found.values():
-        matrix.require_whole(entries)
+    wholes = {name: matrix.require_whole(entries) for name, matrix in found.items()}
     single = target.suffix == ".npz"
     if single and len(found) != 1:
         raise UsageError(
@@ -90,8 +89,7 @@ def save_matrices(
     files = dict.fromkeys(found, target) if single else _files_in(target, [*found])
     for name, file in files.items():
         matrix = found[name]
-        more = _bias(matrix, matrix.require_whole(entries))
-        _save(file, {**matrix.whole(entries).arrays(), **more})
+        _save(file, {**matrix.whole(entries).arrays(), **_bias(matrix, wholes[name])})
     return list(files.values())
 
 
