@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convfc.cli import documents, jobs, tables
 from convfc.cli.matrix_tables import measurement_json, measurement_parts
 from convfc.cli.reversion_tables import reversion_parts
-from convfc.cli.shapes_tables import shapes_table
+from convfc.cli.shapes_tables import shapes_parts
 from convfc.cli.terminal import Part, verification_parts
 from convfc.text.visible import visible
 from convfc.text.words import Words
@@ -41,8 +41,7 @@ def line_of(result: object) -> str:
 
 
 def _shapes_parts(shapes: ModelShapes) -> Iterable[Part]:
-    yield shapes_table(shapes)
-    yield from tables.left_lines(layer.refusal for layer in shapes)
+    yield from shapes_parts(shapes)
     totals = shapes.totals
     yield f"{shapes.model}: {len(shapes)} convolutions, {totals.weights:,} weights"
 

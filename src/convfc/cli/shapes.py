@@ -106,7 +106,7 @@ def _model_shapes(
     layout: Layout,
 ) -> None:
     import convfc
-    from convfc.cli import documents, shapes_tables, tables
+    from convfc.cli import documents, shapes_tables
 
     with terminal.working(f"reading {model.name}"):
         layers = convfc.shapes(model, form=form, patch_memory=memory, imports=imports)
@@ -117,8 +117,7 @@ def _model_shapes(
     elif layout is Layout.CSV:
         terminal.show(shapes_tables.shapes_csv(layers))
     elif layers:
-        table = shapes_tables.shapes_table(layers)
-        _show([table, *tables.left_lines(layer.refusal for layer in layers)], layout)
+        _show(shapes_tables.shapes_parts(layers), layout)
     else:
         _show([f"{visible(str(model))}: no convolution in it"], layout)
 
