@@ -118,7 +118,7 @@ TRIALS = (
 NOT_TRIED = (
     "TensorRT, Core ML, SNPE, hardware of any kind: not to be had here",
     "concrete-ml: its own [page](clients/concrete-ml.md), as it takes another Python environment",
-    "emlearn: takes Keras models of Dense layers, which `--form dense` does not write yet",
+    "emlearn: its own [page](clients/emlearn.md), as it takes Keras models",
     "Neural Compressor, TVM: not tried here",
 )
 

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from convfc.cli.main import main
+
 SAMPLES = Path(__file__).parents[1] / "sample_models"
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,6 +29,15 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
         text=True,
         check=False,
     )
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Run the program in this process, where it can be tampered with: its exit code."""
+    monkeypatch.setattr(sys, "argv", ["convfc", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 AGREED = {"", "layer", "convolution", "parameters", "integer draws", "chance of a miss", "verdict"}

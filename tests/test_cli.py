@@ -15,11 +15,10 @@ import pytest
 from onnx import helper
 
 from convfc import Look, convolution
-from convfc.cli.main import main
 from convfc.cli.tables import look_line
 from convfc.formats.onnx import filter_matrix
 from tests.onnx_models import conv_file, integers, save
-from tests.program import SAMPLES, cli, without_figures
+from tests.program import SAMPLES, cli, exit_code, without_figures
 
 
 @pytest.fixture
@@ -179,11 +178,8 @@ def test_a_wrong_file_is_exit_code_2_and_is_not_there(
     monkeypatch.chdir(model.parent)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convfc", "convert", "net.onnx", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int)
-        return end.value.code, *capsys.readouterr()
+        code = exit_code(monkeypatch, "convert", "net.onnx", *arguments)
+        return code, *capsys.readouterr()
 
     code, output, error = run()
     assert (code, output) == (2, "")
@@ -266,11 +262,9 @@ def test_errors_are_two_lines_at_most(
     (folder / "saved" / "saved_model.pb").touch()
     before = sorted(folder.iterdir())
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["convfc", *arguments.split()])
-    with pytest.raises(SystemExit) as end:
-        main()
+    code = exit_code(monkeypatch, *arguments.split())
     output, error = capsys.readouterr()
-    assert (end.value.code, output) == (2, "")
+    assert (code, output) == (2, "")
     assert error.startswith("convfc: ")
     assert words in error
     assert len(error.splitlines()) <= 2

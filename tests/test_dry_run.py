@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,10 +15,9 @@ from onnx import helper
 
 import convfc
 from convfc import UsageError
-from convfc.cli.main import main
 from convfc.formats.keras.drafting import operators_of
 from tests.onnx_models import conv_file, integers, save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, cli, exit_code
 
 CONV = convfc.convolution([3, 3], channels=2, filters=4)
 
@@ -88,11 +86,7 @@ def test_weights_that_lie_beside_the_file_count(tmp_path: Path) -> None:
 
 
 def code_of(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["convfc", "convert", *map(str, arguments), "--no-check"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert isinstance(end.value.code, int)
-    return end.value.code
+    return exit_code(monkeypatch, "convert", *arguments, "--no-check")
 
 
 def test_exit_codes_are_those_of_a_conversion(

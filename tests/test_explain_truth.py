@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 import convfc
-from convfc.cli.main import main
 from convfc.core.quantization import Scaling
 from convfc.explanation import page, sources, wording
 from convfc.explanation.agreement import DisagreementError, agreement
@@ -28,6 +26,7 @@ from convfc.formats.keras.quiet import importing
 from tests.browser import BROWSER, in_the_browser, shown
 from tests.keras_models import save as save_keras
 from tests.onnx_models import attributes, kernel_shape, save
+from tests.program import exit_code
 from tests.reference import convolve
 
 Array = NDArray[Any]
@@ -265,10 +264,7 @@ def test_what_the_layer_does_not_compute_is_not_drawn(
         monkeypatch.setattr(sources, "_quantization", wrong_zero)
     out = tmp_path / f"drawn{suffix}"
     options = ["-o", str(out)] if suffix else []
-    monkeypatch.setattr(sys, "argv", ["convfc", "explain", str(path), *options])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
+    assert exit_code(monkeypatch, "explain", path, *options) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert f"{path}: layer 'conv': its own output and P · F" in said.err

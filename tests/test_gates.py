@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import pytest
 
 import convfc
 from convfc import FileError
-from convfc.cli.main import main
 from convfc.formats.onnx import model, reader
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.gates import gate, gated
 from tests.onnx_models import conv_file
+from tests.program import exit_code
 
 CONV = convfc.convolution([3, 3], channels=2, filters=2)
 
@@ -140,15 +139,9 @@ def test_a_fault_of_convfc_is_seen_with_debug(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(model, "prepare", failing(ZeroDivisionError("here")))
-    monkeypatch.setattr(sys, "argv", ["convfc", "shapes", str(pair[0])])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
+    assert exit_code(monkeypatch, "shapes", pair[0]) == 2
     assert "ZeroDivisionError: here" in capsys.readouterr().err
-    sys.argv.append("--debug")
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
+    assert exit_code(monkeypatch, "shapes", pair[0], "--debug") == 2
     assert "in failing\n" in (shown := capsys.readouterr().err) or "in fail\n" in shown, shown
 
 

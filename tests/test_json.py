@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from onnx import helper
 
 from convfc import Code, convolution
 from convfc.cli import documents, program
-from convfc.cli.main import app, main
+from convfc.cli.main import app
 from convfc.reproduction.results import experiment_json
 from tests import schemas
 from tests.onnx_models import conv_file, integers
 from tests.onnx_models import save as save_onnx
-from tests.program import SAMPLES
+from tests.program import SAMPLES, exit_code
 
 Run = Callable[..., tuple[int, Any, str]]
 
@@ -31,12 +30,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, Any, str]:
-        monkeypatch.setattr(sys, "argv", ["convfc", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int)
+        code = exit_code(monkeypatch, *arguments)
         output, error = capsys.readouterr()
-        return end.value.code, json.loads(output), error
+        return code, json.loads(output), error
 
     return run
 

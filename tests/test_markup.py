@@ -16,11 +16,11 @@ from onnx import helper
 
 import convfc
 from convfc.cli import terminal
-from convfc.cli.main import main
 from convfc.errors import FileError, UsageError
 from convfc.text.jsontext import json_text
 from convfc.text.visible import visible
 from tests.onnx_models import integers, save
+from tests.program import exit_code
 
 NAME = "[/]\x1b[31m\nEQUIVALENT: a $x_{$ <b>&amp; --> \u202e\x85:cat:\ufffe\x07\r\t日"
 """Markup, an escape, new lines, mathematics, tags, a direction, an emoji, no character at all."""
@@ -46,11 +46,7 @@ def program(
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convfc", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int)
-        return end.value.code, *capsys.readouterr()
+        return exit_code(monkeypatch, *arguments), *capsys.readouterr()
 
     return run
 

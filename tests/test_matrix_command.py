@@ -14,8 +14,6 @@ from onnx import helper
 
 import convfc
 from convfc import FileError, UsageError
-from convfc.analysis.files import Kind
-from convfc.cli import matrix as command
 from convfc.cli.matrix_tables import matrices_table, measurement_parts
 from convfc.cli.terminal import rendered
 from convfc.text.jsontext import json_text
@@ -182,10 +180,6 @@ def test_names_of_layers_lead_nowhere(tmp_path: Path) -> None:
     files = convfc.save_matrices(path, tmp_path / "f")
     assert [file.name for file in files] == [".._a.npz", "a_b.npz", "a.b.npz", "a_b_2.npz"]
     assert sorted(file.name for file in (tmp_path / "f").iterdir()) == sorted(f.name for f in files)
-
-
-def test_the_kinds_of_the_command_are_those_of_the_function() -> None:
-    assert [one.value for one in command.Kind] == [one.value for one in Kind]
 
 
 @pytest.mark.parametrize(

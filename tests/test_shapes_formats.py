@@ -14,9 +14,9 @@ from onnx import helper
 
 import convfc
 from convfc import Lowering, UsageError
-from convfc.cli.shapes import Sorting
 from convfc.cli.shapes_tables import COLUMNS, shapes_csv, shapes_table
-from convfc.planning import ModelShapes, Order
+from convfc.core.figures import Order
+from convfc.planning import ModelShapes
 from tests.onnx_models import integers, save
 from tests.program import SAMPLES, cli
 
@@ -147,10 +147,6 @@ def test_sorted_by_name_and_what_is_unknown_comes_last(shapes: ModelShapes, odd:
     assert [layer.site.name for layer in mixed[-4:]] == [layer.site.name for layer in found]
     with pytest.raises(UsageError, match="order is 'size': it takes layer, weights"):
         shapes.sorted("size")
-
-
-def test_the_program_takes_the_orders_that_there_are() -> None:
-    assert [one.value for one in Sorting] == [order.value for order in Order]
 
 
 def test_shapes_are_a_tuple_that_can_be_sent_elsewhere(shapes: ModelShapes) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from convfc import arguments
 from convfc.core.arrays import numpy_type
 from convfc.core.dense import DENSE_LIMIT, lower_chain
+from convfc.core.figures import Order, figure
 from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
@@ -62,19 +63,6 @@ class Layer:
     def __repr__(self) -> str:
         reason = "" if self.reason is None else f": {self.reason}"
         return f"<Layer {self.site.name!r}: {self.site.kind}, {self.fate.value}{reason}>"
-
-
-class Order(StrEnum):
-    """What the layers of a model are sorted by: names from A on, numbers from the largest down."""
-
-    LAYER = "layer"
-    WEIGHTS = "weights"
-    MULTIPLY_ADDS = "multiply-adds"
-    INPUT = "input"
-    PATCHES = "patches"
-    """Bytes of the whole patch matrix."""
-    MATRIX = "matrix"
-    """Bytes of the matrix of the dense form."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +132,7 @@ class ModelShapes(Shown, tuple[Layer, ...]):
         order = arguments.choice("order", order, Order)
 
         def key(layer: Layer) -> tuple[bool, int, str]:
-            number = None if order is Order.LAYER else _number(layer, order)
+            number = _number(layer, order)
             return number is None, -(number or 0), layer.site.name if order is Order.LAYER else ""
 
         return ModelShapes(sorted(self, key=key), self.model, self.form)
@@ -152,18 +140,9 @@ class ModelShapes(Shown, tuple[Layer, ...]):
 
 def _number(layer: Layer, order: Order) -> int | None:
     """What a layer is sorted by, if that is known."""
-    lowering, itemsize = layer.lowering, layer.site.itemsize
-    if lowering is None:
+    if layer.lowering is None:
         return None
-    conv, whole = lowering.convolution, lowering.whole
-    numbers: dict[Order, Callable[[], int | None]] = {
-        Order.WEIGHTS: lambda: conv.weights,
-        Order.MULTIPLY_ADDS: lambda: conv.multiply_adds(lowering.sizes),
-        Order.INPUT: lambda: lowering.input_bytes(itemsize),
-        Order.PATCHES: lambda: lowering.patch_bytes(itemsize),
-        Order.MATRIX: lambda: None if whole is None else whole.bytes(itemsize),
-    }
-    return numbers[order]()
+    return figure(layer.lowering, layer.site.itemsize, order)
 
 
 def plan(
@@ -228,15 +207,26 @@ def asked_for(
     """
     only, skip = arguments.texts("only", only), arguments.texts("skip", skip)
     for pattern in (*only, *skip):
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            there = ", ".join(names[:8]) or "none"
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            raise UsageError(f"no convolution is called '{pattern}'; there are: {there}{more}")
+        if not any(fits([name], [pattern]) for name in names):
+            raise UsageError(no_layer_called(pattern, names))
+    return frozenset(n for n in names if (fits([n], only) or not only) and not fits([n], skip))
 
-    def listed(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
-    return frozenset(n for n in names if (listed(n, only) or not only) and not listed(n, skip))
+def fits(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Whether one of a layer's names fits one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def no_layer_called(pattern: str, names: Sequence[str]) -> str:
+    """What is said of a pattern that fits no layer.
+
+    Args:
+        pattern: that.
+        names: of all layers.
+    """
+    there = ", ".join(names[:8]) or "none"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"no convolution is called '{pattern}'; there are: {there}{more}"
 
 
 @dataclass

@@ -16,7 +16,7 @@ from convfc.core.geometry import AnyConvolution
 from convfc.core.im2col import apply, patch_tensor
 from convfc.core.lowering import Lowering, lower
 from convfc.core.numpy_ops import NumpyOps
-from convfc.errors import DataError, UnsupportedModelError
+from convfc.errors import UnsupportedModelError
 from convfc.formats.registry import open_model
 from convfc.formats.shapes import Shapes
 from convfc.formats.weights import Weights
@@ -107,16 +107,11 @@ def _activations(
     """
     runnable = open_model(found.path, imports)
     feeds = make_feeds(runnable.inputs, data=data, samples=sample + 1, shapes=shapes)
-    if feeds.rows <= sample:
-        raise DataError(
-            f"sample {sample}: there are only {feeds.rows}, the first is 0", code=Code.SAMPLES
-        )
-    rows = feeds.batch or 1
-    first = sample - sample % rows
+    feed, place = feeds.batch_of(sample)
     layers = list(dict.fromkeys(one.layer for one in wanted))
-    seen = runnable.activations(feeds.take(range(first, first + rows)), layers)
+    seen = runnable.activations(feed, layers)
     for layer in layers:
-        if layer not in seen or len(seen[layer]) != rows:
+        if layer not in seen or len(seen[layer]) != (feeds.batch or 1):
             raise UnsupportedModelError(
                 f"{path}: layer '{layer}': what it is fed for one sample cannot be seen from "
                 "outside (it is in a branch, a loop, another model, or called more than once)",
@@ -124,7 +119,7 @@ def _activations(
                 layer=layer,
                 code=Code.NOT_EXPLAINED,
             )
-    return {name: np.asarray(x)[sample - first :][:1] for name, x in seen.items()}
+    return {name: np.asarray(x)[place:][:1] for name, x in seen.items()}
 
 
 def _of_layer(path: Path, found: Opened, layer: str, x: Array) -> Iterator[Patches]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from convfc import arguments
 from convfc.analysis.feeding import Patches, patch_matrices
+from convfc.analysis.kinds import Kind
 from convfc.analysis.matrix import MOST_ENTRIES, Matrix
 from convfc.analysis.reading import matrices
 from convfc.core.arrays import Array
@@ -22,17 +22,6 @@ from convfc.gates import gated
 from convfc.system import replacing
 from convfc.system.atomic import writing
 from convfc.system.surroundings import undisturbed
-
-
-class Kind(StrEnum):
-    """Which matrix of a layer."""
-
-    FILTER = "filter"
-    """F, and b."""
-    PATCHES = "patches"
-    """P, of a sample."""
-    WHOLE = "whole"
-    """M, sparse, and b'."""
 
 
 @undisturbed()
@@ -90,8 +79,7 @@ def save_matrices(
     found = matrices(model, layers=layers, shapes=shapes, imports=imports)
     if kind is Kind.FILTER:
         return _write(target, {name: _of_filters(matrix) for name, matrix in found.items()})
-    for matrix in found.values():
-        matrix.require_whole(entries)
+    wholes = {name: matrix.require_whole(entries) for name, matrix in found.items()}
     single = target.suffix == ".npz"
     if single and len(found) != 1:
         raise UsageError(
@@ -101,8 +89,7 @@ def save_matrices(
     files = dict.fromkeys(found, target) if single else _files_in(target, [*found])
     for name, file in files.items():
         matrix = found[name]
-        more = _bias(matrix, matrix.require_whole(entries))
-        _save(file, {**matrix.whole(entries).arrays(), **more})
+        _save(file, {**matrix.whole(entries).arrays(), **_bias(matrix, wholes[name])})
     return list(files.values())
 
 

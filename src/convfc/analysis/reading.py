@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,13 @@ from pathlib import Path
 from convfc import arguments
 from convfc.analysis.matrix import Matrix
 from convfc.errors import UsageError
+from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.registry import open_weighted, provenance_of
 from convfc.formats.shapes import Shapes
 from convfc.formats.weights import Chain, Unread, Weighted, Weights
 from convfc.gates import gated, naming
+from convfc.planning import fits, no_layer_called
 from convfc.reversion import revert
 from convfc.system.atomic import temporary_folder
 from convfc.system.surroundings import undisturbed
@@ -31,13 +32,13 @@ class Opened:
         path: the file itself, or of a converted one a copy with convolutions in it again.
         model: that, opened.
         layers: every convolution, those without a way back last.
-        converted: whether the file is a converted one.
+        record: what convfc wrote into a converted file; ``None``: it is none.
     """
 
     path: Path
     model: Weighted
     layers: Sequence[Weights | Unread]
-    converted: bool
+    record: Provenance | None = None
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def opened(
     record = provenance_of(path)
     if record is None or record.reverted:
         model = open_weighted(path, imports, reading)
-        yield Opened(path, model, model.layers, False)
+        yield Opened(path, model, model.layers)
         return
     with temporary_folder() as folder:
         done = revert(path, folder / path.name, partial=True, imports=imports)
@@ -71,7 +72,7 @@ def opened(
         ]
         with naming(path, done.out):
             model = open_weighted(done.out, imports, reading)
-            yield Opened(done.out, model, [*model.layers, *lost], True)
+            yield Opened(done.out, model, [*model.layers, *lost], record)
 
 
 def chosen(
@@ -84,17 +85,12 @@ def chosen(
     """
     names = [{one.name, one.layer if isinstance(one, Weights) else one.name} for one in layers]
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for each in names for name in each):
-            there = ", ".join(layer.name for layer in layers[:8]) or "none"
-            more = f" and {len(layers) - 8} more" if len(layers) > 8 else ""
+        if not any(fits(each, [pattern]) for each in names):
             raise UsageError(
-                f"{path}: no convolution is called '{pattern}'; there are: {there}{more}"
+                f"{path}: {no_layer_called(pattern, [layer.name for layer in layers])}"
             )
-    return [
-        layer
-        for layer, each in zip(layers, names, strict=True)
-        if not patterns or any(fnmatch.fnmatchcase(n, p) for n in each for p in patterns)
-    ]
+    pairs = zip(layers, names, strict=True)
+    return [layer for layer, each in pairs if not patterns or fits(each, patterns)]
 
 
 @undisturbed()

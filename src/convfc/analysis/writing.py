@@ -13,7 +13,7 @@ from convfc.analysis.matrix import Matrix
 from convfc.analysis.reading import matrices, opened
 from convfc.core.arrays import Array, array_difference, numpy_type
 from convfc.errors import GeometryError, UnsupportedModelError, UsageError
-from convfc.formats.registry import data_names, open_rewriting, provenance_of
+from convfc.formats.registry import data_names, open_rewriting
 from convfc.formats.weights import Numbers, Weights
 from convfc.gates import gated, naming
 from convfc.refusals import Code
@@ -62,15 +62,13 @@ def with_matrices(
     target = target_of(source, out, lambda path: path, force)
     unchanged = Unchanged(source)
     with opened(source, imports) as found:
-        unchanged.watch(*(() if found.converted else found.model.files))
+        unchanged.watch(*(found.model.files if found.record is None else ()))
         there = {one.name: one for one in found.layers if isinstance(one, Weights)}
         before = {name: Matrix.of(one) for name, one in there.items()}
         after = {name: _replaced(source, before, name, pair) for name, pair in given.items()}
         rewriting = None
-        if found.converted:
-            record = provenance_of(source)
-            assert record is not None  # noqa: S101 - it is a converted file
-            rewriting = open_rewriting(source, record, imports)
+        if found.record is not None:
+            rewriting = open_rewriting(source, found.record, imports)
             unchanged.watch(*rewriting.files)
         files = found.model.files if rewriting is None else rewriting.files
         with staging(target, data_names) as stage:

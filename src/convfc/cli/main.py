@@ -263,10 +263,9 @@ def verify(
     del debug  # `program` looks at it
     import convfc
     from convfc.cli import documents, github, junit, parsing
-    from convfc.errors import FileError, UsageError
+    from convfc.errors import FileError
 
-    if as_json and layout not in (None, Report.JSON):
-        raise UsageError(f"--json does not go with --format {layout}")
+    as_document = parsing.wants_json(as_json, layout)
     subject = str(converted or original or ".")
     named = Path() if original is None else original
     # A SavedModel is a folder, and no file that convfc made.
@@ -294,7 +293,7 @@ def verify(
                 results = convfc.verify_folder(named, progress=progress, **options)
             else:
                 results = [convfc.verify(named, converted, progress=progress, **options)]
-    if as_json or layout is Report.JSON:
+    if as_document:
         told = json_text(
             documents.verifications_json(results)
             if is_folder

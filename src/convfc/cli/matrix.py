@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from convfc.analysis.kinds import Kind
 from convfc.cli import terminal
 from convfc.cli.options import MODEL, Data, Debug, Imports, Json, Shapes
 from convfc.text.jsontext import json_text
-
-
-class Kind(StrEnum):
-    """The values of --kind: those of `convfc.analysis.files.Kind`, which takes longer to import."""
-
-    FILTER = "filter"
-    PATCHES = "patches"
-    WHOLE = "whole"
 
 
 def matrix(
@@ -68,9 +60,7 @@ def matrix(
         if entries is not None:
             options["entries"] = entries
         with terminal.working(f"reading {model.name}"):
-            files = convfc.save_matrices(
-                model, out, kind=kind.value, sample=sample, data=data, **options
-            )
+            files = convfc.save_matrices(model, out, kind=kind, sample=sample, data=data, **options)
         told = {"schema": "matrixfiles-1", "model": str(model), "files": [*map(str, files)]}
         lines = [f"wrote {file}" for file in files]
         terminal.show(json_text(told) if as_json else terminal.rendered(lines))

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from enum import StrEnum
 
 from convfc.arguments import MOST_AXES
 from convfc.core.builders import convolution
@@ -111,6 +112,17 @@ def numbers(option: str, text: str | None, default: float) -> list[float]:
     if not all(map(math.isfinite, found)):
         raise UsageError(f"{option} {text}: write numbers with a comma between, like 0.5,0.4,0.4")
     return found
+
+
+def wants_json(as_json: bool, layout: StrEnum | None) -> bool:
+    """Whether a document is asked for: by --json, or by --format json.
+
+    Raises:
+        UsageError: by the one, and something else by the other.
+    """
+    if as_json and layout not in (None, "json"):
+        raise UsageError(f"--json does not go with --format {layout}")
+    return as_json or layout == "json"
 
 
 def per_axis(option: str, text: str, rank: int) -> list[int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convfc.cli import documents, jobs, tables
 from convfc.cli.matrix_tables import measurement_json, measurement_parts
 from convfc.cli.reversion_tables import reversion_parts
-from convfc.cli.shapes_tables import shapes_table
+from convfc.cli.shapes_tables import shapes_parts
 from convfc.cli.terminal import Part, verification_parts
 from convfc.text.visible import visible
 from convfc.text.words import Words
@@ -26,25 +26,22 @@ _WIDTH = 120
 
 def document_of(result: object) -> dict[str, Any]:
     """A result as JSON types."""
-    found = _way(result, 0)(result)
-    assert isinstance(found, dict)  # noqa: S101 - see `_SHOWN`
-    return found
+    return _way(result).document(result)
 
 
 def html_of(result: object) -> str:
     """A result as HTML that needs no style and no script."""
-    return "\n".join(_html(part) for part in _way(result, 1)(result))
+    return "\n".join(_html(part) for part in _way(result).parts(result))
 
 
 def line_of(result: object) -> str:
     """A result in one line: the last one that the program prints of it."""
-    *_, last = _way(result, 1)(result)
+    *_, last = _way(result).parts(result)
     return visible(str(last))
 
 
 def _shapes_parts(shapes: ModelShapes) -> Iterable[Part]:
-    yield shapes_table(shapes)
-    yield from tables.left_lines(layer.refusal for layer in shapes)
+    yield from shapes_parts(shapes)
     totals = shapes.totals
     yield f"{shapes.model}: {len(shapes)} convolutions, {totals.weights:,} weights"
 
@@ -64,20 +61,30 @@ def _explanation_parts(explained: Explanation) -> Iterable[Part]:
     yield f"{explained.title or 'a convolution'} on {explained.description}"
 
 
-_SHOWN: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Iterable[Part]]]] = {
-    "Conversion": (documents.conversion_json, jobs.conversion_parts),
-    "Explanation": (documents.explanation_json, _explanation_parts),
-    "Measurement": (measurement_json, _measurement_parts),
-    "ModelShapes": (documents.shapes_json, _shapes_parts),
-    "Reversion": (documents.reversion_json, reversion_parts),
-    "Verification": (documents.verification_json, verification_parts),
+class _Way(NamedTuple):
+    """How results of a class show themselves.
+
+    Attributes:
+        document: as JSON types.
+        parts: as what is printed, a line as the last.
+    """
+
+    document: Callable[[Any], dict[str, Any]]
+    parts: Callable[[Any], Iterable[Part]]
+
+
+_WAYS = {
+    "Conversion": _Way(documents.conversion_json, jobs.conversion_parts),
+    "Explanation": _Way(documents.explanation_json, _explanation_parts),
+    "Measurement": _Way(measurement_json, _measurement_parts),
+    "ModelShapes": _Way(documents.shapes_json, _shapes_parts),
+    "Reversion": _Way(documents.reversion_json, reversion_parts),
+    "Verification": _Way(documents.verification_json, verification_parts),
 }
-"""By the class of a result: its document, and the parts of what is printed, a line as the last."""
 
 
-def _way(result: object, which: int) -> Callable[[Any], Any]:
-    names = (kind.__name__ for kind in type(result).__mro__)
-    return next(_SHOWN[name][which] for name in names if name in _SHOWN)
+def _way(result: object) -> _Way:
+    return next(_WAYS[kind.__name__] for kind in type(result).__mro__ if kind.__name__ in _WAYS)
 
 
 def _html(part: Part) -> str:

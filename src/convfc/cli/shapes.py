@@ -21,6 +21,7 @@ from convfc.cli.options import (
     PatchMemory,
     Stride,
 )
+from convfc.core.figures import Order
 from convfc.core.lowering import PatchMethod
 from convfc.core.whole import Form
 from convfc.text.jsontext import json_text
@@ -38,17 +39,6 @@ class Layout(StrEnum):
     CSV = "csv"
     MARKDOWN = "markdown"
     JSON = "json"
-
-
-class Sorting(StrEnum):
-    """The values of --sort: those of `Order`, which takes longer to import."""
-
-    LAYER = "layer"
-    WEIGHTS = "weights"
-    MULTIPLY_ADDS = "multiply-adds"
-    INPUT = "input"
-    PATCHES = "patches"
-    MATRIX = "matrix"
 
 
 def shapes(
@@ -70,7 +60,7 @@ def shapes(
         Form, typer.Option(help="With MODEL: sizes as patches, or as one matrix each.")
     ] = Form.PATCHES,
     sort: Annotated[
-        Sorting | None,
+        Order | None,
         typer.Option(help="With MODEL: by name, or largest first (patches: by memory)."),
     ] = None,
     layout: Annotated[
@@ -90,9 +80,7 @@ def shapes(
     from convfc.cli import parsing
     from convfc.errors import UsageError
 
-    if as_json and layout not in (None, Layout.JSON):
-        raise UsageError(f"--json does not go with --format {layout}")
-    layout = Layout.JSON if as_json else layout or Layout.TABLE
+    layout = Layout.JSON if parsing.wants_json(as_json, layout) else layout or Layout.TABLE
     memory = parsing.memory(patch_memory)
     if model is not None and (size is not None or kernel is not None):
         raise UsageError("give a model, or --input and --kernel, not both")
@@ -114,23 +102,22 @@ def _model_shapes(
     memory: int | None,
     form: Form,
     imports: Sequence[str],
-    sort: Sorting | None,
+    sort: Order | None,
     layout: Layout,
 ) -> None:
     import convfc
-    from convfc.cli import documents, shapes_tables, tables
+    from convfc.cli import documents, shapes_tables
 
     with terminal.working(f"reading {model.name}"):
         layers = convfc.shapes(model, form=form, patch_memory=memory, imports=imports)
     if sort is not None:
-        layers = layers.sorted(sort.value)
+        layers = layers.sorted(sort)
     if layout is Layout.JSON:
         terminal.show(json_text(documents.shapes_json(layers)))
     elif layout is Layout.CSV:
         terminal.show(shapes_tables.shapes_csv(layers))
     elif layers:
-        table = shapes_tables.shapes_table(layers)
-        _show([table, *tables.left_lines(layer.refusal for layer in layers)], layout)
+        _show(shapes_tables.shapes_parts(layers), layout)
     else:
         _show([f"{visible(str(model))}: no convolution in it"], layout)
 

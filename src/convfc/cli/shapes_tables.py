@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from convfc.cli.tables import (
@@ -14,6 +14,7 @@ from convfc.cli.tables import (
     count_text,
     dense_cells,
     geometry_cells,
+    left_lines,
     matrices_text,
     memory_text,
     patch_memory,
@@ -28,7 +29,13 @@ from convfc.text.words import Words, words
 if TYPE_CHECKING:  # who calculates one layer's sizes need not wait for the rest
     from rich.text import Text
 
-    from convfc.planning import Layer, ModelShapes
+    from convfc.planning import Layer, ModelShapes, Totals
+
+
+def shapes_parts(shapes: ModelShapes) -> Iterator[Words | str]:
+    """The table, and why layers are left."""
+    yield shapes_table(shapes)
+    yield from left_lines(layer.refusal for layer in shapes)
 
 
 def shapes_table(shapes: ModelShapes) -> Words:
@@ -60,7 +67,7 @@ def _patches_table(shapes: ModelShapes) -> Words:
     totals = shapes.totals
     weights, products = f"{totals.weights:,}", count_text(totals.multiply_adds)
     empty = [""] * 3
-    table.add_row(*_total(shapes), *empty, weights, products, "", memory_text(totals.patch_bytes))
+    table.add_row(*_total(totals), *empty, weights, products, "", memory_text(totals.patch_bytes))
     return table
 
 
@@ -75,7 +82,8 @@ def _dense_table(shapes: ModelShapes) -> Words:
         rows, columns = layer.lowering.patch_matrix
         rows_ = f"{count_text(rows)}×{columns}"
         table.add_row(*geometry_cells(layer), rows_, *dense_cells(layer), end_section=last)
-    table.add_row(*_total(shapes), "", "", "", memory_text(shapes.totals.matrix_bytes))
+    totals = shapes.totals
+    table.add_row(*_total(totals), "", "", "", memory_text(totals.matrix_bytes))
     return table
 
 
@@ -88,10 +96,9 @@ def _left(layer: Layer) -> tuple[str | Text, ...]:
     return *geometry_cells(layer), words(f"left: {layer.reason}", "red")
 
 
-def _total(shapes: ModelShapes) -> tuple[str, str]:
+def _total(totals: Totals) -> tuple[str, str]:
     """The total's own cells: what it is of."""
-    counted = shapes.totals.layers
-    return "total", f"{counted} of {len(shapes)} layers"
+    return "total", f"{totals.layers} of {totals.layers + totals.left} layers"
 
 
 COLUMNS = (

@@ -351,5 +351,10 @@ class Convolution(AnyConvolution):
 
 def product(sizes: Sizes) -> int | None:
     """Product of sizes; ``None`` if one of them is unknown."""
-    known = [size for size in sizes if size is not None]
+    known = known_sizes(sizes)
     return math.prod(known) if len(known) == len(sizes) else None
+
+
+def known_sizes(sizes: Sizes) -> list[int]:
+    """Sizes of which none is unknown."""
+    return [size for size in sizes if size is not None]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.folding import regroups
-from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, Window
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, Window, known_sizes
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.whole import Form
 
@@ -185,7 +185,7 @@ def apply(ops: Ops[T], x: T, lowering: Lowering) -> T:
     if lowering.form is Form.DENSE:
         row = ops.reshape(x, [*[1] * inner.rank, inner.patch_length])
         y = ops.product(row, inner, (1,) * inner.rank)
-        return ops.reshape(y, [*_known(lowering.output), convolution.filters])
+        return ops.reshape(y, [*known_sizes(lowering.output), convolution.filters])
     padded, sizes = _padded(ops, x, lowering)
     y = _in_blocks(ops, padded, sizes, lowering, 0)
     if max(convolution.phases) > 1:
@@ -315,7 +315,7 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
     if None in sizes:
         return ops.gather(x, convolution, sizes)
-    known, outputs = _known(sizes), _known(convolution.output(sizes))
+    known, outputs = known_sizes(sizes), known_sizes(convolution.output(sizes))
     pixels = ops.reshape(x, [math.prod(known), convolution.channels])
     index = convolution.index_map(known).reshape(*outputs, convolution.taps)
     rows = ops.take(pixels, index)
@@ -324,7 +324,7 @@ def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
 
 def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
     """Cut up what windows tile; taps of the last axis lie beside the channels already."""
-    known, outputs = _known(sizes), _known(convolution.output(sizes))
+    known, outputs = known_sizes(sizes), known_sizes(convolution.output(sizes))
     tiled = [output * taps for output, taps in zip(outputs, convolution.kernel, strict=True)]
     if tiled != known:
         x = ops.slice(x, [slice(0, size, 1) for size in tiled])
@@ -335,8 +335,3 @@ def _tiles(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:
     if convolution.rank > 1:
         x = ops.transpose(x, order)
     return ops.reshape(x, [*outputs, convolution.taps * convolution.channels])
-
-
-def _known(sizes: Sizes) -> list[int]:
-    """Sizes of a method that `lower` chooses for known ones only."""
-    return [size for size in sizes if size is not None]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
+from convfc.core.geometry import known_sizes
 from convfc.core.transposed import TransposedConvolution
 from convfc.core.whole import Whole
 
@@ -48,8 +49,8 @@ class LinearMap:
     def __init__(self, whole: Whole, kernel: Array) -> None:
         conv = whole.convolution
         groups, channels, filters = conv.groups, conv.channels, conv.filters
-        self.inputs = (*_known(whole.sizes), channels)
-        self.outputs = (*_known(whole.output), filters)
+        self.inputs = (*known_sizes(whole.sizes), channels)
+        self.outputs = (*known_sizes(whole.output), filters)
         self._swapped = isinstance(conv, TransposedConvolution)
         blocks = kernel.astype(np.float64).reshape(
             -1, channels // groups, groups, filters // groups
@@ -131,8 +132,3 @@ def _cut(places: range) -> slice:
 def _whole_again(x: Doubles) -> Doubles:
     """(groups, places.., channels of each) to (places.., channels)."""
     return np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)
-
-
-def _known(sizes: Sequence[int | None]) -> list[int]:
-    """Sizes of a `Whole`, which knows all."""
-    return [size for size in sizes if size is not None]

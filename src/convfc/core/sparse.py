@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
+from convfc.core.geometry import known_sizes
 from convfc.core.whole import Whole
 
 
@@ -68,7 +69,7 @@ def sparse_matrix(whole: Whole, kernel: Array, *, channels_first: bool) -> Spars
     """
     conv = whole.convolution
     pixel, position, tap = _meetings(whole)
-    pixels, positions = (math.prod(size or 0 for size in of) for of in (whole.sizes, whole.output))
+    pixels, positions = (math.prod(known_sizes(of)) for of in (whole.sizes, whole.output))
     each, depth = conv.filters // conv.groups, conv.channels // conv.groups
     counts = np.bincount(pixel, minlength=pixels)
     within = np.arange(len(pixel)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -105,7 +106,7 @@ def _meetings(whole: Whole) -> tuple[_Indices, _Indices, _Indices]:
             np.concatenate([np.array(p[side], np.int64) for p in pairs]) for side in (0, 1)
         )
         through = np.repeat(np.arange(window.kernel), [len(p[0]) for p in pairs])
-        size, output = whole.sizes[axis] or 0, whole.output[axis] or 0
+        size, output = known_sizes(whole.sizes)[axis], known_sizes(whole.output)[axis]
         pixel = (pixel[:, None] * size + seen).reshape(-1)
         position = (position[:, None] * output + made).reshape(-1)
         tap = (tap[:, None] * window.kernel + through).reshape(-1)

@@ -19,7 +19,7 @@ from convfc.core.linear_map import Doubles, LinearMap
 from convfc.core.whole import Whole
 
 TOLERANCE = 1e-4
-"""Relative to the norm: within that a singular value must be for the search to end."""
+"""`Norm.error` over `Norm.value` at which the search ends."""
 MOST_STEPS = 300
 _EVERY = 5
 """Steps between two looks at how near it is."""
@@ -144,14 +144,11 @@ def _tiles(convolution: AnyConvolution, sizes: Sizes) -> bool:
     return apart and unpadded and all(cut == slice(0, None, 1) for cut in convolution.cuts(sizes))
 
 
-def largest_singular(
-    linear: LinearMap, tolerance: float = TOLERANCE, most: int = MOST_STEPS
-) -> Norm:
+def largest_singular(linear: LinearMap, most: int = MOST_STEPS) -> Norm:
     """The largest singular value of a linear map.
 
     Args:
         linear: the map.
-        tolerance: `Norm.error` over `Norm.value` at which to stop.
         most: steps after which to stop in any case.
     """
     v: Doubles = np.random.default_rng(0).standard_normal(linear.inputs)
@@ -168,7 +165,7 @@ def largest_singular(
         if ended or steps % _EVERY == 0:
             left, values, _ = np.linalg.svd(np.diag(alphas) + np.diag(betas, 1))
             found = Norm(float(values[0]), beta * abs(float(left[-1, 0])), steps)
-            if ended or found.error <= tolerance * found.value:
+            if ended or found.error <= TOLERANCE * found.value:
                 return found
         betas.append(beta)
         v /= beta

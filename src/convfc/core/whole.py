@@ -19,7 +19,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from convfc.core.geometry import AnyConvolution, AnyWindow, Convolution, Sizes, Window
+from convfc.core.geometry import AnyConvolution, AnyWindow, Convolution, Sizes, Window, known_sizes
 from convfc.core.transposed import TransposedWindow
 from convfc.errors import GeometryError
 
@@ -80,8 +80,8 @@ class Whole:
         It has the filters of each output position beside each other; M, with channels last, is its
         filter matrix.
         """
-        windows = tuple(Window(size, stride=size) for size in _known(self.sizes))
-        filters = self.convolution.filters * math.prod(_known(self.output))
+        windows = tuple(Window(size, stride=size) for size in known_sizes(self.sizes))
+        filters = self.convolution.filters * math.prod(known_sizes(self.output))
         return Convolution(windows, self.convolution.channels, filters)
 
     @property
@@ -136,7 +136,7 @@ class Whole:
 
         conv = self.convolution
         groups = conv.groups
-        pixels, positions = math.prod(_known(self.sizes)), math.prod(_known(self.output))
+        pixels, positions = math.prod(known_sizes(self.sizes)), math.prod(known_sizes(self.output))
         rows, columns = [groups, conv.channels // groups], [groups, conv.filters // groups]
         if channels_first:
             split = [*rows, pixels, *columns, positions]
@@ -183,7 +183,7 @@ class Whole:
 
         conv, count = self.convolution, len(rows)
         inner, outer = conv.channels // conv.groups, conv.filters // conv.groups
-        sizes, made = math.prod(_known(self.sizes)), math.prod(_known(self.output))
+        sizes, made = math.prod(known_sizes(self.sizes)), math.prod(known_sizes(self.output))
         if channels_first:
             rows = rows.reshape(count, conv.channels, sizes).swapaxes(1, 2)
         seen = rows.reshape(count, sizes, conv.groups, inner)
@@ -237,7 +237,7 @@ class Whole:
         """
         import numpy as np
 
-        positions = math.prod(_known(self.output))
+        positions = math.prod(known_sizes(self.output))
         return bias.repeat(positions) if channels_first else np.tile(bias, positions)
 
     def _met(self, taps: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -247,8 +247,8 @@ class Whole:
         pixel = position = np.zeros(1, np.int64)
         for axis, tap in enumerate(taps):
             seen, made = self._pairs(axis, tap)
-            pixel = (pixel[:, None] * _known(self.sizes)[axis] + seen).reshape(-1)
-            position = (position[:, None] * _known(self.output)[axis] + made).reshape(-1)
+            pixel = (pixel[:, None] * known_sizes(self.sizes)[axis] + seen).reshape(-1)
+            position = (position[:, None] * known_sizes(self.output)[axis] + made).reshape(-1)
         return pixel, position
 
     def _meeting(self, axis: int, tap: int) -> range:
@@ -268,7 +268,7 @@ class Whole:
 
     def _axis(self, axis: int) -> tuple[AnyWindow, int, int]:
         window = self.convolution.windows[axis]
-        return window, _known(self.sizes)[axis], _known(self.output)[axis]
+        return window, known_sizes(self.sizes)[axis], known_sizes(self.output)[axis]
 
 
 def _is_transposed(window: AnyWindow) -> bool:
@@ -280,8 +280,3 @@ def _shift(window: AnyWindow, size: int, tap: int) -> int:
     pads = window.pads(size)
     assert pads is not None, "all sizes are known"  # noqa: S101 - for the type checker
     return tap * window.dilation - pads[0]
-
-
-def _known(sizes: Sizes) -> list[int]:
-    """Sizes of which none is unknown."""
-    return [size for size in sizes if size is not None]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from convfc import arguments
 from convfc.core.arrays import Array
 from convfc.core.builders import convolution
-from convfc.core.geometry import Pads
+from convfc.core.geometry import Pads, known_sizes
 from convfc.errors import UsageError
 from convfc.refusals import Code
 from convfc.system.capacity import excess
@@ -116,7 +116,7 @@ def index_map(
         dilations=dilations,
         padding=padding,
     )
-    rows = math.prod(size for size in conv.output(known) if size is not None)
+    rows = math.prod(known_sizes(conv.output(known)))
     pads = conv.pads(known) or ()
     padded = math.prod(size + sum(pad) for size, pad in zip(known, pads, strict=True))
     _check(8 * (padded + rows * conv.taps * conv.channels))

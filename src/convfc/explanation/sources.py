@@ -138,8 +138,8 @@ def explain_convolution(
     index = _index(data, sample, digit)
     port = Port("image", (None, *sizes, convolution.channels), "float32", channels_last=True)
     feeds = make_feeds([port], data=data, samples=index + 1)
-    _require_row(feeds, index)
-    x = feeds.take(range(index, index + 1))["image"]
+    feed, _ = feeds.batch_of(index)
+    x = feed["image"]
     said = f"{_said(feeds, index)}; the filters are cosine patterns, as no model gives any"
     return explanation("", convolution, x, _cosines(convolution), None, said)
 
@@ -203,13 +203,6 @@ def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
     return int(np.flatnonzero(labels == digit)[0])
 
 
-def _require_row(feeds: Feeds, index: int) -> None:
-    if feeds.rows <= index:
-        raise DataError(
-            f"sample {index}: there are only {feeds.rows}, the first is 0", code=Code.SAMPLES
-        )
-
-
 def _said(feeds: Feeds, index: int) -> str:
     """What the sample is; `feeds` says what it is one of."""
     return f"sample {index} of: {'; '.join(feeds.said)}"
@@ -219,11 +212,9 @@ def _activation(
     opened: Model, site: Site, feeds: Feeds, index: int, where: str
 ) -> tuple[Array, str]:
     """What a layer is fed for one sample, (1, ..), and what that is."""
-    _require_row(feeds, index)
-    rows = feeds.batch or 1
-    first = index - index % rows
+    feed, place = feeds.batch_of(index)
     try:
-        found = opened.activations(feeds.take(range(first, first + rows)), [site.name])
+        found = opened.activations(feed, [site.name])
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"{where}: what it is fed cannot be computed: {error}", code=Code.NOT_EXPLAINED
@@ -234,7 +225,7 @@ def _activation(
             "another model, or called twice)",
             code=Code.NOT_EXPLAINED,
         )
-    x = np.asarray(found[site.name])
+    x, rows = np.asarray(found[site.name]), feeds.batch or 1
     said = f"what the layer gets when the model is fed {_said(feeds, index)}"
     if rows == 1 and len(x) > 1:
         said = f"{said}; the first of {len(x):,} images that the layer is fed for it"
@@ -243,7 +234,7 @@ def _activation(
             f"{where}: is fed {len(x)} images for {rows} samples: which is whose cannot be told",
             code=Code.NOT_EXPLAINED,
         )
-    return x[index - first :][:1], said
+    return x[place:][:1], said
 
 
 def _quantization(pair: LayerPair, where: str) -> Quantization | None:

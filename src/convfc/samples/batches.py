@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convfc.errors import DataError
+from convfc.refusals import Code
 from convfc.samples.files import Images, Samples
 from convfc.samples.pixels import AS_THEY_ARE, Pixels
 from convfc.samples.slots import Slot
@@ -223,6 +224,23 @@ class Feeds:
         """
         rows = self.batch or min(count, self.rows_per_batch, self.rows)
         return self.take(range(rows)), rows
+
+    def batch_of(self, sample: int) -> tuple[dict[str, NDArray[Any]], int]:
+        """The smallest feed that a sample is in, and its place there.
+
+        Args:
+            sample: its number, from 0.
+
+        Raises:
+            DataError: there is no such sample; or it cannot be read, or does not fit.
+        """
+        if self.rows <= sample:
+            raise DataError(
+                f"sample {sample}: there are only {self.rows}, the first is 0", code=Code.SAMPLES
+            )
+        rows = self.batch or 1
+        first = sample - sample % rows
+        return self.take(range(first, first + rows)), sample - first
 
     def take(self, rows: range) -> dict[str, NDArray[Any]]:
         """One feed of some samples."""

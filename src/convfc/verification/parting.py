@@ -14,7 +14,7 @@ Never are all tensors in memory: the models run again for each group of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import TypeVar
@@ -107,11 +107,13 @@ def part(
         DataError: the samples cannot be read or do not fit.
     """
     rows = _telling(outputs, feeds)
-    ours, theirs = (model.tensors(feeds.take(rows)) for model in (a, b))
+    feed = feeds.take(rows)
+    ours, theirs = (model.tensors(feed) for model in (a, b))
     if feeds.batch is None and sum(one.bytes for one in (*ours, *theirs)) > _FEW * BATCH_BYTES:
         rows = rows[:1]
-        ours, theirs = (model.tensors(feeds.take(rows)) for model in (a, b))
-    look = _Look(a, b, feeds.take(rows), rtol, atol, progress, across=across)
+        feed = feeds.take(rows)
+        ours, theirs = (model.tensors(feed) for model in (a, b))
+    look = _Look(a, b, feed, rtol, atol, progress, across=across)
     found = look.compared(paired(ours, theirs))
     more, turned = look.alike([one for one in ours if one.name not in found], theirs)
     found |= more
@@ -121,13 +123,12 @@ def part(
         for one in found.values()
         if one.difference.equivalent and "float" in one.tensor.dtype and one.tensor.name not in ends
     ]
-    taken = [one.other for one in found.values()]
+    taken = {one.other for one in found.values()}
     known = found.keys() | turned
-    rest = [one for one in _behind(ours, [one.tensor for one in alike]) if one.name not in known]
-    free = [one for one in _behind(theirs, [one.other for one in alike]) if one not in taken]
-    found |= look.compared(
-        [pair for pair in product(rest, free) if pair[0].bytes == pair[1].bytes][:1]
-    )
+    rest = [one for one in _behind(ours, {one.tensor for one in alike}) if one.name not in known]
+    free = [one for one in _behind(theirs, {one.other for one in alike}) if one not in taken]
+    of_one_size = (pair for pair in product(rest, free) if pair[0].bytes == pair[1].bytes)
+    found |= look.compared(list(islice(of_one_size, 1)))
     return Parting(
         tuple(found[one.name] for one in ours if one.name in found),
         tuple(one.name for one in ours if one.name not in found),
@@ -264,7 +265,7 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
         yield group
 
 
-def _behind(tensors: Sequence[Tensor], known: Sequence[Tensor]) -> Sequence[Tensor]:
+def _behind(tensors: Sequence[Tensor], known: Set[Tensor]) -> Sequence[Tensor]:
     """The tensors behind the last of those that are known."""
     places = [place for place, one in enumerate(tensors) if one in known]
     return tensors[max(places, default=-1) + 1 :]

@@ -40,8 +40,12 @@ def prove_pair(
 
     The names of layers of siblings begin with that of their file.
     """
-    if not are_siblings(a, b.provenance) or _are_alike(a.align(b)):
+    if not are_siblings(a, b.provenance):
         return prove_layers(a, b, feeds, random, quick, progress)
+    progress("comparing what was not converted")
+    alike = a.align(b)
+    if not (alike.pairs or alike.differences or alike.unknown):  # they are one, node by node
+        return alike, (), list(alike.remarks)
     records = [model.provenance for model in (a, b)]
     readings = [tuple(getattr(record, name) for name in _AS_READ) for record in records]
     if readings[0] != readings[1]:
@@ -75,11 +79,6 @@ def prove_pair(
     unknown += [*compared.unknown, *(() if sure else compared.differences)]
     unknown += [f"layer '{pair.site.name}' is no convolution in one" for pair in compared.pairs]
     return Alignment((), differences, tuple(unknown)), tuple(layers), [*notes, *compared.remarks]
-
-
-def _are_alike(found: Alignment) -> bool:
-    """Whether two models are the same, node by node, without any layer in between."""
-    return not (found.pairs or found.differences or found.unknown)
 
 
 def _write_original(model: Model, path: Path) -> str | None:

@@ -280,11 +280,10 @@ def _proved(
     against = contradictions(a, closer)
     seen_too: list[Contradiction] = []
     for others in random_feeds(a, feeds, random) if a.rewritten and refused is None else ():
-        on_random = Seen(others.said)
         with suppress(RefusedError):
             on_random = _seen(a, b, others, progress)
-        against_too = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
-        seen_too += [replace(one, what=f"on random numbers, {one.what}") for one in against_too]
+            found = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
+            seen_too += [replace(one, what=f"on random numbers, {one.what}") for one in found]
     contradicting = [*against.values(), *seen_too]
     verdict, reason = conclude(alignment, layers, contradicting, _agreement(seen), refused)
     if quick and verdict is Verdict.EQUIVALENT and not seen.samples:
