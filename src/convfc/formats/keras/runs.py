@@ -142,12 +142,6 @@ class Run:
         return any({"bias", "shift"} & step.numbers.keys() for step in self.steps)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is a single convolution of the model, with nothing around it."""
-        alone = {step.name for step in self.steps} == {self.head.name}
-        return alone and type(self.head) in CONVOLUTIONS
-
-    @property
     def layer(self) -> Layer:
         """See `Place.layer`."""
         return self.head
