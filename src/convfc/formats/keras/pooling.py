@@ -12,14 +12,13 @@ from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution
 from convfc.core.whole import Whole
 from convfc.formats.keras.affine import Affine, Layer, Product, Scale, Shape
+from convfc.formats.keras.convolutions import PLAIN
 
 AVERAGE = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 GLOBAL_AVERAGE = (
     *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
     layers.GlobalAveragePooling3D,
 )
-PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-"""By the number of spatial axes."""
 
 
 def known(
