@@ -20,7 +20,7 @@ from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array, array_difference
 from convfc.core.dense import lower_dense
 from convfc.core.lowering import Lowering
-from convfc.errors import FileError, UnsupportedModelError
+from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Affine, Move, Product
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.archive import format_named
@@ -30,12 +30,12 @@ from convfc.formats.keras.flat_outline import built, digests_of
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.lockstep import Fault, lockstep
 from convfc.formats.keras.memory import held_once
-from convfc.formats.keras.outline import digest
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import FRESH
 from convfc.formats.keras.runs import Run, runs_of
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import digest_of, missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
@@ -77,11 +77,7 @@ def open_flat(path: Path, record: Provenance, like: Path | None) -> FlatRevertin
         with refusing(like, NO_CONFIG):
             return FlatReverting(path, loaded, record, reading, load(like, reading).model)
     if not record.outline:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="name the original with --like",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path)
     original, digests = built(path, record.outline)
     return FlatReverting(path, loaded, record, reading, original, digests)
 
@@ -188,7 +184,7 @@ class FlatReverting:
         if isinstance(found, Refusal):
             return WayBack(site, lowering, refusal=found), {}
         before = digests_of(run) if self._digests is None else self._digests.get(name)
-        same = [digest(one) for one in found.values()] == before
+        same = [digest_of(one) for one in found.values()] == before
         return WayBack(site, lowering, Change.NOTHING if same else Change.NUMBERS), found
 
     def _as_wholes(self, found: Sequence[WayBack]) -> list[WayBack]:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from convfc.errors import FileError
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.flat_outline import is_flat
@@ -26,6 +25,7 @@ from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import rewrite
 from convfc.formats.keras.sites import find_places, makes_masks
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
@@ -54,11 +54,7 @@ def open_reverting(
     elif record is not None and (record.outline or not record.layers):
         found = unpacked(record.outline, path) if record.outline else []
     else:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="name the original with --like",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path)
     with refusing(path, NO_CONFIG):
         return KerasReverting(path, load(path), record, found)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 
-from convfc.errors import FileError
 from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.convolutions import lowered
 from convfc.formats.keras.loader import load
@@ -19,9 +18,9 @@ from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.reverting import KerasReverting
 from convfc.formats.keras.weights import assign
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import missing
 from convfc.formats.provenance import Provenance
 from convfc.formats.weights import Numbers, altered
-from convfc.refusals import Code
 
 
 class KerasRewriting(KerasReverting):
@@ -59,10 +58,6 @@ def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:
         UnsupportedModelError: Keras cannot load it.
     """
     if not record.outline:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="convert the original again",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path, "convert the original again")
     with refusing(path, NO_CONFIG):
         return KerasRewriting(path, load(path), record, unpacked(record.outline, path))
