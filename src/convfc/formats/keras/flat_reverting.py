@@ -60,17 +60,7 @@ def open_flat(path: Path, record: Provenance, like: Path | None) -> FlatRevertin
         FileError: a file or the record cannot be read, or nothing tells what the original was.
         UnsupportedModelError: Keras cannot load one of them, or the file is not made of that.
     """
-    beside = None
-    if like is not None and record.architecture is not None:
-        beside = like.with_name(record.architecture)
-    reading = Reading(
-        shapes=record.shapes,
-        keras2_numbers=record.keras2_numbers,
-        affine=record.affine,
-        max_pool=record.max_pool,
-        flat_io=record.flat_io,
-        architecture=beside,
-    )
+    reading = record.reading(like)
     with refusing(path, NO_CONFIG):
         loaded = load(path)
     if like is not None:

@@ -28,7 +28,7 @@ from convfc.formats.keras.writer import write
 from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
-from convfc.formats.reading import Reading
+from convfc.formats.reading import AS_IT_IS
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
 
@@ -61,11 +61,7 @@ def open_reverting(
 
 def _outlines_like(like: Path, record: Provenance | None) -> list[Outline]:
     """The outlines of the original, read as it was when it was converted."""
-    reading = Reading()
-    if record is not None:
-        beside = record.architecture
-        architecture = None if beside is None else like.with_name(beside)
-        reading = Reading(record.shapes, record.keras2_numbers, architecture=architecture)
+    reading = AS_IT_IS if record is None else record.reading(like)
     with refusing(like, NO_CONFIG):
         loaded = load(like, reading)
         kind = loaded.envelope.file_format
