@@ -23,7 +23,6 @@ from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Affine, Move, Product
 from convfc.formats.keras.alignment import cut
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.dense_form import flat_form, strands_in
 from convfc.formats.keras.flat import Flattened, weights_of
 from convfc.formats.keras.flat_outline import built, digests_of
@@ -227,8 +226,7 @@ class FlatReverting:
                 for name, dense in half.made.items():
                     for new, old in zip(dense.weights, self._dense[name].weights, strict=True):
                         new.assign(np.asarray(old))
-            kind = format_named(self._path) or file.envelope.file_format
-            write(model, path, kind, record, operations=file.operations, source=self._path)
+            write(model, path, record, source=self._path, loaded=file)
         started = file.model.compiled and int(file.model.optimizer.iterations) > 0
         return [*file.notes, *([FRESH] if started else [])]
 

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.flat_outline import is_flat
 from convfc.formats.keras.flat_reverting import FlatReverting, open_flat
@@ -77,10 +76,8 @@ class KerasReverting:
     ) -> None:
         self.files: Sequence[Path] = (path,)
         self._path = path
+        self._loaded = loaded
         self._model = loaded.model
-        self._notes = loaded.notes
-        self._operations = loaded.operations
-        self._format = loaded.envelope.file_format
         self._record = record or Provenance("", "", "", ())
         of_all = {outline.name: outline for outline in found}
         if record is not None:
@@ -96,7 +93,7 @@ class KerasReverting:
         """What stands for each layer, or why nothing does: what is called so, or any other."""
         graphs = graphs_in(self._model)
         matcher = Matcher(
-            self._format,
+            self._loaded.envelope.file_format,
             self._record,
             limit(self._path.stat().st_size),
             ends_masks=makes_masks(self._model),
@@ -159,9 +156,8 @@ class KerasReverting:
                 replaced[id(found.made)] = found.layer
             if replaced:
                 model, remarks = rewrite(model, replaced, weights=weights)
-            kind = format_named(self._path) or self._format
-            write(model, path, kind, record, operations=self._operations, source=self._path)
-        return [*self._notes, *remarks]
+            write(model, path, record, source=self._path, loaded=self._loaded)
+        return [*self._loaded.notes, *remarks]
 
 
 _NOWHERE = "nothing in the file can be told to be its own"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.convolutions import lowered
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.matching import Match
@@ -40,10 +39,9 @@ class KerasRewriting(KerasReverting):
                 for value in each.inner_weights(its, channels_first=first):
                     weight = next(stored)
                     weight.assign(keras.ops.reshape(value, weight.shape))
-        kind = format_named(self._path) or self._format
         record = self._record.to_json()
         with overheard(), held_once():
-            write(self._model, path, kind, record, operations=self._operations, source=self._path)
+            write(self._model, path, record, source=self._path, loaded=self._loaded)
 
 
 def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:

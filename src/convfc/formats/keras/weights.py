@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from convfc.core.transposed import TransposedConvolution
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.chain import chain_of
 from convfc.formats.keras.convolutions import WeightedConvolution, convolutions_of
 from convfc.formats.keras.loader import load
@@ -75,17 +74,11 @@ class KerasWeighted:
         """See `Weighted.save`."""
         for name, own in numbers.items():
             assign(self._convolutions[name], own)
-        envelope, operations = self._loaded.envelope, self._loaded.operations
-        record = None if envelope.provenance is None else envelope.provenance.to_json()
+        loaded = self._loaded
+        made = loaded.envelope.provenance
+        record = None if made is None else made.to_json()
         with overheard(), held_once():
-            write(
-                self._loaded.model,
-                path,
-                format_named(self._path) or envelope.file_format,
-                record,
-                operations=operations,
-                source=self._path,
-            )
+            write(loaded.model, path, record, source=self._path, loaded=loaded)
 
 
 def assign(weighted: WeightedConvolution, numbers: Numbers) -> None:
