@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Convolution, Sizes, Window
-from convfc.core.transposed import TransposedConvolution
 from convfc.core.whole import Whole
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.convolutions import own_kernel
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -76,19 +76,14 @@ class Product:
         sizes = self.before[1:] if self.channels_first else self.before[:-1]
         return Whole(self.convolution, sizes or (1,))
 
-    def laid(self, kernel: Array) -> Array:
-        """A kernel as `AnyConvolution.kernel_shape` has it."""
-        if isinstance(self.convolution, TransposedConvolution):
-            kernel = np.swapaxes(kernel, -1, -2)
-        return kernel.reshape(self.convolution.kernel_shape)
-
     def matrix(self, numbers: Numbers) -> Array:
         """The matrix alone."""
-        return self.whole.matrix(self.laid(numbers["kernel"]), channels_first=self.channels_first)
+        kernel = own_kernel(numbers["kernel"], self.convolution)
+        return self.whole.matrix(kernel, channels_first=self.channels_first)
 
     def applied(self, rows: Array, numbers: Numbers) -> Array:
         """What it makes of rows in float64, without the bias."""
-        kernel = self.laid(numbers["kernel"]).astype(np.float64)
+        kernel = own_kernel(numbers["kernel"], self.convolution).astype(np.float64)
         return self.whole.applied(rows, kernel, channels_first=self.channels_first)
 
     def shift(self, numbers: Numbers) -> Array | None:
