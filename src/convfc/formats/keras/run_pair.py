@@ -78,12 +78,8 @@ class RunPair:
         return tuple(range(2 if conv is None else conv.rank + 2))
 
     @cached_property
-    def parameters(self) -> Mapping[str, Array | None]:
+    def parameters(self) -> Mapping[str, Array]:
         """See `LayerPair.parameters`."""
-        return dict(self._own)
-
-    @cached_property
-    def _own(self) -> Mapping[str, Array]:
         return {
             _named(number, step, name): value
             for number, step in enumerate(self._run.steps)
@@ -92,7 +88,7 @@ class RunPair:
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `LayerPair.parameter_shape`."""
-        return self._own[name].shape
+        return self.parameters[name].shape
 
     def parameter_dtype(self, name: str) -> str:  # noqa: ARG002 - all are held alike
         """See `LayerPair.parameter_dtype`."""
@@ -166,7 +162,7 @@ class RunPair:
 
     def _numbers(self, parameters: Mapping[str, Array]) -> list[Numbers]:
         """Those of each step, of which some may be given."""
-        given = {**self._own, **parameters}
+        given = {**self.parameters, **parameters}
         return [
             {name: given[_named(number, step, name)] for name in step.numbers}
             for number, step in enumerate(self._run.steps)
