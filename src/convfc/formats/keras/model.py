@@ -49,7 +49,7 @@ from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
-from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.refusals import NO_CONFIG, refusing, running
 from convfc.formats.keras.rewriting import replacement, rewrite
 from convfc.formats.keras.runs import Run
 from convfc.formats.keras.sites import find_places, graph_of, makes_masks
@@ -252,7 +252,7 @@ class KerasModel:
                 found = keras.tree.flatten(call(flat))
                 return [np.asarray(keras.ops.convert_to_numpy(output)) for output in found]
 
-        try:
+        with running(f"{self.path}: "):
             try:
                 return outputs()
             except Exception:
@@ -260,10 +260,6 @@ class KerasModel:
                     raise
                 vars(self).pop("_calls", None)  # traced with the layers as they were
                 return outputs()
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
-            ) from error
 
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
