@@ -137,9 +137,13 @@ def _finish(made: Layer, model: Layer) -> None:
     made.trainable = model.trainable
     for layer, flag in flags:
         layer.trainable = flag
+    compile_like(made, model)
+
+
+def compile_like(made: Layer, model: Layer) -> None:
+    """Compile a model as another one, if that is compiled, to train from the start."""
     if model.compiled:
-        setup = keras.saving.deserialize_keras_object(model.get_compile_config())
-        made.compile(**setup)
+        made.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
 
 
 def pairs_of(

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from convfc.core.arrangement import LayOut, put_back
@@ -23,7 +22,7 @@ from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Affine, Move, Product
 from convfc.formats.keras.alignment import cut
-from convfc.formats.keras.dense_form import flat_form, strands_in
+from convfc.formats.keras.dense_form import compile_like, flat_form, strands_in
 from convfc.formats.keras.flat import Flattened, weights_of
 from convfc.formats.keras.flat_outline import built, digests_of
 from convfc.formats.keras.loader import Loaded, load
@@ -217,9 +216,7 @@ class FlatReverting:
                 product = _product(self._runs[name])
                 for role, array in numbers.items():
                     getattr(product, role).assign(array)
-            if file.model.compiled:
-                setup = file.model.get_compile_config()
-                model.compile(**keras.saving.deserialize_keras_object(setup))
+            compile_like(model, file.model)
             half = self._flat(left) if left else None
             if half is not None:
                 model = half.model
