@@ -58,6 +58,7 @@ class Product:
     kernel: Any
     bias: Any
     stock: Callable[[Any], Layer]
+    stays = False
 
     @property
     def numbers(self) -> dict[str, Array]:
@@ -119,6 +120,7 @@ class Scale:
     name: str
     before: Shape
     numbers: Numbers
+    stays = False
     terms = 1
 
     @property
@@ -216,7 +218,7 @@ def one_matrix(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Arr
     at = next((n for n, step in enumerate(steps) if isinstance(step, Product)), len(steps))
     found, added = _begun(steps[: at + 1], numbers[: at + 1])
     behind = list(zip(steps, numbers, strict=True))[at + 1 :]
-    if all(isinstance(step, Move) and step.stays for step, _ in behind):
+    if all(step.stays for step, _ in behind):
         return found, added
     found = found.astype(np.float64)
     with np.errstate(all="ignore"):
@@ -273,7 +275,7 @@ def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
     and one channel, or at all channels. Else its window is the whole input, of which it makes
     one position.
     """
-    first, *rest = [step for step in steps if not (isinstance(step, Move) and step.stays)]
+    first, *rest = [step for step in steps if not step.stays]
     if isinstance(first, Product) and len(first.before) > 1:
         filters, groups = first.convolution.filters, first.convolution.groups
         axis = 0 if first.channels_first else len(first.before) - 1

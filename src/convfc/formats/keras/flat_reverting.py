@@ -20,7 +20,7 @@ from convfc.core.arrays import Array, array_difference
 from convfc.core.dense import lower_dense
 from convfc.core.lowering import Lowering
 from convfc.errors import UnsupportedModelError
-from convfc.formats.keras.affine import Affine, Move, Product
+from convfc.formats.keras.affine import Affine, Product
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.dense_form import compile_like, flat_form, strands_in
 from convfc.formats.keras.flat import Flattened, weights_of
@@ -247,7 +247,7 @@ def _product(run: Run) -> Product | None:
 
 def _counting(run: Run) -> list[Affine]:
     """The steps of a run, but for those that only name the axes anew."""
-    steps = [step for step in run.steps if not (isinstance(step, Move) and step.stays)]
+    steps = [step for step in run.steps if not step.stays]
     return steps or run.steps
 
 
