@@ -7,7 +7,9 @@ from pathlib import Path
 
 import keras
 
+from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.convolutions import lowered
+from convfc.formats.keras.flat_outline import is_flat
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.matching import Match
 from convfc.formats.keras.memory import held_once
@@ -20,6 +22,7 @@ from convfc.formats.keras.writer import write
 from convfc.formats.outline import missing
 from convfc.formats.provenance import Provenance
 from convfc.formats.weights import Numbers, altered
+from convfc.refusals import Code
 
 
 class KerasRewriting(KerasReverting):
@@ -53,9 +56,15 @@ def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:
 
     Raises:
         FileError: a file or the record cannot be read, or it lacks what it takes.
-        UnsupportedModelError: Keras cannot load it.
+        UnsupportedModelError: Keras cannot load it, or it is a whole model in the dense form.
     """
     if not record.outline:
         raise missing(path, "convert the original again")
+    if is_flat(record):
+        raise UnsupportedModelError(
+            f"{path}: is in the dense form, whose matrices get no other numbers",
+            remedy="revert it, give the reverted file the numbers, and convert that again",
+            code=Code.NOT_KEPT,
+        )
     with refusing(path, NO_CONFIG):
         return KerasRewriting(path, load(path), record, unpacked(record.outline, path))
