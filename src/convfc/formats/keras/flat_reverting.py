@@ -23,7 +23,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Affine, Product
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.dense_form import compile_like, flat_form, strands_in
-from convfc.formats.keras.flat import Flattened, weights_of
+from convfc.formats.keras.flat import Flattened, matrix_of
 from convfc.formats.keras.flat_outline import built, digests_of
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.lockstep import Fault, lockstep
@@ -253,7 +253,7 @@ def _counting(run: Run) -> list[Affine]:
 
 def _is_made(run: Run, dense: Layer) -> bool:
     """Whether a matrix is what is made of a run, number by number."""
-    pairs = zip(weights_of(run, dense), dense.weights, strict=True)
+    pairs = zip(matrix_of(run, dense), dense.weights, strict=True)
     return all(array_difference(made, np.asarray(has)) is None for made, has in pairs)
 
 

@@ -14,7 +14,7 @@ from convfc.core.arrays import Array, array_difference
 from convfc.core.whole import Form
 from convfc.formats.keras.affine import Affine, Numbers, geometry_of, one_matrix
 from convfc.formats.keras.calls import Calls
-from convfc.formats.keras.flat import weights_of
+from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import running
@@ -95,7 +95,7 @@ class RunPair:
     def problem(self) -> str | None:
         """See `LayerPair.problem`."""
         for value, weight in zip(
-            weights_of(self._run, self._made), self._made.weights, strict=False
+            matrix_of(self._run, self._made), self._made.weights, strict=False
         ):
             new = np.asarray(weight)
             if value.shape != new.shape or value.dtype != new.dtype:
