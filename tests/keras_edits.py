@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
 from convfc.formats.protocols import Alignment
 from convfc.formats.registry import open_model
 
+Array = NDArray[Any]
 Config = dict[str, Any]
 Change = Callable[[dict[str, Config]], None]
 """Changes layers in place, which it finds by their names."""
@@ -26,6 +32,23 @@ def write(path: Path, content: dict[str, bytes]) -> Path:
         for name, member in content.items():
             archive.writestr(name, member)
     return path
+
+
+def weights_edited(path: Path, target: Path, change: Callable[[h5py.File], None]) -> Path:
+    """A copy of a `.keras` file with other weights."""
+    content = members(path)
+    weights = io.BytesIO(content["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        change(file)
+    return write(target, {**content, "model.weights.h5": weights.getvalue()})
+
+
+def renumber(kept: h5py.Dataset, change: Callable[[Array], None]) -> None:
+    """Change the numbers of a weight in a file."""
+    array = kept[()]
+    change(array)
+    assert array.tobytes() != kept[()].tobytes()
+    kept[...] = array
 
 
 def edited(path: Path, change: Callable[[Config], None]) -> Path:
@@ -67,6 +90,30 @@ def reads(layer: str, *others: str) -> Change:
 def sets(layer: str, **values: Any) -> Change:
     """Settings of a layer."""
     return lambda found: found[layer]["config"].update(values)
+
+
+def ulp(matrix: Array) -> None:
+    at = tuple(np.argwhere(matrix)[0])
+    matrix[at] = np.nextafter(matrix[at], np.float32(9))
+
+
+def no_zero(matrix: Array) -> None:
+    matrix[tuple(np.argwhere(matrix == 0)[0])] = 1e-30
+
+
+def unequal(matrix: Array) -> None:
+    """Two entries of one weight, of which one takes another weight's number."""
+    numbers, counts = np.unique(matrix[matrix != 0], return_counts=True)
+    often = numbers[counts > 1]
+    matrix[tuple(np.argwhere(matrix == often[0])[0])] = often[1]
+
+
+def rows(matrix: Array) -> None:
+    matrix[[0, -1]] = matrix[[-1, 0]]
+
+
+def columns(matrix: Array) -> None:
+    matrix[:, [0, -1]] = matrix[:, [-1, 0]]
 
 
 def aligned(original: Path, converted: Path) -> Alignment:

@@ -42,9 +42,11 @@ def fields(path: Path) -> dict[str, Any]:
     return found
 
 
-def as_read(path: Path, out: Path) -> Path:
-    """What convfc reads of a file, saved again without any change."""
-    return save(loaded(path), out)
+def unlike(path: Path, other: Path) -> list[str]:
+    """Fields in which a file is not what convfc reads of another, saved without any change."""
+    expected = fields(save(loaded(path), path.with_name(f"read{path.suffix}")))
+    found = fields(other)
+    return [name for name in expected if found[name] != expected[name]]
 
 
 def _bytes(weight: keras.Variable) -> tuple[tuple[int, ...], bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,17 @@ from convfc.formats.keras.affine import Move
 from convfc.formats.keras.quiet import importing
 from convfc.formats.keras.runs import Run
 from convfc.formats.registry import open_model, provenance_of
-from tests.keras_edits import members, write
+from tests.keras_edits import (
+    columns,
+    members,
+    no_zero,
+    renumber,
+    rows,
+    ulp,
+    unequal,
+    weights_edited,
+    write,
+)
 from tests.keras_models import save, stock
 from tests.thinned import thinned
 
@@ -305,28 +314,6 @@ def test_masks_are_heeded(tmp_path: Path) -> None:
     assert not convfc.shapes(source, form="dense")
 
 
-def ulp(matrix: Array) -> None:
-    at = tuple(np.argwhere(matrix)[0])
-    matrix[at] = np.nextafter(matrix[at], np.float32(9))
-
-
-def no_zero(matrix: Array) -> None:
-    matrix[tuple(np.argwhere(matrix == 0)[0])] = 1e-30
-
-
-def unequal(matrix: Array) -> None:
-    numbers, counts = np.unique(matrix[matrix != 0], return_counts=True)
-    matrix[tuple(np.argwhere(matrix == numbers[counts > 1][0])[0])] = numbers[-1]
-
-
-def rows(matrix: Array) -> None:
-    matrix[[0, -1]] = matrix[[-1, 0]]
-
-
-def columns(matrix: Array) -> None:
-    matrix[:, [0, -1]] = matrix[:, [-1, 0]]
-
-
 def axes(matrix: Array) -> None:
     """Rows in the order of channels first."""
     matrix[...] = matrix.reshape(6, 7, 3, -1).transpose(2, 0, 1, 3).reshape(matrix.shape)
@@ -350,17 +337,13 @@ def test_a_wrong_number_is_seen(
     pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Array], None]
 ) -> None:
     source, out = pair
-    content, wanted = members(out), "1" if change is shifted else "0"
-    with io.BytesIO(content["model.weights.h5"]) as buffer:
-        with h5py.File(buffer, "r+") as file:
-            kept = file[f"layers/dense/vars/{wanted}"]
-            assert len(kept) in (126, 168)
-            array = kept[()]
-            change(array)
-            assert array.tobytes() != kept[()].tobytes()
-            kept[...] = array
-        content["model.weights.h5"] = buffer.getvalue()
-    bad = write(tmp_path / "bad.keras", content)
+
+    def exchange(file: h5py.File) -> None:
+        kept = file[f"layers/dense/vars/{1 if change is shifted else 0}"]
+        assert len(kept) in (126, 168)
+        renumber(kept, change)
+
+    bad = weights_edited(out, tmp_path / "bad.keras", exchange)
     result = convfc.verify(source, bad, samples=2, quick=change is not ulp)
     assert result.verdict is Verdict.NOT_EQUIVALENT
     assert "its weights are not the convolution's" in str(result.reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,17 @@ from convfc.core.whole import Whole
 from convfc.formats.keras.quiet import importing
 from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model, provenance_of
-from tests.keras_edits import Config, members, relayered, write
+from tests.keras_edits import (
+    Config,
+    columns,
+    no_zero,
+    relayered,
+    renumber,
+    rows,
+    ulp,
+    unequal,
+    weights_edited,
+)
 from tests.keras_layers import drawn
 from tests.keras_models import dense_of_before, many, save, stock
 from tests.thinned import thinned
@@ -215,32 +224,8 @@ def test_open_sizes_are_left_until_they_are_fixed(tmp_path: Path) -> None:
     assert done.complete
 
 
-def ulp(matrix: Array) -> None:
-    at = tuple(np.argwhere(matrix)[0])
-    matrix[at] = np.nextafter(matrix[at], np.float32(9))
-
-
-def no_zero(matrix: Array) -> None:
-    matrix[tuple(np.argwhere(matrix == 0)[0])] = 1e-30
-
-
 def minus_zero(matrix: Array) -> None:
     matrix[tuple(np.argwhere(matrix == 0)[0])] = -0.0
-
-
-def unequal(matrix: Array) -> None:
-    """Two entries of one weight, of which one takes another weight's number."""
-    numbers, counts = np.unique(matrix[matrix != 0], return_counts=True)
-    often = numbers[counts > 1]
-    matrix[tuple(np.argwhere(matrix == often[0])[0])] = often[1]
-
-
-def rows(matrix: Array) -> None:
-    matrix[[0, -1]] = matrix[[-1, 0]]
-
-
-def columns(matrix: Array) -> None:
-    matrix[:, [0, -1]] = matrix[:, [-1, 0]]
 
 
 @pytest.fixture(scope="module")
@@ -260,18 +245,14 @@ def test_a_wrong_number_in_the_matrix_is_seen(
     pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Array], None], quick: bool
 ) -> None:
     source, out = pair
-    content = members(out)
-    with io.BytesIO(content["model.weights.h5"]) as buffer:
-        with h5py.File(buffer, "r+") as file:
-            found: list[h5py.Dataset] = []
-            file.visititems(lambda _, item: found.append(item) if _matrix(item, 36) else None)
-            (kept,) = found
-            matrix = kept[()]
-            change(matrix)
-            assert matrix.tobytes() != kept[()].tobytes()
-            kept[...] = matrix
-        content["model.weights.h5"] = buffer.getvalue()
-    bad = write(tmp_path / "bad.keras", content)
+
+    def exchange(file: h5py.File) -> None:
+        found: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: found.append(item) if _matrix(item, 36) else None)
+        (kept,) = found
+        renumber(kept, change)
+
+    bad = weights_edited(out, tmp_path / "bad.keras", exchange)
     result = convfc.verify(source, bad, samples=2, quick=quick)
     assert result.verdict is Verdict.NOT_EQUIVALENT
     assert "its weights are not the convolution's" in str(result.layers[0].reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from keras import layers
 from convfc.errors import ConvfcError, FileError, UnsupportedModelError, UsageError
 from convfc.formats.keras import open_keras
 from convfc.formats.keras.quiet import overheard
+from tests.keras_edits import members, weights_edited, write
 from tests.keras_models import FORMATS, save
 
 
@@ -47,17 +47,10 @@ def _edit_hdf5(path: Path, old: str, new: str) -> None:
 
 
 def _edit_zip(path: Path, member: str, old: str, new: str) -> None:
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    assert old.encode() in members[member]
-    members[member] = members[member].replace(old.encode(), new.encode())
-    _write_zip(path, members)
-
-
-def _write_zip(path: Path, members: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    content = members(path)
+    assert old.encode() in content[member]
+    content[member] = content[member].replace(old.encode(), new.encode())
+    write(path, content)
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -124,12 +117,7 @@ def test_a_kernel_of_another_shape_is_refused(
         file[name] = np.zeros(shape, np.float32)
 
     if suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        weights = io.BytesIO(members["model.weights.h5"])
-        with h5py.File(weights, "r+") as file:
-            exchange(file)
-        _write_zip(path, {**members, "model.weights.h5": weights.getvalue()})
+        weights_edited(path, path, exchange)
     else:
         with h5py.File(path, "r+") as file:
             exchange(file)
@@ -269,12 +257,11 @@ def test_unreadable_optimizer_state_is_a_note(tmp_path: Path) -> None:
     model.compile("adam", keras.losses.MeanSquaredError())
     model.fit(np.zeros((2, 6, 5, 2)), np.zeros((2, 1)), verbose=0)
     path = save(model, tmp_path / "a.keras")
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    weights = io.BytesIO(members["model.weights.h5"])
-    with h5py.File(weights, "r+") as file:
+
+    def lose(file: h5py.File) -> None:
         del file["optimizer/vars/5"]
-    _write_zip(path, {**members, "model.weights.h5": weights.getvalue()})
+
+    weights_edited(path, path, lose)
     (note,) = open_keras(path).notes
     assert "optimizer" in note
 

@@ -7,7 +7,6 @@ made of it is proved; its twin is the same file with something else in it.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -25,7 +24,16 @@ from convfc.formats.keras import open_keras
 from convfc.formats.keras.internals import mask_on
 from convfc.formats.keras.quiet import importing, overheard
 from convfc.formats.keras.upgrades.unknown import drop_from_layers
-from tests.keras_edits import Change, Config, edited, layers_of, members, relayered, write
+from tests.keras_edits import (
+    Change,
+    Config,
+    edited,
+    layers_of,
+    members,
+    relayered,
+    weights_edited,
+    write,
+)
 from tests.keras_models import FORMATS, save, stock
 from tests.thinned import thinned
 
@@ -58,15 +66,6 @@ def proved(path: Path, folder: Path) -> bool:
     out = folder / f"out{path.suffix}"
     convfc.convert(path, out, force=True)
     return convfc.verify(path, out, samples=2).verdict is Verdict.EQUIVALENT
-
-
-def weights_edited(path: Path, target: Path, change: Callable[[h5py.File], None]) -> Path:
-    """A copy of a `.keras` file with other weights."""
-    content = members(path)
-    weights = io.BytesIO(content["model.weights.h5"])
-    with h5py.File(weights, "r+") as file:
-        change(file)
-    return write(target, {**content, "model.weights.h5": weights.getvalue()})
 
 
 def as_on_windows(file: h5py.File) -> None:

@@ -20,7 +20,7 @@ from convfc.formats.keras.archive import write_record
 from convfc.formats.keras.internals import run_through
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.provenance import KEY
-from tests.keras_fields import as_read, fields
+from tests.keras_fields import fields, unlike
 from tests.keras_layers import drawn
 from tests.keras_models import (
     FORMATS,
@@ -57,9 +57,7 @@ def there_and_back(path: Path, **options: Any) -> convfc.Reversion:
     assert back.complete, [layer.way.reason for layer in back.layers]
     assert {layer.way.change for layer in back.layers} == {Change.NOTHING}
     assert back.notes == ()
-    expected = fields(as_read(path, path.with_name(f"read{path.suffix}")))
-    found = fields(back.out)
-    assert [name for name in expected if found[name] != expected[name]] == []
+    assert unlike(path, back.out) == []
     return back
 
 

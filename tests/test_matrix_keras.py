@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import convfc
-from convfc import Matrix
+from convfc import Code, Matrix, UnsupportedModelError
 from convfc.formats.keras import open_keras
 from convfc.formats.keras.quiet import importing
 from tests.keras_models import branches, integer_feed, integer_weights, many, save, stock
@@ -111,6 +111,15 @@ def test_both_take_other_numbers(model: Path, converted: Path, tmp_path: Path) -
         np.testing.assert_array_equal(outputs[name], changed[name], name)
         np.testing.assert_array_equal(outputs[name], through(own[name], feed[f"{name}_in"]), name)
     assert not np.array_equal(own["conv3d"][0].F, found["conv3d"].F)
+
+
+def test_the_dense_form_takes_none(tmp_path: Path) -> None:
+    network = keras.Sequential([keras.Input((6, 5, 2)), layers.Conv2D(3, 3, name="conv")])
+    dense = convfc.convert(save(network, tmp_path / "m.keras"), form="dense").out
+    given = {"conv": doubled(convfc.matrices(dense)["conv"])}
+    with pytest.raises(UnsupportedModelError, match="is in the dense form") as caught:
+        convfc.with_matrices(dense, given, tmp_path / "o.keras")
+    assert caught.value.code is Code.NOT_KEPT
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])

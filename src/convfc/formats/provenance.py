@@ -15,6 +15,7 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.core.whole import Form, MaxPool
 from convfc.errors import FileError
 from convfc.formats.forms import DEFAULT, FORMS, Forms
+from convfc.formats.reading import Reading
 from convfc.formats.shapes import Shapes
 from convfc.refusals import Code
 from convfc.text.visible import visible
@@ -135,6 +136,24 @@ class Provenance:
     def layer(self, name: str) -> LayerRecord | None:
         """What is recorded of a layer, if anything is."""
         return next((record for record in self.layers if record.name == name), None)
+
+    def reading(self, original: Path | None = None) -> Reading:
+        """How the original was read when it was converted.
+
+        Args:
+            original: beside which the file with its network is, if that is another one.
+        """
+        beside = None
+        if original is not None and self.architecture is not None:
+            beside = original.with_name(self.architecture)
+        return Reading(
+            shapes=self.shapes,
+            keras2_numbers=self.keras2_numbers,
+            affine=self.affine,
+            max_pool=self.max_pool,
+            flat_io=self.flat_io,
+            architecture=beside,
+        )
 
     def to_json(self) -> str:
         """Compact JSON text; what nobody asked for is left out."""

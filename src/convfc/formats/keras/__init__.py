@@ -46,11 +46,9 @@ def open_keras(path: Path, imports: Sequence[str] = (), reading: Reading = AS_IT
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    import_keras()
-    with importing():
+    with _with_keras(imports):
         from convfc.formats.keras.model import KerasModel
 
-    _register(imports)
     return KerasModel(path, reading)
 
 
@@ -70,11 +68,9 @@ def open_reverting(
         FileError: a file or the record cannot be read, or there is nothing to go by.
         UnsupportedModelError: Keras cannot load one of them.
     """
-    import_keras()
-    with importing():
+    with _with_keras(imports):
         from convfc.formats.keras.reverting import open_reverting
 
-    _register(imports)
     return open_reverting(path, record, like)
 
 
@@ -92,11 +88,9 @@ def open_weighted(path: Path, imports: Sequence[str] = (), reading: Reading = AS
         FileError: the file is missing, damaged, or holds no Keras model.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    import_keras()
-    with importing():
+    with _with_keras(imports):
         from convfc.formats.keras.weights import KerasWeighted
 
-    _register(imports)
     return KerasWeighted(path, reading)
 
 
@@ -113,11 +107,9 @@ def open_rewriting(path: Path, record: Provenance, imports: Sequence[str] = ()) 
         FileError: the file or the record cannot be read, or it lacks what it takes.
         UnsupportedModelError: Keras cannot load what it holds.
     """
-    import_keras()
-    with importing():
+    with _with_keras(imports):
         from convfc.formats.keras.rewriting_weights import open_rewriting
 
-    _register(imports)
     return open_rewriting(path, record)
 
 
@@ -147,6 +139,15 @@ def import_keras() -> None:
             "call convfc in a process of its own"
         )
     until_the_end(own_state)
+
+
+@contextmanager
+def _with_keras(modules: Sequence[str]) -> Iterator[None]:
+    """Import keras, what the block imports, and then a person's own modules."""
+    import_keras()
+    with importing():
+        yield
+    _register(modules)
 
 
 def _register(modules: Sequence[str]) -> None:

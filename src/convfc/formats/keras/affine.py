@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution, Convolution, Sizes, Window
-from convfc.core.transposed import TransposedConvolution
 from convfc.core.whole import Whole
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.convolutions import own_kernel
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -58,6 +58,7 @@ class Product:
     kernel: Any
     bias: Any
     stock: Callable[[Any], Layer]
+    stays = False
 
     @property
     def numbers(self) -> dict[str, Array]:
@@ -76,19 +77,14 @@ class Product:
         sizes = self.before[1:] if self.channels_first else self.before[:-1]
         return Whole(self.convolution, sizes or (1,))
 
-    def laid(self, kernel: Array) -> Array:
-        """A kernel as `AnyConvolution.kernel_shape` has it."""
-        if isinstance(self.convolution, TransposedConvolution):
-            kernel = np.swapaxes(kernel, -1, -2)
-        return kernel.reshape(self.convolution.kernel_shape)
-
     def matrix(self, numbers: Numbers) -> Array:
         """The matrix alone."""
-        return self.whole.matrix(self.laid(numbers["kernel"]), channels_first=self.channels_first)
+        kernel = own_kernel(numbers["kernel"], self.convolution)
+        return self.whole.matrix(kernel, channels_first=self.channels_first)
 
     def applied(self, rows: Array, numbers: Numbers) -> Array:
         """What it makes of rows in float64, without the bias."""
-        kernel = self.laid(numbers["kernel"]).astype(np.float64)
+        kernel = own_kernel(numbers["kernel"], self.convolution).astype(np.float64)
         return self.whole.applied(rows, kernel, channels_first=self.channels_first)
 
     def shift(self, numbers: Numbers) -> Array | None:
@@ -124,6 +120,7 @@ class Scale:
     name: str
     before: Shape
     numbers: Numbers
+    stays = False
     terms = 1
 
     @property
@@ -221,7 +218,7 @@ def one_matrix(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Arr
     at = next((n for n, step in enumerate(steps) if isinstance(step, Product)), len(steps))
     found, added = _begun(steps[: at + 1], numbers[: at + 1])
     behind = list(zip(steps, numbers, strict=True))[at + 1 :]
-    if all(isinstance(step, Move) and step.stays for step, _ in behind):
+    if all(step.stays for step, _ in behind):
         return found, added
     found = found.astype(np.float64)
     with np.errstate(all="ignore"):
@@ -278,7 +275,7 @@ def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
     and one channel, or at all channels. Else its window is the whole input, of which it makes
     one position.
     """
-    first, *rest = [step for step in steps if not (isinstance(step, Move) and step.stays)]
+    first, *rest = [step for step in steps if not step.stays]
     if isinstance(first, Product) and len(first.before) > 1:
         filters, groups = first.convolution.filters, first.convolution.groups
         axis = 0 if first.channels_first else len(first.before) - 1

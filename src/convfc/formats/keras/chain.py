@@ -12,6 +12,8 @@ from typing import Any
 from keras import activations, layers
 
 from convfc.formats.keras.internals import calls_of
+from convfc.formats.keras.max_pooling import MAXIMUM
+from convfc.formats.keras.pooling import AVERAGE, GLOBAL_AVERAGE
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.weights import Chain
 
@@ -31,14 +33,10 @@ _MOVING = (
     *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
     *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
     *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
-    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
-    layers.GlobalAveragePooling3D,
+    *GLOBAL_AVERAGE,
 )
 """Layers that, when they do not train, move numbers, leave them out or average them."""
-_POOLING = (
-    *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
-    *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
-)
+_POOLING = (*MAXIMUM, *AVERAGE)
 
 
 def chain_of(model: Any, named: Mapping[int, str]) -> Chain:

@@ -67,11 +67,12 @@ class WeightedConvolution:
         another shape until one of the two changes.
         """
         whole = lowering.whole if lowering.form is Form.DENSE else None
-        if not self.keeps_bytes:
-            kernel = np.swapaxes(np.asarray(kernel), -1, -2)
+        if whole is None and self.keeps_bytes:
+            return kernel
+        kernel = own_kernel(np.asarray(kernel), self.geometry)
         if whole is not None:
-            return whole.matrix(np.asarray(kernel), channels_first=channels_first)
-        return kernel if self.keeps_bytes else self.geometry.inner_kernel(kernel)
+            return whole.matrix(kernel, channels_first=channels_first)
+        return self.geometry.inner_kernel(kernel)
 
     def inner_bias(self, bias: Array, lowering: Lowering, *, channels_first: bool) -> Array:
         """A bias of the layer as the product takes it; see `inner_weights`."""
@@ -79,6 +80,13 @@ class WeightedConvolution:
         if whole is not None:
             return whole.bias(bias, channels_first=channels_first)
         return self.geometry.inner_bias(bias)
+
+
+def own_kernel(kernel: Array, conv: AnyConvolution) -> Array:
+    """A kernel of Keras as `AnyConvolution.kernel_shape` has it."""
+    if isinstance(conv, TransposedConvolution):
+        kernel = kernel.swapaxes(-1, -2)
+    return kernel.reshape(conv.kernel_shape)
 
 
 def convolutions_of(layer: Layer) -> Sequence[WeightedConvolution]:

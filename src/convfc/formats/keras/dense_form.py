@@ -15,7 +15,6 @@ from convfc.core.dense import lower_chain
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import UsageError
-from convfc.formats.keras.affine import Move
 from convfc.formats.keras.alignment import Cuts
 from convfc.formats.keras.convolutions import CONVOLUTIONS
 from convfc.formats.keras.flat import Flattened
@@ -137,9 +136,13 @@ def _finish(made: Layer, model: Layer) -> None:
     made.trainable = model.trainable
     for layer, flag in flags:
         layer.trainable = flag
+    compile_like(made, model)
+
+
+def compile_like(made: Layer, model: Layer) -> None:
+    """Compile a model as another one, if that is compiled, to train from the start."""
     if model.compiled:
-        setup = keras.saving.deserialize_keras_object(model.get_compile_config())
-        made.compile(**setup)
+        made.compile(**keras.saving.deserialize_keras_object(model.get_compile_config()))
 
 
 def pairs_of(
@@ -169,7 +172,7 @@ def _remarks_on(
     runs = [run for run in runs_of(strands) if run.name in lowerings]
     taken: dict[int, Layer] = {}
     for run in runs:
-        told = {step.name for step in run.steps if not (isinstance(step, Move) and step.stays)}
+        told = {step.name for step in run.steps if not step.stays}
         others = (one for one in run.layers if one.name in told and type(one) not in CONVOLUTIONS)
         taken.update((id(one), one) for one in others)
     if taken:

@@ -195,7 +195,7 @@ class Flattened:
         dense.trainable = any(layer.trainable for layer in run.layers)
         self.made[run.name] = dense
         if self._numbers:
-            for weight, value in zip(dense.weights, weights_of(run, dense), strict=True):
+            for weight, value in zip(dense.weights, matrix_of(run, dense), strict=True):
                 weight.assign(value)
         return self._image(y, sizes, image)
 
@@ -306,7 +306,7 @@ class Flattened:
         return keras.Sequential([door, *(call.operation for call in calls)], name=made.name)
 
 
-def weights_of(run: Run, dense: Layer) -> list[Array]:
+def matrix_of(run: Run, dense: Layer) -> list[Array]:
     """Matrix and bias of a run, as a Dense holds them.
 
     Args:

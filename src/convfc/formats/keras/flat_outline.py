@@ -18,14 +18,14 @@ from convfc.formats.keras.bounds import check_size, limit
 from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.likeness import plain
 from convfc.formats.keras.memory import held_once
-from convfc.formats.keras.outline import digest, outlines, pack, packed, unpack
+from convfc.formats.keras.outline import outlines, pack, packed, unpack
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.runs import Run
 from convfc.formats.keras.sites import Place, is_graph
+from convfc.formats.outline import damaged, digest_of
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
-from convfc.refusals import Code
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
@@ -63,7 +63,7 @@ def is_flat(record: Provenance) -> bool:
 
 def digests_of(run: Run) -> list[str]:
     """Of the numbers of a run, in their order."""
-    return [digest(one) for step in run.steps for one in step.numbers.values()]
+    return [digest_of(one) for step in run.steps for one in step.numbers.values()]
 
 
 def built(path: Path, outline: str) -> tuple[Layer, Mapping[str, Any]]:
@@ -90,8 +90,4 @@ def built(path: Path, outline: str) -> tuple[Layer, Mapping[str, Any]]:
     except FileError:
         raise
     except Exception as error:  # whatever there is in the place of what Keras writes
-        raise FileError(
-            f"{path}: its convfc record is damaged: the outline in it: {brief(error)}",
-            remedy="convert the original again, or name it with --like",
-            code=Code.RECORD,
-        ) from error
+        raise damaged(path, brief(error)) from error

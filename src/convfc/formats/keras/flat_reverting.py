@@ -13,29 +13,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array, array_difference
 from convfc.core.dense import lower_dense
 from convfc.core.lowering import Lowering
-from convfc.errors import FileError, UnsupportedModelError
-from convfc.formats.keras.affine import Affine, Move, Product
+from convfc.errors import UnsupportedModelError
+from convfc.formats.keras.affine import Affine, Product
 from convfc.formats.keras.alignment import cut
-from convfc.formats.keras.archive import format_named
-from convfc.formats.keras.dense_form import flat_form, strands_in
-from convfc.formats.keras.flat import Flattened, weights_of
+from convfc.formats.keras.dense_form import compile_like, flat_form, strands_in
+from convfc.formats.keras.flat import Flattened, matrix_of
 from convfc.formats.keras.flat_outline import built, digests_of
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.lockstep import Fault, lockstep
 from convfc.formats.keras.memory import held_once
-from convfc.formats.keras.outline import digest
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import FRESH
 from convfc.formats.keras.runs import Run, runs_of
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import digest_of, missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
@@ -60,28 +58,14 @@ def open_flat(path: Path, record: Provenance, like: Path | None) -> FlatRevertin
         FileError: a file or the record cannot be read, or nothing tells what the original was.
         UnsupportedModelError: Keras cannot load one of them, or the file is not made of that.
     """
-    beside = None
-    if like is not None and record.architecture is not None:
-        beside = like.with_name(record.architecture)
-    reading = Reading(
-        shapes=record.shapes,
-        keras2_numbers=record.keras2_numbers,
-        affine=record.affine,
-        max_pool=record.max_pool,
-        flat_io=record.flat_io,
-        architecture=beside,
-    )
+    reading = record.reading(like)
     with refusing(path, NO_CONFIG):
         loaded = load(path)
     if like is not None:
         with refusing(like, NO_CONFIG):
             return FlatReverting(path, loaded, record, reading, load(like, reading).model)
     if not record.outline:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="name the original with --like",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path)
     original, digests = built(path, record.outline)
     return FlatReverting(path, loaded, record, reading, original, digests)
 
@@ -188,7 +172,7 @@ class FlatReverting:
         if isinstance(found, Refusal):
             return WayBack(site, lowering, refusal=found), {}
         before = digests_of(run) if self._digests is None else self._digests.get(name)
-        same = [digest(one) for one in found.values()] == before
+        same = [digest_of(one) for one in found.values()] == before
         return WayBack(site, lowering, Change.NOTHING if same else Change.NUMBERS), found
 
     def _as_wholes(self, found: Sequence[WayBack]) -> list[WayBack]:
@@ -232,17 +216,14 @@ class FlatReverting:
                 product = _product(self._runs[name])
                 for role, array in numbers.items():
                     getattr(product, role).assign(array)
-            if file.model.compiled:
-                setup = file.model.get_compile_config()
-                model.compile(**keras.saving.deserialize_keras_object(setup))
+            compile_like(model, file.model)
             half = self._flat(left) if left else None
             if half is not None:
                 model = half.model
                 for name, dense in half.made.items():
                     for new, old in zip(dense.weights, self._dense[name].weights, strict=True):
                         new.assign(np.asarray(old))
-            kind = format_named(self._path) or file.envelope.file_format
-            write(model, path, kind, record, operations=file.operations, source=self._path)
+            write(model, path, record, source=self._path, loaded=file)
         started = file.model.compiled and int(file.model.optimizer.iterations) > 0
         return [*file.notes, *([FRESH] if started else [])]
 
@@ -266,13 +247,13 @@ def _product(run: Run) -> Product | None:
 
 def _counting(run: Run) -> list[Affine]:
     """The steps of a run, but for those that only name the axes anew."""
-    steps = [step for step in run.steps if not (isinstance(step, Move) and step.stays)]
+    steps = [step for step in run.steps if not step.stays]
     return steps or run.steps
 
 
 def _is_made(run: Run, dense: Layer) -> bool:
     """Whether a matrix is what is made of a run, number by number."""
-    pairs = zip(weights_of(run, dense), dense.weights, strict=True)
+    pairs = zip(matrix_of(run, dense), dense.weights, strict=True)
     return all(array_difference(made, np.asarray(has)) is None for made, has in pairs)
 
 

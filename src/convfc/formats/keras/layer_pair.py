@@ -22,7 +22,7 @@ from convfc.formats.keras.likeness import described, emitted_unlike, first_unlik
 from convfc.formats.keras.linear import unshown
 from convfc.formats.keras.lockstep import Fault, Pairing, lockstep
 from convfc.formats.keras.quiet import overheard
-from convfc.formats.keras.refusals import brief
+from convfc.formats.keras.refusals import running
 from convfc.formats.keras.workspace import too_much_work
 from convfc.formats.protocols import Site
 from convfc.refusals import Code
@@ -308,13 +308,8 @@ class KerasLayerPair:
         return np.moveaxis(self._call(Calls(layer), np.moveaxis(x, 1, -1)), -1, 1)
 
     def _call(self, call: Calls, x: Array) -> Array:
-        try:
-            with overheard():
-                return np.asarray(keras.ops.convert_to_numpy(call(x)))
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
-            ) from error
+        with running(), overheard():
+            return np.asarray(keras.ops.convert_to_numpy(call(x)))
 
 
 def paired(expected: Layer, made: Layer) -> Pairing:

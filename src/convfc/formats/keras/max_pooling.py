@@ -20,7 +20,7 @@ from keras import layers
 from convfc.core.arrays import Array
 from convfc.core.geometry import Convolution, Window
 from convfc.formats.keras.affine import Affine, Layer, Shape
-from convfc.formats.keras.pooling import counted, known, pool_of
+from convfc.formats.keras.pooling import counted, joined, known, parted, pool_of
 
 MAXIMUM = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 
@@ -37,8 +37,8 @@ def maximum(layer: Layer, before: Shape, *, negative: bool) -> list[list[Affine]
         ``None`` where zeros stand for its pads and may be the largest.
     """
     pool = pool_of(layer, before)
-    first = layer.data_format == "channels_first"
-    counts = counted(pool, before[1:] if first else before[:-1])
+    sizes, _ = parted(layer, before)
+    counts = counted(pool, sizes)
     if negative and counts.min() < np.prod(pool.kernel):
         return None
     return _Chain(layer, pool, before, negative=negative).runs()
@@ -109,10 +109,8 @@ class _Chain:
             *(taps if one == axis else 1 for one in range(rank)), had, made
         )
         conv = Convolution(tuple(windows), channels * had, channels * made, channels)
-        first = self._layer.data_format == "channels_first"
-        made_of = conv.output(self._at[1:] if first else self._at[:-1])
-        sizes = tuple(size or 0 for size in made_of)
-        after: Shape = (conv.filters, *sizes) if first else (*sizes, conv.filters)
+        sizes, _ = parted(self._layer, self._at)
+        after = joined(self._layer, conv.output(sizes), conv.filters)
         numbers = np.tile(kernel, channels).astype(self._layer.compute_dtype)
         padding = self._layer.padding if taps > 1 else "valid"
         self._made.append([known(self._layer, conv, numbers, (self._at, after), padding)])

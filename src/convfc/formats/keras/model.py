@@ -49,7 +49,7 @@ from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recurrence import sequential_work
-from convfc.formats.keras.refusals import NO_CONFIG, brief, refusing
+from convfc.formats.keras.refusals import NO_CONFIG, refusing, running
 from convfc.formats.keras.rewriting import replacement, rewrite
 from convfc.formats.keras.runs import Run
 from convfc.formats.keras.sites import find_places, graph_of, makes_masks
@@ -91,7 +91,7 @@ class KerasModel:
         beside = () if reading.architecture is None else (reading.architecture,)
         self.files: Sequence[Path] = (path, *beside)
         with refusing(path, NO_CONFIG):
-            loaded = load(path, reading)
+            self._loaded = loaded = load(path, reading)
             self._model = loaded.model
             self._graph = graph_of(loaded.model)
             if self._graph is None:
@@ -106,13 +106,10 @@ class KerasModel:
         self._strands = strands_in(loaded.model, reading, path)
         self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
-        self._config = loaded.envelope.config
         record = loaded.envelope.provenance
         self.provenance = None if record is None or record.reverted else record
         self._in_rows = reading.flat_io or getattr(self.provenance, "flat_io", False)
-        self._operations = loaded.operations
-        self._format = loaded.envelope.file_format
-        self._converted_format = format_named(path) or self._format
+        self._converted_format = format_named(path) or loaded.envelope.file_format
 
     @cached_property
     def inputs(self) -> Sequence[Port]:
@@ -255,7 +252,7 @@ class KerasModel:
                 found = keras.tree.flatten(call(flat))
                 return [np.asarray(keras.ops.convert_to_numpy(output)) for output in found]
 
-        try:
+        with running(f"{self.path}: "):
             try:
                 return outputs()
             except Exception:
@@ -263,10 +260,6 @@ class KerasModel:
                     raise
                 vars(self).pop("_calls", None)  # traced with the layers as they were
                 return outputs()
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{self.path}: Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
-            ) from error
 
     def align(self, converted: Model) -> Alignment:
         """See `Model.align`."""
@@ -285,7 +278,7 @@ class KerasModel:
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
             with overheard(), held_once():
-                masks, kind = {"ends_masks": self._masks}, converted._format
+                masks, kind = {"ends_masks": self._masks}, converted._loaded.envelope.file_format
                 expected, _ = replacement(layer, lowering, kind, **masks)
                 pair = KerasLayerPair(site, layer, made, expected, lowering, **masks)
                 cuts.training += [] if pair.training is None else [pair.training]
@@ -331,13 +324,13 @@ class KerasModel:
                 remarks += left
             model, left = flat_model(model, self.reading, self._strands, lowerings)
             remarks += left
-            text, given = provenance.to_json(), {"operations": self._operations}
-            write(model, path, kind, text, source=self.path, **given)
+            write(model, path, provenance.to_json(), source=self.path, loaded=self._loaded)
         return remarks
 
     def draft(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> Draft:
         """See `Model.draft`: only Keras knows what it would write, so it does, for a moment."""
-        before = sum(file.stat().st_size for file in self.files), operators_in(self._config)
+        config = self._loaded.envelope.config
+        before = sum(file.stat().st_size for file in self.files), operators_in(config)
         with temporary_folder() as folder:
             path = folder / f"draft{self._converted_format}"
             remarks = self.save_converted(path, lowerings, provenance)

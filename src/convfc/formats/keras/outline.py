@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.errors import FileError
 from convfc.formats.keras.bounds import read_json
 from convfc.formats.keras.convolutions import CONVOLUTIONS, DEPTHWISE
 from convfc.formats.keras.internals import flat_layers
@@ -28,14 +24,11 @@ from convfc.formats.keras.lambdas import layers_with_code
 from convfc.formats.keras.likeness import lacking, plain, weights_of
 from convfc.formats.keras.refusals import brief
 from convfc.formats.keras.sites import Place, is_normed
-from convfc.formats.provenance import LONGEST_OUTLINE
-from convfc.refusals import Code
+from convfc.formats.outline import content_of, damaged, digest_of, text_of
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
 
-_UNPACKED = 2**27
-"""Bytes of an outline that is read."""
 _KINDS = {kind.__name__ for kind in (*CONVOLUTIONS, layers.SpectralNormalization)}
 
 
@@ -127,11 +120,6 @@ def _activation(made: Layer) -> Layer | None:
     return next((each for each in found if isinstance(each, keras.Layer)), None)
 
 
-def digest(array: Any) -> str:
-    """Tells the numbers of a weight from others."""
-    return blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
-
-
 def outlines(model: Layer, places: Iterable[Place]) -> list[Outline]:
     """The outlines of layers that are going to be converted.
 
@@ -151,7 +139,7 @@ def _outline(place: Place, wrapper: Layer | None) -> Outline:
         mine = set(map(id, place.layer.weights))
         state = [np.asarray(x).tolist() for x in wrapper.weights if id(x) not in mine]
     written = plain(keras.saving.serialize_keras_object(outer))
-    return Outline(place.name, path, written, [digest(np.asarray(x)) for x in own], state)
+    return Outline(place.name, path, written, [digest_of(np.asarray(x)) for x in own], state)
 
 
 def packed(found: Sequence[Outline]) -> str:
@@ -161,9 +149,7 @@ def packed(found: Sequence[Outline]) -> str:
 
 def pack(content: Any) -> str:
     """Plain data as a text for a record; empty where that would be too long."""
-    written = json.dumps(content, separators=(",", ":")).encode()
-    text = b64encode(zlib.compress(written, 9)).decode()
-    return text if len(text) <= LONGEST_OUTLINE else ""
+    return text_of(json.dumps(content, separators=(",", ":")).encode())
 
 
 def unpack(text: str) -> Any:
@@ -172,11 +158,7 @@ def unpack(text: str) -> Any:
     Raises:
         Exception: it made none such.
     """
-    unpacking = zlib.decompressobj()
-    content = unpacking.decompress(b64decode(text, validate=True), _UNPACKED)
-    if not unpacking.eof:
-        raise ValueError("it is cut short or too long")
-    return read_json(content, "outline")
+    return read_json(content_of(text), "outline")
 
 
 def unpacked(text: str, path: Path) -> list[Outline]:
@@ -194,11 +176,7 @@ def unpacked(text: str, path: Path) -> list[Outline]:
         for one in found:
             _check(one)
     except Exception as error:  # whatever there is in the place of what Keras writes
-        raise FileError(
-            f"{path}: its convfc record is damaged: the outline in it: {brief(error)}",
-            remedy="convert the original again, or name it with --like",
-            code=Code.RECORD,
-        ) from error
+        raise damaged(path, brief(error)) from error
     return found
 
 

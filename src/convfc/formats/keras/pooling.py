@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,26 @@ from convfc.core.builders import convolution
 from convfc.core.geometry import Convolution
 from convfc.core.whole import Whole
 from convfc.formats.keras.affine import Affine, Layer, Product, Scale, Shape
+from convfc.formats.keras.convolutions import PLAIN
 
 AVERAGE = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 GLOBAL_AVERAGE = (
     *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
     layers.GlobalAveragePooling3D,
 )
-PLAIN = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-"""By the number of spatial axes."""
+
+
+def parted(layer: Layer, sample: Shape) -> tuple[Shape, int]:
+    """The spatial sizes and the channels of a sample, by the order of a layer's axes."""
+    first = layer.data_format == "channels_first"
+    return (sample[1:], sample[0]) if first else (sample[:-1], sample[-1])
+
+
+def joined(layer: Layer, sizes: Sequence[int | None], channels: int) -> Shape:
+    """The other way; no size is unknown."""
+    known_sizes = [size or 0 for size in sizes]
+    first = layer.data_format == "channels_first"
+    return (channels, *known_sizes) if first else (*known_sizes, channels)
 
 
 def known(
@@ -61,21 +74,20 @@ def known(
 def average(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
     """AveragePooling: the kernel is 1/n; or of ones, where not all windows see n inputs."""
     conv = pool_of(layer, before)
-    first = layer.data_format == "channels_first"
-    sizes = before[1:] if first else before[:-1]
+    sizes, _ = parted(layer, before)
     ones = np.broadcast_to(np.ones((), layer.compute_dtype), (*conv.kernel, 1, conv.channels))
     counts = counted(conv, sizes)
     parts = (before, after), layer.padding
     if counts.min() == counts.max():
         kernel = (ones / np.float64(counts.max())).astype(ones.dtype)
         return [known(layer, conv, kernel, *parts)]
-    each = 1 / counts.reshape([1, *counts.shape] if first else [*counts.shape, 1])
+    each = 1 / counts.reshape(joined(layer, counts.shape, 1))
     return [known(layer, conv, ones, *parts), Scale(layer.name, after, {"scale": each})]
 
 
 def pool_of(layer: Layer, before: Shape) -> Convolution:
     """The windows of a pooling layer, as those of a convolution of each channel by itself."""
-    channels = before[0] if layer.data_format == "channels_first" else before[-1]
+    _, channels = parted(layer, before)
     return convolution(
         layer.pool_size,
         channels=channels,
@@ -97,8 +109,7 @@ def counted(conv: Convolution, sizes: Shape) -> Array:
 
 def global_average(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
     """GlobalAveragePooling: one window, of the whole image."""
-    first = layer.data_format == "channels_first"
-    sizes, channels = (before[1:], before[0]) if first else (before[:-1], before[-1])
+    sizes, channels = parted(layer, before)
     conv = convolution(sizes, channels=channels, filters=channels, groups=channels)
     one = np.array(1 / np.prod(sizes), layer.compute_dtype)
     kernel = np.broadcast_to(one, (*sizes, 1, channels))

@@ -15,7 +15,8 @@ from convfc.core.whole import Form
 from convfc.formats.keras.convolutions import TRANSPOSED, lowered
 from convfc.formats.keras.likeness import weights_of
 from convfc.formats.keras.matching import Match, Part
-from convfc.formats.keras.outline import Outline, convolution_in, digest
+from convfc.formats.keras.outline import Outline, convolution_in
+from convfc.formats.outline import digest_of
 
 Numbers = Sequence[tuple[Any, Any, Array]]
 """Weights of the file, what they were in the layer, and the numbers that this is to have."""
@@ -65,7 +66,7 @@ def _back(arranged: Array, shape: Sequence[int], lay_out: LayOut | None) -> Arra
 
 def has_changed(outline: Outline, match: Match, numbers: Numbers) -> bool:
     """Whether any weight of a layer is another than it was."""
-    now = {id(weight): digest(array) for _, weight, array in numbers}
+    now = {id(weight): digest_of(array) for _, weight, array in numbers}
     own = weights_of(convolution_in(match.layer))
     return [now[id(weight)] for weight in own] != [*outline.digests]
 

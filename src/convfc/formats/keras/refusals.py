@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convfc.errors import ConvfcError, FileError
+from convfc.errors import ConvfcError, FileError, UnsupportedModelError
 from convfc.refusals import Code
 from convfc.text.visible import visible
 
@@ -40,6 +40,24 @@ def refusing(path: Path, fault: str = "damaged or cut short") -> Iterator[None]:
             raise FileError(f"{path}: no such file", code=Code.MISSING) from error
         raise FileError(
             f"{path}: {fault} ({brief(error)})", remedy="get a fresh copy of it", code=Code.DAMAGED
+        ) from error
+
+
+@contextmanager
+def running(where: str = "") -> Iterator[None]:
+    """Turns whatever Keras says against a layer, when it runs it, into a refusal.
+
+    Args:
+        where: what the message begins with.
+
+    Raises:
+        UnsupportedModelError: Keras cannot run it.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{where}Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
         ) from error
 
 

@@ -11,8 +11,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from convfc.errors import FileError
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.flat_outline import is_flat
 from convfc.formats.keras.flat_reverting import FlatReverting, open_flat
@@ -26,9 +24,10 @@ from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import rewrite
 from convfc.formats.keras.sites import find_places, makes_masks
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
-from convfc.formats.reading import Reading
+from convfc.formats.reading import AS_IT_IS
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
 
@@ -54,22 +53,14 @@ def open_reverting(
     elif record is not None and (record.outline or not record.layers):
         found = unpacked(record.outline, path) if record.outline else []
     else:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="name the original with --like",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path)
     with refusing(path, NO_CONFIG):
         return KerasReverting(path, load(path), record, found)
 
 
 def _outlines_like(like: Path, record: Provenance | None) -> list[Outline]:
     """The outlines of the original, read as it was when it was converted."""
-    reading = Reading()
-    if record is not None:
-        beside = record.architecture
-        architecture = None if beside is None else like.with_name(beside)
-        reading = Reading(record.shapes, record.keras2_numbers, architecture=architecture)
+    reading = AS_IT_IS if record is None else record.reading(like)
     with refusing(like, NO_CONFIG):
         loaded = load(like, reading)
         kind = loaded.envelope.file_format
@@ -85,10 +76,8 @@ class KerasReverting:
     ) -> None:
         self.files: Sequence[Path] = (path,)
         self._path = path
+        self._loaded = loaded
         self._model = loaded.model
-        self._notes = loaded.notes
-        self._operations = loaded.operations
-        self._format = loaded.envelope.file_format
         self._record = record or Provenance("", "", "", ())
         of_all = {outline.name: outline for outline in found}
         if record is not None:
@@ -104,7 +93,7 @@ class KerasReverting:
         """What stands for each layer, or why nothing does: what is called so, or any other."""
         graphs = graphs_in(self._model)
         matcher = Matcher(
-            self._format,
+            self._loaded.envelope.file_format,
             self._record,
             limit(self._path.stat().st_size),
             ends_masks=makes_masks(self._model),
@@ -167,9 +156,8 @@ class KerasReverting:
                 replaced[id(found.made)] = found.layer
             if replaced:
                 model, remarks = rewrite(model, replaced, weights=weights)
-            kind = format_named(self._path) or self._format
-            write(model, path, kind, record, operations=self._operations, source=self._path)
-        return [*self._notes, *remarks]
+            write(model, path, record, source=self._path, loaded=self._loaded)
+        return [*self._loaded.notes, *remarks]
 
 
 _NOWHERE = "nothing in the file can be told to be its own"

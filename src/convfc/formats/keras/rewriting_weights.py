@@ -7,9 +7,9 @@ from pathlib import Path
 
 import keras
 
-from convfc.errors import FileError
-from convfc.formats.keras.archive import format_named
+from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.convolutions import lowered
+from convfc.formats.keras.flat_outline import is_flat
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.matching import Match
 from convfc.formats.keras.memory import held_once
@@ -19,6 +19,7 @@ from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.reverting import KerasReverting
 from convfc.formats.keras.weights import assign
 from convfc.formats.keras.writer import write
+from convfc.formats.outline import missing
 from convfc.formats.provenance import Provenance
 from convfc.formats.weights import Numbers, altered
 from convfc.refusals import Code
@@ -41,10 +42,9 @@ class KerasRewriting(KerasReverting):
                 for value in each.inner_weights(its, channels_first=first):
                     weight = next(stored)
                     weight.assign(keras.ops.reshape(value, weight.shape))
-        kind = format_named(self._path) or self._format
         record = self._record.to_json()
         with overheard(), held_once():
-            write(self._model, path, kind, record, operations=self._operations, source=self._path)
+            write(self._model, path, record, source=self._path, loaded=self._loaded)
 
 
 def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:
@@ -56,13 +56,15 @@ def open_rewriting(path: Path, record: Provenance) -> KerasRewriting:
 
     Raises:
         FileError: a file or the record cannot be read, or it lacks what it takes.
-        UnsupportedModelError: Keras cannot load it.
+        UnsupportedModelError: Keras cannot load it, or it is a whole model in the dense form.
     """
     if not record.outline:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="convert the original again",
-            code=Code.NO_OUTLINE,
+        raise missing(path, "convert the original again")
+    if is_flat(record):
+        raise UnsupportedModelError(
+            f"{path}: is in the dense form, whose matrices get no other numbers",
+            remedy="revert it, give the reverted file the numbers, and convert that again",
+            code=Code.NOT_KEPT,
         )
     with refusing(path, NO_CONFIG):
         return KerasRewriting(path, load(path), record, unpacked(record.outline, path))

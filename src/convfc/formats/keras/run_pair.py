@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,16 +12,14 @@ from keras import layers
 
 from convfc.core.arrays import Array, array_difference
 from convfc.core.whole import Form
-from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Affine, Numbers, geometry_of, one_matrix
 from convfc.formats.keras.calls import Calls
-from convfc.formats.keras.flat import weights_of
+from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
 from convfc.formats.keras.quiet import overheard
-from convfc.formats.keras.refusals import brief
+from convfc.formats.keras.refusals import running
 from convfc.formats.keras.runs import Run
 from convfc.formats.protocols import Site
-from convfc.refusals import Code
 
 Layer = Any
 """A `keras.Layer`; keras has no types."""
@@ -78,12 +75,8 @@ class RunPair:
         return tuple(range(2 if conv is None else conv.rank + 2))
 
     @cached_property
-    def parameters(self) -> Mapping[str, Array | None]:
+    def parameters(self) -> Mapping[str, Array]:
         """See `LayerPair.parameters`."""
-        return dict(self._own)
-
-    @cached_property
-    def _own(self) -> Mapping[str, Array]:
         return {
             _named(number, step, name): value
             for number, step in enumerate(self._run.steps)
@@ -92,7 +85,7 @@ class RunPair:
 
     def parameter_shape(self, name: str) -> tuple[int, ...]:
         """See `LayerPair.parameter_shape`."""
-        return self._own[name].shape
+        return self.parameters[name].shape
 
     def parameter_dtype(self, name: str) -> str:  # noqa: ARG002 - all are held alike
         """See `LayerPair.parameter_dtype`."""
@@ -102,7 +95,7 @@ class RunPair:
     def problem(self) -> str | None:
         """See `LayerPair.problem`."""
         for value, weight in zip(
-            weights_of(self._run, self._made), self._made.weights, strict=False
+            matrix_of(self._run, self._made), self._made.weights, strict=False
         ):
             new = np.asarray(weight)
             if value.shape != new.shape or value.dtype != new.dtype:
@@ -142,7 +135,7 @@ class RunPair:
     def _steps(self, x: Array, parameters: Mapping[str, Array], policy: Any) -> Array:
         """What the original's layers make of it."""
         x = x.reshape(len(x), *self._run.before)
-        with _told():
+        with running(), overheard():
             for step, numbers in zip(self._run.steps, self._numbers(parameters), strict=True):
                 x = step.original(x, numbers, policy)
         return x.reshape(len(x), -1)
@@ -158,7 +151,7 @@ class RunPair:
             matrix, added = one_matrix(self._run.steps, self._numbers(parameters))
         given = {"use_bias": added is not None, "kernel_initializer": "zeros", "dtype": policy}
         dense = layers.Dense(matrix.shape[1], **given)
-        with _told():
+        with running(), overheard():
             dense.build(row.shape)
             for weight, value in zip(dense.weights, (matrix, added), strict=False):
                 weight.assign(value)
@@ -166,7 +159,7 @@ class RunPair:
 
     def _numbers(self, parameters: Mapping[str, Array]) -> list[Numbers]:
         """Those of each step, of which some may be given."""
-        given = {**self._own, **parameters}
+        given = {**self.parameters, **parameters}
         return [
             {name: given[_named(number, step, name)] for name in step.numbers}
             for number, step in enumerate(self._run.steps)
@@ -176,15 +169,3 @@ class RunPair:
 def _named(number: int, step: Affine, name: str) -> str:
     """What a parameter is called, of which several layers may have one of the same name."""
     return f"{number}/{step.name}/{name}"
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What Keras says against it is why it cannot be run."""
-    try:
-        with overheard():
-            yield
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"Keras cannot run it: {brief(error)}", code=Code.NOT_RUN
-        ) from error

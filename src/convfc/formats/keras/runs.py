@@ -107,7 +107,7 @@ class Run:
     @property
     def only_shapes(self) -> bool:
         """Whether all numbers stay where and what they are."""
-        moves = all(isinstance(step, Move) and step.stays for step in self.steps)
+        moves = all(step.stays for step in self.steps)
         return moves and self.activation is activations.linear
 
     @property
@@ -122,7 +122,7 @@ class Run:
         """Whether it is to be written as a matrix: not what is one, or only changes places."""
         if any(isinstance(one, (*CONVOLUTIONS, *_POOLING)) for one in self.layers):
             return True
-        left = [one for one in self.steps if not (isinstance(one, Move) and one.stays)]
+        left = [one for one in self.steps if not one.stays]
         dense = len(left) == 1 and isinstance(left[0], Product) and len(left[0].before) == 1
         return self.rows and bool(left) and not (dense and "bias" in left[0].numbers)
 
@@ -140,12 +140,6 @@ class Run:
     def adds(self) -> bool:
         """Whether it adds anything."""
         return any({"bias", "shift"} & step.numbers.keys() for step in self.steps)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a single convolution of the model, with nothing around it."""
-        alone = {step.name for step in self.steps} == {self.head.name}
-        return alone and type(self.head) in CONVOLUTIONS
 
     @property
     def layer(self) -> Layer:

@@ -19,7 +19,9 @@ from convfc.formats.keras.pooling import (
     GLOBAL_AVERAGE,
     average,
     global_average,
+    joined,
     known,
+    parted,
 )
 
 Call = Any
@@ -60,9 +62,8 @@ def _convolves(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
     if not rest:
         return [_product(layer, first, before, after)]
     (point,) = rest
-    sizes = first.geometry.output(before[1:] if _is_first(layer) else before[:-1])
-    channels = first.geometry.filters
-    middle: Any = (channels, *sizes) if _is_first(layer) else (*sizes, channels)
+    sizes, _ = parted(layer, before)
+    middle = joined(layer, first.geometry.output(sizes), first.geometry.filters)
     return [
         known(layer, first.geometry, first.kernel, (before, middle), layer.padding),
         known(layer, point.geometry, point.kernel, (middle, after), bias=point.bias),
@@ -72,7 +73,7 @@ def _convolves(layer: Layer, before: Shape, after: Shape) -> list[Affine]:
 def _product(layer: Layer, one: WeightedConvolution, before: Shape, after: Shape) -> Product:
     config = {**layer.get_config(), "activation": "linear", "data_format": "channels_last"}
     stock = partial(_of_type, type(layer), config)
-    first = _is_first(layer)
+    first = layer.data_format == "channels_first"
     return Product(layer.name, one.geometry, before, after, first, one.kernel, one.bias, stock)
 
 
@@ -126,10 +127,6 @@ def is_wide(layer: Layer) -> bool:
 def is_regular(layer: Layer) -> bool:
     """Whether there is a penalty on what it makes."""
     return getattr(layer, "activity_regularizer", None) is not None
-
-
-def _is_first(layer: Layer) -> bool:
-    return bool(layer.data_format == "channels_first")
 
 
 def is_elementwise(layer: Layer, before: Shape) -> bool:

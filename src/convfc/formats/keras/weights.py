@@ -11,9 +11,8 @@ import keras
 import numpy as np
 
 from convfc.core.transposed import TransposedConvolution
-from convfc.formats.keras.archive import format_named
 from convfc.formats.keras.chain import chain_of
-from convfc.formats.keras.convolutions import WeightedConvolution, convolutions_of
+from convfc.formats.keras.convolutions import WeightedConvolution, convolutions_of, own_kernel
 from convfc.formats.keras.loader import load
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.quiet import overheard
@@ -60,10 +59,10 @@ class KerasWeighted:
             return [Unread(site.name, site.kind, site.refusal)]
         sizes, found = site.sizes, []
         chain = convolutions_of(place.layer)
+        first = place.layer.data_format == "channels_first"
         for each in chain:
             name = site.name if len(chain) == 1 else f"{site.name}/{each.prefix}"
             self._convolutions[name] = each
-            first = place.layer.data_format == "channels_first"
             reader = partial(_numbers, each)
             named = name, site.name, site.kind
             dtype = keras.backend.standardize_dtype(each.kernel.dtype)
@@ -75,17 +74,11 @@ class KerasWeighted:
         """See `Weighted.save`."""
         for name, own in numbers.items():
             assign(self._convolutions[name], own)
-        envelope, operations = self._loaded.envelope, self._loaded.operations
-        record = None if envelope.provenance is None else envelope.provenance.to_json()
+        loaded = self._loaded
+        made = loaded.envelope.provenance
+        record = None if made is None else made.to_json()
         with overheard(), held_once():
-            write(
-                self._loaded.model,
-                path,
-                format_named(self._path) or envelope.file_format,
-                record,
-                operations=operations,
-                source=self._path,
-            )
+            write(loaded.model, path, record, source=self._path, loaded=loaded)
 
 
 def assign(weighted: WeightedConvolution, numbers: Numbers) -> None:
@@ -100,11 +93,6 @@ def assign(weighted: WeightedConvolution, numbers: Numbers) -> None:
 
 def _numbers(weighted: WeightedConvolution) -> Numbers:
     """Kernel and bias of a convolution, as copies."""
-    kernel = np.asarray(weighted.kernel).copy()
-    if isinstance(weighted.geometry, TransposedConvolution):
-        kernel = kernel.swapaxes(-1, -2)
+    kernel = own_kernel(np.asarray(weighted.kernel).copy(), weighted.geometry)
     bias = weighted.bias
-    return (
-        kernel.reshape(weighted.geometry.kernel_shape),
-        None if bias is None else np.asarray(bias).copy(),
-    )
+    return kernel, None if bias is None else np.asarray(bias).copy()

@@ -7,18 +7,14 @@ kernels and biases there is a digest, which shows whether they have changed sinc
 
 from __future__ import annotations
 
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from convfc.errors import FileError
 from convfc.formats.onnx.carried_types import unpack
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.operators import is_convolution, operands
@@ -26,13 +22,10 @@ from convfc.formats.onnx.protos import first_line
 from convfc.formats.onnx.reader import deserialized
 from convfc.formats.onnx.sites import Place, convolutions, places, site_names
 from convfc.formats.onnx.writer import Form, form_of, relist, undescribe
-from convfc.formats.provenance import LONGEST_OUTLINE
-from convfc.refusals import Code
+from convfc.formats.outline import content_of, damaged, digest_of, text_of
 
 _FEW = 64
 """Bytes of a constant that is in the outline as it is: shapes, axes, limits."""
-_UNPACKED = 2**27
-"""Bytes of an outline that is read."""
 _NO_DIGEST = "elsewhere"
 
 
@@ -55,7 +48,7 @@ class Outline:
 
 def digest(tensor: ir.TensorProtocol) -> str:
     """Tells the numbers of a tensor from others."""
-    found = blake2b(np.ascontiguousarray(tensor.numpy()).tobytes(), digest_size=8).hexdigest()
+    found = digest_of(tensor.numpy())
     if isinstance(tensor, ir.ExternalTensor):
         tensor.release()  # or in the end the whole file would be in memory
     return found
@@ -78,8 +71,7 @@ def outline_of(model: ir.Model, form: Form) -> str:
             _put(value, _placeholder(tensor, told))
     proto = ir.to_proto(copy)
     unpack(proto)
-    text = b64encode(zlib.compress(proto.SerializeToString(), 9)).decode()
-    return text if len(text) <= LONGEST_OUTLINE else ""
+    return text_of(proto.SerializeToString())
 
 
 def _operands(model: ir.Model) -> tuple[set[ir.Value], set[ir.Value]]:
@@ -142,11 +134,7 @@ def read_outline(text: str, path: Path) -> Outline:
         FileError: it is none.
     """
     try:
-        unpacked = zlib.decompressobj()
-        content = unpacked.decompress(b64decode(text, validate=True), _UNPACKED)
-        if not unpacked.eof:
-            raise ValueError("it is cut short or too long")
-        proto = onnx.ModelProto.FromString(content)
+        proto = onnx.ModelProto.FromString(content_of(text))
         form, model = form_of(proto), deserialized(proto)
         digests = {}
         for value, tensor in _constants(model):
@@ -155,11 +143,7 @@ def read_outline(text: str, path: Path) -> Outline:
                 _put(value, _zeros(tensor))
         found = [place for place, _ in convolutions(model, model)]
     except Exception as error:  # onnx_ir has many kinds for what is no model
-        raise FileError(
-            f"{path}: its convfc record is damaged: the outline in it: {first_line(error)}",
-            remedy="convert the original again, or name it with --like",
-            code=Code.RECORD,
-        ) from error
+        raise damaged(path, first_line(error)) from error
     return Outline(model, form, dict(zip(site_names(found), found, strict=True)), digests)
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from convfc.errors import FileError
 from convfc.formats.onnx.laid_out import laid_out
 from convfc.formats.onnx.outline import read_outline
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.reverting import OnnxReverting
 from convfc.formats.onnx.standalone import tensor_of
 from convfc.formats.onnx.weights import arrays_of, save_with, tensor_like
+from convfc.formats.outline import missing
 from convfc.formats.provenance import Provenance
 from convfc.formats.weights import Numbers, altered
-from convfc.refusals import Code
 
 
 class OnnxRewriting(OnnxReverting):
@@ -56,9 +55,5 @@ def open_rewriting(path: Path, record: Provenance) -> OnnxRewriting:
         UnsupportedModelError: it holds something that would be lost.
     """
     if not record.outline:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="convert the original again",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path, "convert the original again")
     return OnnxRewriting(path, read(path)[0], record)
