@@ -145,14 +145,7 @@ def as_recorded(
     """The original read as a record says, and why that cannot be, if it cannot."""
     if record is None or are_siblings(original, record):
         return original, None
-    reading = replace(
-        original.reading,
-        shapes=record.shapes,
-        keras2_numbers=record.keras2_numbers,
-        affine=record.affine,
-        max_pool=record.max_pool,
-        flat_io=record.flat_io,
-    )
+    reading = replace(record.reading(), architecture=original.reading.architecture)
     if reading == original.reading:
         return original, None
     try:

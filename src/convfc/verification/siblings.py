@@ -23,9 +23,6 @@ from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import are_siblings
 from convfc.verification.proof import LayerProof
 
-_AS_READ = "shapes", "keras2_numbers", "affine", "max_pool", "flat_io"
-"""What a record says of how the original was read; see `Provenance`."""
-
 
 def prove_pair(
     a: Model,
@@ -47,7 +44,7 @@ def prove_pair(
     if not (alike.pairs or alike.differences or alike.unknown):  # they are one, node by node
         return alike, (), list(alike.remarks)
     records = [model.provenance for model in (a, b)]
-    readings = [tuple(getattr(record, name) for name in _AS_READ) for record in records]
+    readings = [record.reading() for record in records if record is not None]
     if readings[0] != readings[1]:
         said = "their originals were read in two ways (sizes, affine operators, flat inputs)"
         return Alignment((), unknown=(said,)), (), []

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from convfc.core.geometry import Convolution
 from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
-from convfc.errors import FileError, GeometryError
+from convfc.errors import GeometryError
 from convfc.formats.alignment import lowered_again
 from convfc.formats.onnx.alignment import leading_to, names_in
 from convfc.formats.onnx.computed_weights import Steps, is_computed, shape_of, steps_back
@@ -41,9 +41,9 @@ from convfc.formats.onnx.row_steps import Program, is_fixed
 from convfc.formats.onnx.sites import Place, numpy_name, opset_of, places
 from convfc.formats.onnx.structure import operator
 from convfc.formats.onnx.writer import write
+from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import KEY, Provenance
-from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, WayBack
 from convfc.refusals import Code, Refusal
 
@@ -87,18 +87,13 @@ def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> 
     """
     model = read(path)[0]
     if like is not None:
-        as_then = {name: getattr(record, name) for name in ("affine", "max_pool", "flat_io")}
-        prepared = prepare(like, Reading(record.shapes, **as_then))
+        prepared = prepare(like, record.reading())
         freeze(prepared.model, recorded(model))
         text = outline_of(prepared.model, prepared.form)
     else:
         text = record.outline
     if not text:
-        raise FileError(
-            f"{path}: its record does not tell what the original looked like",
-            remedy="name the original with --like",
-            code=Code.NO_OUTLINE,
-        )
+        raise missing(path)
     return OnnxReverting(path, model, record, read_outline(text, like or path))
 
 
