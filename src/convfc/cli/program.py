@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from convfc.cli.github import annotation
 from convfc.errors import ConvfcError, FileError, UsageError
 from convfc.refusals import Code
 from convfc.system import process, signals, streams
@@ -78,6 +77,8 @@ def _refused(error: Exception) -> str:
     if _asks_for("json", options):
         return json_text(_document(error, kind, code, message))
     if _asks_for("github", options):
+        from convfc.cli.github import annotation
+
         return f"{annotation('error', message, title='convfc')}\n"
     return ""
 
