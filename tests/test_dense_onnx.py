@@ -458,6 +458,14 @@ def with_a_number(model: onnx.ModelProto) -> None:
     relu.input[0] = "scaled"
 
 
+def of_three_samples(model: onnx.ModelProto) -> None:
+    """As many as are tried here, where any number may come."""
+    (last,) = (node for node in model.graph.node if "r1/flat" in node.input)
+    flatten = node("Reshape", f"{last.input[0]} three", "f")
+    model.graph.node.insert(list(model.graph.node).index(last), flatten)
+    last.input[0] = "f"
+
+
 OF_NODES: dict[str, Callable[[onnx.ModelProto], None]] = {
     "Relu is passed by": reading("n_y1/product", 0, "y0/flat"),
     "the last Relu is passed by": reading("y", 0, "y1/flat"),
@@ -466,6 +474,7 @@ OF_NODES: dict[str, Callable[[onnx.ModelProto], None]] = {
     "names are exchanged": renamed(**{"y0/flat": "r0/flat", "r0/flat": "y0/flat"}),
     "layers are exchanged": renamed(**{"y0/flat": "y1/flat", "y1/flat": "y0/flat"}),
     "for one sample": shaped(1, 147),
+    "of three samples": of_three_samples,
     "over samples": shaped(147, -1),
     "a number for each column": with_a_number,
 }

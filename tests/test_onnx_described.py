@@ -22,6 +22,7 @@ LAYERS = {
     "strided": convolution([3, 3], channels=4, filters=8, strides=[2, 2]),
     "grouped": replace(PLAIN, groups=2),
     "depthwise": replace(PLAIN, groups=4),
+    "one filter each": convolution([3, 3], channels=4, filters=4, groups=4),
     "pointwise": convolution([1, 1], channels=4, filters=8),
     "tiles": convolution([2, 2], channels=4, filters=8, strides=[2, 2]),
 }

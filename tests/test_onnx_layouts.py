@@ -88,3 +88,26 @@ def test_a_kernel_at_run_time(tmp_path: Path) -> None:
     feed = {"x": integers([2, 3, 4, 5]), "W": integers([2, 3, 1, 1], 1)}
     assert np.array_equal(run(path, **feed)[0], run(done.out, **feed)[0])
     assert convfc.verify(path).equivalent
+
+
+@pytest.mark.parametrize("source", ["dequantized", "run time"])
+def test_what_follows_a_kernel_that_is_computed(tmp_path: Path, source: str) -> None:
+    """It moves into the rows, which are columns here, and is known there for what it is."""
+    weights = {"q": integers([6, 4, 1, 1]).astype(np.int8), "V": integers([3, 6, 3, 3], 1)}
+    weights |= {"s": np.array(0.5, np.float32), "z": np.array(3, np.int8), "b": integers([6])}
+    first = ["x", "W", "b"] if source == "dequantized" else ["x", "w", "b"]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["W"]),
+        helper.make_node("Conv", first, ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[2, 1]),
+        helper.make_node("Conv", ["d", "V"], ["y"], name="second"),
+    ]
+    inputs: dict[str, list[Any]] = {"x": ["n", 4, 5, 6]}
+    if source == "run time":
+        del nodes[0], weights["q"], weights["s"], weights["z"]
+        inputs["w"] = [6, 4, 1, 1]
+    path = save(tmp_path / "m.onnx", nodes, inputs, ["y"], weights, opset=17)
+    done = convfc.convert(path)
+    assert "c/rows" in {name for node in onnx.load(done.out).graph.node for name in node.input}
+    assert convfc.verify(path).equivalent

@@ -65,7 +65,20 @@ def with_constant_nodes(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-@pytest.mark.parametrize("edit", [renamed, with_constant_nodes])
+def with_defaults(model: onnx.ModelProto) -> None:
+    """Every attribute that has a default, written down, as onnxruntime writes files."""
+    written = 0
+    for node in model.graph.node:
+        schema = onnx.defs.get_schema(node.op_type, model.opset_import[0].version)
+        there = {attribute.name for attribute in node.attribute}
+        for name in schema.attributes.keys() - there:
+            if schema.attributes[name].default_value.name:
+                node.attribute.append(schema.attributes[name].default_value)
+                written += 1
+    assert written
+
+
+@pytest.mark.parametrize("edit", [renamed, with_constant_nodes, with_defaults])
 @pytest.mark.parametrize("conv", [UNEQUAL, GROUPED, DEPTHWISE])
 def test_names_order_and_the_form_of_constants_do_not_count(
     tmp_path: Path, conv: Convolution, edit: Edit

@@ -283,9 +283,9 @@ def _split(node: ir.Node, given: Sequence[_Known]) -> _Known:
     """Into parts of one size."""
     axis, sizes = node.attributes.get_int("axis", 0) or 0, [*_sizes(given[0])]
     size, symbols = sizes[axis]
-    if symbols or size % len(node.outputs):
+    if not symbols and size % len(node.outputs):
         raise _UnknownError
-    sizes[axis] = size // len(node.outputs), ()
+    sizes[axis] = _open() if symbols else (size // len(node.outputs), ())
     return _Known(given[0].dtype, sizes)
 
 

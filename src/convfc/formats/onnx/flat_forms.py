@@ -83,6 +83,12 @@ def flattens(node: ir.Node, sizes: Sequence[int]) -> bool:
     return shape[1] == columns or shape == [0, -1]
 
 
+def batch_set(node: ir.Node) -> int | None:
+    """The only batch that a Reshape to rows takes; ``None`` if any will do."""
+    first, *_ = reshaped_to(node) or [-1]
+    return first if first > 0 else None
+
+
 def reshapes(node: ir.Node, sizes: Sequence[int]) -> tuple[int, ...] | None:
     """The sizes that a node gives its first operand of shape (N, sizes..) instead, N as it is."""
     shape = reshaped_to(node)

@@ -130,10 +130,9 @@ class OnnxLayerPair:
 
     @cached_property
     def _difference(self) -> Difference | None:
-        given = {value.name for value in self._replacement.place.node.inputs if value}
-        return first_difference(
-            self._expected, self._replacement.end, given, set(self._replacement.nodes)
-        )
+        place, nodes = self._replacement.place, set(self._replacement.nodes)
+        given = {value.name for value in place.node.inputs if value}
+        return first_difference(self._expected, self._replacement.end, given, nodes, place.opset)
 
     @property
     def structure(self) -> str | None:

@@ -25,9 +25,13 @@ from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of, out_of_rows
 from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.moving import LAST, MOVED, ROWS, Moves, columns_of, reshaped_to
+from convfc.formats.onnx.operators import is_convolution, operands
 from convfc.formats.onnx.restoring import copy_to_restore
 from convfc.formats.onnx.sites import label
 from convfc.formats.onnx.structure import operator
+
+_MOST_BEFORE = 64
+"""Of what the emitter writes to lay a kernel out."""
 
 
 def unmerged(converted: ir.Model, original: ir.Model, outputs: Mapping[str, Sizes]) -> ir.Model:
@@ -71,6 +75,8 @@ class _Optimized:
         self._readers = {v.name: v for n in original.graph for v in n.inputs if v is not None}
         self._sizes = _sizes_of(original.graph, outputs)
         there = outputs.keys() & self._originals.keys()  # others are in branches and functions
+        convolutions = [node for node in original.graph if is_convolution(node)]
+        self._kernels = {operands(node)["kernel"].name for node in convolutions}
         self._labels = {f"{label(self._originals[name])}/": name for name in sorted(there)}
         self._forms: dict[ir.Value, tuple[str, str]] = {}
         self._there: set[str] = set()
@@ -214,7 +220,21 @@ class _Optimized:
             data = _data(node)
             node = data[0].producer() if data and _keeps_rows(node) else None
         first = None if node is None else node.inputs[0]
-        return first is not None and constant_of(first) is not None
+        return first is not None and self._is_made_of_kernels(first)
+
+    def _is_made_of_kernels(self, value: ir.Value) -> bool:
+        """Whether a value is constant, or computed of nothing but kernels and constants."""
+        todo, seen = [value], {value}
+        for made in todo:
+            if constant_of(made) is not None or made.name in self._kernels:
+                continue
+            node = made.producer()
+            if node is None or len(seen) > _MOST_BEFORE:
+                return False
+            new = dict.fromkeys(v for v in node.inputs if v is not None and v not in seen)
+            seen |= new.keys()
+            todo += new
+        return True
 
     def _reshaped(self, behind: ir.Node, x: ir.Value, shape: list[int], wanted: str) -> ir.Value:
         names = self._moves.names

@@ -42,7 +42,7 @@ class Difference:
 
 
 def first_difference(
-    expected: ir.Value, found: ir.Value, given: Set[str | None], made: Set[ir.Node]
+    expected: ir.Value, found: ir.Value, given: Set[str | None], made: Set[ir.Node], opset: int
 ) -> Difference | None:
     """The first thing in which two terms differ, from their ends backwards; ``None`` if nowhere.
 
@@ -51,6 +51,7 @@ def first_difference(
         found: the end of the other.
         given: names of what both may read from outside.
         made: the nodes of the other chain: what they make is never taken for something given.
+        opset: of both: attributes that are left out have the defaults of that.
 
     Of y = MatMul(Pad(x), F) and y = MatMul(x, F), the first difference is that 'y' reads 'x' in
     the place of what a Pad makes.
@@ -62,7 +63,7 @@ def first_difference(
         if pair in seen or pair == (None, None):
             continue
         seen.add(pair)
-        following = step(*pair, given, made)
+        following = step(*pair, given, made, opset)
         if isinstance(following, Difference):
             return following
         todo += following
@@ -74,7 +75,7 @@ def step(
     b: ir.Value | None,
     given: Set[str | None],
     made: Set[ir.Node],
-    opset: int | None = None,
+    opset: int,
 ) -> Difference | list[Pair]:
     """What is different about two values, or the pairs of operands from which they come.
 
@@ -83,7 +84,7 @@ def step(
         b: the other one.
         given: see `first_difference`.
         made: see `first_difference`.
-        opset: see `node_difference`.
+        opset: see `first_difference`.
     """
     if a is None or b is None:
         there = b or a
@@ -115,18 +116,15 @@ def step(
 
 
 def node_difference(
-    a: ir.Node, b: ir.Node, output: int | None, other: int | None, opset: int | None = None
+    a: ir.Node, b: ir.Node, output: int | None, other: int | None, opset: int
 ) -> str | None:
-    """How two nodes differ, their operands apart; of an opset, where defaults may be written."""
+    """How two nodes differ, their operands apart."""
     if operator(a) != operator(b):
         return f"'{label(b)}' is a {b.op_type}, where convfc puts a {a.op_type}"
     if output != other or len(a.outputs) != len(b.outputs):
         return f"another output of '{label(b)}' is read"
     for name in sorted(a.attributes.keys() | b.attributes.keys()):
-        left, right = a.attributes.get(name), b.attributes.get(name)
-        if opset is not None:
-            left, right = (each or _default(b, name, opset) for each in (left, right))
-        if not same_attribute(left, right):
+        if not same_setting(b, name, a.attributes.get(name), b.attributes.get(name), opset):
             return f"'{label(b)}' ({b.op_type}) has another {name}"
     return None
 

@@ -11,7 +11,8 @@ product n, U(m) = Reshape(m, [-1, d..]) and F(a) = Reshape(a, [-1, n]):
 3. If f is elementwise, then f(F(a), ..; c) = F(f(a, ..; c')), where a constant c of one number is
    c', and one of n numbers is c' repeated along the axes that c' lacks.
 4. If a is of shape (N, d..), then Flatten(a) along axis 1 is F(a); and so is a Reshape to
-   [0, -1] or [k, n], whatever k, or it is not defined.
+   [0, -1] or [-1, n], and to [k, n] where N is k: elsewhere it is not defined, and so only the
+   original's may be it, or what takes no other batch than that.
 5. If sizes e have the product n, too, then a Reshape of m or U(m) to [-1, e..] or [0, e..] is the
    same, and F of that is m.
 
@@ -33,7 +34,14 @@ import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of
-from convfc.formats.onnx.flat_forms import FLAT, Matrices, flattens, out_of_flat, reshapes
+from convfc.formats.onnx.flat_forms import (
+    FLAT,
+    Matrices,
+    batch_set,
+    flattens,
+    out_of_flat,
+    reshapes,
+)
 from convfc.formats.onnx.moving import named, reshaped_to, tell
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
 from convfc.formats.onnx.structure import operator
@@ -67,6 +75,12 @@ def in_own_axes(
     }
     _AxesRestoration(copy, original, known).run()
     return copy
+
+
+def _stands_for(node: ir.Node, like: ir.Node, sizes: Sequence[int]) -> bool:
+    """By rule 4: whether a node flattens as another one does, whatever the batch of that."""
+    takes_all = batch_set(node) in (None, batch_set(like))
+    return takes_all and flattens(node, sizes) and flattens(like, sizes)
 
 
 class _AxesRestoration(Restoration[tuple[int, ...]]):
@@ -249,8 +263,8 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
             wanted = like.inputs[place] if like is not None and place < len(like.inputs) else None
             head = None if wanted is None or not wanted.name else self.originals.get(wanted.name)
             value, at = self._as_read(own, sizes, wanted)
-            is_head = like is not None and flattens(like, at) and flattens(reader, at)
-            if like is not None and wanted is not None and wanted.name == value.name and is_head:
+            is_same = wanted is not None and wanted.name == value.name
+            if like is not None and is_same and _stands_for(reader, like, at):
                 self.moves.become(reader, like.op_type, self._operands(like, value))
                 reader.attributes.update(like.attributes)
                 tell(like, reader)
