@@ -299,7 +299,7 @@ def pooled(path: Path) -> Path:
 DENSE = [name for name, client in CLIENTS.items() if client.form is not None]
 
 
-@pytest.mark.parametrize("client", DENSE)
+@pytest.mark.parametrize("client", thinned(DENSE))
 def test_clients_of_the_dense_form_get_a_chain(tmp_path: Path, client: str) -> None:
     path = pooled(tmp_path / "m.onnx")
     done = convfc.convert(path, client=client)

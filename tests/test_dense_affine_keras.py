@@ -140,7 +140,7 @@ CASES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", thinned([".keras", ".h5"]))
 @pytest.mark.parametrize("case", thinned(list(CASES), 9))
 def test_a_chain_is_a_sequential_of_dense(case: str, suffix: str, tmp_path: Path) -> None:
     made = proved(CASES[case](), tmp_path, suffix, flat_io=True)
@@ -191,7 +191,7 @@ def test_neighbours_have_no_reshape_between_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", thinned([(3, 2), (2, 2), (3, 1), (1, 4)], 4))
-@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("negative", thinned([False, True]))
 def test_a_max_pooling_in_relu(kernel: tuple[int, int], negative: bool, tmp_path: Path) -> None:
     pool = layers.MaxPooling2D(kernel, strides=(2, 1), padding="valid" if negative else "same")
     model = chain(conv(3, 2, activation=None if negative else "relu"), pool)
@@ -243,11 +243,11 @@ def test_a_flatten_that_moves_channels_does_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [
+    thinned([
         lambda: layers.Flatten(dtype="float16"), lambda: layers.Reshape((20, -1), dtype="float16"),
         lambda: layers.Dropout(0.1, dtype="float16"), lambda: layers.Identity(dtype="float16"),
         lambda: layers.GaussianNoise(0.1, dtype="float16"),
-    ],
+    ]),
 )  # fmt: skip
 def test_what_rounds_to_half_precision_stays(step: Callable[[], Any], tmp_path: Path) -> None:
     """Though it only hands on what it reads: what is beyond half precision becomes infinite."""
@@ -301,7 +301,7 @@ def named_outputs() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("case", list(named_outputs()))
+@pytest.mark.parametrize("case", thinned(list(named_outputs())))
 def test_outputs_of_rows_are_called_as_they_were(case: str, tmp_path: Path) -> None:
     proved(named_outputs()[case], tmp_path, flat_io=True)
 

@@ -111,7 +111,7 @@ def agree(source: Path, out: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*does not support masking")
 @pytest.mark.parametrize("suffix", thinned([".h5", ".keras"]))
-@pytest.mark.parametrize("make", [network, first, masked])
+@pytest.mark.parametrize("make", thinned([network, first, masked]))
 def test_a_model_is_the_same_in_one_matrix_per_layer(
     tmp_path: Path, make: Callable[[], Any], suffix: str
 ) -> None:
@@ -291,7 +291,7 @@ def test_matrices_that_no_machine_could_hold_are_not_made(
     assert "the matrices of the dense form: " in found.unknown[-1]
 
 
-@pytest.mark.parametrize("make", [network, first])
+@pytest.mark.parametrize("make", thinned([network, first]))
 def test_files_of_before_are_proved(tmp_path: Path, make: Callable[[], Any]) -> None:
     """Each layer a model of three, by a record that says nothing of neighbours."""
     source = save(make(), tmp_path / "m.keras")

@@ -18,6 +18,7 @@ from convfc import UsageError
 from convfc.formats.keras.drafting import operators_of
 from tests.onnx_models import conv_file, integers, save
 from tests.program import SAMPLES, cli, exit_code
+from tests.thinned import thinned
 
 CONV = convfc.convolution([3, 3], channels=2, filters=4)
 
@@ -29,7 +30,7 @@ def kinds(path: Path) -> Mapping[str, int]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".keras", ".h5"])
+@pytest.mark.parametrize("suffix", thinned([".onnx", ".keras", ".h5"]))
 @pytest.mark.parametrize("options", [{}, {"only": "conv_s*"}])
 def test_it_says_what_a_conversion_writes(
     tmp_path: Path, suffix: str, options: Mapping[str, Any]

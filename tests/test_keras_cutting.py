@@ -24,6 +24,7 @@ from tests.keras_edits import (
     write,
 )
 from tests.keras_models import FORMATS, convert, save
+from tests.thinned import thinned
 
 Conv = layers.Conv2D
 
@@ -199,13 +200,15 @@ def test_a_shared_convolution_that_is_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        sets("drop", rate=0.25),
-        sets("drop", seed=2),
-        sets("norm", momentum=0.5),
-        sets("norm", trainable=False),
-        sets("norm", beta_constraint="non_neg"),
-    ],
+    thinned(
+        [
+            sets("drop", rate=0.25),
+            sets("drop", seed=2),
+            sets("norm", momentum=0.5),
+            sets("norm", trainable=False),
+            sets("norm", beta_constraint="non_neg"),
+        ]
+    ),
 )
 def test_what_matters_to_training_only_is_a_remark(tmp_path: Path, change: Change) -> None:
     source, out = both(side_by_side(), tmp_path)

@@ -21,6 +21,7 @@ from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.upgraded_copy import make_loadable
 from convfc.formats.provenance import LayerRecord, Provenance
 from tests.keras_models import FORMATS, convert, converted, integer_weights, save, stock
+from tests.thinned import thinned
 
 RNG = np.random.default_rng(3)
 
@@ -191,7 +192,7 @@ def test_nested_shared_and_named(tmp_path: Path) -> None:
     assert list(new(feed)) == list(_tangled()(feed))
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_a_mask_ends_where_it_ended(tmp_path: Path, suffix: str) -> None:
     """A convolution ends it, and what else gets it gets it again, in a .h5 too."""
     inputs = keras.Input((6, 2))

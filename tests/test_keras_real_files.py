@@ -439,7 +439,7 @@ def test_a_lambda_with_no_code_is_refused_all_the_same(tmp_path: Path, code: Any
         open_keras(configured(original, change))
 
 
-@pytest.mark.parametrize("name", ["normed_2.21.0.h5", "normed_2.21.0.keras"])
+@pytest.mark.parametrize("name", thinned(["normed_2.21.0.h5", "normed_2.21.0.keras"]))
 def test_a_convolution_in_a_wrapper_for_training(tmp_path: Path, name: str) -> None:
     """A SpectralNormalization divides the kernel while it trains; the file has the quotient."""
     path, out = old(name, tmp_path), tmp_path / f"out{Path(name).suffix}"

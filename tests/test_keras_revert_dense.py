@@ -75,7 +75,7 @@ def there_and_back(path: Path, fc: Path, **given: Any) -> None:
     assert unlike(path, back.out) == []
 
 
-@pytest.mark.parametrize("flat_io", [False, True])
+@pytest.mark.parametrize("flat_io", thinned([False, True]))
 @pytest.mark.parametrize("suffix", thinned(FORMATS))
 def test_convolutions_come_back_without_the_original(
     tmp_path: Path, suffix: str, flat_io: bool
@@ -118,7 +118,7 @@ def outputs(path: Path, *, flat: bool = False) -> Any:
     return np.asarray(stock(path)(x.reshape(2, -1) if flat else x, training=False))
 
 
-@pytest.mark.parametrize("flat_io", [False, True])
+@pytest.mark.parametrize("flat_io", thinned([False, True]))
 def test_what_is_half_reverted_is_a_converted_file(tmp_path: Path, flat_io: bool) -> None:
     path = save(mixed(), tmp_path / "m.keras")
     fc = convfc.convert(path, form="dense", flat_io=flat_io).out

@@ -104,7 +104,7 @@ def numbers_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
         yield place
 
 
-@pytest.mark.parametrize("patches", [PatchMethod.GATHER, PatchMethod.SLICE])
+@pytest.mark.parametrize("patches", thinned([PatchMethod.GATHER, PatchMethod.SLICE]))
 def test_every_integer_counts(tmp_path: Path, patches: PatchMethod) -> None:
     """Of index maps, slices, strides and shapes; those with which Keras does not load it aside."""
     layer = layers.Conv2D(6, 2, strides=(1, 2), groups=2, padding="same", name="c")
@@ -306,7 +306,7 @@ def test_an_activation_along_an_axis_must_be_the_very_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["first", "first1d", "first_depthwise", "first_separable", "first_transposed"]
+    "name", thinned(["first", "first1d", "first_depthwise", "first_separable", "first_transposed"])
 )
 def test_channels_first_needs_no_kernels_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

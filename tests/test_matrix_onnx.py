@@ -28,6 +28,7 @@ from tests.onnx_models import (
 )
 from tests.onnx_models import model as save_graph
 from tests.program import SAMPLES
+from tests.thinned import thinned
 
 
 def through(matrix: Matrix, x: Array) -> Array:
@@ -87,7 +88,7 @@ def test_a_layer_is_its_matrices(tmp_path: Path, seed: int) -> None:
         np.testing.assert_allclose(made, y, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("form", ["patches", "dense"])
+@pytest.mark.parametrize("form", thinned(["patches", "dense"]))
 @pytest.mark.parametrize("seed", range(9))
 def test_converted_layers_have_the_same_and_take_others(
     tmp_path: Path, seed: int, form: str

@@ -369,7 +369,7 @@ LAID_OUT: dict[str, dict[str, Any]] = {
 """Operators with a layout of their own."""
 
 
-@pytest.mark.parametrize("op", LAID_OUT)
+@pytest.mark.parametrize("op", thinned(LAID_OUT))
 def test_what_has_a_layout_is_never_taken_for_moved(tmp_path: Path, op: str) -> None:
     """By whatever name: here it reads channels last what the original has channels first."""
     nodes = [node("Conv", "x W b", "y0"), node(op, "y0", "z", **LAID_OUT[op])]

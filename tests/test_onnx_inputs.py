@@ -18,6 +18,7 @@ from convfc import Verdict
 from convfc.formats.onnx.frozen import FROZEN
 from tests.onnx_models import Array, integers, model, run, save, value
 from tests.program import cli
+from tests.thinned import thinned
 
 X = integers([2, 3, 6, 5])
 WEIGHTS = {"W": integers([4, 3, 3, 2], 1), "B": integers([4], 2), "s": integers([1, 4, 1, 1], 3)}
@@ -103,7 +104,7 @@ def test_the_option(path: Path) -> None:
     assert "now constants: 3" in done.stdout
 
 
-@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("side", thinned([1, 2]))
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
 def test_onnxruntime_loads_what_lays_a_kernel_of_halves_out(
     tmp_path: Path, op: str, side: int
