@@ -6,10 +6,10 @@
 A case is one or two model files (or samples, or only numbers) with something spoiled in them: any
 field of an ONNX message, attributes, data and links of HDF5, members and directory of a zip, what
 is written in JSON, convfc's own record, data in other files, or any bytes; and one command about
-them: convert, verify, shapes or explain. The command is run through the program's entry point,
-under limits, and judged by the rules in `judging`: no traceback, nothing unforeseen, no hang, not
-much memory, no crash, no stray or partial file, no changed input, nothing that steers a terminal,
-JSON where it was asked for, an exit code and a message that say what happened.
+them: convert, verify, revert, shapes, explain or matrix. The command is run through the program's
+entry point, under limits, and judged by the rules in `judging`: no traceback, nothing unforeseen,
+no hang, not much memory, no crash, no stray or partial file, no changed input, nothing that steers
+a terminal, JSON where it was asked for, an exit code and a message that say what happened.
 
 What is found is kept in the folder of `--save`, one case for each sort of fault: the files, a
 script that does it again (`again.sh`), what came of it, and in `smaller/` the files made smaller.

@@ -66,6 +66,51 @@ def convert(random: Random, model: str) -> Line:
     return made
 
 
+def revert(random: Random, model: str) -> Line:
+    """The way back, into the usual file or another."""
+    stem, dot, suffix = model.rpartition(".")
+    made = Line(["revert", model], {f"{stem.removesuffix('_fc')}_conv{dot}{suffix}"})
+    if random.random() < 0.25:
+        name = f"{random.choice(['out', 'with space', 'é[red]'])}_conv{dot}{suffix}"
+        made = Line([*made.arguments, "-o", name], {name})
+    made.arguments += _some(
+        random,
+        (0.6, lambda: ["--partial"]),
+        (0.25, lambda: ["--verify"]),
+        (0.1, lambda: ["--force"]),
+        (0.35, lambda: ["--json"]),
+        (0.25, lambda: ["--like", f"like{dot}{suffix}"]),
+        (0.1, lambda: [random.choice(["--only", "--skip"]), random.choice(["*conv*", "*"])]),
+    )
+    if random.random() < ODD:
+        made.arguments += random.choice(
+            [
+                ["-o", random.choice([model, "no/such/m_conv.onnx", "x" * 300, "/dev/full"])],
+                ["--like", random.choice([model, *_ODD])],
+                [random.choice(["--only", "--skip"]), random.choice(_ODD)],
+            ]
+        )
+    return made
+
+
+def matrix(random: Random, model: str) -> Line:
+    """The matrices of a model's convolutions, in a table or a file."""
+    made = Line(["matrix", model])
+    if random.random() < 0.5:
+        made = Line([*made.arguments, "-o", "f.npz"], {"f.npz"})
+        made.arguments += ["--kind", random.choice(["filter", "filter", "patches", "x"])]
+    made.arguments += _some(
+        random,
+        (0.4, lambda: ["--json"]),
+        (0.2, lambda: ["--layer", "*conv*"]),
+        (0.1, lambda: ["--sample", random.choice(["1", "999", "1000", "-1"])]),
+        (0.1, lambda: ["--entries", random.choice(["1", "0", str(2**70)])]),
+        (0.05, lambda: ["--layer", random.choice(_ODD)]),
+        (0.05, lambda: ["--data", random.choice(["nothing.npz", *_ODD])]),
+    )
+    return made
+
+
 def verify(random: Random, files: Sequence[str]) -> Line:
     """A verification of two files, of one, or of all in the folder."""
     named = files if random.random() < 0.8 else random.choice([files[-1:], files[:1], []])

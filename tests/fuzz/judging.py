@@ -166,11 +166,11 @@ def code(seen: Seen) -> Iterator[str]:
         yield f"exit {run.code}"
     elif run.code < 2 and not run.out.strip():
         yield f"exit {run.code} without a result"
-    elif run.code == 1 and seen.case.command not in ("convert", "verify"):
+    elif run.code == 1 and seen.case.command not in ("convert", "revert", "verify"):
         yield f"exit 1 of {seen.case.command}"
     elif run.code == 2 and not run.err.strip() and not SAID.search(run.out):
         yield "exit 2 without a reason"
-    if seen.case.command == "convert":
+    if seen.case.command in ("convert", "revert"):
         whole = run.code == 0 or (run.code == 1 and "--partial" in seen.case.arguments)
         if models and not whole:
             yield f"exit {run.code}, but {models[0]} was written"

@@ -40,8 +40,8 @@ ZIP_MUTATORS = (*zips.MUTATORS, "zip json", "zip record", "zip weights", "bytes"
 ZIP_WEIGHTS = (5, 2, 5, 2, 20, 5, 10, 6)
 HDF5_MUTATORS = (*hdf5.MUTATORS, "bytes")
 HDF5_WEIGHTS = (8, 20, 5, 14, 4, 1, 8)
-COMMANDS = ("convert", "verify", "shapes", "explain")
-COMMAND_WEIGHTS = (40, 36, 14, 10)
+COMMANDS = ("convert", "verify", "revert", "shapes", "explain", "matrix")
+COMMAND_WEIGHTS = (32, 30, 16, 9, 7, 6)
 
 Made = tuple[Line, list[str], str]
 """A command line, the names of mutators, and what they did."""
@@ -75,7 +75,7 @@ def _model(random: Random, seeds: Seeds, folder: Path, kind: str) -> Made:
     original = seeds.onnx(random) if kind == "onnx" else seeds.keras(random)
     converted = seeds.converted(original, random)
     command = random.choices(COMMANDS, COMMAND_WEIGHTS)[0]
-    if converted is None and command == "verify":
+    if converted is None and command in ("verify", "revert"):
         command = "convert"
     suffix = original.suffix
     first, second = _name(random, suffix), f"m_fc{suffix}"
@@ -95,11 +95,18 @@ def _model(random: Random, seeds: Seeds, folder: Path, kind: str) -> Made:
         (folder / first).write_bytes(content)
         (folder / second).write_bytes(after)
         return commands.verify(random, [first, second]), mutators, f"{original.name}: {what}"
-    if converted is not None and random.random() < 0.2:
+    if command == "revert" and converted is not None:
+        if random.random() < 0.3:  # the original, for --like
+            (folder / f"like{suffix}").write_bytes(content)
+        content = converted.read_bytes()
+    elif converted is not None and random.random() < 0.2:
         content = converted.read_bytes()
     content, mutators, what = _spoiled(content, suffix, folder, random)
     (folder / first).write_bytes(content)
-    line = {"convert": commands.convert, "shapes": commands.shapes, "explain": commands.explain}
+    line = {
+        **{"convert": commands.convert, "revert": commands.revert, "matrix": commands.matrix},
+        **{"shapes": commands.shapes, "explain": commands.explain},
+    }
     return line[command](random, first), mutators, f"{original.name}: {what}"
 
 
@@ -231,6 +238,5 @@ def _old_outputs(line: Line, folder: Path, random: Random) -> None:
         path = folder / name
         if not path.exists():
             path.write_bytes(random.choice([b"", b"not of convfc", hostile.text(random).encode()]))
-            line.arguments += (
-                random.choice([[], ["--force"]]) if line.arguments[0] == "convert" else []
-            )
+            if line.arguments[0] in ("convert", "revert"):
+                line.arguments += random.choice([[], ["--force"]])

@@ -10,6 +10,10 @@ from random import Random
 from tests.fuzz.running import command_line, run
 
 METHODS = ("auto", "gather", "rows", "slice", "taps", "shift", "reshape")
+FORMS: tuple[list[str], ...] = (
+    *([], [], [], [], ["--patch-memory", "600"], ["--patch-memory", "600"]),
+    *(["--form", "dense"], ["--form", "dense", "--flat-io", "--max-pool", "relu"]),
+)
 LARGEST = 400_000
 """Bytes of a file of the folder of `--models`: what is larger takes too long."""
 
@@ -53,13 +57,13 @@ class Seeds:
     def converted(self, original: Path, random: Random) -> Path | None:
         """A conversion of a file; ``None`` if there is none."""
         method = random.choice(METHODS)
-        memory = random.choice([[], [], ["--patch-memory", "600"]])
-        name = f"{original.stem}_{method}_{len(memory)}{original.suffix}"
+        more: list[str] = random.choice(FORMS)
+        name = "_".join([original.stem, method, *more]).replace("-", "") + original.suffix
         out = self._folder / name
         options = [
             "--patches",
             method,
-            *memory,
+            *more,
             "--partial",
             "--no-check",
             "--force",
