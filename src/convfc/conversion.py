@@ -167,7 +167,7 @@ def convert(model: Any, out: str | Path | None = None, **options: Any) -> Any:  
 def _in_memory(model: object, **options: Any) -> Any:  # noqa: ANN401 - of either library
     """Convert a model by way of files, which nobody gets to see."""
     if options.get("dry_run"):
-        raise UsageError("a dry run is for files: a model in memory is converted or not")
+        raise UsageError("dry_run is for files: a model in memory is converted or not")
     with temporary_folder() as folder:
         with undisturbed(), writing(folder):
             source = put(model, folder)
@@ -225,7 +225,7 @@ def converting(
     """
     with undisturbed(), gate(model):
         if dry_run and verify:
-            raise UsageError("a dry run writes nothing that could be verified")
+            raise UsageError("--dry-run does not go with --verify: nothing is written")
         source = arguments.path("model", model)
         tell = progress or (lambda _: None)
         wanted = client_named(client)
