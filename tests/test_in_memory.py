@@ -87,5 +87,5 @@ def test_anything_else_is_none(other: object) -> None:
 
 
 def test_a_dry_run_is_for_files(proto: onnx.ModelProto) -> None:
-    with pytest.raises(UsageError, match="a dry run is for files"):
+    with pytest.raises(UsageError, match="dry_run is for files"):
         convfc.convert(proto, dry_run=True)
