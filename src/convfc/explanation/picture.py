@@ -13,6 +13,7 @@ from convfc.core.arrays import Array
 from convfc.explanation.numbers import Explanation
 from convfc.explanation.wording import (
     agreement_text,
+    batch_text,
     heading,
     product_name,
     rounding_text,
@@ -120,6 +121,7 @@ def picture(explained: Explanation) -> Figure:
     said = [
         f"input: {explained.description}",
         *explained.remarks,
+        batch_text(explained),
         rounding_text(explained, "3 or 4"),
         agreement_text(explained),
     ]
