@@ -33,7 +33,9 @@ def check(path: Path) -> None:
         FileError: it cannot be written there, or is something else already.
     """
     if path.suffix not in _KINDS:
-        raise UsageError(f"{path}: give it a name that ends in .png, .svg, .html or .npz")
+        raise UsageError(
+            f"{path}: give it a name that ends in .png, .svg or .html, or in .npz for the arrays"
+        )
     if path.suffix in (".png", ".svg"):
         require_matplotlib()
     replacing.check(path, _KINDS[path.suffix])

@@ -111,11 +111,12 @@ def _fully_connected(explained: Explanation) -> list[Text | Table]:
     rows, columns = range(min(ROWS, pixels)), range(min(COLUMNS, outputs))
     shape = explained.image.shape[: 3 if explained.image.shape[2] > 1 else 2]
     places = [np.unravel_index(pixel, shape) for pixel in rows]
+    name = product_name(explained).replace("P · F", "x · M")
     return [
-        heading(f"The same as one fully connected layer (figure 1): x · M = 1×{outputs:,}"),
+        heading(f"The same as one fully connected layer (figure 1): {name}, 1×{outputs:,}"),
         line(
             f"x is the image as one row, 1×{pixels:,}; M, {pixels:,}×{outputs:,}, has a column for "
-            "each window and filter: the filter where the window lies, 0 elsewhere"
+            "each window/filter: the filter where the window lies, 0 elsewhere"
         ),
         matrix(
             explained.dense_part(rows, columns),

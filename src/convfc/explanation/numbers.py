@@ -125,7 +125,7 @@ class Explanation(Shown):
 
     @property
     def flipped(self) -> Explanation:
-        """The same with each filter turned around: what mathematics calls a convolution.
+        """The same with each filter flipped: what mathematics calls a convolution.
 
         Layers compute a cross-correlation. No layer has computed this, so `own` is ``None``.
         """

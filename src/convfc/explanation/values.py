@@ -16,7 +16,6 @@ from convfc.explanation.pieces import (
     ROWS,
     WIDTH,
     channel,
-    first_with_ink,
     heading,
     line,
     matrix,
@@ -47,7 +46,8 @@ def value_lines(explained: Explanation) -> list[Text | Table]:
     mathematics calls convolution; two build the patch matrix, once by copying windows (Algorithm 1)
     and once by an index map (equation 8).
     """
-    first = first_with_ink(explained)
+    window, _ = explained.most_telling
+    first = min(window, max(len(explained.patches) - ROWS, 0))
     said = [
         *explained.remarks,
         batch_text(explained),
@@ -55,7 +55,7 @@ def value_lines(explained: Explanation) -> list[Text | Table]:
         agreement_text(explained),
     ]
     return [
-        *_both_ways(explained, first),
+        *_both_ways(explained, window),
         *_algorithm(explained, first),
         *_index_map(explained, first),
         *map(line, filter(None, said)),
@@ -63,8 +63,8 @@ def value_lines(explained: Explanation) -> list[Text | Table]:
     ]
 
 
-def _both_ways(explained: Explanation, first: int) -> list[Text | Table]:
-    """A window, a filter and the filter turned around; what both make of it (equations 1 to 3)."""
+def _both_ways(explained: Explanation, window: int) -> list[Text | Table]:
+    """A window, a filter and the filter flipped; what both make of it (equations 1 to 3)."""
     kernel, flipped = explained.convolution.kernel, explained.flipped
     ends = [f"{taps - 1} - {tap}" for taps, tap in zip(kernel, "ij", strict=True)]
     number = _lopsided(explained)
@@ -78,9 +78,9 @@ def _both_ways(explained: Explanation, first: int) -> list[Text | Table]:
         ),
         _side_by_side(
             {
-                f"window at {where(explained, first)}": explained.patch_image(first),
+                f"window at {where(explained, window)}": explained.patch_image(window),
                 f"filter {number}": explained.filter_image(number),
-                "turned around": flipped.filter_image(number),
+                "flipped": flipped.filter_image(number),
             }
         ),
         line(
@@ -89,19 +89,19 @@ def _both_ways(explained: Explanation, first: int) -> list[Text | Table]:
         ),
         heading("What layers compute: a cross-correlation (equation 3)"),
         line(f"  {_sum(explained, 'ij')}"),
-        *(line(f"  {text}") for text in sum_text(explained, first, number, count)),
-        heading("What mathematics calls convolution: the filter is turned around first"),
+        *(line(f"  {text}") for text in sum_text(explained, window, number, count)),
+        heading("What mathematics calls convolution: the filter is flipped first"),
         line("(equation 2; equation 1 is the same with an integral)"),
         line(f"  {_sum(explained, ends)}"),
-        *(line(f"  {text}") for text in sum_text(flipped, first, number, count)),
+        *(line(f"  {text}") for text in sum_text(flipped, window, number, count)),
         heading(f"Both, for all windows: {name}, filter {number}, {outputs}"),
         _side_by_side(
             {
                 "what layers compute": explained.output_image(number),
-                "with the filter turned around": flipped.output_image(number),
+                "with the flipped filter": flipped.output_image(number),
             }
         ),
-        line("a layer whose filters are turned around computes the other: training finds either"),
+        line("a layer with its filters flipped would compute the other"),
     ]
 
 
@@ -109,11 +109,11 @@ def _sum(explained: Explanation, tap: Iterable[str]) -> str:
     """The sum that makes a number of the output, with the layer's own sizes."""
     c = [] if explained.depth == 1 else ["c"]
     x, w = ", ".join([*_places(explained, "uv", "ij"), *c]), ", ".join([*tap, *c])
-    return f"y[u, v] = Σ x[{x}] · w[{w}]" + " + b" * (explained.bias is not None)
+    return f"y[u, v] = sum of x[{x}] · w[{w}]" + " + b" * (explained.bias is not None)
 
 
 def _lopsided(explained: Explanation) -> int:
-    """The first filter that is not the same when it is turned around, or the first of all."""
+    """The first filter that is not the same when it is flipped, or the first of all."""
     return int((explained.filters != explained.flipped.filters).any(axis=0).argmax())
 
 

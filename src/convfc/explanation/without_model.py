@@ -119,7 +119,7 @@ def _given(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
         rank -= 1
     if array.dtype.kind not in "iuf" or array.shape != shape[:rank]:
         raise arguments.wrong(name, values, f"numbers of shape {shape}")
-    if array.dtype.kind in "iu":
+    if array.dtype.kind in "iu" and float(np.abs(array.astype(np.float64)).max(initial=0)) < _EXACT:
         return array.astype(np.int64).reshape(shape)
     wide = np.float64 if array.dtype.itemsize > 4 else np.float32
     return array.astype(wide).reshape(shape)
@@ -144,5 +144,13 @@ def _cosines(conv: Convolution) -> Array:
 def _waves(rank: int) -> Iterator[tuple[int, ...]]:
     """How many half waves along each axis, the fewest first."""
     for count in itertools.count():
-        every = itertools.product(range(count + 1), repeat=rank)
-        yield from (wave for wave in every if sum(wave) == count)
+        yield from _shared(count, rank)
+
+
+def _shared(count: int, rank: int) -> Iterator[tuple[int, ...]]:
+    """All ways to share out so many over some axes."""
+    if rank == 1:
+        yield (count,)
+        return
+    for first in range(count + 1):
+        yield from ((first, *rest) for rest in _shared(count - first, rank - 1))
