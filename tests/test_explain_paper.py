@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import convfc
+from convfc.explanation import batch_picture
 from convfc.explanation.drawing import draw
 from convfc.explanation.lines import explanation_lines
 from convfc.explanation.values import value_lines
@@ -148,6 +149,20 @@ def test_a_batch_is_a_block_of_rows_for_each_image(tmp_path: Path) -> None:
     )
     assert max(map(len, lines)) <= 80
     assert "the first image of 3: P of the batch is 72×12" in lines
+
+
+def test_the_picture_of_a_batch_has_a_block_for_each_image() -> None:
+    conv = convfc.convolution([14, 14], channels=1, filters=3, strides=[14, 14])
+    explained = convfc.explain_convolution(conv, (28, 28), batch=5)
+    figure = batch_picture.picture(explained)
+    drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    np.testing.assert_array_equal(
+        drawn[0], np.concatenate([one.patches for one in explained.batch[:4]])
+    )
+    np.testing.assert_array_equal(drawn[5], explained.batch[2].image[..., 0])
+    texts = [text.get_text() for text in figure.texts]
+    assert "the first 4 of 5 images" in texts
+    assert figure.axes[5].get_xlabel() == "image 2: rows 8 to 11"
 
 
 def test_a_window_as_large_as_the_image_is_a_fully_connected_layer() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from convfc import plotting
 from convfc.analysis.files import ARCHIVE, save_arrays
 from convfc.core.arrays import Array
 from convfc.errors import UsageError
-from convfc.explanation import page, picture
+from convfc.explanation import batch_picture, page, picture
 from convfc.explanation.numbers import Explanation
-from convfc.plotting import require_matplotlib
 from convfc.system import replacing
 from convfc.system.replacing import Kind, xml
 from convfc.system.surroundings import undisturbed
@@ -37,7 +37,7 @@ def check(path: Path) -> None:
             f"{path}: give it a name that ends in .png, .svg or .html, or in .npz for the arrays"
         )
     if path.suffix in (".png", ".svg"):
-        require_matplotlib()
+        plotting.require_matplotlib()
     replacing.check(path, _KINDS[path.suffix])
 
 
@@ -63,7 +63,9 @@ def draw(explained: Explanation, path: str | Path) -> Path:
         if path.suffix == ".html":
             stage.write_text(page.text(explained), "utf-8")
         else:
-            picture.draw(explained, stage)
+            drawn = batch_picture if explained.others else picture
+            with plotting.styled():
+                plotting.write_figure(drawn.picture(explained), stage)
     return path
 
 
