@@ -67,7 +67,8 @@ def _both_ways(explained: Explanation, window: int) -> list[Text | Table]:
     """A window, a filter and the filter flipped; what both make of it (equations 1 to 3)."""
     kernel, flipped = explained.convolution.kernel, explained.flipped
     ends = [f"{taps - 1} - {tap}" for taps, tap in zip(kernel, "ij", strict=True)]
-    number = _lopsided(explained)
+    # One that is not its own mirror image, if there is one.
+    number = int((explained.filters != flipped.filters).any(axis=0).argmax())
     count = _WHOLE if len(explained.filters) <= _WHOLE else 3
     outputs = sizes_text(explained.outputs, "×")
     name = product_name(explained)
@@ -110,11 +111,6 @@ def _sum(explained: Explanation, tap: Iterable[str]) -> str:
     c = [] if explained.depth == 1 else ["c"]
     x, w = ", ".join([*_places(explained, "uv", "ij"), *c]), ", ".join([*tap, *c])
     return f"y[u, v] = sum of x[{x}] · w[{w}]" + " + b" * (explained.bias is not None)
-
-
-def _lopsided(explained: Explanation) -> int:
-    """The first filter that is not the same when it is flipped, or the first of all."""
-    return int((explained.filters != explained.flipped.filters).any(axis=0).argmax())
 
 
 def _places(explained: Explanation, outputs: str, taps: str) -> list[str]:
