@@ -124,7 +124,7 @@ def test_the_last_axis_alone_is_an_image_of_one_row(tmp_path: Path) -> None:
         ([*PAPER[:-2], "--digit", "11"], "no sample with the label 11"),
         ([*PAPER[:-2], "--sample", "1000"], "sample 1000: there are only 1000"),
         ([*PAPER, "--out", "a.gif"], "a.gif: give it a name that ends in .png, .svg or .html"),
-        (["explain", "--input", "9x9x9x1", "--kernel", "3"], "has 3 spatial axes"),
+        (["explain", "--input", "1 2; 3", "--kernel", "1"], "write rows of equally many numbers"),
         (["explain", "mnist_cnn.onnx", "--layer", "dense"], "no convolution 'dense' in it; there"),
         (["explain", "nothing.onnx"], "no such file"),
     ],

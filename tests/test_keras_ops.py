@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+import convfc
 from convfc.core.builders import convolution, named_transposed_window
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.core.transposed import TransposedConvolution
 from convfc.formats.keras.convolutions import convolutions_of
 from convfc.formats.keras.keras_ops import KerasOps
 from convfc.formats.keras.layer_ops import StockOps
+from convfc.formats.keras.sites import graph_of
 from tests.keras_models import convert, converted, integer_weights, save, stock
 from tests.thinned import thinned
 
@@ -49,6 +53,38 @@ def test_a_slice_takes_its_steps_by_pooling(tmp_path: Path, dtype: str, steps: s
     x[0, 4, 3] = np.nan, np.inf
     np.testing.assert_array_equal(new(x), model(x))
     assert _steps(_nodes(new)) == steps
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_what_cuts_out_a_tap_is_called_by_it(tmp_path: Path, suffix: str) -> None:
+    """A stride of 2 along the second axis: its first two taps are neighbours and stay together."""
+    layer = layers.Conv2D(2, (2, 3), strides=(1, 2), name="conv")
+    model = keras.Sequential([keras.Input((5, 8, 2)), layer])
+    integer_weights(model)
+    out = tmp_path / f"b{suffix}"
+    assert convert(save(model, tmp_path / f"a{suffix}"), out, PatchMethod.SLICE) == []
+    names = [operation.name for operation in graph_of(stock(out).layers[-1]).operations]
+    told = [name.rpartition("_")[0] for name in names if "tap" in name]
+    rows, columns = ["axis_1_tap_0", "axis_1_tap_1"], ["axis_2_taps_0_to_1", "axis_2_tap_2"]
+    assert sorted({*told}) == sorted(f"conv_{which}" for which in [*rows, *columns])
+    assert len(names) == len({*names})
+
+
+def test_a_file_from_before_taps_had_names_is_the_same(tmp_path: Path) -> None:
+    layer = layers.Conv2D(2, (2, 3), strides=(1, 2), name="conv")
+    model = keras.Sequential([keras.Input((5, 8, 2)), layer])
+    new, old = tmp_path / "a_fc.keras", tmp_path / "old.keras"
+    assert convert(save(model, tmp_path / "a.keras"), new, PatchMethod.SLICE) == []
+    with zipfile.ZipFile(new) as source, zipfile.ZipFile(old, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "config.json":
+                data, count = re.subn(rb"conv_axis_\w+_(\d+)", rb"get_item_\1", data)
+                assert count > 4
+            target.writestr(name, data)
+    found = convfc.verify(tmp_path / "a.keras", old, samples=2)
+    assert (found.equivalent, found.proved, found.layers[0].structure) == (True, True, None)
+    assert convfc.revert(old, tmp_path / "back.keras").complete
 
 
 @pytest.mark.parametrize(("suffix", "before"), [(".keras", "MatMul"), (".h5", "Reshape")])

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     )
     from convfc.explanation.numbers import Explanation
     from convfc.explanation.patch_matrix import im2col, index_map
-    from convfc.explanation.sources import explain_convolution, explain_model
+    from convfc.explanation.sources import explain_model
+    from convfc.explanation.without_model import explain_convolution
     from convfc.formats.protocols import Site
     from convfc.formats.reverted import Change, WayBack
     from convfc.planning import Fate, Layer, shapes
@@ -127,7 +128,8 @@ _HOMES = {
     "errors": [name for name in __all__ if name.endswith("Error")],
     "explanation.numbers": ["Explanation"],
     "explanation.patch_matrix": ["im2col", "index_map"],
-    "explanation.sources": ["explain_convolution", "explain_model"],
+    "explanation.sources": ["explain_model"],
+    "explanation.without_model": ["explain_convolution"],
     "formats.protocols": ["Site"],
     "formats.reverted": ["Change", "WayBack"],
     "planning": ["Fate", "Layer", "shapes"],

@@ -70,7 +70,7 @@ def save_matrices(
     entries = arguments.whole("entries", entries, 1)
     target = arguments.path("out", out)
     if target.suffix == ".npz":
-        replacing.check(target, _ARCHIVE)
+        replacing.check(target, ARCHIVE)
     if kind is Kind.PATCHES:
         fed = patch_matrices(
             model, layers=layers, sample=sample, data=data, shapes=shapes, imports=imports
@@ -89,22 +89,22 @@ def save_matrices(
     files = dict.fromkeys(found, target) if single else _files_in(target, [*found])
     for name, file in files.items():
         matrix = found[name]
-        _save(file, {**matrix.whole(entries).arrays(), **_bias(matrix, wholes[name])})
+        save_arrays(file, {**matrix.whole(entries).arrays(), **_bias(matrix, wholes[name])})
     return list(files.values())
 
 
-_Arrays = Mapping[str, Array]
-_ARCHIVE = replacing.Kind(".npz file", re.compile(rb"PK\x03\x04"))
+Arrays = Mapping[str, Array]
+ARCHIVE = replacing.Kind(".npz file", re.compile(rb"PK\x03\x04"))
 
 
-def _of_filters(matrix: Matrix) -> _Arrays:
+def _of_filters(matrix: Matrix) -> Arrays:
     axes = matrix.axes
     said = f"F: rows {_told(axes['rows'])}; columns {_told(axes['columns'])}"
     bias = {} if matrix.b is None else {"b": matrix.b}
     return {"F": matrix.F, **bias, "axes": np.array(said)}
 
 
-def _of_patches(patches: Patches) -> _Arrays:
+def _of_patches(patches: Patches) -> Arrays:
     axes, groups = patches.matrix.axes, patches.matrix.convolution.groups
     rows = [(f"position {axis}", size) for axis, size in enumerate(patches.outputs, 1)]
     blocks = f"group ({groups}); " if groups > 1 else ""
@@ -117,26 +117,31 @@ def _told(axes: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({size})" for name, size in axes)
 
 
-def _bias(matrix: Matrix, whole: Whole) -> _Arrays:
+def _bias(matrix: Matrix, whole: Whole) -> Arrays:
     if matrix.b is None:
         return {}
     return {"b": whole.bias(matrix.b, channels_first=matrix.channels_first)}
 
 
-def _write(target: Path, found: Mapping[str, _Arrays]) -> list[Path]:
+def _write(target: Path, found: Mapping[str, Arrays]) -> list[Path]:
     """Write arrays by the names of matrices."""
     if target.suffix == ".npz":
         flat = {f"{name}/{key}": x for name, own in found.items() for key, x in own.items()}
-        _save(target, flat)
+        save_arrays(target, flat)
         return [target]
     files = _files_in(target, [*found])
     for name, file in files.items():
-        _save(file, found[name])
+        save_arrays(file, found[name])
     return list(files.values())
 
 
-def _save(target: Path, arrays: _Arrays) -> None:
-    with replacing.replacing(target, _ARCHIVE) as path, zipfile.ZipFile(path, "w") as archive:
+def save_arrays(target: Path, arrays: Arrays) -> None:
+    """Write arrays by their names, none of which needs pickle.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    with replacing.replacing(target, ARCHIVE) as path, zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -146,7 +146,7 @@ def calculation_json(lowering: Lowering, left: str | None) -> dict[str, Any]:
 
 def explanation_json(explained: Explanation) -> dict[str, Any]:
     """The numbers of one layer on one sample, all of them, as JSON types."""
-    scaling, near = explained.scaling, explained.agreement
+    scaling, near, flipped = explained.scaling, explained.agreement, explained.flipped
     return {
         "schema": "explanation-1",
         "title": explained.title,
@@ -164,6 +164,18 @@ def explanation_json(explained: Explanation) -> dict[str, Any]:
         "scaling": None
         if scaling is None
         else {**asdict(scaling), "kernel_scales": scaling.kernel_scales.tolist()},
+        "index_map": explained.index_map.tolist(),
+        "flipped": {"filters": flipped.filters.tolist(), "output": flipped.output.tolist()},
+        "others": [
+            {
+                "description": one.description,
+                "image": one.image.tolist(),
+                "patches": one.patches.tolist(),
+                "output": one.output.tolist(),
+                "own": None if one.own is None else one.own.tolist(),
+            }
+            for one in explained.others
+        ],
     }
 
 

@@ -58,6 +58,10 @@ class Ops(Protocol[T]):
         [[1, 1, 0], [0, 1, 1, 1, 0]]
         """
 
+    def tap(self, x: T, slices: Sequence[slice], axis: int, taps: range) -> T:  # noqa: ARG002 - a name
+        """A slice that is what some neighbouring taps of an axis see, where tensors have names."""
+        return self.slice(x, slices)
+
     def slice(self, x: T, slices: Sequence[slice]) -> T:
         """One slice per spatial axis; a stop may count from the end, steps may exceed 1.
 
@@ -294,6 +298,7 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
     size, output, stride = sizes[axis], window.output(sizes[axis]), window.stride
     before = [_WHOLE] * axis
     cuts = [[*before, window.tap(tap)] for tap in range(window.kernel)]
+    taps = [range(tap, tap + 1) for tap in range(window.kernel)]
     fits = sizes.count(None) <= ops.reshapable and regroups(convolution, axis)
     if fits and size is not None and output is not None:
         strides = output - 1 + window.strides_spanned
@@ -303,13 +308,16 @@ def _fold(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes, axis: int) 
         elif short < 0:
             x = ops.slice(x, [*before, slice(0, strides * stride, 1)])
         x = ops.reshape(x, [*sizes[:axis], strides, stride * channels])
+        starts = range(0, window.kernel, stride)
+        taps = [range(start, min(start + stride, window.kernel)) for start in starts]
         cuts = [
-            [*before, slice(first, first + output, 1), slice(0, min(taps, stride) * channels, 1)]
-            for first, taps in enumerate(range(window.kernel, 0, -stride))
+            [*before, slice(first, first + output, 1), slice(0, len(some) * channels, 1)]
+            for first, some in enumerate(taps)
         ]
         cuts = [cut if cut[-1].stop < stride * channels else cut[:-1] for cut in cuts]
     after = [_WHOLE] * (convolution.rank - axis - 1)
-    return ops.concatenate([ops.slice(x, [*cut, *after]) for cut in cuts], -1)
+    pairs = zip(cuts, taps, strict=True)
+    return ops.concatenate([ops.tap(x, [*cut, *after], axis, some) for cut, some in pairs], -1)
 
 
 def _gather(ops: Ops[T], x: T, convolution: Convolution, sizes: Sizes) -> T:

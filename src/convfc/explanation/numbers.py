@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convfc.core.arrays import Array, numpy_type
 from convfc.core.geometry import Convolution, Window
@@ -14,6 +15,8 @@ from convfc.core.numpy_ops import NumpyOps, filter_matrices
 from convfc.core.quantization import Quantization, Scaling
 from convfc.errors import UnsupportedModelError
 from convfc.explanation.agreement import Agreement, agreement
+from convfc.explanation.patch_matrix import index_map
+from convfc.explanation.slices import flat
 from convfc.refusals import Code, Refusal
 from convfc.system.capacity import excess
 from convfc.text.shown import Shown
@@ -25,8 +28,9 @@ _DRAWN = 32
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Shown):
-    """One convolution of two spatial axes (a first one of size 1 is added to a single one).
+    """One convolution of two spatial axes.
 
+    A first axis of size 1 is added to a single one; of more than two, one slice is left (`slices`).
     With groups, matrices are those of the first block of channels. Of a quantized layer, all
     numbers are integers from which the zero point is taken off, so that its pads are 0.
 
@@ -46,6 +50,8 @@ class Explanation(Shown):
         agreement: how near `own` is to `output`; ``None`` without a model.
         scaling: what a quantized layer does with the sums in the end, its scales those of the
             first block; ``None``: nothing.
+        others: the images behind this one in a batch. P of the batch is theirs, one below the
+            other (`batch`).
     """
 
     title: str
@@ -61,6 +67,12 @@ class Explanation(Shown):
     own: Array | None = None
     agreement: Agreement | None = None
     scaling: Scaling | None = None
+    others: tuple[Explanation, ...] = ()
+
+    @property
+    def batch(self) -> tuple[Explanation, ...]:
+        """Each image, alone: N of them are N blocks of rows of P, which meet the same F."""
+        return (replace(self, others=()), *self.others)
 
     @property
     def convolution(self) -> Convolution:
@@ -95,6 +107,62 @@ class Explanation(Shown):
     def integral(self) -> bool:
         """Whether all numbers are integers, so that no sum is rounded."""
         return self.output.dtype.kind == "i"
+
+    @property
+    def index_map(self) -> NDArray[np.int64]:
+        """Which number of the flattened image each entry of P is; -1 in the padding."""
+        windows, channels = self.convolution.windows, self.convolution.channels
+        places = index_map(
+            self.image.shape[:2],
+            self.convolution.kernel,
+            channels=channels,
+            strides=[window.stride for window in windows],
+            dilations=[window.dilation for window in windows],
+            padding=self.pads,
+        )
+        every = places.reshape(len(places), -1, channels)
+        return every[..., : self.depth].reshape(self.patches.shape)
+
+    @property
+    def flipped(self) -> Explanation:
+        """The same with each filter flipped: what mathematics calls a convolution.
+
+        Layers compute a cross-correlation. No layer has computed this, so `own` is ``None``.
+        """
+        kernel = self.filters.reshape(*self.convolution.kernel, -1)
+        filters = kernel[::-1, ::-1].reshape(self.filters.shape)
+        output, _ = _products(self.patches, filters, self.bias)
+        return replace(
+            self, filters=filters, output=output, own=None, agreement=None, scaling=None, others=()
+        )
+
+    def dense_part(self, pixels: range, columns: range) -> Array:
+        """A part of M, the one matrix that makes the whole output of the whole flattened image.
+
+        Args:
+            pixels: its rows: numbers of the flattened image.
+            columns: of it; a window has as many as there are filters in the first block.
+        """
+        places = [divmod(column, self.filters.shape[1]) for column in columns]
+        part = np.zeros((len(pixels), len(places)), self.filters.dtype)
+        for row, pixel in zip(part, pixels, strict=True):
+            place, channel = divmod(pixel, self.image.shape[2])
+            for n, (position, number) in enumerate(places):
+                tap = self._tap(divmod(place, self.image.shape[1]), position)
+                if tap is not None and channel < self.depth:
+                    row[n] = self.filters[tap * self.depth + channel, number]
+        return part
+
+    def _tap(self, place: tuple[int, int], position: int) -> int | None:
+        """With which tap a window sees a place of the image; ``None``: not at all."""
+        tap = 0
+        axes = zip(place, self.corner(position), self.convolution.windows, strict=True)
+        for at, start, window in axes:
+            step, rest = divmod(at - start, window.dilation)
+            if rest or not 0 <= step < window.kernel:
+                return None
+            tap = tap * window.kernel + step
+        return tap
 
     def corner(self, position: int) -> tuple[int, int]:
         """Row and column of a window's first tap in the image; negative in the padding."""
@@ -146,7 +214,7 @@ def explanation(
 
     Args:
         title: what is explained.
-        conv: the geometry, of one or two axes.
+        conv: the geometry.
         x: one sample, (1, sizes.., channels), as the layer gets it.
         kernel: (k.., channels / groups, filters), as the layer has it.
         bias: (filters,).
@@ -167,6 +235,8 @@ def explanation(
     if quantization is not None:
         x, kernel = _shifted(x, kernel, quantization)
         remarks += _of_integers(quantization)
+    conv, x, kernel, own, said = flat(conv, x, kernel, own)
+    remarks += said
     lowering = lower(conv, x.shape[1:-1])
     if isinstance(lowering, Refusal):
         raise UnsupportedModelError(
@@ -209,13 +279,6 @@ def explanation(
         agreement=found,
         scaling=scaling,
     )
-
-
-def _excess(lowering: Lowering) -> str | None:
-    """Why its matrices are too large for this machine, or ``None``."""
-    rows, columns = lowering.patch_matrix
-    products = lowering.convolution.multiply_adds(lowering.sizes)
-    return excess(_DRAWN * (rows or 0) * columns, products or 0)
 
 
 def _products(patches: Array, filters: Array, bias: Array | None) -> tuple[Array, Array]:

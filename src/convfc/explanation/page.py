@@ -13,6 +13,7 @@ from convfc.core.arrays import Array
 from convfc.explanation.numbers import Explanation
 from convfc.explanation.wording import (
     agreement_text,
+    batch_text,
     heading,
     product_name,
     rounding_text,
@@ -51,7 +52,12 @@ def contents(explained: Explanation) -> dict[str, Any]:
         "formula": heading(explained),
         "said": f"Input: {explained.description}.",
         "remarks": _sentences(
-            [*explained.remarks, rounding_text(explained, "4"), agreement_text(explained)]
+            [
+                *explained.remarks,
+                batch_text(explained),
+                rounding_text(explained, "4"),
+                agreement_text(explained),
+            ]
         ),
         "name": product_name(explained),
         "integral": explained.integral,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,13 +43,7 @@ _FILTER = (0.6475, _LOW, 0.15, _SMALL)
 _OUTPUT = (0.8325, _LOW, 0.15, _SMALL)
 
 _WINDOW_COLOUR, _FILTER_COLOUR, _CELL_COLOUR = plotting.RED, plotting.BLUE, plotting.GREEN
-_GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
-
-
-def draw(explained: Explanation, path: Path) -> None:
-    """Draw it as .png or .svg, by the name; see `plotting.write_figure`."""
-    with plotting.styled():
-        plotting.write_figure(picture(explained), path)
+GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
 
 
 def picture(explained: Explanation) -> Figure:
@@ -62,29 +55,27 @@ def picture(explained: Explanation) -> Figure:
     position, number = explained.most_telling
     positions, length = explained.patches.shape
     filters = explained.filters.shape[1]
-    rows = _range(position, positions, ROWS)
+    rows = range_around(position, positions, ROWS)
     columns = range(min(length, COLUMNS))
-    shown = _range(number, filters, COLUMNS)
+    shown = range_around(number, filters, COLUMNS)
     name = product_name(explained)
-    title = figure.text(0.5, 0.975, _title(explained), ha="center", va="top", fontsize=16)
-
     padded = " and zeros around" if any(map(any, explained.pads)) else ""
-    image = _axes(figure, _INPUT, f"input {sizes_text(explained.image.shape, '×')}{padded}")
+    image = new_axes(figure, _INPUT, f"input {sizes_text(explained.image.shape, '×')}{padded}")
     _show_input(image, explained, position)
-    p = _axes(
-        figure, _P, f"patch matrix P, {positions:,}×{length:,}", _part(rows, positions, "rows")
+    p = new_axes(
+        figure, _P, f"patch matrix P, {positions:,}×{length:,}", part(rows, positions, "rows")
     )
-    p.imshow(explained.patches[rows.start : rows.stop, : len(columns)], **_GREY, aspect="auto")
-    f = _axes(
-        figure, _F, f"filter matrix F, {length:,}×{filters:,}", _part(shown, filters, "columns")
+    p.imshow(explained.patches[rows.start : rows.stop, : len(columns)], **GREY, aspect="auto")
+    f = new_axes(
+        figure, _F, f"filter matrix F, {length:,}×{filters:,}", part(shown, filters, "columns")
     )
-    largest_weight = _largest(explained.filters)
-    _show_signed(f, explained.filters[: len(columns), shown.start : shown.stop], largest_weight)
-    y = _axes(figure, _Y, f"{name}, {positions:,}×{filters:,}", _part(rows, positions, "rows"))
-    largest = _largest(explained.output)
-    _show_signed(y, explained.output[rows.start : rows.stop, shown.start : shown.stop], largest)
-    p.set_xlabel(_part(columns, length, "columns"), fontsize=10)
-    f.set_xlabel(_part(columns, length, "rows"), fontsize=10)
+    largest_weight = largest_of(explained.filters)
+    show_signed(f, explained.filters[: len(columns), shown.start : shown.stop], largest_weight)
+    y = new_axes(figure, _Y, f"{name}, {positions:,}×{filters:,}", part(rows, positions, "rows"))
+    largest = largest_of(explained.output)
+    show_signed(y, explained.output[rows.start : rows.stop, shown.start : shown.stop], largest)
+    p.set_xlabel(part(columns, length, "columns"), fontsize=10)
+    f.set_xlabel(part(columns, length, "rows"), fontsize=10)
     # Away from the dashed line that follows the window's row.
     middle = _TOP + _HIGH * (0.3 if (position - rows.start) * 2 < len(rows) else 0.7)
     figure.text((_P[0] + _P[2] + _F[0]) / 2, middle, "·", ha="center", va="center", fontsize=30)
@@ -92,22 +83,22 @@ def picture(explained: Explanation) -> Figure:
     figure.text((_F[0] + _F[2] + _Y[0]) / 2, middle, equals, ha="center", va="center", fontsize=20)
 
     row, column = position - rows.start, number - shown.start
-    _frame(p, -0.5, row - 0.5, len(columns), 1, _WINDOW_COLOUR)
-    _frame(f, column - 0.5, -0.5, 1, len(columns), _FILTER_COLOUR)
-    _frame(y, column - 0.5, row - 0.5, 1, 1, _CELL_COLOUR)
+    frame(p, -0.5, row - 0.5, len(columns), 1, _WINDOW_COLOUR)
+    frame(f, column - 0.5, -0.5, 1, len(columns), _FILTER_COLOUR)
+    frame(y, column - 0.5, row - 0.5, 1, 1, _CELL_COLOUR)
 
-    window = _axes(figure, _WINDOW)
+    window = new_axes(figure, _WINDOW)
     channel = f"\nchannel 0 of {explained.depth:,}" if explained.depth > 1 else ""
     window.set_xlabel(f"window {position:,}: {_taps(explained)}{channel}", fontsize=11)
-    window.imshow(explained.patch_image(position), **_GREY)
-    kernel = _axes(figure, _FILTER)
+    window.imshow(explained.patch_image(position), **GREY)
+    kernel = new_axes(figure, _FILTER)
     kernel.set_xlabel(f"filter {number:,}{channel}", fontsize=11)
-    _show_signed(kernel, explained.filter_image(number), largest_weight, aspect="equal")
-    output = _axes(figure, _OUTPUT)
+    show_signed(kernel, explained.filter_image(number), largest_weight, aspect="equal")
+    output = new_axes(figure, _OUTPUT)
     output.set_xlabel(
         f"column {number:,} of {name},\nreshaped: {sizes_text(explained.outputs, '×')}", fontsize=11
     )
-    _show_signed(output, explained.output_image(number), largest, aspect="equal")
+    show_signed(output, explained.output_image(number), largest, aspect="equal")
     figure.text(
         (_WINDOW[0] + _WINDOW[2] + _FILTER[0]) / 2,
         _LOW + _SMALL / 2,
@@ -117,24 +108,9 @@ def picture(explained: Explanation) -> Figure:
         fontsize=12,
         linespacing=1.5,
     )
-    said = [
-        f"input: {explained.description}",
-        *explained.remarks,
-        rounding_text(explained, "3 or 4"),
-        agreement_text(explained),
-    ]
-    foot = figure.text(
-        0.5,
-        0.008,
-        textwrap.fill(";  ".join(filter(None, said)), 160),
-        ha="center",
-        va="bottom",
-        fontsize=9,
-    )
-    for text in (title, foot):
-        text.set_parse_math(False)  # a $ in a name is a $
+    write_words(figure, explained)
     place = divmod(position, explained.outputs[1])
-    _frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
+    frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
     for axes, colour in ((window, _WINDOW_COLOUR), (kernel, _FILTER_COLOUR)):
         for spine in axes.spines.values():
             spine.set(visible=True, color=colour, linewidth=2.5)
@@ -166,11 +142,25 @@ def picture(explained: Explanation) -> Figure:
     return figure
 
 
-def _title(explained: Explanation) -> str:
+def write_words(figure: Figure, explained: Explanation) -> None:
+    """The title, and below the picture what else one must know."""
     conv = explained.convolution
     title = explained.title or f"convolution {sizes_text(conv.kernel, '×')}, {conv.filters} filters"
     title = title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
-    return f"{title}\n{heading(explained)}"
+    said = [
+        f"{'image 0' if explained.others else 'input'}: {explained.description}",
+        *explained.remarks,
+        *([] if explained.others else [rounding_text(explained, "3 or 4")]),
+        agreement_text(explained),
+    ]
+    foot = textwrap.fill(";  ".join(filter(None, said)), 160)
+    for text in (
+        figure.text(
+            0.5, 0.975, f"{title}\n{heading(explained)}", ha="center", va="top", fontsize=16
+        ),
+        figure.text(0.5, 0.008, foot, ha="center", va="bottom", fontsize=9),
+    ):
+        text.set_parse_math(False)  # a $ in a name is a $
 
 
 def _sum(explained: Explanation, position: int, number_: int) -> str:
@@ -184,7 +174,7 @@ def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
     """The first channel with its padding, all windows faint, unless too many, and one marked."""
     height, width, channels = explained.image.shape
     (top, bottom), (left, right) = explained.pads
-    axes.imshow(explained.image[..., 0], **_GREY)
+    axes.imshow(explained.image[..., 0], **GREY)
     axes.set_xlim(-left - 0.7, width + right - 0.3)
     axes.set_ylim(height + bottom - 0.3, -top - 0.7)
     axes.set_facecolor("#dddddd")
@@ -193,29 +183,31 @@ def _show_input(axes: Axes, explained: Explanation, position: int) -> None:
     rows, columns = (window.extent for window in explained.convolution.windows)
     for n in range(len(explained.patches) if len(explained.patches) <= WINDOWS else 0):
         y, x = explained.corner(n)
-        _frame(axes, x - 0.5, y - 0.5, columns, rows, plotting.SKY, width=0.5)
+        frame(axes, x - 0.5, y - 0.5, columns, rows, plotting.SKY, width=0.5)
     for y in range(0, rows, explained.convolution.windows[0].dilation):
         for x in range(0, columns, explained.convolution.windows[1].dilation):
             corner = explained.corner(position)
-            _frame(axes, corner[1] + x - 0.5, corner[0] + y - 0.5, 1, 1, _WINDOW_COLOUR, width=0.7)
+            frame(axes, corner[1] + x - 0.5, corner[0] + y - 0.5, 1, 1, _WINDOW_COLOUR, width=0.7)
     y, x = explained.corner(position)
-    _frame(axes, x - 0.5, y - 0.5, columns, rows, _WINDOW_COLOUR)
+    frame(axes, x - 0.5, y - 0.5, columns, rows, _WINDOW_COLOUR)
 
 
-def _largest(values: Array) -> float:
+def largest_of(values: Array) -> float:
+    """The largest magnitude, 1 if all is 0: what colours end at."""
     return float(np.nanmax(np.abs(values), initial=0)) or 1.0
 
 
-def _show_signed(
+def show_signed(
     axes: Axes, values: Array, largest: float, aspect: Literal["auto", "equal"] = "auto"
 ) -> None:
     """Zero is white; both signs have hues that colour-blind people can tell apart."""
     axes.imshow(values, "PuOr", vmin=-largest, vmax=largest, aspect=aspect, interpolation="nearest")
 
 
-def _axes(
+def new_axes(
     figure: Figure, where: tuple[float, float, float, float], title: str = "", remark: str = ""
 ) -> Axes:
+    """A place to draw in, with what it is above it."""
     axes = figure.add_axes(where)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -225,9 +217,10 @@ def _axes(
     return axes
 
 
-def _frame(
+def frame(
     axes: Axes, x: float, y: float, width_: float, height: float, colour: str, width: float = 2.5
 ) -> None:
+    """Draw a rectangle around a part of what is drawn."""
     from matplotlib.patches import Rectangle
 
     axes.add_patch(
@@ -237,13 +230,14 @@ def _frame(
     )
 
 
-def _range(around: int, total: int, most: int) -> range:
+def range_around(around: int, total: int, most: int) -> range:
     """As many as may be drawn, with one of them in it."""
     start = max(0, min(around - most // 2, total - most))
     return range(start, min(start + most, total))
 
 
-def _part(shown: range, total: int, what: str) -> str:
+def part(shown: range, total: int, what: str) -> str:
+    """What is said where not all is drawn."""
     if len(shown) == total:
         return ""
     return f"{what} {shown.start:,} to {shown.stop - 1:,} of {total:,}"

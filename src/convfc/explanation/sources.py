@@ -1,11 +1,11 @@
-"""Where an explanation comes from: a layer of a model file, or a geometry alone."""
+"""An explanation of a layer of a model file."""
 
 from __future__ import annotations
 
 import glob
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from convfc.core.quantization import Quantization
 from convfc.errors import DataError, UnsupportedModelError, UsageError
 from convfc.explanation.agreement import DisagreementError
 from convfc.explanation.numbers import Explanation, explanation
-from convfc.formats.protocols import LayerPair, Model, Port, Site
+from convfc.formats.protocols import LayerPair, Model, Site
 from convfc.formats.registry import open_model
 from convfc.gates import gated
 from convfc.refusals import Code
@@ -37,6 +37,7 @@ def explain_model(
     sample: int | None = None,
     digit: int | None = None,
     data: str | Path = "mnist",
+    batch: int = 1,
     imports: Sequence[str] = (),
 ) -> Explanation:
     """Explain a layer of a model file with its own kernel, on what it is really fed.
@@ -47,24 +48,26 @@ def explain_model(
         sample: which sample of `data` the model is run on, from 0; the first if left out.
         digit: instead, the first sample with this label.
         data: what `load_samples` takes.
+        batch: how many samples, from that one on; see `Explanation.batch`.
         imports: modules that register custom Keras classes.
 
     Raises:
         UsageError: no such layer, or both a sample and a digit.
-        UnsupportedModelError: a layer that cannot be drawn in two dimensions, that has too many
-            numbers, or whose kernel, zero points or input cannot be seen.
+        UnsupportedModelError: a layer that has too many numbers, or whose kernel, zero points or
+            input cannot be seen.
         DisagreementError: what the layer computes is not what would be drawn.
         FileError: the file cannot be read.
         DataError: the samples cannot be read or hold no such one.
     """
     arguments.sampling(data, sample, digit)
+    batch = arguments.whole("batch", batch, 1)
     path = Path(model)
     opened = open_model(path, imports)
     site = _site(opened, layer)
     where = f"{path}: layer {site.name!r}"
-    index = _index(data, sample, digit)
-    feeds = make_feeds(opened.inputs, data=data, samples=index + 1)
-    x, said = _activation(opened, site, feeds, index, where)
+    index = sample_index(data, sample, digit)
+    feeds = make_feeds(opened.inputs, data=data, samples=index + batch)
+    fed = [_activation(opened, site, feeds, index + n, where) for n in range(batch)]
     with temporary_folder() as folder:
         out = folder / path.name
         done = convert(path, out, only=[glob.escape(site.name)], imports=imports, check=False)
@@ -77,71 +80,35 @@ def explain_model(
         pair = aligned.pairs[0]
         quantization = _quantization(pair, where)
         kernel, bias = _parameters(pair, site, where)
-        x = x.astype(numpy_type(site.dtype), copy=False)
+        images = [x.astype(numpy_type(site.dtype), copy=False) for x, _ in fed]
         try:
-            y = pair.original(x, {})
+            outputs = [pair.original(x, {}) for x in images]
         except UnsupportedModelError as error:
             raise UnsupportedModelError(
                 f"{where}: it cannot be run alone: {error}", code=Code.NOT_EXPLAINED
             ) from None
     if not pair.channels_last:
-        x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
+        images, outputs = ([np.moveaxis(x, 1, -1) for x in each] for each in (images, outputs))
     assert isinstance(site.convolution, Convolution)  # noqa: S101 - `_site` saw to it
-    _require_small(site.convolution, x.shape[1:-1], where)
+    require_small(site.convolution, images[0].shape[1:-1], batch, where)
     try:
-        return explanation(
-            f"{path.name}: {site.name}",
-            site.convolution,
-            _exact(x, site.dtype),
-            _exact(kernel, site.dtype),
-            None if bias is None else _exact(bias, site.dtype),
-            said,
-            dtype=site.dtype,
-            own=y,
-            quantization=quantization,
-        )
+        first, *others = [
+            explanation(
+                f"{path.name}: {site.name}",
+                site.convolution,
+                _exact(x, site.dtype),
+                _exact(kernel, site.dtype),
+                None if bias is None else _exact(bias, site.dtype),
+                said,
+                dtype=site.dtype,
+                own=y,
+                quantization=quantization,
+            )
+            for x, y, (_, said) in zip(images, outputs, fed, strict=True)
+        ]
+        return replace(first, others=tuple(others))
     except DisagreementError as error:
         raise DisagreementError(" ".join([f"{where}: {error}.", *done.notes])) from error
-
-
-@undisturbed()
-def explain_convolution(
-    convolution: Convolution,
-    sizes: Sequence[int],
-    *,
-    sample: int | None = None,
-    digit: int | None = None,
-    data: str | Path = "mnist",
-) -> Explanation:
-    """Explain a convolution without a model: its filters are cosine patterns.
-
-    Args:
-        convolution: the geometry.
-        sizes: spatial input sizes.
-        sample: which sample of `data` to take, from 0; it is resized to `sizes`.
-        digit: instead, the first sample with this label.
-        data: what `load_samples` takes.
-
-    Raises:
-        UsageError: both a sample and a digit.
-        UnsupportedModelError: more than two spatial axes, or too many numbers.
-        GeometryError: the window does not fit the sizes.
-        DataError: the samples cannot be read or hold no such one.
-    """
-    arguments.sampling(data, sample, digit)
-    if not isinstance(convolution, Convolution):
-        raise arguments.wrong("convolution", convolution, "a Convolution, as of convfc.convolution")
-    sizes = arguments.wholes("sizes", sizes)
-    convolution.output(sizes)
-    _require_flat(convolution, "the convolution")
-    _require_small(convolution, sizes, "the convolution")
-    index = _index(data, sample, digit)
-    port = Port("image", (None, *sizes, convolution.channels), "float32", channels_last=True)
-    feeds = make_feeds([port], data=data, samples=index + 1)
-    feed, _ = feeds.batch_of(index)
-    x = feed["image"]
-    said = f"{_said(feeds, index)}; the filters are cosine patterns, as no model gives any"
-    return explanation("", convolution, x, _cosines(convolution), None, said)
 
 
 def _site(opened: Model, layer: str | None) -> Site:
@@ -162,25 +129,27 @@ def _site(opened: Model, layer: str | None) -> Site:
             "explain draws ordinary ones",
             code=Code.NOT_EXPLAINED,
         )
-    _require_flat(site.convolution, where)
     return site
-
-
-def _require_flat(convolution: Convolution, where: str) -> None:
-    if convolution.rank > 2:
-        raise UnsupportedModelError(
-            f"{where}: has {convolution.rank} spatial axes; explain draws one or two",
-            code=Code.NOT_EXPLAINED,
-        )
 
 
 NUMBERS = 10**8
 """How many numbers P, F and their product may have together: they are all held at once."""
 
 
-def _require_small(convolution: Convolution, sizes: Sequence[int], where: str) -> None:
-    outputs = convolution.output(tuple(sizes))
-    positions = math.prod(size for size in outputs if size is not None)
+def require_small(convolution: Convolution, sizes: Sequence[int], batch: int, where: str) -> None:
+    """See that all of it can be held and looked at.
+
+    Args:
+        convolution: the geometry.
+        sizes: spatial input sizes.
+        batch: how many images.
+        where: what an error starts with.
+
+    Raises:
+        UnsupportedModelError: it cannot.
+    """
+    outputs = convolution.output(tuple(sizes))[-2:]  # one slice of more
+    positions = batch * math.prod(size for size in outputs if size is not None)
     length, width = convolution.patch_length, convolution.filters // convolution.groups
     total = positions * (length + width) + length * width
     if total > NUMBERS:
@@ -191,7 +160,7 @@ def _require_small(convolution: Convolution, sizes: Sequence[int], where: str) -
         )
 
 
-def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
+def sample_index(data: str | Path, sample: int | None, digit: int | None) -> int:
     """The number of the sample that is meant."""
     if digit is None:
         return sample or 0
@@ -203,7 +172,7 @@ def _index(data: str | Path, sample: int | None, digit: int | None) -> int:
     return int(np.flatnonzero(labels == digit)[0])
 
 
-def _said(feeds: Feeds, index: int) -> str:
+def sample_said(feeds: Feeds, index: int) -> str:
     """What the sample is; `feeds` says what it is one of."""
     return f"sample {index} of: {'; '.join(feeds.said)}"
 
@@ -226,7 +195,7 @@ def _activation(
             code=Code.NOT_EXPLAINED,
         )
     x, rows = np.asarray(found[site.name]), feeds.batch or 1
-    said = f"what the layer gets when the model is fed {_said(feeds, index)}"
+    said = f"what the layer gets when the model is fed {sample_said(feeds, index)}"
     if rows == 1 and len(x) > 1:
         said = f"{said}; the first of {len(x):,} images that the layer is fed for it"
     elif len(x) != rows:
@@ -268,20 +237,3 @@ def _exact(values: Array, dtype: str) -> Array:
         return values
     wide = np.float64 if dtype == "float64" else np.float32
     return values.astype(numpy_type(dtype)).astype(wide)
-
-
-def _cosines(conv: Convolution) -> Array:
-    """Filters of waves, from flat to ever more of them along either axis."""
-    grids = np.meshgrid(*((np.arange(size) + 0.5) / size for size in conv.kernel), indexing="ij")
-    patterns = [
-        np.prod([np.cos(np.pi * n * grid) for n, grid in zip(wave, grids, strict=True)], axis=0)
-        for wave in itertools.islice(_waves(conv.rank), conv.filters)
-    ]
-    kernel = np.stack(patterns, axis=-1)[..., None, :] / conv.patch_length
-    return np.broadcast_to(kernel, conv.kernel_shape).astype(np.float32)
-
-
-def _waves(rank: int) -> Iterator[tuple[int, ...]]:
-    """How many half waves along each of one or two axes, the fewest first."""
-    for count in itertools.count():
-        yield from ((n, count - n) for n in range(count + 1)) if rank == 2 else ((count,),)

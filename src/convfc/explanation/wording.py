@@ -112,6 +112,14 @@ def agreement_text(explained: Explanation) -> str:
     return f"{said}{left}" if found.free else said
 
 
+def batch_text(explained: Explanation) -> str:
+    """That it is one of several images; empty if it is alone."""
+    count, (rows, columns) = len(explained.batch), explained.patches.shape
+    if count == 1:
+        return ""
+    return f"the first image of {count:,}: P of the batch is {count * rows:,}×{columns:,}"
+
+
 def rounding_text(explained: Explanation, digits: str) -> str:
     """Whether the numbers that one reads are rounded, and to how many digits."""
     return (

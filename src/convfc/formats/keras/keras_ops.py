@@ -12,6 +12,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from convfc.core.geometry import Convolution, Pads, Sizes
+from convfc.formats.keras.internals import source
 from convfc.formats.keras.layer_ops import CarriedSettings, StockOps, Tensor
 
 
@@ -87,6 +88,8 @@ class KerasOps(StockOps):
         if pooled:
             slices = [slice(kept.start, kept.stop, 1) for kept in slices]
         x = x[(slice(None), *slices)]
+        if self._tap:
+            source(x)[0].name = self._fresh(self._tap)
         return super().slice(x, [slice(0, None, step) for step in steps]) if pooled else x
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:

@@ -49,6 +49,7 @@ class StockOps(Ops[Tensor]):
         self._made_dense: Any = None
         self._zero: Any = None
         self._made = 0
+        self._tap = ""  # that the next layers cut out, as their names say it
 
     def weigh(self, settings: CarriedSettings) -> None:
         """Begin the next product, with other weights.
@@ -61,9 +62,13 @@ class StockOps(Ops[Tensor]):
 
     def layer(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
         """A layer of the convolution's dtype, with a name of its own."""
-        self._made += 1
-        name = f"{self._name}_{kind.__name__.lower()}_{self._made}"
+        name = self._fresh(self._tap or kind.__name__.lower())
         return kind(*args, **{"name": name, "dtype": self._dtype, **kwargs})
+
+    def _fresh(self, what: str) -> str:
+        """A name that nothing else in the small model has."""
+        self._made += 1
+        return f"{self._name}_{what}_{self._made}"
 
     def pad(self, x: Tensor, pads: Sequence[Sequence[Pads]]) -> Tensor:
         """See `Ops.pad`; each axis whose pads depend on its unknown size gets them first."""
@@ -101,6 +106,14 @@ class StockOps(Ops[Tensor]):
 
     def _pad_always(self, x: Tensor, pads: Sequence[Pads]) -> Tensor:
         return self._along_axes(_PADDING, x, pads) if any(map(any, pads)) else x
+
+    def tap(self, x: Tensor, slices: Sequence[slice], axis: int, taps: range) -> Tensor:
+        """See `Ops.tap`: what cuts them out is called by them, such as `conv1_axis_2_tap_0_4`."""
+        which = f"taps_{taps[0]}_to_{taps[-1]}" if len(taps) > 1 else f"tap_{taps[0]}"
+        self._tap = f"axis_{axis + 1}_{which}"
+        y = self.slice(x, slices)
+        self._tap = ""
+        return y
 
     def slice(self, x: Tensor, slices: Sequence[slice]) -> Tensor:
         """See `Ops.slice`: cropping, then pooling of single numbers for the steps."""
