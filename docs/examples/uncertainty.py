@@ -36,9 +36,8 @@ Draw = Callable[[Array, Generator], Array]
 
 
 def dropped(matrix: Array, random: Generator, rate: float = 0.1) -> Array:
-    """Some rows are zero, as dropout before the layer would have it (Gal & Ghahramani 2016)."""
-    rows = matrix.shape[-2]
-    kept = random.random(rows) >= rate
+    """Dropout on the weights: some rows are zero (Gal & Ghahramani 2016)."""
+    kept = random.random(matrix.shape[-2]) >= rate
     return matrix * kept[:, None] / (1 - rate)
 
 

@@ -22,6 +22,7 @@ import convfc
 from convfc.samples.files import packed_mnist, read_arrays
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
+BATCH = 128
 Array = NDArray[Any]
 
 
@@ -92,10 +93,11 @@ def with_noise(model: keras.Model, layer: str, had: int) -> None:
 
 
 def train(model: keras.Model, loss: object, x: Array, y: Array, epochs: int) -> None:
-    """Train on."""
+    """Train on, at a rate that falls to nothing."""
     keras.utils.set_random_seed(0)
-    model.compile(keras.optimizers.Adam(1e-3), loss=loss)
-    model.fit(x, y, batch_size=128, epochs=epochs, verbose=0)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * -(-len(x) // BATCH))
+    model.compile(keras.optimizers.Adam(rate), loss=loss)
+    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--layer", action="append", help="to be widened; all convolutions if none")
     parser.add_argument("--times", type=float, default=2, help="as many filters")
     parser.add_argument("--data", type=Path, help="mnist.npz; else 1,000 images to train on")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
     parser.add_argument("--samples", type=int, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 
