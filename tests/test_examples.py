@@ -62,16 +62,18 @@ def test_few_bits(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps of training are done sooner than a graph of them is made."""
+    """A few steps are done sooner than a graph of them is made."""
     import keras
 
-    own = keras.Model.fit
+    def eager(own: Callable[..., Any]) -> Callable[..., Any]:
+        def run(model: Any, *given: Any, **options: Any) -> Any:
+            model.run_eagerly = True
+            return own(model, *given, **options)
 
-    def fit(model: Any, *given: Any, **options: Any) -> Any:
-        model.run_eagerly = True
-        return own(model, *given, **options)
+        return run
 
-    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(keras.Model, "fit", eager(keras.Model.fit))
+    monkeypatch.setattr(keras.Model, "predict", eager(keras.Model.predict))
 
 
 SAVED = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -82,8 +84,9 @@ SAVED = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationW
 @pytest.mark.usefixtures("eagerly")
 def test_prune(capsys: pytest.CaptureFixture[str]) -> None:
     given = str(SAMPLES / "mnist_small.keras")
-    main_of("prune")([given, "--samples", "200", "--epochs", "1", "--share", "0.75"])
-    _, row = capsys.readouterr().out.splitlines()
+    main_of("prune")([given, "--samples", "300", "--epochs", "1", "--share", "0.75"])
+    head, row = capsys.readouterr().out.splitlines()
+    assert head in (FOLDER / "prune.md").read_text()
     _, original, less, trained, reverted, zeros = (float(word.rstrip("%")) for word in row.split())
     assert less < trained == reverted < original
     assert zeros == 75
@@ -93,11 +96,12 @@ def test_prune(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("eagerly")
 def test_wider(capsys: pytest.CaptureFixture[str]) -> None:
     main_of("wider")(["--samples", "200", "--epochs", "1", "--times", "1.5"])
-    _, *rows, first, second = capsys.readouterr().out.splitlines()
+    head, *rows, first, second = capsys.readouterr().out.splitlines()
+    assert f"{head}\n{rows[0][:29]}" in (FOLDER / "wider.md").read_text()
     found = {row[:19].strip(): row[19:].split() for row in rows}
     count, right, apart = found["widened"]
     assert [count, right] == ["3,226", found["original"][1]]
-    assert 0 < float(apart) < 1e-4
+    assert float(apart) < 1e-4
     assert found["reverted"][:2] == found["widened, trained"]
     assert float(found["reverted"][2]) < 1e-4
     assert first == "conv_unequal: 4 filters, now 6"
@@ -107,7 +111,9 @@ def test_wider(capsys: pytest.CaptureFixture[str]) -> None:
 def test_uncertainty(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     given, picture = str(SAMPLES / "mnist_small.keras"), tmp_path / "uncertainty.svg"
     main_of("uncertainty")([given, "--passes", "3", "--samples", "40", "--picture", str(picture)])
-    printed = [line.replace("%", "").split() for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out.splitlines()
+    assert "\n".join(out[:2]) in (FOLDER / "uncertainty.md").read_text()
+    printed = [line.replace("%", "").split() for line in out]
     found = {name: [*map(float, rest)] for name, *rest in printed[2:-1]}
     assert printed[-1][0] == "noise"
     clear, turned = found["0°"], found["90°"]

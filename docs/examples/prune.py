@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_cnn.keras")
     parser.add_argument("--data", type=Path, help="mnist.npz; else 1,000 images to train on")
     parser.add_argument("--share", type=float, action="append", help="of weights to be pruned")
-    parser.add_argument("--epochs", type=int, default=3, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=2, help="passes over the training images")
     parser.add_argument("--samples", type=int, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 

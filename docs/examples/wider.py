@@ -33,9 +33,14 @@ def widened(model: keras.Model, layer: str, copies: Array) -> keras.Model:
         model: a chain, in which a convolution or a Dense is the next with weights.
         layer: the layer, itself a convolution.
         copies: of each new column, which old one it is.
+
+    Raises:
+        ValueError: another kind of layer is the next with weights.
     """
     at = [one.name for one in model.layers].index(layer)
-    reader = next(one.name for one in model.layers[at + 1 :] if one.weights)
+    reader, kernel = next((x.name, x.weights[0]) for x in model.layers[at + 1 :] if x.weights)
+    if len(kernel.shape) != 2:
+        raise ValueError(f"'{reader}', which reads '{layer}', is no product with one matrix")
     had = model.get_layer(layer).output.shape[-1]
 
     def clone(one: keras.Layer) -> keras.Layer:
