@@ -37,14 +37,16 @@ Draw = Callable[[Array, Generator], Array]
 
 def dropped(matrix: Array, random: Generator, rate: float = 0.1) -> Array:
     """Dropout on the weights: some rows are zero (Gal & Ghahramani 2016)."""
-    kept = random.random(matrix.shape[-2]) >= rate
-    return matrix * kept[:, None] / (1 - rate)
+    kept = random.random((matrix.shape[-2], 1)) >= rate
+    made: Array = matrix * kept / (1 - rate)
+    return made
 
 
 def gaussian(matrix: Array, random: Generator, scale: float = 0.2) -> Array:
     """Weights around those of the file, each column with a scale (after Blundell et al. 2015)."""
     sigma = scale * matrix.std(axis=-2, keepdims=True)
-    return matrix + sigma * random.normal(size=matrix.shape)
+    made: Array = matrix + sigma * random.normal(size=matrix.shape)
+    return made
 
 
 def passes(model: keras.Model, x: Array, times: int, draw: Draw) -> Array:
@@ -71,17 +73,20 @@ def probabilities(model: keras.Model, x: Array) -> Array:
     if model.layers[-1].activation is keras.activations.softmax:
         return scores
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return scores / scores.sum(axis=-1, keepdims=True)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def entropy(p: Array) -> Array:
     """That of the last axis, in nats: 0 is certain, ln 10 = 2.303 is any of ten."""
-    return -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
+    made: Array = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
+    return made
 
 
 def mutual_information(p: Array) -> Array:
     """How much of the entropy is there because the passes disagree."""
-    return entropy(p.mean(axis=0)) - entropy(p).mean(axis=0)
+    made: Array = entropy(p.mean(axis=0)) - entropy(p).mean(axis=0)
+    return made
 
 
 def turned(image: Array, angle: float) -> Array:
