@@ -169,12 +169,14 @@ def explain(random: Random, model: str) -> Line:
     odd = random.random() < ODD
     if random.random() < 0.4:
         odd_out = random.choice(["é [red].html", "page.txt", "no/p.html", ""])
-        out = odd_out if odd else "page.html"
+        out = odd_out if odd else random.choice(["page.html", "e.npz"])
         made = Line([*made.arguments, "-o", out], {out})
     made.arguments += _some(
         random,
         (0.15, lambda: ["--sample", random.choice(["1", "999"])]),
         (0.05, lambda: ["--digit", "7"]),
+        (0.2, lambda: ["--values"]),
+        (0.1, lambda: ["--batch", random.choice(["2", "3", "0", "1001"])]),
         (0.2, lambda: ["--json"]),
     )
     if odd:
@@ -193,8 +195,15 @@ def calculator(random: Random) -> Line:
     """Sizes of one convolution that is given by its numbers."""
     made = Line([random.choice(["shapes", "shapes", "shapes", "explain"])])
     number = [*("0", "1", "2", "3", "7", "28", "1000000000", str(2**62), str(2**63), "-1", "", "x")]
-    size = random.choice(["28x28x1", "1x1x1", "5x5", "x".join(random.choices(number, k=3))])
-    made.arguments += ["--input", size, "--kernel", random.choice(["3", "4x2", *number])]
+    size = random.choice(
+        ["28x28x1", "1x1x1", "5x5", "x".join(random.choices(number, k=3)), "1 2;3 4"]
+    )
+    made.arguments += [
+        "--input",
+        size,
+        "--kernel",
+        random.choice(["3", "4x2", "1 -1;0 2", *number]),
+    ]
     made.arguments += _some(
         random,
         (0.4, lambda: ["--stride", random.choice(["1", "2x3", *number])]),
