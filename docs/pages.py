@@ -74,8 +74,8 @@ def command(name: str) -> str:
     usage = " ".join(["convfc", name, *one.collect_usage_pieces(context)])
     rows = ["| option | what it does |", "|---|---|"]
     for param in one.params:
-        words, told = (text.replace("|", r"\|") for text in param.get_help_record(context))
-        rows.append(f"| `{words}` | {told} |")
+        words, told = param.get_help_record(context)
+        rows.append(f"| `{words}` | {told.replace('|', '&#124;')} |")
     parts = [f"# convfc {name}", f"    {usage}", inspect.cleandoc(one.help), "\n".join(rows)]
     return "\n\n".join(parts)
 
