@@ -23,6 +23,7 @@ from tests.schemas import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ci.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 FILES = {
     "action.yml": ROOT / "action.yml",
@@ -53,7 +54,7 @@ def wrong(line: str) -> list[str]:
     """What in the calls of convfc on a line it does not know."""
     found = []
     for call in re.findall(r"(?:^|[ /])convfc ((?:[a-z-]+).*)$", line.split(" #")[0]):
-        for part in re.split(r"&&|;", f"convfc {call}"):
+        for part in re.split(r"&&|[;|]", f"convfc {call}"):
             words = shlex.split(part)
             if not words or Path(words[0]).name != "convfc" or words[1].startswith("-"):
                 continue
@@ -73,11 +74,10 @@ def test_it_is_yaml_that_runs_what_there_is(name: str) -> None:
     assert [fault for line in calls for fault in wrong(line)] == []
 
 
-def test_the_lines_of_the_page_are_commands_that_there_are() -> None:
-    lines = [
-        line.strip() for line in re.findall(r"^ {4}convfc .*$", PAGE.read_text(), re.MULTILINE)
-    ]
-    assert len(lines) > 3
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_lines_of_pages_are_commands_that_there_are(page: Path) -> None:
+    lines = re.findall(r"^(?: {4}|\$ )(convfc .*)$", page.read_text(), re.MULTILINE)
+    assert lines or page.name not in ("ci.md", "converting.md", "howto.md", "README.md")
     assert [fault for line in lines for fault in wrong(line)] == []
 
 

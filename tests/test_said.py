@@ -69,6 +69,7 @@ TABLES = [
     "shapes --input 1000x1000x512 --kernel 11 --filters 4096",
     f"convert {CNN} -o fc.onnx --no-check",
     "convert --for list",
+    f"matrix {CNN}",
     f"verify {CNN} {CNN} --samples 1 --layers",
 ]
 LINES = re.compile(r"[│┃━─┏┓┡┩└┘┳╇┴├┼┤╈╪]")

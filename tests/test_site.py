@@ -77,6 +77,17 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     assert loaded("<link rel=a href=//x.org/y>")
 
 
+def test_what_html_shows_is_there(site: Path) -> None:
+    """Markdown's links are checked where it is built."""
+    shown = [
+        (path, name)
+        for path in {*site.rglob("*.html")} - {site / "404.html"}
+        for name in re.findall(r'\b(?:src|srcset)="([^":]+?)"', path.read_text())
+    ]
+    assert len([name for _, name in shown if name.startswith("screens/")]) > 2
+    assert [name for path, name in shown if not (path.parent / name).resolve().exists()] == []
+
+
 def test_the_pages_of_commands_name_every_option(site: Path) -> None:
     for name, command in COMMANDS.items():
         page = unescape((site / f"reference/{name}.html").read_text())
