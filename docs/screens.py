@@ -83,10 +83,19 @@ def typed(arguments: str, folder: Path) -> str:
 
 
 def still(seen: str) -> str:
-    """What stays on the screen: without the line that tells of work while it lasts."""
-    kept = re.sub(r"[^\n]*\n(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K", "", seen.replace("\r\n", "\n"))
-    lines = [line.rpartition("\r")[2] for line in kept.split("\n")]
-    return re.sub(r"\x1b\[(?:\?25[hl]|2K)", "", "\n".join(lines)).rstrip()
+    """What stays on the screen: without the lines that tell of work while it lasts."""
+    lines, row = [""], 0
+    for part in re.split(r"(\r?\n|\r|\x1b\[1A|\x1b\[2K|\x1b\[\?25[hl])", seen):
+        if part.endswith("\n"):
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part != "\r" and not part.startswith("\x1b[?25"):
+            lines[row] += part
+    return "\n".join(lines).rstrip()
 
 
 def picture(arguments: str, seen: str, theme: TerminalTheme) -> str:
