@@ -23,10 +23,9 @@ from convfc.text.jsontext import json_text
 
 
 def explain(
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
+    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
     layer: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Name of a convolution in MODEL; the first by default."),
+        str | None, typer.Option(help="Name of a convolution in MODEL; the first by default.")
     ] = None,
     size: Annotated[
         str | None,
@@ -36,23 +35,17 @@ def explain(
     stride: Stride = "1",
     dilation: Dilation = "1",
     padding: Padding = "valid",
-    filters: Annotated[int, typer.Option(metavar="N", min=1, help="Number of filters.")] = 4,
+    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 4,
     sample: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Which sample of the data; 0 by default.")
+        int | None, typer.Option(min=0, help="Which sample of the data; 0 by default.")
     ] = None,
     digit: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Instead: the first sample with this label."),
+        int | None, typer.Option(min=0, help="Instead: the first sample with this label.")
     ] = None,
     data: Data = "mnist",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
-            help="Write a .png, .svg or an interactive .html instead.",
-        ),
+        typer.Option("-o", "--out", help="Write a .png, .svg or an interactive .html instead."),
     ] = None,
     imports: Imports = None,
     as_json: Json = False,
