@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 OTHERS := .venv-clients
 PIP    := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients dist clean
+.PHONY: demo test test-slow campaign fuzz kills corpus check lint benchmark clients docs dist clean
 
 demo: $(VENV)/installed
 	mkdir -p demo
@@ -45,6 +45,9 @@ clients: $(OTHERS)/installed
 	$(OTHERS)/bin/python -m benchmarks.clients --write docs/clients.md
 	$(OTHERS)/bin/python -m benchmarks.questions --only marabou gurobi omlt auto-lirpa hls4ml --write
 
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 dist: $(VENV)/python
 	$(BIN)/python $(PIP) build twine
 	rm -rf dist
@@ -52,7 +55,7 @@ dist: $(VENV)/python
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(OTHERS) demo dist
+	rm -rf $(VENV) $(OTHERS) demo dist site
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

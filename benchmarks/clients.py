@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -182,8 +183,8 @@ def tried(python: str, client: str, path: Path, folder: Path) -> str:
         return f"not done in {SECONDS} s"
     if not (folder / "y.npy").exists():
         lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-        said = " ".join(lines[-1].replace("|", "/").split())
-        return f"fails: {said[:110]}"
+        said = " ".join(lines[-1].replace("|", "/").split())[:110]
+        return "fails: " + re.sub(r"[\[\]]", r"\\\g<0>", said)  # or it might be a link
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     expected = session.run(None, {"image": x})[0]
     got = np.load(folder / "y.npy")

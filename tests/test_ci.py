@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.schemas import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ci.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 FILES = {
     "action.yml": ROOT / "action.yml",
@@ -49,13 +51,20 @@ def lines_of(value: Any) -> Iterator[str]:
         yield from value.splitlines()
 
 
+def calls(line: str) -> list[list[str]]:
+    """The words of each call on a line of a shell; `;` and `|` in quotes part nothing."""
+    read = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+    read.whitespace_split = True
+    parted = groupby(read, lambda word: bool(re.fullmatch("[&|;]+", word)))
+    return [[*words] for between, words in parted if not between]
+
+
 def wrong(line: str) -> list[str]:
     """What in the calls of convfc on a line it does not know."""
     found = []
     for call in re.findall(r"(?:^|[ /])convfc ((?:[a-z-]+).*)$", line.split(" #")[0]):
-        for part in re.split(r"&&|;", f"convfc {call}"):
-            words = shlex.split(part)
-            if not words or Path(words[0]).name != "convfc" or words[1].startswith("-"):
+        for words in calls(f"convfc {call}"):
+            if Path(words[0]).name != "convfc" or words[1].startswith("-"):
                 continue
             if words[1] not in COMMANDS:
                 found.append(words[1])
@@ -68,16 +77,15 @@ def wrong(line: str) -> list[str]:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_it_is_yaml_that_runs_what_there_is(name: str) -> None:
     document = yaml.safe_load(DOCUMENTS[name])
-    calls = [line for line in lines_of(document) if re.search(r"(^|[ /])convfc [a-z]", line)]
-    assert calls or name in ("test.yml", "example 0", "example 3")
-    assert [fault for line in calls for fault in wrong(line)] == []
+    found = [line for line in lines_of(document) if re.search(r"(^|[ /])convfc [a-z]", line)]
+    assert found or name in ("test.yml", "example 0", "example 3")
+    assert [fault for line in found for fault in wrong(line)] == []
 
 
-def test_the_lines_of_the_page_are_commands_that_there_are() -> None:
-    lines = [
-        line.strip() for line in re.findall(r"^ {4}convfc .*$", PAGE.read_text(), re.MULTILINE)
-    ]
-    assert len(lines) > 3
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_lines_of_pages_are_commands_that_there_are(page: Path) -> None:
+    lines = re.findall(r"^(?: {4}|\$ )(convfc .*)$", page.read_text(), re.MULTILINE)
+    assert lines or page.name not in ("ci.md", "converting.md", "howto.md", "README.md")
     assert [fault for line in lines for fault in wrong(line)] == []
 
 
@@ -85,6 +93,7 @@ def test_an_unknown_command_or_option_is_found() -> None:
     assert wrong("convfc converts m.onnx") == ["converts"]
     assert wrong("convfc convert m.onnx && bin/convfc verify m.onnx --juni x") == ["--juni"]
     assert wrong("pip install convfc") == []
+    assert wrong("convfc explain --input '1 2; 3 4' --kernl 1 | tail -n 1") == ["--kernl"]
 
 
 def test_the_action_is_called_with_what_it_takes() -> None:

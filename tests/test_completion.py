@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +62,9 @@ def test_options_and_their_values_are_completed() -> None:
     assert completed("bash", "convfc convert --dr") == ["--dry-run"]
     assert completed("bash", "convfc shapes --format m") == ["markdown"]
     assert completed("bash", "convfc convert m.onnx --patches ga") == ["gather"]
+    assert completed("bash", "convfc convert m.onnx --for g") == ["gurobi"]
+    (fish,) = completed("fish", "convfc convert m.onnx --for mar")
+    assert fish.startswith("marabou\tMarabou, which finds")
 
 
 def test_a_shell_that_nobody_knows_is_no_success() -> None:
@@ -86,3 +92,43 @@ def test_bash_itself_completes_with_what_was_installed(tmp_path: Path) -> None:
     assert made == {".bashrc", ".bash_completions/convfc.sh"}
     asked = "COMP_WORDS=(convfc conv); COMP_CWORD=1; _convfc_completion convfc conv convfc"
     assert bash(f'source ~/.bashrc; {asked}; echo "${{COMPREPLY[@]}}"') == "convert\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_tab_in_a_terminal_completes_commands_values_and_names_of_files(tmp_path: Path) -> None:
+    """Keys are pressed in a shell that a person would have: readline asks, and the line grows."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "my net.onnx").touch()
+    # Installed as the shell's script says, in a terminal of its own.
+    script = program("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    (tmp_path / "start").write_text(f"{script.stdout}\nPS1='ready '\nbind 'set bell-style none'\n")
+    paths = f"{PROGRAM.parent}:{os.environ['PATH']}"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        shell = ["bash", "--noprofile", "--rcfile", "start", "-i"]
+        os.execvpe("bash", shell, os.environ | {"PATH": paths, "TERM": "dumb"})  # noqa: S606, S607
+    seen = ""
+
+    def until(text: str) -> None:
+        nonlocal seen
+        while text not in seen:
+            assert select.select([terminal], [], [], 20)[0], seen
+            seen += os.read(terminal, 4096).decode()
+        seen = seen.split(text, 1)[1]
+
+    try:
+        until("ready ")
+        for typed, completion in (
+            ("convfc conv\t", "ert "),
+            ("my\t", "\\ net.onnx "),
+            ("--dry\t", "-run "),
+            ("--for mar\t", "abou "),
+            ("-o ph\t", "otos/"),
+        ):
+            os.write(terminal, typed.encode())
+            until(completion)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import os
@@ -11,7 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -26,7 +27,7 @@ from convfc.cli.verification_tables import verification_summary
 from convfc.core.builders import named_padding
 from convfc.errors import GeometryError
 from convfc.formats.onnx.runtimes import reason_in
-from convfc.system.streams import Results
+from convfc.system.streams import Results, _encodable
 from tests.onnx_models import conv_file
 from tests.program import SAMPLES
 
@@ -37,6 +38,23 @@ def test_padding_has_the_same_names_in_help_and_message() -> None:
         named_padding("nothing", 3)
     known = str(refused.value).split("known: ")[1]
     assert str(option.help).startswith(f"{known}, N or T,B,L,R")
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """What a file may show: its strings without those that stand alone, which are docstrings."""
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def test_every_sign_has_another_one_where_a_locale_lacks_it() -> None:
+    files = Path(convfc.__file__).parent.rglob("*.py")
+    shown = {sign for file in files for text in texts(ast.parse(file.read_text())) for sign in text}
+    signs = "".join(sorted(sign for sign in shown if not sign.isascii()))
+    assert {*"×→σ∞"} <= {*signs}
+    assert "?" not in _encodable(signs, "ascii")
+    assert _encodable("é", "ascii") == "?"
 
 
 def test_one_layer_is_one_layer(tmp_path: Path) -> None:
@@ -69,6 +87,7 @@ TABLES = [
     "shapes --input 1000x1000x512 --kernel 11 --filters 4096",
     f"convert {CNN} -o fc.onnx --no-check",
     "convert --for list",
+    f"matrix {CNN}",
     f"verify {CNN} {CNN} --samples 1 --layers",
 ]
 LINES = re.compile(r"[│┃━─┏┓┡┩└┘┳╇┴├┼┤╈╪]")

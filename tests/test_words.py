@@ -95,3 +95,20 @@ def test_a_narrow_table_is_folded_and_a_narrower_one_in_blocks() -> None:
         "  of the bound  3.58e-07",
         "  verdict       not",
     ]
+
+
+def test_a_table_of_single_words_loses_its_lines_before_anything_is_folded() -> None:
+    """There is nothing to fold, and nothing that wants the room that is left."""
+    made = Words("title")
+    for name in ("one", "two", "three"):
+        made.add_column(name)
+    made.add_row("1", "22", "333")
+    for width, lines in ((21, True), (20, False), (15, False)):
+        file = io.StringIO()
+        Console(file=file, width=width, color_system=None).print(made)
+        told = file.getvalue()
+        assert ("┃" in told) is lines
+        assert {"one", "two", "three", "1", "22", "333"} <= {
+            *told.replace("│", " ").replace("┃", " ").split()
+        }
+        assert max(map(len, told.splitlines())) <= width

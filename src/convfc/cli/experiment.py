@@ -27,7 +27,10 @@ class Optimizer(StrEnum):
 
 def experiment(
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for figures, numbers and states.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FOLDER", help="Folder for figures, numbers and states."
+        ),
     ] = Path("convfc_experiment"),
     full: Annotated[
         bool,
@@ -42,21 +45,31 @@ def experiment(
     ] = False,
     optimizer: Annotated[Optimizer, typer.Option(help="What to train with.")] = Optimizer.both,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help=f"Passes over the images; {SHORT_EPOCHS}.")
+        int | None,
+        typer.Option(metavar="N", min=1, help=f"Passes over the images; {SHORT_EPOCHS}."),
     ] = None,
     filters: Annotated[
-        int | None, typer.Option(min=1, help=f"Filters of the convolution; {SHORT_FILTERS}.")
+        int | None,
+        typer.Option(metavar="N", min=1, help=f"Filters of the convolution; {SHORT_FILTERS}."),
     ] = None,
     images: Annotated[
-        int, typer.Option(min=1, help="How many to train on; as many others to validate on.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="How many to train on; as many others to validate on."
+        ),
     ] = 1000,
-    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 128,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step.")] = 128,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of the optimizers; Keras' own by default.")
+        float | None, typer.Option(metavar="X", help="Of the optimizers; Keras' own by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the images' order.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of the weights and the images' order.")
+    ] = 0,
     data: Annotated[
-        str, typer.Option(help="mnist, or images: .npz, IDX (.gz too), a folder of images.")
+        str,
+        typer.Option(
+            metavar="PATH", help="mnist, or images: .npz, IDX (.gz too), a folder of images."
+        ),
     ] = "mnist",
     as_json: Json = False,
     debug: Debug = False,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from convfc.cli.matrix import matrix
 from convfc.cli.options import (
     MODEL,
     Architecture,
+    Clients,
     Data,
     Debug,
     DenseLimit,
@@ -30,9 +30,13 @@ from convfc.cli.options import (
     Force,
     Imports,
     Json,
+    Mean,
     Patches,
     PatchMemory,
+    Report,
+    Scale,
     Shapes,
+    Std,
     Verified,
     WantedForm,
     WantedMaxPool,
@@ -53,14 +57,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-class Report(StrEnum):
-    """How a verification is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    GITHUB = "github"
 
 
 def _version(wanted: bool) -> None:
@@ -85,10 +81,15 @@ def convfc(
 
 @app.command()
 def convert(
-    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File to write; MODEL with _fc in its name by default."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="File to write; MODEL with _fc in its name by default.",
+        ),
     ] = None,
     form: WantedForm = None,
     dense_limit: DenseLimit = None,
@@ -108,10 +109,7 @@ def convert(
         list[str] | None,
         typer.Option(metavar="NAME=DIMS", help="Fix open sizes, like x=1x3x64x64; repeatable."),
     ] = None,
-    clients: Annotated[
-        list[str] | None,
-        typer.Option("--for", metavar="CLIENT", help="Set what CLIENT needs; 'list' shows all."),
-    ] = None,
+    clients: Clients = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Write OUT even if some convolutions must be left.")
     ] = False,
@@ -201,23 +199,27 @@ app.command()(revert)
 def verify(
     original: Annotated[
         Path | None,
-        typer.Argument(help="The original. Alone: either file, or a folder; by default this one."),
+        typer.Argument(
+            metavar="ORIGINAL",
+            help="The original. Alone: either file, or a folder; by default this one.",
+        ),
     ] = None,
     converted: Annotated[
         Path | None,
-        typer.Argument(help="The file made from it; by default the one beside the original."),
+        typer.Argument(
+            metavar="CONVERTED",
+            help="The file made from it; by default the one beside the original.",
+        ),
     ] = None,
     data: Data = "mnist",
-    scale: Annotated[
-        float, typer.Option(metavar="X", help="Images: feed (pixel * X - mean) / std, pixels 0..1.")
-    ] = 1.0,
-    mean: Annotated[
-        str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(metavar="X,..", help="Like --mean.")] = None,
+    scale: Scale = 1.0,
+    mean: Mean = None,
+    std: Std = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="How many samples; by default 100, or what fits in 10 seconds."),
+        typer.Option(
+            metavar="N", min=1, help="How many samples; by default 100, or what fits in 10 seconds."
+        ),
     ] = None,
     shape: Shapes = None,
     inputs: Annotated[
@@ -226,11 +228,15 @@ def verify(
     ] = None,
     rtol: Annotated[
         float | None,
-        typer.Option(min=0, help="Tolerated relative difference; by element type by default."),
+        typer.Option(
+            metavar="X", min=0, help="Tolerated relative difference; by element type by default."
+        ),
     ] = None,
     atol: Annotated[
         float | None,
-        typer.Option(min=0, help="Tolerated absolute difference; rtol * max|a| by default."),
+        typer.Option(
+            metavar="X", min=0, help="Tolerated absolute difference; rtol * max|a| by default."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out the random integers: no proof.")
@@ -239,7 +245,7 @@ def verify(
         bool,
         typer.Option("--layers", help="Compare the layers' outputs: where do the models part?"),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random integers.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random integers.")] = 0,
     report: Annotated[
         Path | None,
         typer.Option("--junit", metavar="FILE", help="Also write a JUnit XML report."),

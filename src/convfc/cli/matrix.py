@@ -14,7 +14,7 @@ from convfc.text.jsontext import json_text
 
 
 def matrix(
-    model: Annotated[Path, typer.Argument(help=MODEL)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     layer: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Only layers with such names; repeatable."),
@@ -23,11 +23,15 @@ def matrix(
         Kind,
         typer.Option(help="With -o: F and b; a sample's patches; or the whole layer, sparse."),
     ] = Kind.FILTER,
-    sample: Annotated[int, typer.Option(min=0, help="For patches: which sample, from 0.")] = 0,
+    sample: Annotated[
+        int, typer.Option(metavar="N", min=0, help="For patches: which sample, from 0.")
+    ] = 0,
     data: Data = "mnist",
     entries: Annotated[
         int | None,
-        typer.Option(min=1, help="Largest whole matrix, in non-zeros; 2^28 by default."),
+        typer.Option(
+            metavar="N", min=1, help="Largest whole matrix, in non-zeros; 2^28 by default."
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -24,7 +24,7 @@ _COLUMNS = ("rank", "σ max", "σ min", "cond", "stable", "zeros", "‖F‖", "�
 
 def matrices_table(found: Measurement) -> Words:
     """A row per convolution: its filter matrix, what its singular values say, and its norm."""
-    table = Words(found.model.name)
+    table = Words(found.model.name, _LEGEND)
     table.add_column("layer")
     table.add_column("F")
     for name in _COLUMNS:
@@ -69,13 +69,12 @@ def _number(value: float) -> str:
 
 
 def measurement_parts(found: Measurement) -> Iterator[Part]:
-    """The table, what its columns are, how near the norms are, and their product."""
+    """The table, how near the norms are, and their product."""
     if not found.matrices and not found.unread:
         yield f"{found.model}: no convolution in it"
         return
     yield matrices_table(found)
     yield from left_lines(one.refusal for one in found.unread)
-    yield from _LEGEND
     yield from _accuracy(found)
     yield from _product(found)
 

@@ -60,7 +60,10 @@ Verified = Annotated[
     bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
 ]
 Data = Annotated[
-    str, typer.Option(help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images.")
+    str,
+    typer.Option(
+        metavar="PATH", help="mnist, or samples: .npz, .npy, IDX (.gz too), a folder of images."
+    ),
 ]
 Shapes = Annotated[
     list[str] | None,
@@ -68,9 +71,44 @@ Shapes = Annotated[
         "--shape", metavar="NAME=DIMS", help="Shape of an input, like x=1x3x64x64; repeatable."
     ),
 ]
+Scale = Annotated[
+    float, typer.Option(metavar="X", help="Images: feed (pixel * X - mean) / std, pixels 0..1.")
+]
+Mean = Annotated[
+    str | None, typer.Option(metavar="X,..", help="One number, or one per channel: R,G,B.")
+]
+Std = Annotated[str | None, typer.Option(metavar="X,..", help="Like --mean.")]
 Kernel = Annotated[str | None, typer.Option(metavar="N|HxW", help="Kernel size.")]
 Stride = Annotated[str, typer.Option(metavar="N|HxW", help="Stride.")]
 Dilation = Annotated[str, typer.Option(metavar="N|HxW", help="Dilation.")]
 Padding = Annotated[
-    str, typer.Option(help="valid, same, same_lower, causal, half, full, N or T,B,L,R.")
+    str,
+    typer.Option(metavar="PADS", help="valid, same, same_lower, causal, half, full, N or T,B,L,R."),
+]
+
+
+class Report(StrEnum):
+    """How a verification is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITHUB = "github"
+
+
+def _completed_client(begun: str) -> list[tuple[str, str]]:
+    """What `--for` may go on with, and which programs are meant."""
+    from convfc.clients import CLIENTS
+
+    known = {**{client.name: client.who for client in CLIENTS.values()}, "list": "show all"}
+    return [(name, who) for name, who in known.items() if name.startswith(begun)]
+
+
+Clients = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--for",
+        metavar="CLIENT",
+        help="Set what CLIENT needs; 'list' shows all.",
+        autocompletion=_completed_client,
+    ),
 ]

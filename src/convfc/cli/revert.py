@@ -14,7 +14,12 @@ def revert(
     model: Annotated[Path, typer.Argument(metavar="MODEL_FC", help="A file that convert wrote.")],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File to write; _conv for _fc in its name by default."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="File to write; _conv for _fc in its name by default.",
+        ),
     ] = None,
     like: Annotated[
         Path | None,

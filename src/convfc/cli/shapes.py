@@ -44,7 +44,7 @@ class Layout(StrEnum):
 def shapes(
     model: Annotated[
         Path | None,
-        typer.Argument(help=MODEL),
+        typer.Argument(metavar="MODEL", help=MODEL),
     ] = None,
     size: Annotated[
         str | None,
@@ -54,7 +54,7 @@ def shapes(
     stride: Stride = "1",
     dilation: Dilation = "1",
     padding: Padding = "valid",
-    filters: Annotated[int, typer.Option(min=1, help="Number of filters.")] = 1,
+    filters: Annotated[int, typer.Option(metavar="N", min=1, help="Number of filters.")] = 1,
     patch_memory: PatchMemory = None,
     form: Annotated[
         Form, typer.Option(help="With MODEL: sizes as patches, or as one matrix each.")

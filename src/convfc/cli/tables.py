@@ -136,7 +136,9 @@ def experiment_table(found: Experiment) -> Words:
     from convfc.reproduction.settings import NETWORKS
 
     settings = found.settings
-    table = Words(f"{settings.epochs} epochs, {settings.filters} filters: distance from the CNN")
+    epochs, filters = settings.epochs, settings.filters
+    counts = f"{epochs} epoch{'s' * (epochs != 1)}, {filters} filter{'s' * (filters != 1)}"
+    table = Words(f"{counts}: distance from the CNN")
     for name in ("optimizer", "network"):
         table.add_column(name)
     for name in ("training loss", "validation loss", "curves", "‖ΔW‖F", "mean ‖ΔY‖F"):

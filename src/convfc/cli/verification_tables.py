@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from convfc.verification.parting import Parting
     from convfc.verification.verify import Verification
 
-_STYLES = {"equivalent": "green", "not equivalent": "red", "could not check": "yellow"}
+_STYLES = {"equivalent": "green", "not equivalent": "red", "could not check": "magenta"}
 
 _INEXACT, _UNKNOWN, _RANDOM, _OTHERWISE = "†", "‡", "*", "§"
 """Marks in the proof's table; see `footnotes`."""

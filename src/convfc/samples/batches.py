@@ -18,7 +18,7 @@ from convfc.system.capacity import excess
 from convfc.text.sizes import sizes_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -96,13 +96,28 @@ class FromImages:
         """Return a line about it."""
         used = min(rows, len(self.samples.images))
         first = f" from number {self.start} on" if self.start else ""
-        line = f"{slot.port.name}: {used} {self.samples.source}{first}, {' or '.join(self.how)}"
+        how = " or ".join(_of_several_sizes(self.how))
+        line = f"{slot.port.name}: {used} {self.samples.source}{first}, {how}"
         shape = slot.shape(rows)
         return (
             f"{line}, {sizes_text(shape)}, values {self.low:.3g}..{self.high:.3g}"
             if shape
             else line
         )
+
+
+def _of_several_sizes(ways: Iterable[str]) -> Iterator[str]:
+    """What was made of images, those that differ in the first word alone as one: their sizes.
+
+    >>> [*_of_several_sizes(["8x9 -> 4x4 on 1 channel", "9x9 -> 4x4 on 1 channel", "as they are"])]
+    ['several sizes -> 4x4 on 1 channel', 'as they are']
+    """
+    firsts: dict[str, list[str]] = {}
+    for way in ways:
+        first, _, rest = way.partition(" ")
+        firsts.setdefault(rest, []).append(first)
+    for rest, words in firsts.items():
+        yield f"{words[0] if len(words) == 1 else 'several sizes'} {rest}"
 
 
 class Feeds:

@@ -68,11 +68,15 @@ def deliver(text: str) -> None:
         raise
 
 
-_PLAIN = str.maketrans("×·‖→Δ…⌊⌋≡≈█▓▒░▀", "x*|>D~[]=~##+.-")
+_PLAIN: dict[int, int | str] = {
+    **str.maketrans("×·‖→Δσ…⌊⌋≡≈█▓▒░▀†‡§", "x*|>Ds~[]=~##+.-+#$"),
+    ord("²"): "^2",
+    ord("∞"): "inf",
+}
 
 
 def _encodable(text: str, encoding: str) -> str:
-    """A text in signs that an encoding has; columns stay where they are.
+    """A text in signs that an encoding has; columns stay where they are, but beside an infinity.
 
     >>> _encodable("⌊28 · 2⌋ × é", "ascii")
     '[28 * 2] x ?'

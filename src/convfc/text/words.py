@@ -121,8 +121,9 @@ class Words(Table):
         folded = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD)
         folded.show_edge, folded.pad_edge, folded.padding = False, False, (0, 1, 0, 0)
         wanted = [width - least for width, least in zip(widths, longest, strict=True)]
+        all_of_them = sum(wanted) or 1  # none, if each cell is one word
         for column, least, more in zip(self.columns, longest, wanted, strict=True):
-            folded.columns.append(replace(column, width=least + spare * more // sum(wanted)))
+            folded.columns.append(replace(column, width=least + spare * more // all_of_them))
         folded.rows = self.rows
         yield folded
 
