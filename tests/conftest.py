@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import settings
 
 from convfc.system import rehearsal
 from tests import figures
-from tests.program import GOLDEN
+from tests.program import GOLDEN, Here, exit_code
 
 REHEARSED = {"test_keras_hostile", "test_onnx_demand", "test_onnx_hostile", "test_state"}
 """Tests whose files may be hostile, or that look at what a process does to open one."""
@@ -60,3 +62,21 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(), f"pytest --rewrite-golden if {path.name} should change"
 
     return compare
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The program in this process, for what it says and makes: a child imports for half a second.
+
+    How it meets streams, signals and an environment is for `cli`, which starts a child.
+    """
+
+    def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.delenv("FORCE_COLOR", raising=False)
+            code = exit_code(patch, *arguments)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run

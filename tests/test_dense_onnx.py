@@ -23,7 +23,7 @@ from convfc.formats.provenance import Provenance
 from tests.onnx_layers import random_layer
 from tests.onnx_models import Array, operators, run, run_anywhere, save
 from tests.onnx_suites import CASES, KINDS, Case
-from tests.program import cli
+from tests.program import Here
 from tests.thinned import thinned
 
 Node = onnx.NodeProto
@@ -573,15 +573,15 @@ def test_options_that_do_not_go_together(
         convfc.convert(net(tmp_path / "m.onnx"), **options)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, here: Here) -> None:
     path = net(tmp_path / "m.onnx")
-    done = cli("convert", path, "--form=dense", "--dense-limit=1MiB", "--json", cwd=tmp_path)
+    done = here("convert", path, "--form=dense", "--dense-limit=1MiB", "--json", cwd=tmp_path)
     told = json.loads(done.stdout)
     assert told["form"] == "dense"
     lowering = told["layers"][0]["lowering"]
     assert (lowering["form"], lowering["filter_matrix"]) == ("dense", [147, 196])
     assert lowering["dense"] == {"matrix": [147, 196], "bytes": 115248, "weights": 4332}
-    shown = cli("shapes", path, "--form=dense", cwd=tmp_path).stdout
+    shown = here("shapes", path, "--form=dense", cwd=tmp_path).stdout
     assert "147×196" in shown
     assert "112.5 KiB │ 15 %" in shown
     assert "49×27" in shown
