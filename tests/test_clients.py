@@ -103,7 +103,7 @@ def edited(path: Path, **fields: object) -> Path:
     return out
 
 
-@pytest.mark.parametrize("client", thinned(CLIENTS))
+@pytest.mark.parametrize("client", thinned(CLIENTS, 3))
 def test_whatever_is_set_the_file_is_the_same_function(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     done = convfc.convert(path, client=client, check=False)
@@ -127,7 +127,7 @@ def test_crown_keeps_the_batch_and_has_filters_on_the_right(tmp_path: Path) -> N
         assert any(left == 2 for left, _, _ in found), found
 
 
-@pytest.mark.parametrize("opset", [7, 13])
+@pytest.mark.parametrize("opset", thinned([7, 13]))
 def test_a_quantizer_sees_all_products(tmp_path: Path, opset: int) -> None:
     path = net(tmp_path / "m.onnx", opset=opset)
     done = convfc.convert(path, client="matmul-quantizer", check=False)
@@ -151,7 +151,7 @@ def test_four_bits_for_pointwise_layers(tmp_path: Path, client: str | None, foun
 FORMS: list[list[str] | None] = [None, ["keep_batch"], ["depthwise_products", "filters_right"]]
 
 
-@pytest.mark.parametrize("client", ["crown", "matmul-quantizer"])
+@pytest.mark.parametrize("client", thinned(["crown", "matmul-quantizer"]))
 def test_one_bit_of_a_filter_is_seen_whatever_the_record_says(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     out = convfc.convert(path, client=client, only="depthwise", check=False).out

@@ -82,7 +82,7 @@ def proved(model: Any, path: Path, suffix: str = ".keras", **options: Any) -> li
         )
         for port in original.inputs
     }
-    both = [model.run(feed) for model in (original, made)]
+    both = [model.run_once(feed) for model in (original, made)]
     for a, b in zip(*(run.values() for run in both), strict=True):
         np.testing.assert_allclose(b, a.reshape(b.shape), rtol=1e-4, atol=1e-5)
     found = convfc.verify(source, done.out, samples=2)
@@ -154,11 +154,12 @@ def test_a_chain_is_a_sequential_of_dense(case: str, suffix: str, tmp_path: Path
     assert (record.flat_io, record.affine) == (True, True)
 
 
-def test_what_is_affine_is_a_matrix(tmp_path: Path) -> None:
-    """All cases as branches of one model."""
+@pytest.mark.parametrize("cases", thinned([list(CASES)[1::2], list(CASES)]), ids=["half", "all"])
+def test_what_is_affine_is_a_matrix(tmp_path: Path, cases: list[str]) -> None:
+    """As branches of one model."""
     images, ends = [], []
-    for name, make in CASES.items():
-        sequence = make()
+    for name in cases:
+        sequence = CASES[name]()
         name = name.replace(" ", "_")
         x = keras.Input(sequence.input_shape[1:], name=name)
         images.append(x)

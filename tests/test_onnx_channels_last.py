@@ -143,7 +143,7 @@ def agrees(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("size", thinned([9, "open"]))
-@pytest.mark.parametrize("between", thinned(BETWEEN))
+@pytest.mark.parametrize("between", thinned(BETWEEN, 3))
 def test_nothing_is_transposed_between_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, size: int | str
 ) -> None:
@@ -226,7 +226,7 @@ class _Digits(CalibrationDataReader):  # type: ignore[misc] # it has no types
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", [QuantFormat.QOperator, QuantFormat.QDQ])
+@pytest.mark.parametrize("form", thinned([QuantFormat.QOperator, QuantFormat.QDQ]))
 def test_a_static_quantizer_keeps_the_accuracy(tmp_path: Path, form: QuantFormat) -> None:
     """It drops a Relu behind a Transpose or Reshape of what is quantized, not behind a product."""
     source = Path(__file__).parents[1] / "sample_models" / "mnist_cnn.onnx"
