@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,14 @@ def honest(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.module.__name__.split(".")[-1] not in REHEARSED:
             patch.setattr(rehearsal, "rehearse", lambda *_, **__: (0, ""))
         yield
+
+
+gc.disable()  # what is imported and collected is no rubbish: seconds to look through it
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -219,7 +219,7 @@ KINDS: dict[str, tuple[list[onnx.NodeProto], dict[str, Array], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", thinned(KINDS, 3))
+@pytest.mark.parametrize("kind", thinned(KINDS))
 def test_each_kind_is_converted_and_proved(tmp_path: Path, kind: str) -> None:
     nodes, weights, outputs = KINDS[kind]
     path = _written(tmp_path / "m.onnx", nodes, weights, *outputs)
