@@ -40,6 +40,12 @@ Array = NDArray[Any]
 FIRST: dict[str, Any] = {"data_format": "channels_first"}
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same numbers whatever tests ran before: layers draw theirs when they are made."""
+    keras.utils.set_random_seed(3)
+
+
 def conv(*given: Any, **settings: Any) -> Any:
     return layers.Conv2D(*given, bias_initializer="normal", name="conv", **settings)
 
