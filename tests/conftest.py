@@ -77,14 +77,18 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
     """The program in this process, for what it says and makes: a child imports for half a second.
 
-    How it meets streams, signals and an environment is for `cli`, which starts a child.
+    How it meets streams and signals is for `cli`, which starts a child.
     """
 
-    def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, cwd: Path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
         with monkeypatch.context() as patch:
             patch.chdir(cwd)
             patch.delenv("FORCE_COLOR", raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
             code = exit_code(patch, *arguments)
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 

@@ -261,7 +261,7 @@ def test_names_may_say_flat_or_rows_of_themselves(tmp_path: Path) -> None:
         assert checked(path, x=X).count("Reshape") == len(outputs) + 1
 
 
-@pytest.mark.parametrize("case", thinned(CASES, 6), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", thinned(CASES, 9), ids=lambda case: case.name)
 def test_a_case_of_the_suites_has_its_outputs(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(case.model, path)

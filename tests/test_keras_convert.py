@@ -77,7 +77,9 @@ def sliced(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 def converted(folder: Path, sources: dict[tuple[str, PatchMethod], Path]) -> Outcome:
-    files, feeds, expected = [], {}, {}
+    files: list[Path] = []
+    feeds: dict[str, NDArray[Any]] = {}
+    expected = {}
     for (suffix, method), source in sources.items():
         original = open_keras(source)
         feed = integer_feed(original)

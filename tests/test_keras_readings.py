@@ -150,7 +150,7 @@ def alone(folder: Path, form: str) -> tuple[Path, Path]:
 def test_weights_become_a_model_with_their_network(folder: Path, form: str) -> None:
     path, text = alone(folder, form)
     assert error(path, folder / "alone.npz", Reading(architecture=text)) < 1e-6
-    done = convfc.convert(path, architecture=text, verify=True)
+    done = convfc.convert(path, architecture=text)
     assert done.complete
     assert [layer.site.kind for layer in done.layers] == ["Conv2D", "Conv2D"]
     assert error(done.out, folder / "alone.npz") < 1e-6

@@ -18,7 +18,7 @@ from convfc.cli.shapes_tables import COLUMNS, shapes_csv, shapes_table
 from convfc.core.figures import Order
 from convfc.planning import ModelShapes
 from tests.onnx_models import integers, save
-from tests.program import SAMPLES, Here, cli
+from tests.program import SAMPLES, Here
 
 SAMPLE = SAMPLES / "mnist_cnn.onnx"
 CALCULATED = ("shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2", "--filters", "128")
@@ -50,9 +50,14 @@ def odd(tmp_path: Path) -> Path:
     ("name", "options"), [("shapes", []), ("shapes_dense", ["--form", "dense", "--sort", "matrix"])]
 )
 def test_a_model(
-    tmp_path: Path, golden: Golden, layout: str, name: str, options: list[str]
+    tmp_path: Path,
+    golden: Golden,
+    here: Here,
+    layout: str,
+    name: str,
+    options: list[str],
 ) -> None:
-    done = cli("shapes", SAMPLE, "--format", layout, *options, cwd=tmp_path, COLUMNS="20")
+    done = here("shapes", SAMPLE, "--format", layout, *options, cwd=tmp_path, COLUMNS="20")
     assert (done.returncode, done.stderr) == (0, "")
     golden(f"{name}_{layout}", done.stdout)
 
