@@ -43,7 +43,7 @@ def layers(draw: st.DrawFn) -> tuple[Convolution, tuple[int, ...]]:
     st.one_of(st.none(), st.integers(1, 400)),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=200)
+@settings(max_examples=400)
 def test_every_method_computes_the_convolution(
     layer: tuple[Convolution, tuple[int, ...]],
     method: PatchMethod,

@@ -60,7 +60,7 @@ def layers(draw: st.DrawFn) -> tuple[TransposedConvolution, tuple[int, ...]]:
 
 
 @given(layers(), st.booleans(), st.data())
-@settings(max_examples=120)
+@settings(max_examples=250)
 def test_it_is_the_overlap_add(
     layer: tuple[TransposedConvolution, tuple[int, ...]], with_bias: bool, data: st.DataObject
 ) -> None:
