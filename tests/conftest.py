@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import settings
 
 from convfc.system import rehearsal
 from tests import figures
-from tests.program import GOLDEN
+from tests.program import GOLDEN, Here, exit_code
 
 REHEARSED = {"test_keras_hostile", "test_onnx_demand", "test_onnx_hostile", "test_state"}
 """Tests whose files may be hostile, or that look at what a process does to open one."""
@@ -27,6 +30,14 @@ def honest(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.module.__name__.split(".")[-1] not in REHEARSED:
             patch.setattr(rehearsal, "rehearse", lambda *_, **__: (0, ""))
         yield
+
+
+gc.disable()  # what is imported and collected is no rubbish: seconds to look through it
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,3 +71,25 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(), f"pytest --rewrite-golden if {path.name} should change"
 
     return compare
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The program in this process, for what it says and makes: a child imports for half a second.
+
+    How it meets streams and signals is for `cli`, which starts a child.
+    """
+
+    def run(
+        *arguments: str | Path, cwd: Path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.delenv("FORCE_COLOR", raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = exit_code(patch, *arguments)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run

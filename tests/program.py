@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def cli(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
         text=True,
         check=False,
     )
+
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs the program as `cli` does, but in this process, where all libraries are there already."""
 
 
 def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

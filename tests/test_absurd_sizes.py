@@ -217,7 +217,7 @@ def test_a_kernel_that_unfolds_is_neither_run_nor_drawn(tmp_path: Path) -> None:
 
 
 def test_an_endless_loop_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convfc.formats.onnx.model._LOOP_SECONDS", 1.0)
+    monkeypatch.setattr("convfc.formats.onnx.model._LOOP_SECONDS", 0.6)
     none: list[int] = []
     body = helper.make_graph(
         [

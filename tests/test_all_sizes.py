@@ -101,7 +101,7 @@ def test_three_axes_of_which_two_are_unknown(which: int) -> None:
     "method", thinned([PatchMethod.GATHER, PatchMethod.ROWS, PatchMethod.SLICE])
 )
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", thinned([1, 2, 3]))
 def test_methods_that_need_sizes(method: PatchMethod, groups: int, stride: int) -> None:
     axes = (Window(2, 2, 2, Same.UPPER), Window(3, stride, 1, (1, 2)))
     for size in range(2, 6):
@@ -125,14 +125,14 @@ def test_shifted_products(sizes: Sizes, last: Window) -> None:
 
 
 @pytest.mark.parametrize("count", thinned([2, 4]))
-@pytest.mark.parametrize("window", cases(BANDED, FEW), ids=repr)
+@pytest.mark.parametrize("window", thinned(cases(BANDED, FEW)), ids=repr)
 def test_bands(window: Window | TransposedWindow, count: int) -> None:
     """Of any size, with fewer positions than bands, too."""
     prove(one_axis(window), OPEN, PatchMethod.SLICE, count)
 
 
 @pytest.mark.parametrize("method", thinned([PatchMethod.GATHER, PatchMethod.SLICE]))
-@pytest.mark.parametrize("sizes", [(None, 4), (None, None)], ids=str)
+@pytest.mark.parametrize("sizes", thinned([(None, 4), (None, None)]), ids=str)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bands_of_axes(groups: int, sizes: Sizes, method: PatchMethod) -> None:
     prove(Convolution(AXES, 2, 2, groups), sizes, method, 3)
@@ -173,15 +173,17 @@ def test_a_prescribed_length_of_every_small_size(
 
 @pytest.mark.parametrize(
     "window",
-    cases(
-        [
-            *FEW,
-            *(
-                TransposedWindow(k, s, 2, same, k % 2, 6)
-                for k, s, same in itertools.product((1, 3, 4), (1, 2, 3), SAME)
-            ),
-        ],
-        MANY,
+    thinned(
+        cases(
+            [
+                *FEW,
+                *(
+                    TransposedWindow(k, s, 2, same, k % 2, 6)
+                    for k, s, same in itertools.product((1, 3, 4), (1, 2, 3), SAME)
+                ),
+            ],
+            MANY,
+        )
     ),
     ids=repr,
 )

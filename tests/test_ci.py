@@ -19,7 +19,7 @@ from convfc.cli.github import annotation, marks
 from convfc.cli.main import app
 from convfc.verification.proof import LayerProof
 from tests.onnx_models import conv_file
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here
 from tests.schemas import FOLDER
 
 ROOT = Path(__file__).parents[1]
@@ -150,19 +150,19 @@ def test_annotations_name_what_is_wrong() -> None:
     assert annotation("error", "\x1b[31m") == r"::error ::\x1b[31m"
 
 
-def test_verify_prints_them_below_its_tables(tmp_path: Path) -> None:
+def test_verify_prints_them_below_its_tables(tmp_path: Path, here: Here) -> None:
     from convfc import convert, convolution
 
     model = conv_file(tmp_path / "m.onnx", convolution([2, 2], channels=1, filters=1), (4, 4))
     convert(model, check=False)
-    done = cli("verify", model.name, "--format", "github", "--samples", "2", cwd=tmp_path)
+    done = here("verify", model.name, "--format", "github", "--samples", "2", cwd=tmp_path)
     assert done.returncode == 0
     *_, summary, line = done.stdout.splitlines()
     assert line == f"::notice title=equivalent,file=m_fc.onnx::{summary}"
-    done = cli("verify", "none.onnx", "--format", "github", cwd=tmp_path)
+    done = here("verify", "none.onnx", "--format", "github", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == "::error title=convfc::none.onnx: no such file\n"
-    first = cli("verify", model.name, "--format", "json", "--samples", "2", cwd=tmp_path)
+    first = here("verify", model.name, "--format", "json", "--samples", "2", cwd=tmp_path)
     assert json.loads(first.stdout)["schema"] == "verification-1"
-    done = cli("verify", SAMPLES, "--json", "--format", "table", cwd=tmp_path)
+    done = here("verify", SAMPLES, "--json", "--format", "table", cwd=tmp_path)
     assert "--json does not go with --format table" in done.stderr

@@ -18,7 +18,7 @@ from convfc import Look, convolution
 from convfc.cli.tables import look_line
 from convfc.formats.onnx import filter_matrix
 from tests.onnx_models import conv_file, integers, save
-from tests.program import SAMPLES, cli, exit_code, without_figures
+from tests.program import SAMPLES, Here, cli, exit_code, without_figures
 
 
 @pytest.fixture
@@ -73,37 +73,37 @@ def test_a_new_column_of_figures_gets_into_no_golden_file() -> None:
 
 
 def test_exit_code_1_says_what_was_left_and_why(
-    model: Path, golden: Callable[[str, str], None]
+    model: Path, golden: Callable[[str, str], None], here: Here
 ) -> None:
-    done = cli("convert", model.name, "--patches", "reshape", cwd=model.parent)
+    done = here("convert", model.name, "--patches", "reshape", cwd=model.parent)
     assert (done.returncode, done.stderr) == (1, "")
     golden("left", done.stdout)
     assert [file.name for file in model.parent.iterdir()] == ["net.onnx"]
-    done = cli("convert", model.name, "--patches", "reshape", "--partial", cwd=model.parent)
+    done = here("convert", model.name, "--patches", "reshape", "--partial", cwd=model.parent)
     assert done.returncode == 1
     assert (model.parent / "net_fc.onnx").exists()
 
 
-def test_not_equivalent_is_exit_code_1(model: Path) -> None:
+def test_not_equivalent_is_exit_code_1(model: Path, here: Here) -> None:
     other = conv_file(
         model.parent / "b.onnx", convolution([1, 1], channels=4, filters=6), (None, 8)
     )
-    done = cli("verify", model.name, other.name, cwd=model.parent)
+    done = here("verify", model.name, other.name, cwd=model.parent)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith(
         "NOT EQUIVALENT: b.onnx and net.onnx: output 'y'"
     )
 
 
-def test_verify_with_no_file_does_the_folder(model: Path) -> None:
-    assert cli("verify", cwd=model.parent).returncode == 2
-    assert cli("convert", model, cwd=model.parent).returncode == 0
-    done = cli("verify", cwd=model.parent)
+def test_verify_with_no_file_does_the_folder(model: Path, here: Here) -> None:
+    assert here("verify", cwd=model.parent).returncode == 2
+    assert here("convert", model, cwd=model.parent).returncode == 0
+    done = here("verify", cwd=model.parent)
     assert done.returncode == 0
     assert "EQUIVALENT: net_fc.onnx and net.onnx" in done.stdout
     assert done.stdout.endswith("\n1 of 1 equivalent\n")
     (model.parent / "broken.onnx").write_bytes(b"no model")
-    done = cli("verify", ".", cwd=model.parent)
+    done = here("verify", ".", cwd=model.parent)
     assert done.returncode == 2
     assert "COULD NOT CHECK: broken.onnx" in done.stdout
     assert "EQUIVALENT: net_fc.onnx" in done.stdout
@@ -126,9 +126,9 @@ def test_signs_that_a_locale_lacks_have_others_in_their_places(tmp_path: Path) -
     assert "?" not in done.stdout
 
 
-def test_json_is_one_document_with_every_figure(model: Path) -> None:
+def test_json_is_one_document_with_every_figure(model: Path, here: Here) -> None:
     def document(*arguments: str) -> dict[str, Any]:
-        done = cli(*arguments, "--json", cwd=model.parent)
+        done = here(*arguments, "--json", cwd=model.parent)
         assert done.stderr == ""
         loaded: dict[str, Any] = json.loads(done.stdout)
         return loaded
@@ -160,11 +160,11 @@ def test_json_is_one_document_with_every_figure(model: Path) -> None:
     assert calculated["patch_matrix"] == [169, 16]
 
 
-def test_numbers_that_json_lacks_become_text(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_become_text(tmp_path: Path, here: Here) -> None:
     for name, op in (("a", "Identity"), ("b", "Log")):
         node = helper.make_node(op, ["x"], ["y"])
         save(tmp_path / f"{name}.onnx", [node], {"x": [None, 3]}, ["y"], {})
-    done = cli("verify", "a.onnx", "b.onnx", "--input", "x=0", "--json", cwd=tmp_path)
+    done = here("verify", "a.onnx", "b.onnx", "--input", "x=0", "--json", cwd=tmp_path)
     assert done.returncode == 1
     witness = json.loads(done.stdout)["outputs"][0]["witness"]
     assert witness["converted"] == "-inf"

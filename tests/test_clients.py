@@ -20,7 +20,7 @@ from convfc.cli.verification_tables import verification_summary
 from convfc.clients import Client
 from convfc.system import rehearsal
 from tests.onnx_models import Array, integers, operators, run, save
-from tests.program import cli
+from tests.program import Here, cli
 from tests.thinned import thinned
 
 SIZES = {"x": (2, 4, 11, 9)}
@@ -103,7 +103,7 @@ def edited(path: Path, **fields: object) -> Path:
     return out
 
 
-@pytest.mark.parametrize("client", thinned(CLIENTS))
+@pytest.mark.parametrize("client", thinned(CLIENTS, 3))
 def test_whatever_is_set_the_file_is_the_same_function(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     done = convfc.convert(path, client=client, check=False)
@@ -127,7 +127,7 @@ def test_crown_keeps_the_batch_and_has_filters_on_the_right(tmp_path: Path) -> N
         assert any(left == 2 for left, _, _ in found), found
 
 
-@pytest.mark.parametrize("opset", [7, 13])
+@pytest.mark.parametrize("opset", thinned([7, 13]))
 def test_a_quantizer_sees_all_products(tmp_path: Path, opset: int) -> None:
     path = net(tmp_path / "m.onnx", opset=opset)
     done = convfc.convert(path, client="matmul-quantizer", check=False)
@@ -151,7 +151,7 @@ def test_four_bits_for_pointwise_layers(tmp_path: Path, client: str | None, foun
 FORMS: list[list[str] | None] = [None, ["keep_batch"], ["depthwise_products", "filters_right"]]
 
 
-@pytest.mark.parametrize("client", ["crown", "matmul-quantizer"])
+@pytest.mark.parametrize("client", thinned(["crown", "matmul-quantizer"]))
 def test_one_bit_of_a_filter_is_seen_whatever_the_record_says(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     out = convfc.convert(path, client=client, only="depthwise", check=False).out
@@ -384,10 +384,10 @@ def test_the_list_at_the_terminal(tmp_path: Path, golden: Callable[[str, str], N
     assert document["clients"][0]["forms"] == ["keep_batch", "filters_right"]
 
 
-def test_from_the_command_to_the_document(tmp_path: Path) -> None:
+def test_from_the_command_to_the_document(tmp_path: Path, here: Here) -> None:
     net(tmp_path / "m.onnx")
     given = ["m.onnx", "--for", "crown", "--shape", "x=2x4x11x9", "--json"]
-    made = json.loads(cli("convert", *given, cwd=tmp_path).stdout)
+    made = json.loads(here("convert", *given, cwd=tmp_path).stdout)
     assert (made["client"], made["shapes"]) == ("crown", {"x": [2, 4, 11, 9]})
     assert made["notes"][0].startswith("For 'crown': products of (batch, positions, K)")
     seen = documents.verification_json(convfc.verify(tmp_path / "m.onnx", samples=2))
@@ -405,9 +405,11 @@ def test_from_the_command_to_the_document(tmp_path: Path) -> None:
         (["m.onnx", "--for", "me"], "no client is called 'me'"),
     ],
 )
-def test_a_command_that_cannot_be(tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_a_command_that_cannot_be(
+    tmp_path: Path, arguments: list[str], words: str, here: Here
+) -> None:
     net(tmp_path / "m.onnx")
-    done = cli("convert", *arguments, cwd=tmp_path)
+    done = here("convert", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

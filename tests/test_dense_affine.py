@@ -20,7 +20,7 @@ from convfc.formats.onnx import affine
 from convfc.formats.onnx.known_values import Known
 from convfc.formats.provenance import KEY
 from tests.onnx_models import Array, run, save
-from tests.program import cli
+from tests.program import Here
 from tests.thinned import thinned
 
 PLAIN = {"Reshape", "MatMul", "Add", "Mul", "Relu", "Sigmoid", "Gemm", "Flatten"}
@@ -229,7 +229,7 @@ def test_what_is_none_stays(case: str, tmp_path: Path) -> None:
     assert LEFT[case][0].op_type in proved(path, image())
 
 
-@pytest.mark.parametrize("kernel", thinned([[2, 2], [3, 1], [1, 4], [3, 2]]))
+@pytest.mark.parametrize("kernel", thinned([[2, 2], [3, 1], [1, 4], [3, 2]], 4))
 @pytest.mark.parametrize("relu", ["before", "behind"])
 def test_a_max_pool_in_relu(kernel: list[int], relu: str, tmp_path: Path) -> None:
     pool: dict[str, Any] = {
@@ -294,15 +294,15 @@ def test_a_record_cannot_make_it_equivalent(claim: dict[str, Any], tmp_path: Pat
     assert convfc.verify(path, tmp_path / "m_fc.onnx", samples=2).verdict is not Verdict.EQUIVALENT
 
 
-def test_the_commands(tmp_path: Path) -> None:
+def test_the_commands(tmp_path: Path, here: Here) -> None:
     path = file(tmp_path / "m.onnx", CASES["an average of all"])
-    done = cli(
+    done = here(
         "convert", path.name, "--form", "dense", "--flat-io", "--max-pool", "relu", cwd=tmp_path
     )
     assert done.returncode == 0
     assert "'x' is flat now: a row has its 2x7x8 in that order." in done.stdout
     assert "1 GlobalAveragePool" in done.stdout
-    told = cli("shapes", path.name, "--form", "dense", cwd=tmp_path)
+    told = here("shapes", path.name, "--form", "dense", cwd=tmp_path)
     assert "n_y" in told.stdout  # the average, as a layer
     with pytest.raises(UsageError, match="--form patches does not go with --flat-io"):
         convfc.convert(path, flat_io=True)

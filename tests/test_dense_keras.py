@@ -104,7 +104,7 @@ def feed_of(path: Path) -> dict[str, Array]:
 def agree(source: Path, out: Path) -> None:
     """Both files make the same numbers, rounding apart."""
     feed = feed_of(source)
-    before, after = (list(open_model(path).run(feed).values()) for path in (source, out))
+    before, after = (list(open_model(path).run_once(feed).values()) for path in (source, out))
     for a, b in zip(before, after, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
@@ -134,8 +134,10 @@ def test_a_model_is_the_same_in_one_matrix_per_layer(
 
 @pytest.mark.parametrize("suffix", thinned([".keras", ".h5"]))
 def test_layers_by_chance(tmp_path: Path, suffix: str) -> None:
+    """Of lines and images; matrices of what is solid take gigabytes, and one is in `network`."""
     rng = np.random.default_rng(18)
-    chosen = {f"l{number}": drawn(rng) for number in range(6)}
+    flat = (branch for branch in iter(lambda: drawn(rng), None) if len(branch[0]) < 4)
+    chosen = {f"l{number}": branch for number, branch in zip(range(6), flat, strict=False)}
     source = save(many(chosen), tmp_path / f"m{suffix}")
     done = convfc.convert(source, form="dense", partial=True)
     for layer in done.layers:
@@ -275,7 +277,7 @@ def test_a_softmax_over_all_positions_is_seen(pair: tuple[Path, Path]) -> None:
 
 
 def _numbers(path: Path) -> Array:
-    (found,) = open_model(path).run(feed_of(path)).values()
+    (found,) = open_model(path).run_once(feed_of(path)).values()
     return found
 
 

@@ -17,7 +17,7 @@ import convfc
 from convfc import UsageError
 from convfc.formats.keras.drafting import operators_of
 from tests.onnx_models import conv_file, integers, save
-from tests.program import SAMPLES, cli, exit_code
+from tests.program import SAMPLES, Here, exit_code
 from tests.thinned import thinned
 
 CONV = convfc.convolution([3, 3], channels=2, filters=4)
@@ -59,10 +59,10 @@ def pooled(path: Path) -> Path:
     return save(path, nodes, {"x": ["n", 2, 6, 6]}, ["y"], {"W": integers([4, 2, 3, 3])})
 
 
-def test_the_dense_form_counts_the_operators_of_the_file(tmp_path: Path) -> None:
+def test_the_dense_form_counts_the_operators_of_the_file(tmp_path: Path, here: Here) -> None:
     """Not those that are read of it: there, what is affine is a convolution already."""
     model = pooled(tmp_path / "m.onnx")
-    done = cli("convert", model, "--form", "dense", "--dry-run", "--json", cwd=tmp_path)
+    done = here("convert", model, "--form", "dense", "--dry-run", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     dry = json.loads(done.stdout)
     assert (dry["written"], dry["complete"]) == (False, True)
@@ -105,16 +105,16 @@ def test_exit_codes_are_those_of_a_conversion(
     assert (tmp_path / "m_fc.onnx").read_bytes() == other
 
 
-def test_what_is_printed(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+def test_what_is_printed(tmp_path: Path, golden: Callable[[str, str], None], here: Here) -> None:
     shutil.copy(SAMPLES / "mnist_cnn.onnx", tmp_path)
-    done = cli("convert", "mnist_cnn.onnx", "--dry-run", "--skip", "depthwise", cwd=tmp_path)
+    done = here("convert", "mnist_cnn.onnx", "--dry-run", "--skip", "depthwise", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     golden("dry_run", done.stdout)
 
 
-def test_left_layers_are_told_and_the_rest_is_sized(tmp_path: Path) -> None:
+def test_left_layers_are_told_and_the_rest_is_sized(tmp_path: Path, here: Here) -> None:
     model = conv_file(tmp_path / "m.onnx", CONV, (6, 6))
-    done = cli("convert", model, "--patches", "reshape", "--dry-run", cwd=tmp_path)
+    done = here("convert", model, "--patches", "reshape", "--dry-run", cwd=tmp_path)
     assert done.stdout.endswith(
         "0 of 1 convolutions can be converted, 1 left; nothing written, as this is a dry run\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,17 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "draw", lambda *_: [])
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_networks_start_alike_and_see_the_same_batches_in_the_same_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class Watched:
+    """An experiment with one optimizer: what it found, and what each step was given."""
+
+    found: convfc.Experiment
+    seen: list[tuple[Any, Any, list[Any]]]
+    """Images, targets, and the weights before."""
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     seen: list[tuple[Any, Any, list[Any]]] = []
     step = keras.Model.train_on_batch
 
@@ -47,8 +55,18 @@ def test_the_networks_start_alike_and_see_the_same_batches_in_the_same_order(
         seen.append((x, y, [weights.reshape(-1) for weights in model.get_weights()]))
         return step(model, x, y)
 
-    monkeypatch.setattr(keras.Model, "train_on_batch", spy)
-    convfc.experiment(tmp_path / "out", optimizers=("sgd",), **TINY)
+    out = tmp_path_factory.mktemp("watched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "draw", lambda *_: [])
+        patch.setattr(keras.Model, "train_on_batch", spy)
+        found = convfc.experiment(out, optimizers=("sgd",), learning_rate=0.3, **TINY)
+    return Watched(found, seen)
+
+
+def test_the_networks_start_alike_and_see_the_same_batches_in_the_same_order(
+    watched: Watched,
+) -> None:
+    seen = watched.seen
     assert len(seen) == len(NETWORKS) * STEPS
     cnn, converted, patches, again = (seen[n * STEPS : (n + 1) * STEPS] for n in range(4))
     for first, second, third, backwards in zip(cnn, converted, patches, again, strict=True):
@@ -98,9 +116,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
         np.testing.assert_array_equal(one.kernel, other.kernel)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_figures_of_the_table_are_those_of_plain_numpy(tmp_path: Path) -> None:
-    found = convfc.experiment(tmp_path / "out", optimizers=("sgd",), learning_rate=0.3, **TINY)
+def test_the_figures_of_the_table_are_those_of_plain_numpy(watched: Watched) -> None:
+    found = watched.found
     new = packed_mnist()["x_train"][20:40].astype(np.float64) / 255
     cnn, *others = found.trained
     for one, row in zip(others, found.comparisons[1:], strict=True):

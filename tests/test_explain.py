@@ -24,7 +24,7 @@ from convfc.explanation.lines import explanation_lines
 from convfc.samples.files import packed_mnist
 from tests.browser import BROWSER, in_the_browser, shown
 from tests.onnx_models import conv_file, integers, save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here, cli
 
 PAPER = ["explain", "--input", "28x28x1", "--kernel", "14", "--stride", "14", "--digit", "7"]
 
@@ -129,8 +129,8 @@ def test_the_last_axis_alone_is_an_image_of_one_row(tmp_path: Path) -> None:
         (["explain", "nothing.onnx"], "no such file"),
     ],
 )
-def test_what_cannot_be_explained_is_said(arguments: list[str], message: str) -> None:
-    done = cli(*arguments, cwd=SAMPLES)
+def test_what_cannot_be_explained_is_said(arguments: list[str], message: str, here: Here) -> None:
+    done = here(*arguments, cwd=SAMPLES)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert not (SAMPLES / "a.gif").exists()

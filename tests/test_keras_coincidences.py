@@ -81,7 +81,8 @@ def guessed(model: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rank", "opened"), thinned(pytest.param(rank, axes) for rank in OPEN for axes in OPEN[rank])
+    ("rank", "opened"),
+    thinned((pytest.param(rank, axes) for rank in OPEN for axes in OPEN[rank]), 4),
 )
 def test_all_axes_are_alike(rank: int, opened: tuple[int, ...]) -> None:
     for name, layer in stack(rank).items():

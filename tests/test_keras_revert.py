@@ -32,7 +32,7 @@ from tests.keras_models import (
     save,
     stock,
 )
-from tests.program import cli
+from tests.program import Here
 from tests.thinned import thinned
 
 RNG = np.random.default_rng(7)
@@ -304,7 +304,7 @@ def test_a_product_in_two_is_two_convolutions(tmp_path: Path, kind: str, nested:
     assert "samples agree" in str(checked.reason)
 
 
-def test_what_is_no_product_of_patches_is_left(tmp_path: Path) -> None:
+def test_what_is_no_product_of_patches_is_left(tmp_path: Path, here: Here) -> None:
     """Dropout on the patches; the program says so and ends with 1."""
     path = save(net(conv(), conv(3, name="other")), tmp_path / "m.keras")
 
@@ -317,7 +317,7 @@ def test_what_is_no_product_of_patches_is_left(tmp_path: Path) -> None:
         return replaced(model, {"conv": keras.Model(inner.inputs, made, name="conv")})
 
     fc = edited(convfc.convert(path).out, drop)
-    done = cli("revert", fc, "--json", cwd=tmp_path)
+    done = here("revert", fc, "--json", cwd=tmp_path)
     assert done.returncode == 1
     left, reverted = json.loads(done.stdout)["layers"]
     assert (left["fate"], reverted["fate"]) == ("left", "reverted")

@@ -18,7 +18,7 @@ from convfc.formats.keras.archive import read_provenance, write_record
 from convfc.formats.keras.outline import pack, unpack
 from tests.keras_fields import fields, unlike
 from tests.keras_models import FORMATS, edited, integer_weights, save, stock
-from tests.program import cli
+from tests.program import Here
 from tests.thinned import thinned
 
 Ways = dict[str, tuple[Fate, Change, str | None]]
@@ -250,14 +250,14 @@ def test_a_damaged_outline(tmp_path: Path, damage: Callable[[str], str]) -> None
     assert caught.value.code is Code.RECORD
 
 
-def test_the_program(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+def test_the_program(tmp_path: Path, golden: Callable[[str, str], None], here: Here) -> None:
     path = save(mixed(), tmp_path / "m.keras")
     fc = convfc.convert(path, form="dense").out
     path.rename(tmp_path / "gone.keras")
-    done = cli("revert", fc.name, cwd=tmp_path)
+    done = here("revert", fc.name, cwd=tmp_path)
     assert done.returncode == 1
     golden("revert_dense", done.stdout)
-    back = cli("revert", fc.name, "--like", "gone.keras", "--json", cwd=tmp_path)
+    back = here("revert", fc.name, "--like", "gone.keras", "--json", cwd=tmp_path)
     assert back.returncode == 0
     document = json.loads(back.stdout)
     assert [layer["fate"] for layer in document["layers"]] == ["reverted", "reverted"]

@@ -19,7 +19,7 @@ from convfc.cli.terminal import rendered
 from convfc.text.jsontext import json_text
 from tests import schemas
 from tests.onnx_models import CONV, conv_file, integers, save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here, cli
 
 SAMPLE = SAMPLES / "mnist_cnn.onnx"
 
@@ -68,7 +68,7 @@ def test_what_a_chain_lacks_is_said(measured: convfc.Measurement) -> None:
     assert re.search(r"‖M‖ by \d+ to \d+ steps of Lanczos' method", text)
 
 
-def test_layers_without_a_matrix_or_a_norm(tmp_path: Path) -> None:
+def test_layers_without_a_matrix_or_a_norm(tmp_path: Path, here: Here) -> None:
     weights = {"V": integers([2, 2, 3])}
     nodes = [
         helper.make_node("Conv", ["x", "W"], ["a"], "given"),
@@ -79,7 +79,7 @@ def test_layers_without_a_matrix_or_a_norm(tmp_path: Path) -> None:
     assert "no matrix: its kernel or bias is computed at run time" in text
     assert f"1 left [unknown-kernel]: {convfc.Code.UNKNOWN_KERNEL.remedy}" in text
     assert "1 without ‖M‖, as sizes are open: fix them with --shape NAME=DIMS" in text
-    done = cli("matrix", path, "--layer", "open", "--shape", "x=1x2x9", cwd=tmp_path)
+    done = here("matrix", path, "--layer", "open", "--shape", "x=1x2x9", cwd=tmp_path)
     assert "without ‖M‖" not in done.stdout
     assert done.returncode == 0
 
@@ -113,8 +113,8 @@ def test_filters_in_one_file_and_in_a_folder(tmp_path: Path) -> None:
         assert str(alone["axes"]) == said
 
 
-def test_patches_of_a_sample(tmp_path: Path) -> None:
-    done = cli(
+def test_patches_of_a_sample(tmp_path: Path, here: Here) -> None:
+    done = here(
         *("matrix", SAMPLE, "--kind", "patches", "--sample", "3", "-o", "p.npz"), cwd=tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "wrote p.npz\n", "")
@@ -145,10 +145,10 @@ def test_a_whole_matrix_is_as_scipy_writes_it(tmp_path: Path) -> None:
         assert np.array_equal(stored["b"], np.repeat(matrix.b, dense.shape[1] // 6))
 
 
-def test_whole_matrices_have_files_of_their_own(tmp_path: Path) -> None:
+def test_whole_matrices_have_files_of_their_own(tmp_path: Path, here: Here) -> None:
     with pytest.raises(UsageError, match="a whole matrix has a file of its own, and there are 6"):
         convfc.save_matrices(SAMPLE, tmp_path / "w.npz", kind="whole")
-    done = cli("matrix", SAMPLE, "--kind", "whole", "--entries", "999", "-o", ".", cwd=tmp_path)
+    done = here("matrix", SAMPLE, "--kind", "whole", "--entries", "999", "-o", ".", cwd=tmp_path)
     assert done.returncode == 2
     assert "entries that are weights, and 999 is the limit; give --entries more" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -203,8 +203,8 @@ def test_results_show_themselves(measured: convfc.Measurement) -> None:
     assert ">conv_dilated</td>" in measured._repr_html_()
 
 
-def test_files_are_a_document_too(tmp_path: Path) -> None:
-    done = cli("matrix", SAMPLE, "--layer", "pointwise", "-o", "m.npz", "--json", cwd=tmp_path)
+def test_files_are_a_document_too(tmp_path: Path, here: Here) -> None:
+    done = here("matrix", SAMPLE, "--layer", "pointwise", "-o", "m.npz", "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
     assert schemas.faults(document) == []
     assert document["files"] == ["m.npz"]

@@ -82,7 +82,7 @@ def by_layer(found: dict[str, Matrix]) -> dict[str, list[Matrix]]:
 def test_layers_are_their_matrices(model: Path) -> None:
     opened = open_keras(model)
     feed = integer_feed(opened)
-    outputs = opened.run(feed)
+    outputs = opened.run_once(feed)
     found = by_layer(convfc.matrices(model))
     assert found.keys() == KINDS.keys()
     for name, own in found.items():
@@ -105,7 +105,7 @@ def test_both_take_other_numbers(model: Path, converted: Path, tmp_path: Path) -
     files = [convfc.with_matrices(one, given, tmp_path / one.name) for one in (model, converted)]
     original, other = (open_keras(file) for file in files)
     feed = integer_feed(original)
-    outputs, changed = original.run(feed), other.run(feed)
+    outputs, changed = original.run_once(feed), other.run_once(feed)
     own = by_layer(convfc.matrices(files[0]))
     for name in KINDS:
         np.testing.assert_array_equal(outputs[name], changed[name], name)

@@ -227,7 +227,7 @@ def survivors(tmp_path: Path, kind: str, patches: str, every: int) -> tuple[int,
 @pytest.mark.parametrize(
     ("kind", "patches", "every"),
     [
-        ("grouped", "gather", 25),
+        ("grouped", "gather", 40),
         *(
             pytest.param(*chosen, 1, marks=pytest.mark.slow)
             for chosen in [

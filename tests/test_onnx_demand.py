@@ -23,6 +23,7 @@ from convfc.formats.onnx.sites import open_layers, steps_of
 from convfc.system import capacity, rehearsal
 from convfc.verification import proof
 from tests.onnx_models import integers, save
+from tests.thinned import thinned
 
 ENDS = helper.make_node("Slice", ["t", "zero", "most", "two"], ["y"])
 
@@ -47,7 +48,7 @@ def plain(path: Path) -> Path:
     return save(path, [node], {"x": ["n", 2, 5, 7]}, ["y"], {"w": integers([3, 2, 3, 2])})
 
 
-@pytest.mark.parametrize("last", [(), (ENDS,)], ids=["plain", "sliced"])
+@pytest.mark.parametrize("last", thinned([(ENDS,), ()]), ids=["sliced", "plain"])
 def test_sizes_that_the_file_leaves_open_are_those_of_the_feed(
     tmp_path: Path, last: Sequence[onnx.NodeProto]
 ) -> None:

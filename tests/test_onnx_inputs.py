@@ -17,7 +17,7 @@ import convfc
 from convfc import Verdict
 from convfc.formats.onnx.frozen import FROZEN
 from tests.onnx_models import Array, integers, model, run, save, value
-from tests.program import cli
+from tests.program import Here
 from tests.thinned import thinned
 
 X = integers([2, 3, 6, 5])
@@ -98,8 +98,8 @@ def test_what_has_no_such_weights_is_as_it_was(tmp_path: Path) -> None:
     assert before.out.read_bytes() == after.out.read_bytes()
 
 
-def test_the_option(path: Path) -> None:
-    done = cli("convert", path.name, "--freeze-weights", "--verify", cwd=path.parent)
+def test_the_option(path: Path, here: Here) -> None:
+    done = here("convert", path.name, "--freeze-weights", "--verify", cwd=path.parent)
     assert done.returncode == 0, done.stderr
     assert "now constants: 3" in done.stdout
 

@@ -29,7 +29,7 @@ def untouched(model: onnx.ModelProto) -> None:
     """Leave it as it is."""
 
 
-@pytest.mark.parametrize("conv", [UNEQUAL, GROUPED, DEPTHWISE, TILES, POINTWISE])
+@pytest.mark.parametrize("conv", thinned([UNEQUAL, GROUPED, DEPTHWISE, TILES, POINTWISE]))
 @pytest.mark.parametrize("sizes", [(9, 10), (None, None)])
 def test_what_was_just_written_is_the_emitters_own(
     tmp_path: Path, conv: Convolution, sizes: tuple[int | None, ...]

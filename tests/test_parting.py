@@ -20,7 +20,7 @@ from convfc.formats.keras.quiet import importing, overheard
 from convfc.text.jsontext import json_text
 from convfc.verification import parting
 from tests.onnx_models import Array, conv_file
-from tests.program import SAMPLES, cli, without_figures
+from tests.program import SAMPLES, Here, without_figures
 
 with importing():
     import keras
@@ -217,11 +217,13 @@ def test_no_more_tensors_are_in_memory_than_there_is_room_for(
     ]
 
 
-def test_the_program_says_it(golden: Callable[[str, str], None], tmp_path: Path) -> None:
+def test_the_program_says_it(
+    golden: Callable[[str, str], None], tmp_path: Path, here: Here
+) -> None:
     mutant(CNN, tmp_path / "other.onnx", "depthwise")
     (tmp_path / "net.onnx").write_bytes(CNN.read_bytes())
     given = ("verify", "net.onnx", "other.onnx", "--samples", "8", "--layers")
-    done = cli(*given, cwd=tmp_path)
+    done = here(*given, cwd=tmp_path)
     assert done.returncode == 1
     *_, line, last = done.stdout.splitlines()
     assert line.startswith("they part at '")

@@ -15,7 +15,7 @@ from convfc.formats.protocols import Port
 from convfc.samples.feeds import make_feeds
 from convfc.samples.pixels import Pixels
 from tests.onnx_models import Array
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here
 
 COLOURS = np.array([[[255, 0, 51], [102, 204, 153]]], np.uint8)
 """A picture of one row: each channel of it is told from the others."""
@@ -97,10 +97,10 @@ def test_numpy_s_numbers_are_numbers() -> None:
     assert found == (2.0, (0.5, 0.25), (4.0,))
 
 
-def test_the_program_takes_them(tmp_path: Path) -> None:
+def test_the_program_takes_them(tmp_path: Path, here: Here) -> None:
     path = SAMPLES / "mnist_cnn.onnx"
     options = ("--scale", "255", "--mean", "33.3", "--std", "78.6")
-    done = cli("verify", path, path, "--samples", "2", *options, cwd=tmp_path)
+    done = here("verify", path, path, "--samples", "2", *options, cwd=tmp_path)
     assert done.returncode == 0
     assert ", (pixel * 255 - 33.3) / 78.6, " in done.stdout
     assert "values -0.42" in done.stdout

@@ -285,5 +285,5 @@ def check(
     assert result.verdict is Verdict.EQUIVALENT, result.reason
 
 
-test_no_false_alarm = settings(max_examples=30)(anything(check))
+test_no_false_alarm = settings(max_examples=15)(anything(check))
 test_no_false_alarm_at_length = pytest.mark.slow(settings(max_examples=3000)(anything(check)))

@@ -15,6 +15,7 @@ import pytest
 import convfc
 from convfc import Code
 from tests.onnx_models import conv_file
+from tests.program import Here
 from tests.test_house import files, module
 
 PAGE = Path(__file__).parents[1] / "docs" / "refusals.md"
@@ -73,13 +74,13 @@ def test_an_error_ends_with_its_code(tmp_path: Path) -> None:
     assert caught.value.code is Code.MISSING
 
 
-def test_a_layer_that_is_left_says_what_helps(tmp_path: Path) -> None:
+def test_a_layer_that_is_left_says_what_helps(tmp_path: Path, here: Here) -> None:
     conv = convfc.convolution([3, 2], channels=2, filters=2, strides=[1, 2])
     path = conv_file(tmp_path / "m.onnx", conv, (6, 5))
-    code, out, _ = convfc_says("convert", path, "--patches", "reshape")
-    assert code == 1
-    assert f"1 left [method]: {Code.METHOD.remedy}\n" in out
-    _, out, _ = convfc_says("convert", path, "--patches", "reshape", "--json")
-    assert [layer["code"] for layer in json.loads(out)["layers"]] == ["method"]
-    _, out, _ = convfc_says("convert", path, "--json")
-    assert [layer["code"] for layer in json.loads(out)["layers"]] == [None]
+    done = here("convert", path, "--patches", "reshape", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"1 left [method]: {Code.METHOD.remedy}\n" in done.stdout
+    done = here("convert", path, "--patches", "reshape", "--json", cwd=tmp_path)
+    assert [layer["code"] for layer in json.loads(done.stdout)["layers"]] == ["method"]
+    done = here("convert", path, "--json", cwd=tmp_path)
+    assert [layer["code"] for layer in json.loads(done.stdout)["layers"]] == [None]

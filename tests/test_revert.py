@@ -40,7 +40,7 @@ from tests.onnx_models import (
     save,
     value,
 )
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here
 from tests.thinned import thinned
 
 NET = convolution([2, 3], channels=4, filters=4, strides=[1, 2], padding=[(1, 0), (0, 1)], groups=2)
@@ -504,15 +504,15 @@ def test_reverting_has_the_arguments_of_revert() -> None:
     assert of_both[0] == of_both[1]
 
 
-def test_the_program(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+def test_the_program(tmp_path: Path, golden: Callable[[str, str], None], here: Here) -> None:
     fc = convfc.convert(network(tmp_path / "m.onnx")).out
-    done = cli("revert", fc.name, "--verify", "--json", cwd=tmp_path)
+    done = here("revert", fc.name, "--verify", "--json", cwd=tmp_path)
     told = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert (told["written"], told["verification"]["verdict"]) == (True, "equivalent")
     assert [layer["changed"] for layer in told["layers"]] == ["nothing", "nothing"]
     changed(fc, with_dropout)
-    done = cli("revert", fc.name, cwd=tmp_path)
+    done = here("revert", fc.name, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     golden("revert", done.stdout)
-    assert cli("revert", fc.name, "--only", "nobody", cwd=tmp_path).returncode == 2
+    assert here("revert", fc.name, "--only", "nobody", cwd=tmp_path).returncode == 2

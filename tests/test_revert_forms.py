@@ -87,7 +87,10 @@ def reverted(fc: Path, *left: str) -> Path:
     return back.out
 
 
-@pytest.mark.parametrize(("bits", "symmetric"), [(4, False), (4, True), (8, False), (8, True)])
+@pytest.mark.parametrize(
+    ("bits", "symmetric"),
+    thinned(pytest.param(*given) for given in [(4, False), (4, True), (8, False), (8, True)]),
+)
 def test_packed_weights(tmp_path: Path, bits: int, symmetric: bool) -> None:
     fc = convfc.convert(network(tmp_path / "m.onnx", opset=17)).out
     large = fc.stat().st_size

@@ -18,7 +18,7 @@ from convfc.cli.shapes_tables import COLUMNS, shapes_csv, shapes_table
 from convfc.core.figures import Order
 from convfc.planning import ModelShapes
 from tests.onnx_models import integers, save
-from tests.program import SAMPLES, cli
+from tests.program import SAMPLES, Here
 
 SAMPLE = SAMPLES / "mnist_cnn.onnx"
 CALCULATED = ("shapes", "--input", "28x28x1", "--kernel", "4", "--stride", "2", "--filters", "128")
@@ -50,16 +50,21 @@ def odd(tmp_path: Path) -> Path:
     ("name", "options"), [("shapes", []), ("shapes_dense", ["--form", "dense", "--sort", "matrix"])]
 )
 def test_a_model(
-    tmp_path: Path, golden: Golden, layout: str, name: str, options: list[str]
+    tmp_path: Path,
+    golden: Golden,
+    here: Here,
+    layout: str,
+    name: str,
+    options: list[str],
 ) -> None:
-    done = cli("shapes", SAMPLE, "--format", layout, *options, cwd=tmp_path, COLUMNS="20")
+    done = here("shapes", SAMPLE, "--format", layout, *options, cwd=tmp_path, COLUMNS="20")
     assert (done.returncode, done.stderr) == (0, "")
     golden(f"{name}_{layout}", done.stdout)
 
 
 @pytest.mark.parametrize("layout", ["csv", "markdown"])
-def test_one_convolution(tmp_path: Path, golden: Golden, layout: str) -> None:
-    done = cli(*CALCULATED, "--format", layout, cwd=tmp_path, COLUMNS="20")
+def test_one_convolution(tmp_path: Path, golden: Golden, layout: str, here: Here) -> None:
+    done = here(*CALCULATED, "--format", layout, cwd=tmp_path, COLUMNS="20")
     assert (done.returncode, done.stderr) == (0, "")
     golden(f"calculator_{layout}", done.stdout)
 
@@ -155,9 +160,9 @@ def test_shapes_are_a_tuple_that_can_be_sent_elsewhere(shapes: ModelShapes) -> N
     assert (sent, sent.model, sent.form) == (shapes, SAMPLE, shapes.form)
 
 
-def test_json_is_one_of_the_formats_and_has_the_totals(tmp_path: Path) -> None:
-    first = cli("shapes", SAMPLE, "--json", "--sort", "weights", cwd=tmp_path)
-    second = cli("shapes", SAMPLE, "--format", "json", "--sort", "weights", cwd=tmp_path)
+def test_json_is_one_of_the_formats_and_has_the_totals(tmp_path: Path, here: Here) -> None:
+    first = here("shapes", SAMPLE, "--json", "--sort", "weights", cwd=tmp_path)
+    second = here("shapes", SAMPLE, "--format", "json", "--sort", "weights", cwd=tmp_path)
     assert first.stdout == second.stdout
     document = json.loads(first.stdout)
     assert document["totals"]["weights"] == 36784
@@ -171,14 +176,16 @@ def test_json_is_one_of_the_formats_and_has_the_totals(tmp_path: Path) -> None:
         (["--input", "3x1", "--kernel", "2", "--sort", "layer"], "--sort is for the layers"),
     ],
 )
-def test_what_does_not_go_together(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = cli("shapes", *arguments, cwd=tmp_path)
+def test_what_does_not_go_together(
+    tmp_path: Path, arguments: list[str], words: str, here: Here
+) -> None:
+    done = here("shapes", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
 
 
-def test_a_window_that_no_model_would_get(tmp_path: Path) -> None:
-    done = cli(
+def test_a_window_that_no_model_would_get(tmp_path: Path, here: Here) -> None:
+    done = here(
         "shapes", "--input", "9999x9999x3", "--kernel", "999", "--format", "csv", cwd=tmp_path
     )
     (row,) = rows(done.stdout)

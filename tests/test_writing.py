@@ -182,7 +182,7 @@ def at_once(folder: Path, rounds: int) -> str:
 
 
 def test_four_at_once(tmp_path: Path) -> None:
-    assert at_once(tmp_path, 3) == ""
+    assert at_once(tmp_path, 2) == ""
 
 
 @pytest.mark.slow
@@ -408,7 +408,7 @@ def test_a_full_disk_is_told_wherever_h5py_does() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--rounds", "3", "--kind", "onnx"],
+        ["--rounds", "2", "--kind", "onnx"],
         pytest.param(["--rounds", "40"], marks=pytest.mark.slow),
     ],
 )

@@ -115,22 +115,19 @@ def _made(parent: Path) -> tuple[Path, int]:
 
 def _remove_dead(parent: Path, heed: Heed | None) -> None:
     """Remove the folders in a folder whose runs have ended without doing so."""
-    with suppress(OSError):
-        for folder in list(parent.iterdir()):
+    with suppress(OSError), os.scandir(parent) as entries:
+        for named in [*filter(None, (_NAME.fullmatch(entry.name) for entry in entries))]:
             with suppress(OSError):
-                _remove_if_dead(folder, heed)
+                _remove_if_dead(parent / named[0], named[1], heed)
 
 
-def _remove_if_dead(folder: Path, heed: Heed | None) -> None:
-    named = _NAME.fullmatch(folder.name)
-    if named is None:
-        return
+def _remove_if_dead(folder: Path, machine: str, heed: Heed | None) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
     if not {file.name for file in folder.iterdir()} <= {_LOCK, _FILES}:
         return
-    if named[1] != _machine():
+    if machine != _machine():
         latest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
         if time.time() - latest < _OLD:
             return
