@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.core.arrays import to_first, to_last
-from convfc.core.geometry import Convolution, Pads, Sizes, Window, product
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, Window, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.bands import bands
-from convfc.formats.onnx.emitter import END, Emitter, constant_of, reshaping
+from convfc.formats.onnx.emitter import END, Emitter, constant_of
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
 from convfc.formats.onnx.index_map import gathered, stored
+from convfc.formats.onnx.interleaving import interleaved
 from convfc.formats.onnx.taps import shifted_sum, weighted_sum
 
 
@@ -82,8 +83,7 @@ class OnnxOps(Ops[ir.Value]):
         y = emit.node("MatMul", matrix, emit.call(columns, "patch_matrix"))
         if self._bias is not None:
             y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
-        shape = reshaping([None, inner.filters, *one_open(sizes)])
-        return y, emit.integers(shape, "shape")
+        return y, emit.shape(x, [None, inner.filters, *one_open(sizes)])
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
@@ -99,7 +99,7 @@ class OnnxOps(Ops[ir.Value]):
         if len(flat) == len(table):
             return emit.pad(x, [*(row[0] for row in flat), *(row[1] for row in flat)], self._zero)
         firsts = np.cumsum([0, *counts[:-1]])
-        remainders = emit.node("Mod", emit.node("Shape", x), emit.integers(counts, "strides"))
+        remainders = emit.node("Mod", emit.sizes(x), emit.integers(counts, "strides"))
         rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
         chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
         padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
@@ -215,6 +215,12 @@ class OnnxOps(Ops[ir.Value]):
         taps = emit.call(taps, "patch_matrix")
         y = emit.call(emit.sum(emit.node("Mul", taps, self._matrix), len(keep)), "product")
         return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+
+    def interleave(self, y: ir.Value, convolution: AnyConvolution, sizes: Sizes) -> ir.Value:
+        """See `Ops.interleave`."""
+        known = None not in sizes or self._forms.zeros or self.emit.place.opset < 5
+        make = super().interleave if known else partial(interleaved, self.emit)
+        return make(y, convolution, sizes)
 
     def weighted_sum(
         self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes

@@ -46,7 +46,9 @@ def rewrite(
     names = Names(model) if names is None else names
     constants: dict[Any, ir.Value] = {}
     layers = {
-        place.node: _ops(Emitter(place, names, constants, arranged), lowering, forms)
+        place.node: _ops(
+            Emitter(place, names, constants, arranged, zeros=forms.zeros), lowering, forms
+        )
         for place, lowering in lowerings.values()
     }
     first = staying(layers)

@@ -65,14 +65,16 @@ def weighted_sum(
     taps = iter(taps)
     first, size = next(taps), positions[-1]
     groups, keep = convolution.groups, [None, *positions]
-    each, back = convolution.filters // groups, [*keep[:-1], size or -1, convolution.filters]
+    each, lines = convolution.filters // groups, [*keep[:-1], -1]
+    flat = each == 1 and size is None and not emit.zeros
+    back = [*(lines if size is None and emit.zeros else keep), convolution.filters]
     if each > 1:
         shape = [*keep, groups, 1]  # a channel meets each of its filters
     else:
         if size is None:
-            shape = [*keep[:-1], -1]
-            last = emit.integers([len(positions)], "axis")
-            times = emit.node("Gather", emit.node("Shape", first), last, axis=0)
+            shape = lines
+            axis = emit.integers([len(positions)], "axis")
+            times = emit.node("Gather", emit.sizes(first), axis, axis=0)
             both = emit.node("Concat", emit.integers([1], "one"), times, axis=0)
         else:
             several = _neighbours(size, groups)
@@ -82,14 +84,19 @@ def weighted_sum(
         bias = None if bias is None else emit.node("Tile", bias, times)
     rows = emit.rows(matrix, convolution.taps)
     terms = (
-        emit.node("Mul", emit.reshape(tap, shape), row)
+        emit.node(
+            "Mul",
+            emit.node("Flatten", tap, axis=len(positions)) if flat else emit.reshape(tap, shape),
+            row,
+        )
         for tap, row in zip(chain([first], taps), rows, strict=True)
     )
     total = reduce(partial(emit.node, "Add"), terms)
     if each > 1:
         total = emit.reshape(total, back)
         return total if bias is None else emit.node("Add", total, bias)
-    return emit.reshape(total if bias is None else emit.node("Add", total, bias), back)
+    total = total if bias is None else emit.node("Add", total, bias)
+    return emit.node("Reshape", total, emit.sizes(first)) if flat else emit.reshape(total, back)
 
 
 def _neighbours(size: int, channels: int) -> int:
