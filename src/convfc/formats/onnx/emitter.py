@@ -273,10 +273,6 @@ class Emitter:
             self._sizes[x] = self.node("Shape", x)
         return self._sizes[x]
 
-    def matrix(self, rows: Sequence[Sequence[int]], role: str) -> ir.Value:
-        """A constant int64 matrix."""
-        return self.numbers(np.array(rows, np.int64), role)
-
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """Permute axes."""
         return self.node("Transpose", x, perm=list(order))
@@ -290,13 +286,6 @@ class Emitter:
         if self.place.opset < 13:
             return self.node("ReduceSum", x, axes=[axis], keepdims=0)
         return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
-
-    def rows(self, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
-        """Each row of a tensor of so many, with axis 0 still there."""
-        ones = [1] * count
-        if self.place.opset < 13:
-            return self._add("Split", [matrix], {"axis": 0, "split": ones}, count)
-        return self._add("Split", [matrix, self.integers(ones, "rows")], {"axis": 0}, count)
 
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None
@@ -336,8 +325,9 @@ def _is_bridged(before: ir.Node, shape: Sequence[int]) -> bool:
     """Whether what a Reshape made can be reshaped to `shape` from what it was made of."""
     given = before.inputs[1] if len(before.inputs) > 1 else None
     first = None if given is None else constant_of(given)
-    between = [] if first is None else first.numpy().tolist()
-    return before.op_type == "Reshape" and bridges(between, shape)
+    if before.op_type != "Reshape" or (given is not None and first is None):
+        return False
+    return bridges([] if first is None else first.numpy().tolist(), shape)
 
 
 def constant_value(name: str, tensor: ir.TensorProtocol) -> ir.Value:

@@ -101,7 +101,9 @@ class OnnxOps(Ops[ir.Value]):
         firsts = np.cumsum([0, *counts[:-1]])
         remainders = emit.node("Mod", emit.sizes(x), emit.integers(counts, "strides"))
         rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
-        chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
+        chosen = emit.node(
+            "Gather", emit.numbers(np.array(flat, np.int64), "pads_by_remainder"), rows, axis=0
+        )
         padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
         # Shape inference gives up all axes of such a Pad; most of them are known.
         axes = zip(self._lowering.sizes, pads, strict=True)

@@ -18,7 +18,7 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
-from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.forms import Forms
 from convfc.formats.inner import Tensor
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
@@ -37,7 +37,7 @@ from convfc.formats.onnx.inner import tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.outline import outline_of
-from convfc.formats.onnx.own_form import in_own_form
+from convfc.formats.onnx.own_form import forms_of, in_own_form
 from convfc.formats.onnx.ports import port_of, returned
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
@@ -262,7 +262,7 @@ class OnnxModel:
             version = self._model.ir_version or 4
             return OnnxLayerPair(site, there[site.name], end, lowering, version, batch, forms)
 
-        forms = DEFAULT if converted.provenance is None else converted.provenance.forms
+        forms = forms_of(converted.provenance, (layer.nodes for layer in there.values()))
         expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from itertools import chain
 
@@ -82,7 +82,7 @@ def weighted_sum(
             times, both = emit.integers([several], "times"), emit.integers([1, several], "times")
         matrix = emit.node("Tile", matrix, both)
         bias = None if bias is None else emit.node("Tile", bias, times)
-    rows = emit.rows(matrix, convolution.taps)
+    rows = _rows(emit, matrix, convolution.taps)
     terms = (
         emit.node(
             "Mul",
@@ -97,6 +97,14 @@ def weighted_sum(
         return total if bias is None else emit.node("Add", total, bias)
     total = total if bias is None else emit.node("Add", total, bias)
     return emit.node("Reshape", total, emit.sizes(first)) if flat else emit.reshape(total, back)
+
+
+def _rows(emit: Emitter, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
+    """Each row of a tensor of so many, with axis 0 still there."""
+    ones = [1] * count
+    if emit.place.opset < 13:
+        return emit.nodes("Split", count, matrix, axis=0, split=ones)
+    return emit.nodes("Split", count, matrix, emit.integers(ones, "rows"), axis=0)
 
 
 def _neighbours(size: int, channels: int) -> int:
