@@ -47,6 +47,8 @@ class Names:
 
 END = np.iinfo(np.int64).max
 """Where a slice ends that has no end."""
+LOOKED_UP = 14
+"""From this opset on, standard shape inference follows shapes that are computed of sizes."""
 SHARED = "convfc"
 """What stands before the names of constants that several layers read."""
 _MADE = {
@@ -116,7 +118,7 @@ class Emitter:
         self.place = place
         self.names = names
         self.arranged = {} if arranged is None else arranged
-        self.zeros = zeros
+        self.zeros = zeros or place.opset < LOOKED_UP
         self._constants = constants
         self._sizes: dict[ir.Value, ir.Value] = {}
         self._prefix = label(place.node)
@@ -254,7 +256,7 @@ class Emitter:
     def shape(self, x: ir.Value, wanted: Sequence[int | None]) -> ir.Value:
         """What a Reshape reads, from opset 5 on; axes that stay are those of `x`.
 
-        A constant, unless that had both 0 and -1: then the sizes that stay are looked up.
+        A constant, unless that had both 0 and -1: then the sizes that stay are `LOOKED_UP`.
         """
         shape = reshaping(wanted)
         if self.zeros or not is_mixed(shape):

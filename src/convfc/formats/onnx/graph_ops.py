@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -220,9 +220,9 @@ class OnnxOps(Ops[ir.Value]):
 
     def interleave(self, y: ir.Value, convolution: AnyConvolution, sizes: Sizes) -> ir.Value:
         """See `Ops.interleave`."""
-        known = None not in sizes or self._forms.zeros or self.emit.place.opset < 5
-        make = super().interleave if known else partial(interleaved, self.emit)
-        return make(y, convolution, sizes)
+        if None not in sizes or self.emit.zeros:
+            return super().interleave(y, convolution, sizes)
+        return interleaved(self.emit, y, convolution, sizes)
 
     def weighted_sum(
         self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes

@@ -14,7 +14,7 @@ def interleaved(emit: Emitter, y: ir.Value, convolution: AnyConvolution, sizes: 
     """See `Ops.interleave`: all axes at once, for the sizes are computed.
 
     Args:
-        emit: where nodes go; from opset 5 on.
+        emit: where nodes go; from opset 14 on.
         y: (batch, sizes.., groups * phases.. * depth).
         convolution: the geometry.
         sizes: those of `y`.

@@ -262,7 +262,9 @@ class OnnxModel:
             version = self._model.ir_version or 4
             return OnnxLayerPair(site, there[site.name], end, lowering, version, batch, forms)
 
-        forms = forms_of(converted.provenance, (layer.nodes for layer in there.values()))
+        forms = forms_of(
+            converted.provenance, ((layer.place, layer.nodes) for layer in there.values())
+        )
         expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings

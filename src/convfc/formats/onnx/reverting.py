@@ -199,7 +199,8 @@ class OnnxReverting:
         ends = {name: place.node.outputs[0] for name, place in own.items()}
         arranged: dict[ir.Value, Arrangement] = {}
         made = {name: (own[name], lowering) for name, lowering in self._lowerings.items()}
-        forms = forms_of(self._record, (layer.nodes for layer in self._layers.values()))
+        there = ((layer.place, layer.nodes) for layer in self._layers.values())
+        forms = forms_of(self._record, there)
         rewrite(copy, made, forms=forms, names=Names(copy), arranged=arranged)
         self._problems: dict[str, str] = {}
         for name, layer in ((name, self._layers[name]) for name in self._lowerings):
