@@ -329,9 +329,9 @@ class OnnxModel:
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        ends = [place.node for place, _ in made.values()]
+        ends = {place.node: lowering.convolution.rank + 2 for place, lowering in made.values()}
         if any(lowering.form is Form.DENSE for lowering in lowerings.values()):
-            keep_flat(model, ends, names)
+            keep_flat(model, [*ends], names)
         else:
             keep_channels_last(model, ends, heads, names)
         describe(model, known)
