@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 import convfc
+from convfc.formats.inner import LayerOutput
 from tests.onnx_models import Array, integers, run, save
 
 
@@ -111,3 +112,22 @@ def test_what_follows_a_kernel_that_is_computed(tmp_path: Path, source: str) -> 
     done = convfc.convert(path)
     assert "c/rows" in {name for node in onnx.load(done.out).graph.node for name in node.input}
     assert convfc.verify(path).equivalent
+
+
+def test_which_value_holds_the_output_of_a_layer(tmp_path: Path) -> None:
+    path = net(tmp_path / "m.onnx", "Relu")
+    done = convfc.convert(path)
+    outputs = {layer.site.name: layer.output for layer in done.layers}
+    assert outputs == {
+        "first": LayerOutput("y0/rows", "rows"),
+        "second": LayerOutput("y", "own"),
+    }
+    assert done.to_dict()["layers"][0]["output"] == {"name": "y0/rows", "layout": "rows"}
+    files = {"y0": path, "y0/rows": done.out}
+    for name, file in files.items():
+        onnx.utils.extract_model(str(file), str(tmp_path / f"{file.stem}_y0.onnx"), ["x"], [name])
+    x = integers([2, 4, 5, 6], 3)
+    own, rows = (run(tmp_path / f"{file.stem}_y0.onnx", x=x)[0] for file in files.values())
+    assert np.array_equal(own.transpose(0, 2, 3, 1).reshape(-1, 6), rows)
+    last = convfc.convert(net(tmp_path / "n.onnx"))
+    assert last.layers[0].output == LayerOutput("y0/channels_last", "channels_last")

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
@@ -19,7 +20,7 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
 from convfc.formats.forms import Forms
-from convfc.formats.inner import Tensor
+from convfc.formats.inner import LayerOutput, Tensor
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
@@ -33,7 +34,7 @@ from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
 from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
 from convfc.formats.onnx.frozen import record as record_frozen
-from convfc.formats.onnx.inner import tensors_of, values_of
+from convfc.formats.onnx.inner import holders, tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.outline import outline_of
@@ -85,6 +86,7 @@ class OnnxModel:
 
     notes: Sequence[str] = ()
     takes_forms = True
+    layer_outputs: Mapping[str, LayerOutput] = MappingProxyType({})
 
     def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
@@ -318,13 +320,14 @@ class OnnxModel:
 
     def _convert(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> str:
         """Rewrite the model, and give it the record, which is returned; `_told` is what to say."""
-        model = self._model
+        model, graph = self._model, self._model.graph
         provenance = replace(provenance, outline=outline_of(model, self._form))
         known = known_of(model, self._inferred)
         ambiguous = map(_AMBIGUOUS.format, self._ambiguous)
         self._told = (*self._remarks, *told(model, self._frozen), *ambiguous)
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         names = Names(model)
+        own = {n: p.node.outputs[0].name or "" for n, (p, _) in made.items() if p.body is graph}
         heads = rewrite(model, made, forms=provenance.forms, names=names)
         for value in self._unfounded:
             if not value.is_graph_output():
@@ -335,6 +338,7 @@ class OnnxModel:
         else:
             keep_channels_last(model, ends, heads, names)
         describe(model, known)
+        self.layer_outputs = holders(graph, own, {value.name or "" for value in known})
         text = model.metadata_props[KEY] = provenance.to_json()
         if self._frozen:
             record_frozen(model, self._frozen)
