@@ -48,7 +48,7 @@ class LayerOutput:
     Attributes:
         name: of the value.
         layout: ``own``, that of the original, under whose name it then is; ``channels_last``;
-            ``rows``, what the layer's product makes, before it is reshaped: a row for each position,
+            ``rows``, what its product makes, before it is reshaped: a row for each position,
             or of pointwise layers that stay channels first, a column; ``flat``, a row for each
             sample.
     """
