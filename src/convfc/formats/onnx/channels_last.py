@@ -200,9 +200,11 @@ class _Mover:
         """A value with its channels last: what is there, or what a new Transpose makes."""
         if value not in self._last:
             end, name = value.producer(), self._name(value, LAST)
-            if end in self._ends and end is not None and end.inputs[0] is not None:
-                self._last[value] = end.inputs[0]
-                end.inputs[0].name = name
+            turned = end in self._ends and end is not None and end.op_type == "Transpose"
+            last = end.inputs[0] if turned and end is not None else None
+            if last is not None:  # else the end of a layer that stays channels first
+                self._last[value] = last
+                last.name = name
             else:
                 made = self.moves.transpose(value, to_last(rank), name)
                 made.name = self.moves.names.fresh(f"{label(reader)}/Transpose")

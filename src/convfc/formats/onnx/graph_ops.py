@@ -21,7 +21,7 @@ from convfc.formats.onnx.emitter import END, Emitter, constant_of
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
 from convfc.formats.onnx.index_map import gathered, stored
 from convfc.formats.onnx.interleaving import interleaved
-from convfc.formats.onnx.taps import shifted_sum, weighted_sum
+from convfc.formats.onnx.taps import shifted_sum, summed_products, weighted_sum
 
 
 def _merged(positions: Sizes) -> int | None:
@@ -74,16 +74,23 @@ class OnnxOps(Ops[ir.Value]):
         """Whether it is so whatever is around it: groups would be moved, there and back."""
         return self.has_channels_first and self._lowering.convolution.groups > 1
 
-    def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """F^T P^T + b for each group, and the shape that makes it the layer's output."""
+    def channels_first_product(self, x: ir.Value) -> tuple[str, tuple[ir.Value, ...]]:
+        """F^T P^T + b for each group, reshaped: the last operator and what it reads.
+
+        Along one open axis, the input is P^T as it is, and the product the output.
+        """
         emit, inner, sizes = self.emit, self._lowering.inner, self._lowering.sizes
         groups = [inner.groups] if inner.groups > 1 else []
         matrix = filter_matrix(emit, self.given["kernel"], self._lowering, Layout.TRANSPOSED)
+        bias = self._bias and emit.reshape(self._bias, [*groups, -1, 1])
+        if sizes == (None,) and not (groups or emit.zeros):
+            if bias is None:
+                return "MatMul", (matrix, x)
+            return "Add", (emit.node("MatMul", matrix, x), bias)
         columns = emit.reshape(x, [None, *groups, inner.patch_length, product(sizes) or -1])
         y = emit.node("MatMul", matrix, emit.call(columns, "patch_matrix"))
-        if self._bias is not None:
-            y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
-        return y, emit.shape(x, [None, inner.filters, *one_open(sizes)])
+        y = y if bias is None else emit.node("Add", y, bias)
+        return "Reshape", (y, emit.shape(x, [None, inner.filters, *one_open(sizes)]))
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
@@ -171,7 +178,8 @@ class OnnxOps(Ops[ir.Value]):
         if groups == 1:
             return self._dense(patches, convolution, positions)
         if self._sums:
-            return self._finish(self._multiply_and_sum(patches, convolution, positions))
+            y = summed_products(self.emit, patches, self._matrix, convolution, positions)
+            return self._finish(y)
         emit, keep = self.emit, [None, *positions]
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
@@ -205,19 +213,6 @@ class OnnxOps(Ops[ir.Value]):
         y = self._multiply(emit.reshape(patches, [*rows, convolution.patch_length]), len(rows) + 1)
         return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
-    def _multiply_and_sum(
-        self, patches: ir.Value, convolution: Convolution, positions: Sizes
-    ) -> ir.Value:
-        """Each tap times its weight, over all channels at once, then the sum of the taps."""
-        emit, groups = self.emit, convolution.groups
-        keep, each = [None, *positions], convolution.filters // groups
-        shape = [*keep, convolution.taps, groups]
-        # Several filters for one channel: it meets each of them.
-        taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
-        taps = emit.call(taps, "patch_matrix")
-        y = emit.call(emit.sum(emit.node("Mul", taps, self._matrix), len(keep)), "product")
-        return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
-
     def interleave(self, y: ir.Value, convolution: AnyConvolution, sizes: Sizes) -> ir.Value:
         """See `Ops.interleave`."""
         if None not in sizes or self.emit.zeros:
@@ -236,7 +231,7 @@ class OnnxOps(Ops[ir.Value]):
 
     @property
     def _sums(self) -> bool:
-        """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
+        """Whether the product is `summed_products`; operators broadcast from opset 7 on."""
         wanted = not self._forms.depthwise_products
         return wanted and self._lowering.inner.depthwise and self.emit.place.opset >= 7
 

@@ -86,8 +86,7 @@ def _rewrite_node(
         node.op_type = "Reshape"
         end = ops.dense_product(x)
     elif channels_first:
-        node.op_type = "Reshape"
-        end = ops.channels_first_product(x)
+        node.op_type, end = ops.channels_first_product(x)
     else:
         node.op_type = "Transpose"
         last = ops.transpose(x, to_last(rank + 2))

@@ -1,4 +1,4 @@
-"""Layers without a whole patch matrix: what taps make, added up."""
+"""Layers whose taps are multiplied one by one: what they make, added up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,27 @@ from convfc.formats.onnx.emitter import END, Emitter
 
 _SPAN = 256
 """Numbers that are multiplied by a row at a time: more are hardly quicker, fewer are slower."""
+
+
+def summed_products(
+    emit: Emitter, patches: ir.Value, matrix: ir.Value, convolution: Convolution, positions: Sizes
+) -> ir.Value:
+    """P F of groups of one channel: each tap times its weight, over all channels at once, summed.
+
+    Args:
+        emit: where nodes go.
+        patches: the patch matrix, laid out in space.
+        matrix: the filter matrix by tap, see `Layout`.
+        convolution: the geometry.
+        positions: sizes of the output.
+    """
+    groups, keep = convolution.groups, [None, *positions]
+    each, shape = convolution.filters // groups, [*keep, convolution.taps, groups]
+    # Several filters for one channel: it meets each of them.
+    taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
+    taps = emit.call(taps, "patch_matrix")
+    y = emit.call(emit.sum(emit.node("Mul", taps, matrix), len(keep)), "product")
+    return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
 
 
 def shifted_sum(
