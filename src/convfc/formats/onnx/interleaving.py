@@ -24,7 +24,7 @@ def interleaved(emit: Emitter, y: ir.Value, convolution: AnyConvolution, sizes: 
     pairs = chain(*((1 + axis, rank + 2 + axis) for axis in range(rank)))
     turned = emit.transpose(apart, [0, *pairs, rank + 1, 2 * rank + 2])
     axes = emit.integers([*range(rank + 1)], "axes")
-    before = emit.node("Gather", emit.sizes(y), axes, axis=0)
+    before = emit.node("Gather", emit.sizes(apart), axes, axis=0)
     after = emit.node("Mul", before, emit.integers([1, *phases], "phases"))
     filters = emit.integers([convolution.filters], "filters")
     return emit.node("Reshape", turned, emit.node("Concat", after, filters, axis=0))
