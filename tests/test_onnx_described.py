@@ -13,6 +13,7 @@ from onnx import checker, helper, numpy_helper, shape_inference
 
 import convfc
 from convfc.core.builders import convolution
+from convfc.formats.onnx import emitter
 from tests.onnx_models import conv_file, integers, run, save
 from tests.test_onnx_names import model_of_many_kinds
 
@@ -104,6 +105,42 @@ def test_along_one_open_axis_a_reshape_finds_or_keeps(
     for tensor in onnx.load(out).graph.initializer:
         shape = numpy_helper.to_array(tensor)
         assert "shape" not in tensor.name or not (0 in shape and -1 in shape)
+
+
+OPEN = {
+    "gather": PLAIN,
+    "taps": LAYERS["one filter each"],
+    "slice": LAYERS["grouped"],
+    "auto": LAYERS["pointwise"],
+}
+
+
+def mixed(path: Path) -> bool:
+    """Whether a Reshape both keeps sizes and finds one."""
+    graph = onnx.load(path).graph
+    stored = {t.name: numpy_helper.to_array(t).tolist() for t in graph.initializer}
+    shapes = (stored.get(node.input[1], ()) for node in graph.node if node.op_type == "Reshape")
+    return any(0 in shape and -1 in shape for shape in shapes)
+
+
+@pytest.mark.parametrize("patches", OPEN)
+def test_of_open_sizes_no_reshape_finds_one_and_keeps_others(
+    tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, it did; such files are proved and go back as well."""
+    sizes = (None, 7) if patches in ("slice", "auto") else (None, None)
+    path = conv_file(tmp_path / "m.onnx", OPEN[patches], sizes)
+    out = convfc.convert(path, patches=patches).out
+    with monkeypatch.context() as before:
+        before.setattr(emitter, "LOOKED_UP", 99)
+        older = convfc.convert(path, tmp_path / "older.onnx", patches=patches).out
+    assert not mixed(out)
+    assert mixed(older)
+    for x in (integers([2, 4, 5, 7]), integers([1, 4, 8, 7])):
+        expected = run(path, x=x)[0]
+        assert all(np.array_equal(expected, run(each, x=x)[0]) for each in (out, older))
+    assert convfc.verify(path, older, samples=1).proved
+    assert convfc.revert(older, tmp_path / "back.onnx").complete
 
 
 def test_a_large_index_map_is_a_sum(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 import convfc
+from convfc.formats.inner import LayerOutput
 from tests.onnx_models import Array, integers, run, save
 
 
@@ -111,3 +112,42 @@ def test_what_follows_a_kernel_that_is_computed(tmp_path: Path, source: str) -> 
     done = convfc.convert(path)
     assert "c/rows" in {name for node in onnx.load(done.out).graph.node for name in node.input}
     assert convfc.verify(path).equivalent
+
+
+def test_what_joins_a_layer_that_stays_channels_first(tmp_path: Path) -> None:
+    """Its output is turned there, so that the others need not be."""
+    weights = {"A": integers([6, 4, 3, 3]), "B": integers([6, 2, 1, 1], 1)}
+    weights |= {"C": integers([3, 6, 3, 3], 2)}
+    convs = {"a": ("x", "A", 1), "b": ("x", "A", 1), "c": ("x", "B", 2), "y": ("r", "C", 1)}
+    nodes = [
+        helper.make_node("Conv", [x, w], [y], group=g, auto_pad="SAME_UPPER")
+        for y, (x, w, g) in convs.items()
+    ]
+    nodes[3:3] = [helper.make_node("Sum", ["a", "b", "c"], ["s"])]
+    nodes[4:4] = [helper.make_node("Relu", ["s"], ["r"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 4, 5, 6]}, ["y"], weights)
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(path)), path)
+    out = convfc.convert(path).out
+    assert any("c/channels_last" in node.output for node in onnx.load(out).graph.node)
+    x = integers([2, 4, 5, 6], 3)
+    assert np.array_equal(run(path, x=x)[0], run(out, x=x)[0])
+    assert convfc.verify(path).equivalent
+
+
+def test_which_value_holds_the_output_of_a_layer(tmp_path: Path) -> None:
+    path = net(tmp_path / "m.onnx", "Relu")
+    done = convfc.convert(path)
+    outputs = {layer.site.name: layer.output for layer in done.layers}
+    assert outputs == {
+        "first": LayerOutput("y0/rows", "rows"),
+        "second": LayerOutput("y", "own"),
+    }
+    assert done.to_dict()["layers"][0]["output"] == {"name": "y0/rows", "layout": "rows"}
+    files = {"y0": path, "y0/rows": done.out}
+    for name, file in files.items():
+        onnx.utils.extract_model(str(file), str(tmp_path / f"{file.stem}_y0.onnx"), ["x"], [name])
+    x = integers([2, 4, 5, 6], 3)
+    own, rows = (run(tmp_path / f"{file.stem}_y0.onnx", x=x)[0] for file in files.values())
+    assert np.array_equal(own.transpose(0, 2, 3, 1).reshape(-1, 6), rows)
+    last = convfc.convert(net(tmp_path / "n.onnx"))
+    assert last.layers[0].output == LayerOutput("y0/channels_last", "channels_last")

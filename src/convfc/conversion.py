@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import signature
@@ -18,6 +18,7 @@ from convfc.core.whole import Form, MaxPool
 from convfc.errors import ConversionError, ConvfcError, UnsupportedModelError, UsageError
 from convfc.formats.draft import Draft
 from convfc.formats.forms import DEFAULT, Forms
+from convfc.formats.inner import LayerOutput
 from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.registry import data_names, default_out, open_model, put, taken
@@ -292,7 +293,8 @@ def converting(
         if dry_run:
             with writing(target):
                 draft = opened.draft(lowerings, provenance)
-            yield replace(done, notes=(*notes, *draft.remarks), draft=draft)
+            layers = _with_outputs(layers, opened.layer_outputs)
+            yield replace(done, layers=layers, notes=(*notes, *draft.remarks), draft=draft)
             return
         verification = seen = None
         with staging(target, data_names) as stage:
@@ -310,6 +312,7 @@ def converting(
             if seen is not None and seen.problem is not None:
                 raise _refusal(source, seen.problem.replace(str(stage.path), str(target)))
             equivalent = verification is None or verification.equivalent
+            done = replace(done, layers=_with_outputs(layers, opened.layer_outputs))
             notes = (*notes, *remarks)
             yield replace(
                 done, written=equivalent, notes=notes, verification=verification, look=seen
@@ -327,6 +330,10 @@ def _check_form(form: Form, of_dense: Mapping[str, bool], of_patches: Mapping[st
     others = of_dense if form is Form.PATCHES else of_patches
     for name in (name for name, given in others.items() if given):
         raise UsageError(f"--form {form.value} does not go with --{name}")
+
+
+def _with_outputs(layers: Iterable[Layer], outputs: Mapping[str, LayerOutput]) -> tuple[Layer, ...]:
+    return tuple(replace(layer, output=outputs.get(layer.site.name)) for layer in layers)
 
 
 def _what_is_set(wanted: Client, forms: Forms, fixed: Shapes) -> Iterator[str]:

@@ -17,6 +17,7 @@ from convfc.core.geometry import AnyConvolution
 from convfc.core.lowering import Lowering, PatchMethod, lower
 from convfc.core.whole import Form
 from convfc.errors import GeometryError, UsageError
+from convfc.formats.inner import LayerOutput
 from convfc.formats.protocols import Site
 from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model
@@ -48,12 +49,14 @@ class Layer:
         fate: converted, left or skipped.
         lowering: how, where there is a way.
         refusal: why it was left, else ``None``.
+        output: what holds its output in the converted file, where values have names.
     """
 
     site: Site
     fate: Fate
     lowering: Lowering | None = None
     refusal: Refusal | None = None
+    output: LayerOutput | None = None
 
     @property
     def reason(self) -> str | None:

@@ -57,6 +57,11 @@ def is_one(number: Number) -> bool:
     return isinstance(number, int) and number == 1
 
 
+def is_zero(number: Number) -> bool:
+    """Whether a number is known to be 0."""
+    return isinstance(number, int) and number == 0
+
+
 def both(*claims: Claim) -> Claim:
     """Whether all hold."""
     if any(claim is False for claim in claims):

@@ -12,7 +12,7 @@ import z3
 from numpy.typing import NDArray
 
 from tests.symbolic.forms import Form, add, case_by_case, plus, scaled, times
-from tests.symbolic.numbers import Facts, Number, choose, divide, simple
+from tests.symbolic.numbers import Facts, Number, choose, divide, is_zero, simple
 from tests.symbolic.tensors import Repeated, Tensor, concatenate, together, with_repeated
 
 Array = NDArray[Any]
@@ -67,8 +67,12 @@ def _transpose(node: ir.Node, _: Facts, x: Value) -> Value:
 def _reshape(node: ir.Node, _: Facts, x: Value, shape: Value | None = None) -> Value:
     sizes = node.attributes.get_ints("shape", ()) if shape is None else _numbers(shape)
     if isinstance(x, Tensor):
-        return x.reshape([size or None for size in sizes])
+        return x.reshape([None if is_zero(size) else size for size in sizes])
     return x.reshape([size or x.shape[axis] for axis, size in enumerate(sizes)])
+
+
+def _flatten(node: ir.Node, _: Facts, x: Tensor) -> Value:
+    return x.flatten(node.attributes["axis"].as_int())
 
 
 def _slice(node: ir.Node, _: Facts, x: Tensor, *lists: Value) -> Value:
@@ -279,6 +283,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "ConstantOfShape": _ones,
     "CumSum": _running_sum,
     "Div": _div,
+    "Flatten": _flatten,
     "Gather": _gather,
     "MatMul": _matmul,
     "MatMulInteger": _integer_product,

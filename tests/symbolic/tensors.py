@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,16 +155,26 @@ class Tensor:
             at=lambda index: self.at([index[place] for place in back]),
         )
 
-    def reshape(self, shape: Sequence[int | None]) -> Tensor:
-        """All axes anew: ``None`` keeps the one in that place, and -1 is what is left."""
+    def reshape(self, shape: Sequence[Number | None]) -> Tensor:
+        """All axes anew: ``None`` keeps the one in that place, and -1 is what is left.
+
+        The last length that is unknown is what is left as well: it has to be that.
+        """
         flat = _Parts(self)
-        rest = list(shape).index(-1) if -1 in shape else len(shape)
+        told = [axis for axis, size in enumerate(shape) if z3.is_expr(size)]
+        rest = list(shape).index(-1) if -1 in shape else (told or [len(shape)])[-1]
         ends = list(itertools.accumulate(self.parts, initial=0))
         first: list[int] = []
         for axis, size in enumerate(shape[:rest]):
             if size is None:
                 first.append(self.parts[axis])
                 flat.keep(sum(first[:-1]), self.lengths[ends[axis] : ends[axis + 1]])
+            elif z3.is_expr(size):
+                known: Iterator[Any] = itertools.takewhile(
+                    lambda n: isinstance(n, int), shape[axis + 1 : rest]
+                )
+                flat.make_first(sum(first), size, math.prod(known))
+                first.append(1)
             else:
                 flat.split_first(sum(first), size)
                 first.append(1)
@@ -178,12 +189,22 @@ class Tensor:
                 flat.split_last(flat.count - sum(last), size)
                 last.append(1)
         middle = flat.merge(sum(first), flat.count - sum(last))
+        if rest in told:
+            assert middle == 1, "an axis is not as long as it is told"
+            flat.keep(sum(first), [shape[rest]])
         if rest < len(shape):
             first.append(middle or flat.insert(sum(first)))
         else:
             for _ in range(middle):
                 flat.drop(sum(first))
         return replace(flat.tensor, parts=(*first, *reversed(last)))
+
+    def flatten(self, axis: int) -> Tensor:
+        """Two axes: all before this one, and the others."""
+        flat, first = _Parts(self), sum(self.parts[:axis])
+        behind = flat.merge(first, flat.count)
+        before = flat.merge(0, first)
+        return replace(flat.tensor, parts=(before, behind))
 
     def unravel(self, axis: int, lengths: Sequence[Number]) -> Tensor:
         """Make one axis several, of these lengths."""
@@ -334,11 +355,12 @@ def together(a: Tensor, b: Tensor, join: Callable[[Form, Form], Form]) -> Tensor
         a = a.insert(0)
     while b.rank < a.rank:
         b = b.insert(0)
-    assert {*a.parts, *b.parts} <= {1}, "axes of several parts have no common index"
+    assert a.parts == b.parts, "axes of other parts have no common index"
+    several = [parts > 1 for parts in a.parts for _ in range(parts)]
     lengths = []
-    for one, other in zip(a.lengths, b.lengths, strict=True):
+    for one, other, whole in zip(a.lengths, b.lengths, several, strict=True):
         lengths.append(other if is_one(one) else one)
-        if not (is_one(one) or is_one(other)):
+        if whole or not (is_one(one) or is_one(other)):
             a.facts.demand(one == other, "lengths differ")
 
     def own(x: Tensor, index: Sequence[Number]) -> Form:
@@ -386,6 +408,13 @@ class _Parts:
             else:
                 self.tensor.facts.demand(length == size, "an axis is not as long as it is told")
 
+    def make_first(self, part: int, length: Number, behind: int) -> None:
+        """Make a part of an unknown length here, out of it and what follows; numbers are behind."""
+        if not self._fits(part, length) and self._fits(part, simple(length * behind)):
+            self._split(part, behind)
+        while not self._fits(part, length):
+            self._join(part)
+
     def split_last(self, end: int, size: int) -> None:
         """Make a part of `size` that ends here, out of it and what is before."""
         if end == 0 and size == 1:
@@ -399,7 +428,7 @@ class _Parts:
             self._join(end - 2)
             end -= 1
 
-    def _fits(self, part: int, size: int) -> bool:
+    def _fits(self, part: int, size: Number) -> bool:
         return self.tensor.facts.follow(self.tensor.lengths[part] == size)
 
     def merge(self, start: int, end: int) -> int:

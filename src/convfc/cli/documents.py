@@ -190,6 +190,7 @@ def layer_json(layer: Layer) -> dict[str, Any]:
         "code": None if layer.refusal is None else layer.refusal.code.value,
         "dtype": site.dtype,
         "bias": site.bias,
+        "output": None if layer.output is None else asdict(layer.output),
         "lowering": None
         if layer.lowering is None
         else lowering_json(layer.lowering, site.itemsize),

@@ -19,11 +19,14 @@ class Forms:
             multiplied and the taps are summed, which is faster.
         filters_right: the filter matrix is the right operand of each product; else layers that stay
             channels first have it on the left.
+        zeros: where several sizes are open, those that stay are 0 in a Reshape, beside its -1. So
+            it was before; nothing is written so any more, but read.
     """
 
     keep_batch: bool = False
     depthwise_products: bool = False
     filters_right: bool = False
+    zeros: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

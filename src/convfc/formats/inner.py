@@ -41,6 +41,22 @@ class Tensor:
         return math.prod(size or 1 for size in self.shape or ()) * itemsize
 
 
+@dataclass(frozen=True)
+class LayerOutput:
+    """Which value of a converted file holds what a layer makes.
+
+    Attributes:
+        name: of the value.
+        layout: ``own``, that of the original, under whose name it then is; ``channels_last``;
+            ``rows``, what its product makes, before it is reshaped: a row for each position,
+            or of pointwise layers that stay channels first, a column; ``flat``, a row for each
+            sample.
+    """
+
+    name: str
+    layout: str
+
+
 class Inner(Protocol):
     """A model that can be looked into while it runs."""
 

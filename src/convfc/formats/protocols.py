@@ -16,7 +16,7 @@ from convfc.core.quantization import Quantization
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.draft import Draft
-from convfc.formats.inner import Inner
+from convfc.formats.inner import Inner, LayerOutput
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
@@ -278,6 +278,10 @@ class Model(Inner, Protocol):
     @property
     def takes_forms(self) -> bool:
         """Whether `save_converted` heeds how a product is to be written, see `Forms`."""
+
+    @property
+    def layer_outputs(self) -> Mapping[str, LayerOutput]:
+        """What holds the outputs of sites in what `save_converted` wrote, if values have names."""
 
     def freeze_weights(self) -> Sequence[str]:
         """Make constants of weights that are inputs as well, in what `save_converted` writes.

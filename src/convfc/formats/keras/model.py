@@ -23,7 +23,7 @@ from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.demand import Demand
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
-from convfc.formats.inner import Tensor
+from convfc.formats.inner import LayerOutput, Tensor
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import format_named
@@ -106,6 +106,7 @@ class KerasModel:
         self._strands = strands_in(loaded.model, reading, path)
         self._places = places_with(loaded.model, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
+        self.layer_outputs: Mapping[str, LayerOutput] = {}
         record = loaded.envelope.provenance
         self.provenance = None if record is None or record.reverted else record
         self._in_rows = reading.flat_io or getattr(self.provenance, "flat_io", False)

@@ -24,7 +24,7 @@ def bands(emit: Emitter, x: ir.Value, window: Window, count: int) -> Iterator[ir
         window: the axis; it has no pads.
         count: how many bands.
     """
-    size = emit.node("Gather", emit.node("Shape", x), emit.integers([1], "axis"), axis=0)
+    size = emit.node("Gather", emit.sizes(x), emit.integers([1], "axis"), axis=0)
     ones = emit.node("ConstantOfShape", size, value=ir.tensor(np.array([1])))
     zero = emit.numbers(np.array(0, np.int64), "zero")
     stride, beyond = window.stride, window.extent - window.stride

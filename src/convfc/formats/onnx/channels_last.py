@@ -46,6 +46,7 @@ from convfc.formats.onnx.moving import (
     columns_of,
     is_plain,
     is_read,
+    is_reshape,
     reshaped_to,
     tell,
 )
@@ -55,13 +56,14 @@ from convfc.formats.onnx.sites import label, opset_of
 
 
 def keep_channels_last(
-    model: ir.Model, ends: Sequence[ir.Node], heads: Sequence[ir.Node], names: Names
+    model: ir.Model, ends: Mapping[ir.Node, int], heads: Sequence[ir.Node], names: Names
 ) -> None:
     """Move what works in any layout, and let Transposes cancel.
 
     Args:
         model: changed in place.
-        ends: the last nodes of converted layers: Transposes, or Reshapes of channels first.
+        ends: the last nodes of converted layers: Transposes, or Reshapes of channels first; and how
+            many axes there are of what each makes.
         heads: the first ones of those that begin with a Transpose, in the order of the file.
         names: of the whole model.
     """
@@ -69,7 +71,7 @@ def keep_channels_last(
         return
     mover = _Mover(Moves(model, names), [end for end in ends if end.graph is model.graph])
     for end in mover.ends:
-        mover.into_rows(end)
+        mover.into_rows(end, ends[end])
     mover.cut([head for head in heads if head.graph is model.graph])
     for end in mover.ends:
         mover.behind(end)
@@ -96,16 +98,16 @@ class _Mover:
         """See above; a copy, for they change meanwhile."""
         return list(self._ends)
 
-    def into_rows(self, end: ir.Node) -> None:
-        """Move what follows a layer in front of its Reshape."""
+    def into_rows(self, end: ir.Node, rank: int) -> None:
+        """Move what follows a layer, which has so many axes, in front of its Reshape."""
         own, last = end.outputs[0], end.op_type == "Transpose"
         reshape = _maker(end) if last else end
-        shape, rows = reshaped_to(reshape), None if reshape is None else reshape.inputs[0]
-        if reshape is None or shape is None or rows is None:
+        rows = reshape.inputs[0] if is_reshape(reshape) else None
+        if reshape is None or rows is None:
             return
-        columns = columns_of(rows)
-        known = columns if last and shape[-1] == columns else None
-        inner = _following(own, lambda node: into_rows(node, len(shape), known))
+        columns, shape = columns_of(rows), reshaped_to(reshape)
+        known = columns if last and shape is not None and shape[-1] == columns else None
+        inner = _following(own, lambda node: into_rows(node, rank, known))
         if not inner:
             return
         made = self._copies(own, rows, ROWS, inner, reshape)
@@ -119,7 +121,7 @@ class _Mover:
             y = reshape.outputs[0]
             y.name = self._name(exit_node.outputs[0], LAST)
             self._last[exit_node.outputs[0]] = y
-            self._turn(exit_node, y, len(shape))
+            self._turn(exit_node, y, rank)
         else:
             self.moves.become_back(exit_node, "Reshape", [made, *end.inputs[1:]])
             self._ends[exit_node] = None
@@ -198,9 +200,11 @@ class _Mover:
         """A value with its channels last: what is there, or what a new Transpose makes."""
         if value not in self._last:
             end, name = value.producer(), self._name(value, LAST)
-            if end in self._ends and end is not None and end.inputs[0] is not None:
-                self._last[value] = end.inputs[0]
-                end.inputs[0].name = name
+            turned = end in self._ends and end is not None and end.op_type == "Transpose"
+            last = end.inputs[0] if turned and end is not None else None
+            if last is not None:  # else the end of a layer that stays channels first
+                self._last[value] = last
+                last.name = name
             else:
                 made = self.moves.transpose(value, to_last(rank), name)
                 made.name = self.moves.names.fresh(f"{label(reader)}/Transpose")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -25,10 +25,11 @@ _Sizes: TypeAlias = "list[_Size]"
 
 @dataclass(frozen=True)
 class _Known:
-    """Type and shape of a value, as far as they are known."""
+    """Type and shape of a value, as far as they are known, and numbers that are sizes of others."""
 
     dtype: ir.DataType | None
     sizes: _Sizes | None
+    numbers: _Sizes | None = None
 
 
 Known: TypeAlias = "dict[ir.Value, _Known]"
@@ -113,7 +114,9 @@ def _read(value: ir.Value, found: Known) -> _Known:
     tensor = constant_of(value)
     if tensor is None:
         return _Known(None, None)
-    found[value] = _Known(tensor.dtype, [(n, ()) for n in tensor.shape.numpy()])
+    short = tensor.dtype is ir.DataType.INT64 and len(tensor.shape) == 1 and tensor.size < 2**8
+    numbers: _Sizes | None = [(n, ()) for n in tensor.numpy().tolist()] if short else None
+    found[value] = _Known(tensor.dtype, [(n, ()) for n in tensor.shape.numpy()], numbers)
     return found[value]
 
 
@@ -153,12 +156,14 @@ def _product(sizes: Sequence[_Size]) -> _Size:
 
 
 def _reshape(node: ir.Node, given: Sequence[_Known]) -> _Known:
-    shape, before = _integers(node, 1, "shape"), _sizes(given[0])
+    stated = node.attributes.get("shape")
+    shape = given[1].numbers if stated is None else [(n, ()) for n in stated.as_ints()]
+    before = _sizes(given[0])
     if shape is None:
         raise _UnknownError
-    after = [before[axis] if n == 0 else (n, ()) for axis, n in enumerate(shape)]
-    if -1 in shape:
-        place = shape.index(-1)
+    after = [before[axis] if size == (0, ()) else size for axis, size in enumerate(shape)]
+    if (-1, ()) in shape:
+        place = shape.index((-1, ()))
         factor, symbols = _product(before)
         others, known = _product([*after[:place], *after[place + 1 :]])
         rest = [*symbols]
@@ -198,7 +203,11 @@ def _slice(node: ir.Node, given: Sequence[_Known]) -> _Known:
 
 def _gather(node: ir.Node, given: Sequence[_Known]) -> _Known:
     axis, sizes = node.attributes.get_int("axis", 0) or 0, _sizes(given[0])
-    return _Known(given[0].dtype, [*sizes[:axis], *_sizes(given[1]), *sizes[axis + 1 :]])
+    after = [*sizes[:axis], *_sizes(given[1]), *sizes[axis + 1 :]]
+    vector, places = (known.numbers for known in given)
+    stored = vector is not None and places is not None and not any(s for _, s in places)
+    numbers = [(vector or [])[place] for place, _ in places or []] if stored else None
+    return _Known(given[0].dtype, after, numbers)
 
 
 def _concat(node: ir.Node, given: Sequence[_Known]) -> _Known:
@@ -207,7 +216,9 @@ def _concat(node: ir.Node, given: Sequence[_Known]) -> _Known:
     whole = not any(symbols for _, symbols in joined)
     sizes = [_same(axis_sizes) for axis_sizes in zip(*all_sizes, strict=True)]
     sizes[axis] = (sum(n for n, _ in joined), ()) if whole else _open()
-    return _Known(given[0].dtype, sizes)
+    vectors = [known.numbers for known in given]
+    numbers = None if None in vectors else [n for vector in vectors for n in vector or ()]
+    return _Known(given[0].dtype, sizes, numbers)
 
 
 def _same(sizes: Sequence[_Size]) -> _Size:
@@ -229,6 +240,17 @@ def _joint(sizes: Sequence[_Size]) -> _Size:
 
 def _elementwise(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
     return _Known(given[0].dtype, _broadcast([_sizes(known) for known in given]))
+
+
+def _multiplied(node: ir.Node, given: Sequence[_Known]) -> _Known:
+    a, b = (known.numbers or [] for known in given)
+    numbers = [*map(_product, zip(a, b, strict=True))] if len(a) == len(b) > 0 else None
+    return replace(_elementwise(node, given), numbers=numbers)
+
+
+def _flattened(node: ir.Node, given: Sequence[_Known]) -> _Known:
+    axis, sizes = node.attributes["axis"].as_int(), _sizes(given[0])
+    return _Known(given[0].dtype, [_product(sizes[:axis]), _product(sizes[axis:])])
 
 
 def _matmul(node: ir.Node, given: Sequence[_Known]) -> _Known:
@@ -253,12 +275,9 @@ def _cast(node: ir.Node, given: Sequence[_Known]) -> _Known:
     return _Known(dtype, given[0].sizes)
 
 
-def _quantize(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
-    return _Known(given[2].dtype, given[0].sizes)
-
-
 def _shape(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
-    return _Known(ir.DataType.INT64, [(len(_sizes(given[0])), ())])
+    sizes = _sizes(given[0])
+    return _Known(ir.DataType.INT64, [(len(sizes), ())], sizes)
 
 
 def _expand(node: ir.Node, given: Sequence[_Known]) -> _Known:
@@ -297,8 +316,9 @@ def _tile(node: ir.Node, given: Sequence[_Known]) -> _Known:
     return _Known(given[0].dtype, [(size * n, symbols) for (size, symbols), n in pairs])
 
 
-def _of_scale(node: ir.Node, given: Sequence[_Known]) -> _Known:  # noqa: ARG001 - a rule
-    return _Known(given[1].dtype, given[0].sizes)
+def _typed_like(place: int) -> _Rule:
+    """What it makes has the type of an operand."""
+    return lambda _, given: _Known(given[place].dtype, given[0].sizes)
 
 
 def _filled(node: ir.Node, given: Sequence[_Known]) -> _Known:
@@ -316,7 +336,9 @@ _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys((*UNARY, "BatchNormalization", "CumSum"), _like_first),
     "Mod": _elementwise,
     "ConstantOfShape": _filled,
-    "DequantizeLinear": _of_scale,
+    "DequantizeLinear": _typed_like(1),
+    "Flatten": _flattened,
+    "Mul": _multiplied,
     "Split": _split,
     "Tile": _tile,
     "AveragePool": _pool,
@@ -327,7 +349,7 @@ _RULES: Mapping[str, _Rule] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "Pad": _pad,
-    "QuantizeLinear": _quantize,
+    "QuantizeLinear": _typed_like(2),
     "ReduceSum": _sum_along,
     "Reshape": _reshape,
     "Shape": _shape,

@@ -35,7 +35,7 @@ def framed(
     pads = [(0, 0), *pads, (0, 0)]
     padded = emit.pad(x, [*(pad[0] for pad in pads), *(pad[1] for pad in pads)])
 
-    found = emit.node("Gather", emit.node("Shape", x), emit.integers(axes, "axes"), axis=0)
+    found = emit.node("Gather", emit.sizes(x), emit.integers(axes, "axes"), axis=0)
     strides = emit.integers([frame.window.stride for frame in frames.values()], "strides")
     shifts = emit.integers([frame.shift for frame in frames.values()], "shifts")
     total = emit.node("Add", emit.node("Mul", found, strides), shifts)

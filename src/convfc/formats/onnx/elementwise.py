@@ -10,7 +10,9 @@ or amounts are permuted, too:
     Concat(T(a), T(b), axis=2) = T(Concat(a, b, axis=1))     where T has perm = [0, 2, 1]
 
 This is the one table of them: `channels_last` moves nodes by it, and `own_layout` moves them back,
-each step for itself. What is not in it has one layout, that of the file.
+each step for itself. What is not in it has one layout, that of the file: poolings and reductions,
+of which onnxruntime's results are other bits in another order (the largest of numbers, if one of
+them is NaN), and Resize, which CUDA has for channels first only.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.core.arrangement import LayOut
+from convfc.formats.onnx.reshaping import bridges, is_mixed, parts_of, reshaping
 from convfc.formats.onnx.sites import Place, label, places
 
 Attribute: TypeAlias = "int | float | str | list[int] | ir.TensorProtocol"
@@ -46,6 +47,8 @@ class Names:
 
 END = np.iinfo(np.int64).max
 """Where a slice ends that has no end."""
+LOOKED_UP = 14
+"""From this opset on, standard shape inference follows shapes that are computed of sizes."""
 SHARED = "convfc"
 """What stands before the names of constants that several layers read."""
 _MADE = {
@@ -100,6 +103,7 @@ class Emitter:
         names: of the whole model.
         constants: those made so far, by graph and content; shared between emitters.
         arranged: takes how constants are made of those that are there.
+        zeros: see `Forms.zeros`.
     """
 
     def __init__(
@@ -108,11 +112,15 @@ class Emitter:
         names: Names,
         constants: dict[Any, ir.Value],
         arranged: dict[ir.Value, Arrangement] | None = None,
+        *,
+        zeros: bool = False,
     ) -> None:
         self.place = place
         self.names = names
         self.arranged = {} if arranged is None else arranged
+        self.zeros = zeros or place.opset < LOOKED_UP
         self._constants = constants
+        self._sizes: dict[ir.Value, ir.Value] = {}
         self._prefix = label(place.node)
         self._made: set[ir.Node] = set()
         self._own: set[ir.Value] = set()
@@ -229,7 +237,7 @@ class Emitter:
         return value
 
     def reshape(self, x: ir.Value, wanted: Sequence[int | None]) -> ir.Value:
-        """Reshape to what `reshaping` says in the form of the operator."""
+        """Reshape to `wanted`: ``None`` where an axis stays as it is; one may be -1."""
         tensor, shape = constant_of(x), reshaping(wanted)
         if tensor is not None and None not in wanted:
             role = (x.name or "").rpartition("/")[2]
@@ -237,17 +245,35 @@ class Emitter:
             self.arranged[y] = Arrangement(x, lambda numbers: numbers.reshape(shape))
             return y
         before = x.producer()
-        if before in self._made and not x.uses() and _bridged(before, shape):
+        if before in self._made and not x.uses() and _is_bridged(before, shape):
             self.names.taken -= {before.name, x.name}
             x = before.inputs[0] or x
             self.place.body.remove(before, safe=True)
         if self.place.opset < 5:
             return self.node("Reshape", x, shape=list(shape))
-        return self.node("Reshape", x, self.integers(shape, "shape"))
+        return self.node("Reshape", x, self.shape(x, wanted))
 
-    def matrix(self, rows: Sequence[Sequence[int]], role: str) -> ir.Value:
-        """A constant int64 matrix."""
-        return self.numbers(np.array(rows, np.int64), role)
+    def shape(self, x: ir.Value, wanted: Sequence[int | None]) -> ir.Value:
+        """What a Reshape reads, from opset 5 on; axes that stay are those of `x`.
+
+        A constant, unless that had both 0 and -1: then the sizes that stay are `LOOKED_UP`.
+        """
+        shape = reshaping(wanted)
+        if self.zeros or not is_mixed(shape):
+            return self.integers(shape, "shape")
+        parts = [
+            self.node("Gather", self.sizes(x), self.integers(part, "axes"), axis=0)
+            if stays
+            else self.integers(part, "lengths")
+            for stays, part in parts_of(shape)
+        ]
+        return self.call(self.node("Concat", *parts, axis=0), "shape")
+
+    def sizes(self, x: ir.Value) -> ir.Value:
+        """All sizes of a value, as the run finds them."""
+        if x not in self._sizes:
+            self._sizes[x] = self.node("Shape", x)
+        return self._sizes[x]
 
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """Permute axes."""
@@ -262,13 +288,6 @@ class Emitter:
         if self.place.opset < 13:
             return self.node("ReduceSum", x, axes=[axis], keepdims=0)
         return self.node("ReduceSum", x, self.integers([axis], "axes"), keepdims=0)
-
-    def rows(self, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
-        """Each row of a tensor of so many, with axis 0 still there."""
-        ones = [1] * count
-        if self.place.opset < 13:
-            return self._add("Split", [matrix], {"axis": 0, "split": ones}, count)
-        return self._add("Split", [matrix, self.integers(ones, "rows")], {"axis": 0}, count)
 
     def pad(
         self, x: ir.Value, amounts: Sequence[int] | ir.Value, filling: ir.Value | None = None
@@ -304,33 +323,13 @@ def _reshaped(tensor: ir.TensorProtocol, shape: Sequence[int]) -> ir.TensorProto
     return ir.Tensor(tensor.numpy().reshape(shape).copy(), dtype=tensor.dtype)
 
 
-def reshaping(wanted: Sequence[int | None]) -> list[int]:
-    """The shape of a Reshape, as the operator has it.
-
-    Many tools know no 0, which keeps a size: a batch alone among known sizes is -1, what is left.
-
-    Args:
-        wanted: ``None`` where the axis in that place stays as it is; one may be -1.
-
-    >>> reshaping([None, 4, 4, 3]), reshaping([None, None, 12])
-    ([-1, 4, 4, 3], [0, 0, 12])
-    """
-    alone = wanted.count(None) == 1 and -1 not in wanted
-    return [(-1 if alone else 0) if size is None else size for size in wanted]
-
-
-def _bridged(before: ir.Node, shape: Sequence[int]) -> bool:
-    """Whether what a Reshape made can be reshaped to `shape` from what it was made of.
-
-    An axis that `shape` keeps must be one that the first Reshape kept.
-    """
-    if before.op_type != "Reshape":
-        return False
-    kept = [axis for axis, size in enumerate(shape) if size == 0]
+def _is_bridged(before: ir.Node, shape: Sequence[int]) -> bool:
+    """Whether what a Reshape made can be reshaped to `shape` from what it was made of."""
     given = before.inputs[1] if len(before.inputs) > 1 else None
     first = None if given is None else constant_of(given)
-    between = [] if first is None else first.numpy().tolist()
-    return all(axis < len(between) and between[axis] == 0 for axis in kept)
+    if before.op_type != "Reshape" or (given is not None and first is None):
+        return False
+    return bridges([] if first is None else first.numpy().tolist(), shape)
 
 
 def constant_value(name: str, tensor: ir.TensorProtocol) -> ir.Value:

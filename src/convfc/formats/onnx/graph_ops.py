@@ -12,15 +12,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from convfc.core.arrays import to_first, to_last
-from convfc.core.geometry import Convolution, Pads, Sizes, Window, product
+from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes, Window, product
 from convfc.core.im2col import Ops, one_open
 from convfc.core.lowering import Lowering, PatchMethod
 from convfc.formats.forms import DEFAULT, Forms
 from convfc.formats.onnx.bands import bands
-from convfc.formats.onnx.emitter import END, Emitter, constant_of, reshaping
+from convfc.formats.onnx.emitter import END, Emitter, constant_of
 from convfc.formats.onnx.filter_matrix import Layout, filter_matrix, phase_bias, unsigned
 from convfc.formats.onnx.index_map import gathered, stored
-from convfc.formats.onnx.taps import shifted_sum, weighted_sum
+from convfc.formats.onnx.interleaving import interleaved
+from convfc.formats.onnx.taps import shifted_sum, summed_products, weighted_sum
 
 
 def _merged(positions: Sizes) -> int | None:
@@ -73,17 +74,23 @@ class OnnxOps(Ops[ir.Value]):
         """Whether it is so whatever is around it: groups would be moved, there and back."""
         return self.has_channels_first and self._lowering.convolution.groups > 1
 
-    def channels_first_product(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """F^T P^T + b for each group, and the shape that makes it the layer's output."""
+    def channels_first_product(self, x: ir.Value) -> tuple[str, tuple[ir.Value, ...]]:
+        """F^T P^T + b for each group, reshaped: the last operator and what it reads.
+
+        Along one open axis, the input is P^T as it is, and the product the output.
+        """
         emit, inner, sizes = self.emit, self._lowering.inner, self._lowering.sizes
         groups = [inner.groups] if inner.groups > 1 else []
         matrix = filter_matrix(emit, self.given["kernel"], self._lowering, Layout.TRANSPOSED)
+        bias = self._bias and emit.reshape(self._bias, [*groups, -1, 1])
+        if sizes == (None,) and not (groups or emit.zeros):
+            if bias is None:
+                return "MatMul", (matrix, x)
+            return "Add", (emit.node("MatMul", matrix, x), bias)
         columns = emit.reshape(x, [None, *groups, inner.patch_length, product(sizes) or -1])
         y = emit.node("MatMul", matrix, emit.call(columns, "patch_matrix"))
-        if self._bias is not None:
-            y = emit.node("Add", y, emit.reshape(self._bias, [*groups, -1, 1]))
-        shape = reshaping([None, inner.filters, *one_open(sizes)])
-        return y, emit.integers(shape, "shape")
+        y = y if bias is None else emit.node("Add", y, bias)
+        return "Reshape", (y, emit.shape(x, [None, inner.filters, *one_open(sizes)]))
 
     def pad(self, x: ir.Value, pads: Sequence[Sequence[Pads]]) -> ir.Value:
         """See `Ops.pad`; sizes that are not known before run time need opset 11.
@@ -99,9 +106,11 @@ class OnnxOps(Ops[ir.Value]):
         if len(flat) == len(table):
             return emit.pad(x, [*(row[0] for row in flat), *(row[1] for row in flat)], self._zero)
         firsts = np.cumsum([0, *counts[:-1]])
-        remainders = emit.node("Mod", emit.node("Shape", x), emit.integers(counts, "strides"))
+        remainders = emit.node("Mod", emit.sizes(x), emit.integers(counts, "strides"))
         rows = emit.node("Add", remainders, emit.integers(firsts.tolist(), "rows"))
-        chosen = emit.node("Gather", emit.matrix(flat, "pads_by_remainder"), rows, axis=0)
+        chosen = emit.node(
+            "Gather", emit.numbers(np.array(flat, np.int64), "pads_by_remainder"), rows, axis=0
+        )
         padded = emit.pad(x, emit.reshape(emit.transpose(chosen, [1, 0]), [-1]), self._zero)
         # Shape inference gives up all axes of such a Pad; most of them are known.
         axes = zip(self._lowering.sizes, pads, strict=True)
@@ -169,7 +178,8 @@ class OnnxOps(Ops[ir.Value]):
         if groups == 1:
             return self._dense(patches, convolution, positions)
         if self._sums:
-            return self._finish(self._multiply_and_sum(patches, convolution, positions))
+            y = summed_products(self.emit, patches, self._matrix, convolution, positions)
+            return self._finish(y)
         emit, keep = self.emit, [None, *positions]
         split = [*keep, convolution.taps, groups, convolution.channels // groups]
         blocks = emit.reshape(patches, split)
@@ -203,18 +213,11 @@ class OnnxOps(Ops[ir.Value]):
         y = self._multiply(emit.reshape(patches, [*rows, convolution.patch_length]), len(rows) + 1)
         return emit.reshape(self._finish(y), [-1, *sizes, convolution.filters])
 
-    def _multiply_and_sum(
-        self, patches: ir.Value, convolution: Convolution, positions: Sizes
-    ) -> ir.Value:
-        """Each tap times its weight, over all channels at once, then the sum of the taps."""
-        emit, groups = self.emit, convolution.groups
-        keep, each = [None, *positions], convolution.filters // groups
-        shape = [*keep, convolution.taps, groups]
-        # Several filters for one channel: it meets each of them.
-        taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
-        taps = emit.call(taps, "patch_matrix")
-        y = emit.call(emit.sum(emit.node("Mul", taps, self._matrix), len(keep)), "product")
-        return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
+    def interleave(self, y: ir.Value, convolution: AnyConvolution, sizes: Sizes) -> ir.Value:
+        """See `Ops.interleave`."""
+        if None not in sizes or self.emit.zeros:
+            return super().interleave(y, convolution, sizes)
+        return interleaved(self.emit, y, convolution, sizes)
 
     def weighted_sum(
         self, taps: Iterable[ir.Value], convolution: Convolution, positions: Sizes
@@ -228,7 +231,7 @@ class OnnxOps(Ops[ir.Value]):
 
     @property
     def _sums(self) -> bool:
-        """Whether the product is `_multiply_and_sum`; operators broadcast from opset 7 on."""
+        """Whether the product is `summed_products`; operators broadcast from opset 7 on."""
         wanted = not self._forms.depthwise_products
         return wanted and self._lowering.inner.depthwise and self.emit.place.opset >= 7
 

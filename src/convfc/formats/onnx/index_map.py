@@ -40,7 +40,7 @@ def gathered(emit: Emitter, x: ir.Value, convolution: Convolution) -> ir.Value:
         x: (batch, sizes.., channels).
         convolution: what is gathered for; it has no pads.
     """
-    rank, sizes = convolution.rank, emit.node("Shape", x)
+    rank, sizes = convolution.rank, emit.sizes(x)
     zero = emit.numbers(np.array(0, np.int64), "zero")
     index = zero
     for axis, window in enumerate(convolution.windows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from convfc.formats.inner import Tensor
+from convfc.formats.inner import LayerOutput, Tensor
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.flat_forms import FLAT
 from convfc.formats.onnx.moving import LAST, ROWS, named
@@ -42,6 +42,24 @@ def tensors_of(inferred: ir.Model, feed: Mapping[str, NDArray[Any]]) -> list[Ten
         infer(copy)
     values = [value for node in copy.graph for value in node.outputs if value.name]
     return [_tensor(value) for value in values if _is_array(value) and constant_of(value) is None]
+
+
+def holders(graph: ir.Graph, own: Mapping[str, str], before: Set[str]) -> dict[str, LayerOutput]:
+    """The values that hold what layers make, by the layers' names; those that are gone lack.
+
+    Args:
+        graph: the converted main graph.
+        own: by the name of a layer, what its output was called.
+        before: names of all values that the original has.
+    """
+    values = [value.name or "" for node in graph for value in node.outputs]
+    found = {name: LayerOutput(name, "own") for name in values}
+    for form in (LAST, FLAT, ROWS):
+        hints = {name: named(form).fullmatch(name) for name in values if name not in before}
+        for name, hint in hints.items():
+            if hint is not None:
+                found.setdefault(hint[1], LayerOutput(name, form[1:]))
+    return {layer: found[name] for layer, name in own.items() if name in found}
 
 
 def values_of(

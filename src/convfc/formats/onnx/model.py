@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
@@ -18,8 +19,8 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.alignment import lowered_again, unlike_record
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
-from convfc.formats.forms import DEFAULT, Forms
-from convfc.formats.inner import Tensor
+from convfc.formats.forms import Forms
+from convfc.formats.inner import LayerOutput, Tensor
 from convfc.formats.onnx.alignment import replacements
 from convfc.formats.onnx.channels_last import keep_channels_last
 from convfc.formats.onnx.demand import Demands
@@ -33,11 +34,11 @@ from convfc.formats.onnx.flat_ports import in_rows
 from convfc.formats.onnx.float64 import precision_of, widen
 from convfc.formats.onnx.frozen import freeze, overridable, recorded, told
 from convfc.formats.onnx.frozen import record as record_frozen
-from convfc.formats.onnx.inner import tensors_of, values_of
+from convfc.formats.onnx.inner import holders, tensors_of, values_of
 from convfc.formats.onnx.layer_pair import OnnxLayerPair
 from convfc.formats.onnx.operators import is_quantized, known_shape, operands
 from convfc.formats.onnx.outline import outline_of
-from convfc.formats.onnx.own_form import in_own_form
+from convfc.formats.onnx.own_form import forms_of, in_own_form
 from convfc.formats.onnx.ports import port_of, returned
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.protos import read_proto
@@ -85,6 +86,7 @@ class OnnxModel:
 
     notes: Sequence[str] = ()
     takes_forms = True
+    layer_outputs: Mapping[str, LayerOutput] = MappingProxyType({})
 
     def __init__(self, path: Path, reading: Reading = AS_IT_IS) -> None:
         self.path = path
@@ -262,7 +264,9 @@ class OnnxModel:
             version = self._model.ir_version or 4
             return OnnxLayerPair(site, there[site.name], end, lowering, version, batch, forms)
 
-        forms = DEFAULT if converted.provenance is None else converted.provenance.forms
+        forms = forms_of(
+            converted.provenance, ((layer.place, layer.nodes) for layer in there.values())
+        )
         expected = self._emitted(lowerings, forms)
         pairs = [
             paired(site, lowerings[site.name]) for site in self.sites if site.name in lowerings
@@ -316,23 +320,25 @@ class OnnxModel:
 
     def _convert(self, lowerings: Mapping[str, Lowering], provenance: Provenance) -> str:
         """Rewrite the model, and give it the record, which is returned; `_told` is what to say."""
-        model = self._model
+        model, graph = self._model, self._model.graph
         provenance = replace(provenance, outline=outline_of(model, self._form))
         known = known_of(model, self._inferred)
         ambiguous = map(_AMBIGUOUS.format, self._ambiguous)
         self._told = (*self._remarks, *told(model, self._frozen), *ambiguous)
         made = {name: (self._places[name], lowering) for name, lowering in lowerings.items()}
         names = Names(model)
+        own = {n: p.node.outputs[0].name or "" for n, (p, _) in made.items() if p.body is graph}
         heads = rewrite(model, made, forms=provenance.forms, names=names)
         for value in self._unfounded:
             if not value.is_graph_output():
                 forget_sizes(value)
-        ends = [place.node for place, _ in made.values()]
+        ends = {place.node: lowering.convolution.rank + 2 for place, lowering in made.values()}
         if any(lowering.form is Form.DENSE for lowering in lowerings.values()):
-            keep_flat(model, ends, names)
+            keep_flat(model, [*ends], names)
         else:
             keep_channels_last(model, ends, heads, names)
         describe(model, known)
+        self.layer_outputs = holders(graph, own, {value.name or "" for value in known})
         text = model.metadata_props[KEY] = provenance.to_json()
         if self._frozen:
             record_frozen(model, self._frozen)

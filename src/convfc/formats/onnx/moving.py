@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -205,9 +206,15 @@ def _is_matrix(value: ir.Value) -> bool:
     return shape is not None and len(shape) == 2
 
 
+def is_reshape(node: ir.Node | None) -> TypeGuard[ir.Node]:
+    """Whether it is a Reshape that reads its shape."""
+    reshapes = node is not None and operator(node) == ("", "Reshape", "")
+    return node is not None and reshapes and len(node.inputs) == 2
+
+
 def reshaped_to(node: ir.Node | None) -> list[int] | None:
     """The shape that a Reshape is given as a constant; ``None`` of any other node."""
-    if node is None or operator(node) != ("", "Reshape", "") or len(node.inputs) != 2:
+    if not is_reshape(node):
         return None
     given = None if node.inputs[1] is None else constant_of(node.inputs[1])
     if given is None or given.dtype is not ir.DataType.INT64 or len(given.shape) != 1:

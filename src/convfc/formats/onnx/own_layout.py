@@ -39,7 +39,15 @@ from convfc.formats.onnx.elementwise import (
     transposed_rank,
 )
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.moving import LAST, MOVED, ROWS, columns_of, reshaped_to, tell
+from convfc.formats.onnx.moving import (
+    LAST,
+    MOVED,
+    ROWS,
+    columns_of,
+    is_reshape,
+    reshaped_to,
+    tell,
+)
 from convfc.formats.onnx.restoring import Restoration, copy_to_restore
 
 
@@ -148,19 +156,17 @@ class _LayoutRestoration(Restoration[int]):
 
     def _take_out_of_rows(self, reshape: ir.Node) -> bool:
         """By rules 1, 2 and 4: what stands before a Reshape goes behind it."""
-        shape = reshaped_to(reshape)
-        if shape is None or len(shape) < 3:
-            return False
-        inner, rows = self._before(reshape.inputs[0])
+        inner, rows = self._before(reshape.inputs[0]) if is_reshape(reshape) else ([], None)
         if not inner or rows is None:
             return False
-        rank, y = len(shape), reshape.outputs[0]
+        names = [self._form(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
+        shape, y = reshaped_to(reshape), reshape.outputs[0]
+        rank = self._ranks.get(names[0], 0) if shape is None else len(shape)
         last = self._form(y)[1] == LAST
         columns = columns_of(rows) if last else None
-        columns = columns if columns == shape[-1] else None
+        columns = columns if shape is not None and columns == shape[-1] else None
         settings = [out_of_rows(node, rank, columns) for node in inner]
-        names = [self._form(value)[0] for value in (rows, *(node.outputs[0] for node in inner))]
-        if any(self._ranks.get(name, rank) != rank for name in names):
+        if rank < 3 or any(self._ranks.get(name, rank) != rank for name in names):
             return False  # merged with a Reshape to something else
         back = self._back(y, rank, names[-1]) if last else None
         fresh = names if last and back is None else names[:-1]

@@ -31,7 +31,7 @@ from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, known_shape, operands
 from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outline
-from convfc.formats.onnx.own_form import in_own_form
+from convfc.formats.onnx.own_form import forms_of, in_own_form
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
 from convfc.formats.onnx.recovering import Recovery, bodies_of
@@ -199,7 +199,9 @@ class OnnxReverting:
         ends = {name: place.node.outputs[0] for name, place in own.items()}
         arranged: dict[ir.Value, Arrangement] = {}
         made = {name: (own[name], lowering) for name, lowering in self._lowerings.items()}
-        rewrite(copy, made, forms=self._record.forms, names=Names(copy), arranged=arranged)
+        there = ((layer.place, layer.nodes) for layer in self._layers.values())
+        forms = forms_of(self._record, there)
+        rewrite(copy, made, forms=forms, names=Names(copy), arranged=arranged)
         self._problems: dict[str, str] = {}
         for name, layer in ((name, self._layers[name]) for name in self._lowerings):
             constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}

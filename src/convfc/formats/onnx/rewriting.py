@@ -46,7 +46,9 @@ def rewrite(
     names = Names(model) if names is None else names
     constants: dict[Any, ir.Value] = {}
     layers = {
-        place.node: _ops(Emitter(place, names, constants, arranged), lowering, forms)
+        place.node: _ops(
+            Emitter(place, names, constants, arranged, zeros=forms.zeros), lowering, forms
+        )
         for place, lowering in lowerings.values()
     }
     first = staying(layers)
@@ -84,8 +86,7 @@ def _rewrite_node(
         node.op_type = "Reshape"
         end = ops.dense_product(x)
     elif channels_first:
-        node.op_type = "Reshape"
-        end = ops.channels_first_product(x)
+        node.op_type, end = ops.channels_first_product(x)
     else:
         node.op_type = "Transpose"
         last = ops.transpose(x, to_last(rank + 2))

@@ -1,8 +1,8 @@
-"""Layers without a whole patch matrix: what taps make, added up."""
+"""Layers whose taps are multiplied one by one: what they make, added up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from itertools import chain
 
@@ -13,6 +13,27 @@ from convfc.formats.onnx.emitter import END, Emitter
 
 _SPAN = 256
 """Numbers that are multiplied by a row at a time: more are hardly quicker, fewer are slower."""
+
+
+def summed_products(
+    emit: Emitter, patches: ir.Value, matrix: ir.Value, convolution: Convolution, positions: Sizes
+) -> ir.Value:
+    """P F of groups of one channel: each tap times its weight, over all channels at once, summed.
+
+    Args:
+        emit: where nodes go.
+        patches: the patch matrix, laid out in space.
+        matrix: the filter matrix by tap, see `Layout`.
+        convolution: the geometry.
+        positions: sizes of the output.
+    """
+    groups, keep = convolution.groups, [None, *positions]
+    each, shape = convolution.filters // groups, [*keep, convolution.taps, groups]
+    # Several filters for one channel: it meets each of them.
+    taps = emit.reshape(patches, shape if each == 1 else [*shape, 1])
+    taps = emit.call(taps, "patch_matrix")
+    y = emit.call(emit.sum(emit.node("Mul", taps, matrix), len(keep)), "product")
+    return y if each == 1 else emit.reshape(y, [*keep, convolution.filters])
 
 
 def shifted_sum(
@@ -65,14 +86,16 @@ def weighted_sum(
     taps = iter(taps)
     first, size = next(taps), positions[-1]
     groups, keep = convolution.groups, [None, *positions]
-    each, back = convolution.filters // groups, [*keep[:-1], size or -1, convolution.filters]
+    each, lines = convolution.filters // groups, [*keep[:-1], -1]
+    flat = each == 1 and size is None and not emit.zeros
+    back = [*(lines if size is None and emit.zeros else keep), convolution.filters]
     if each > 1:
         shape = [*keep, groups, 1]  # a channel meets each of its filters
     else:
         if size is None:
-            shape = [*keep[:-1], -1]
-            last = emit.integers([len(positions)], "axis")
-            times = emit.node("Gather", emit.node("Shape", first), last, axis=0)
+            shape = lines
+            axis = emit.integers([len(positions)], "axis")
+            times = emit.node("Gather", emit.sizes(first), axis, axis=0)
             both = emit.node("Concat", emit.integers([1], "one"), times, axis=0)
         else:
             several = _neighbours(size, groups)
@@ -80,16 +103,29 @@ def weighted_sum(
             times, both = emit.integers([several], "times"), emit.integers([1, several], "times")
         matrix = emit.node("Tile", matrix, both)
         bias = None if bias is None else emit.node("Tile", bias, times)
-    rows = emit.rows(matrix, convolution.taps)
+    rows = _rows(emit, matrix, convolution.taps)
     terms = (
-        emit.node("Mul", emit.reshape(tap, shape), row)
+        emit.node(
+            "Mul",
+            emit.node("Flatten", tap, axis=len(positions)) if flat else emit.reshape(tap, shape),
+            row,
+        )
         for tap, row in zip(chain([first], taps), rows, strict=True)
     )
     total = reduce(partial(emit.node, "Add"), terms)
     if each > 1:
         total = emit.reshape(total, back)
         return total if bias is None else emit.node("Add", total, bias)
-    return emit.reshape(total if bias is None else emit.node("Add", total, bias), back)
+    total = total if bias is None else emit.node("Add", total, bias)
+    return emit.node("Reshape", total, emit.sizes(first)) if flat else emit.reshape(total, back)
+
+
+def _rows(emit: Emitter, matrix: ir.Value, count: int) -> Sequence[ir.Value]:
+    """Each row of a tensor of so many, with axis 0 still there."""
+    ones = [1] * count
+    if emit.place.opset < 13:
+        return emit.nodes("Split", count, matrix, axis=0, split=ones)
+    return emit.nodes("Split", count, matrix, emit.integers(ones, "rows"), axis=0)
 
 
 def _neighbours(size: int, channels: int) -> int:
