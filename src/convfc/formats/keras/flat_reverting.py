@@ -37,7 +37,7 @@ from convfc.formats.outline import digest_of, missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
-from convfc.formats.reverted import Change, WayBack
+from convfc.formats.reverted import Change, Rebuilt, WayBack
 from convfc.refusals import Code, Refusal
 
 Layer = Any
@@ -197,6 +197,11 @@ class FlatReverting:
         }
         shared = ((name, x) for name in names for x in self._runs[name].layers if id(x) in left)
         return next(((name, x.name, left[id(x)]) for name, x in shared), None)
+
+    @property
+    def rebuilt(self) -> Sequence[Rebuilt]:
+        """See `Reverting.rebuilt`: a matrix is always in one piece."""
+        return ()
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""

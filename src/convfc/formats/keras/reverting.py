@@ -28,7 +28,7 @@ from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS
-from convfc.formats.reverted import Change, WayBack
+from convfc.formats.reverted import Change, Rebuilt, WayBack
 from convfc.refusals import Code, Refusal
 
 
@@ -141,6 +141,11 @@ class KerasReverting:
         if layer is None:
             return Site(name, kind, None)
         return Site(name, kind, layer.convolution(), tuple(layer.geometry["sizes"]))
+
+    @property
+    def rebuilt(self) -> Sequence[Rebuilt]:
+        """See `Reverting.rebuilt`."""
+        return ()
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from convfc.formats.onnx.ancestry import initializers_of, leading_to, names_in, read_only_by
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.frozen import FROZEN
 from convfc.formats.onnx.operators import is_convolution, known_shape
@@ -157,10 +158,13 @@ def _compare_bodies(
     _compare_interfaces(a, b, where, found)
     matched: set[ir.Node] = set()
     bodies = (a, b, opset)
+    unread = read_only_by(a, replaced)
     for node in (node for node in a if node not in replaced and not _is_constant(node)):
         name = next((value.name for value in node.outputs if value.name), "")
         other = producers.get(name)
         if other is None or other in new or _is_constant(other):
+            if node in unread:
+                continue
             found.unknown.append(f"{where}: node '{label(node)}' is in the original only")
             continue
         matched.add(other)
@@ -172,34 +176,6 @@ def _compare_bodies(
 def _is_constant(node: ir.Node) -> bool:
     """Whether its output is a constant, which is compared where it is read."""
     return len(node.outputs) == 1 and constant_of(node.outputs[0]) is not None
-
-
-def leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
-    """A node and all before it, back to values that the original has too; it comes last."""
-    ordered: dict[ir.Node, None] = {}
-    todo = [end]
-    while todo:
-        node = todo[-1]
-        values = (v for v in node.inputs if v is not None and v.name not in known)
-        makers = (value.producer() for value in values)
-        waiting = [maker for maker in makers if maker is not None and maker not in ordered]
-        if waiting and node not in ordered:
-            todo += waiting
-        else:
-            ordered[todo.pop()] = None
-    return list(ordered)
-
-
-def names_in(body: Body) -> set[str | None]:
-    """Names of what a graph or function is fed, makes and stores, without what is in its nodes."""
-    names: set[str | None] = {value.name for value in body.inputs}
-    names.update(value.name for node in body for value in node.outputs)
-    names.update(_initializers(body))
-    return names
-
-
-def _initializers(body: Body) -> Mapping[str, ir.Value]:
-    return body.initializers if isinstance(body, ir.Graph) else {}
 
 
 def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> None:
@@ -216,8 +192,8 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> No
         for value, other in zip(a.outputs, b.outputs, strict=True):
             _compare_described(value, other, where, found, narrower=True)
             _compare_operand(value, other, f"{where}: its output", (a, b), found)
-    after = _initializers(b)
-    for name, value in _initializers(a).items():
+    after = initializers_of(b)
+    for name, value in initializers_of(a).items():
         if name in after:
             found.compared[value] = after[name]
             difference = _tensor_difference(value, after[name])

@@ -28,6 +28,11 @@ _SIGNED = {4: ir.DataType.INT4, 8: ir.DataType.INT8}
 _UNSIGNED = {4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 
 
+def is_packed(node: ir.Node) -> bool:
+    """Whether it is a MatMulNBits."""
+    return identifier(node) == _PACKED
+
+
 def unpack_products(model: ir.Model, kept: Set[str | None]) -> None:
     """Make standard operators of each MatMulNBits that can be, if the opset can be raised.
 
@@ -35,7 +40,7 @@ def unpack_products(model: ir.Model, kept: Set[str | None]) -> None:
         model: changed in place.
         kept: names of values of which the makers stay as they are.
     """
-    packed = [place for place in places(model) if identifier(place.node) == _PACKED]
+    packed = [place for place in places(model) if is_packed(place.node)]
     if not packed or not _can_be_raised(model):
         return
     names, constants = Names(model), dict[Any, ir.Value]()

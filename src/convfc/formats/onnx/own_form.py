@@ -1,4 +1,9 @@
-"""A converted model with everything in the form of its original: all ways back in their order."""
+"""A converted model with everything in the form of its original: all ways back in their order.
+
+What others made of it is undone first. Operators that they fused are taken apart: a Gemm is MatMul
+and Add, a MatMulNBits is MatMul with a matrix behind DequantizeLinear, both by definition. And what
+is rounded again to a grid on which it is (`grids`) is left as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,12 @@ import onnx_ir as ir
 
 from convfc.core.geometry import Sizes
 from convfc.core.whole import Form
+from convfc.formats.onnx.few_bits import is_packed, unpack_products
+from convfc.formats.onnx.gemm import gemms_apart, is_gemm
+from convfc.formats.onnx.grids import rounded_once
 from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.own_layout import in_own_layout
+from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.unflattened import in_own_axes
 from convfc.formats.provenance import Provenance
 
@@ -32,7 +41,25 @@ def in_own_form(
         optimized: whether optimizers may have been there.
     """
     dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-    apart = unmerged(converted, original, outputs) if optimized else converted
+    apart = _plain(converted, original)
+    apart = unmerged(apart, original, outputs) if optimized else apart
     unflattened = in_own_axes(apart, original, outputs, moved=dense)
     ranks = {name: len(sizes) + 1 for name, sizes in outputs.items()}
     return in_own_layout(unflattened, original, ranks)
+
+
+def _plain(converted: ir.Model, original: ir.Model) -> ir.Model:
+    """A model without what others fused, or rounded twice, but for what the original has, too."""
+    nodes = [place.node for place in places(converted)]
+    if not any(is_gemm(node) or is_packed(node) or _rounds(node) for node in nodes):
+        return converted
+    made = {v.name: place.node for place in places(original) for v in place.node.outputs}
+    copy = converted.clone()
+    gemms_apart(copy, made.keys())
+    unpack_products(copy, made.keys())
+    rounded_once(copy, made)
+    return copy
+
+
+def _rounds(node: ir.Node) -> bool:
+    return node.op_type == "QuantizeLinear"
