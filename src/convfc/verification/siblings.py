@@ -40,7 +40,7 @@ def prove_pair(
     """
     if not are_siblings(a, b.provenance):
         direct = prove_layers(a, b, feeds, random, quick, progress)
-        if is_shown(*direct[:2]) or differs(*direct[:2]):
+        if is_shown(*direct[:2]) or differs(*direct[:2]) or direct[0].stated:
             return direct
         again = by_way_back(a, b, feeds, random, quick, progress, imports)
         return direct if again is None else again

@@ -46,6 +46,7 @@ class Replacements:
         layers: the converted convolutions, by the identity of the original's node.
         differences: numbers, settings and wires outside that are not as they were; a sentence each.
         unknown: what is built otherwise outside, so that it cannot be told whether it matters.
+        stated: those of the unknown that are stated beside the nodes.
         remarks: what is told otherwise, but read by no runtime.
         compared: initializers of graphs that belong together, by which each was compared with.
     """
@@ -53,6 +54,7 @@ class Replacements:
     layers: dict[ir.Node, Replacement] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    stated: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     compared: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
@@ -64,7 +66,12 @@ class Replacements:
     def built(self, what: str, a: object, b: object) -> None:
         """Note something that a runtime may heed, if it is not as it was."""
         if (a or None) != (b or None):
-            self.unknown.append(f"{what} changed")
+            self.states(f"{what} changed")
+
+    def states(self, *what: str) -> None:
+        """Note what a file states otherwise beside its nodes."""
+        self.unknown += what
+        self.stated += what
 
 
 _READ_BY_RUNTIMES = ("ort_config", "onnxruntime", "ep_compatibility_info.")
@@ -80,12 +87,12 @@ def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
     versions = [max(model.ir_version, 4) for model in (original, converted)]
     found.told("the IR version", original.ir_version, converted.ir_version)
     if versions[0] != versions[1] and min(original.ir_version, converted.ir_version) < 4:
-        found.unknown.append("what weights are changed with the IR version")
+        found.states("what weights are changed with the IR version")
     _compare_opsets(original.graph, converted.graph, "the model", found)
     a, b = original.metadata_props, converted.metadata_props
     changed = [k for k in sorted({*a, *b} - {KEY, FROZEN}) if (a.get(k) or "") != (b.get(k) or "")]
     told = [key for key in changed if not key.startswith(_READ_BY_RUNTIMES)]
-    found.unknown += [f"the metadata '{key}' changed" for key in changed if key not in told]
+    found.states(*(f"the metadata '{key}' changed" for key in changed if key not in told))
     found.remarks += [f"the metadata {', '.join(map(repr, told))} changed"] if told else []
     by_body: dict[Body, list[Place]] = {}
     for place in places(original):
@@ -280,9 +287,9 @@ def _compare_nodes(
     for value, other in zip(a.outputs, b.outputs, strict=False):
         types = value.dtype, other.dtype
         if None not in types and types[0] != types[1]:
-            found.unknown.append(f"{where}: the stated type of '{value.name}' changed")
+            found.states(f"{where}: the stated type of '{value.name}' changed")
         elif not _fits(known_shape(value), known_shape(other)):
-            found.unknown.append(f"{where}: the stated shape of '{value.name}' changed")
+            found.states(f"{where}: the stated shape of '{value.name}' changed")
         found.built(
             f"the quantization annotation of '{value.name}'", _annotation(value), _annotation(other)
         )

@@ -168,4 +168,4 @@ def _keeps_all(dtype: str, scale: float, zero: int) -> bool:
     with np.errstate(all="ignore"):
         numbers = (whole - zero).astype(np.float32) * step
         off = float(abs(numbers / step - (whole - zero)).max())
-        return scale > 0 and off < _MOST_OFF
+        return scale >= float(np.finfo(np.float32).tiny) and off < _MOST_OFF  # or it is flushed

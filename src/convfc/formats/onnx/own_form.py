@@ -1,8 +1,8 @@
 """A converted model with everything in the form of its original: all ways back in their order.
 
-What others made of it is undone first. Operators that they fused are taken apart: a Gemm is MatMul
-and Add, a MatMulNBits is MatMul with a matrix behind DequantizeLinear, both by definition. And what
-is rounded again to a grid on which it is (`grids`) is left as it is.
+What others made of it is undone first, if that is asked for. Operators that they fused are taken
+apart: a Gemm is MatMul and Add, a MatMulNBits is MatMul with a matrix behind DequantizeLinear, both
+by definition. And what is rounded again to a grid on which it is (`grids`) is left as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def in_own_form(
     record: Provenance | None,
     *,
     optimized: bool = True,
+    fused: bool = False,
 ) -> ir.Model:
     """What was moved by convfc, or merged by optimizers, in its own layout and on its own axes.
 
@@ -39,9 +40,10 @@ def in_own_form(
         outputs: sizes, the batch apart, of what the original's convolutions make, by name.
         record: of the converted model.
         optimized: whether optimizers may have been there.
+        fused: whether what others fused is taken apart, and what is rounded twice is rounded once.
     """
     dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-    apart = _plain(converted, original)
+    apart = _plain(converted, original) if fused else converted
     apart = unmerged(apart, original, outputs) if optimized else apart
     unflattened = in_own_axes(apart, original, outputs, moved=dense)
     ranks = {name: len(sizes) + 1 for name, sizes in outputs.items()}

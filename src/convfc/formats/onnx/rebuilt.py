@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrays import DIGITS, Array
+from convfc.core.arrays import DIGITS, Array, array_difference
 from convfc.core.geometry import Convolution
 from convfc.formats.onnx.computed_weights import Steps, shape_of
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
+from convfc.formats.onnx.folded import folded
 from convfc.formats.onnx.laid_out import Weight, laid_out
 from convfc.formats.onnx.on_maps import OnMaps
 from convfc.formats.onnx.operators import known_shape, operands
@@ -129,7 +130,26 @@ class OnnxRebuilt:
             return "it is no plain convolution"
         if self._most_fed < 1:
             return "its sums are too long to be exact in its type"
-        return None
+        return None if self._has_its_kernel() else "its kernel is computed"
+
+    def _has_its_kernel(self) -> bool:
+        """Whether a kernel that is computed comes to the numbers of what the file computes."""
+        steps, matrix = self._operand.steps, self._operand.weight.value
+        if steps is None or constant_of(matrix) is not None:
+            return True
+        _, emit = self._emitter()
+        made, found = folded(steps.emit(emit, matrix)), folded(matrix)
+        if made is None or found is None:
+            return False
+        return array_difference(made.numpy(), steps.lay_out(found.numpy())) is None
+
+    def _emitter(self) -> tuple[ir.Node, Emitter]:
+        """Writes into a graph of its own, in front of a node that reads what the layer reads."""
+        x = ir.Value(name=self._fed)
+        last = ir.node("Identity", [x], name=self.site.name)
+        graph = ir.Graph([x], last.outputs, nodes=[last], opset_imports={"": self._opset})
+        (place,) = places(ir.Model(graph, ir_version=10))
+        return last, Emitter(place, self._names, {})
 
     @property
     def _most_fed(self) -> int:
@@ -191,16 +211,14 @@ class OnnxRebuilt:
         """What the way back makes of it, with other numbers."""
         conv = self.site.convolution
         assert isinstance(conv, Convolution)  # noqa: S101 - see `unshown`
-        x = ir.Value(name=self._fed)
-        last = ir.node("Identity", [x], name=self.site.name)
-        graph = ir.Graph([x], last.outputs, nodes=[last], opset_imports={"": self._opset})
-        (place,) = places(ir.Model(graph, ir_version=10))
-        emit = Emitter(place, self._names, {})
+        last, emit = self._emitter()
+        (x,) = last.inputs
+        assert x is not None  # noqa: S101 - it was made with that
         known = {value: self._constant(value, array) for value, array in numbers.items()}
         maps = OnMaps(emit, conv, self.site.sizes, self._own, _with(self._program, known))
         made = maps.write(x, emit.numbers(kernel, "kernel"), known[self._operand.weight.value])
         end = emit.node(made.op, *made.inputs, **made.attributes)
-        return self._model([node for node in graph if node is not last], end, numbers)
+        return self._model([node for node in emit.place.body if node is not last], end, numbers)
 
     def _constant(self, value: ir.Value, array: Array) -> ir.Value:
         return constant_value(self._names.fresh(value.name or "constant"), ir.Tensor(array))

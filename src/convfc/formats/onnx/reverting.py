@@ -163,7 +163,9 @@ class OnnxReverting:
             for site in sites
             if site.name in self._outline.places and site.made is not None
         }
-        return in_own_form(model, self._outline.model, made, self._record, optimized=optimized)
+        return in_own_form(
+            model, self._outline.model, made, self._record, optimized=optimized, fused=True
+        )
 
     def _end(self, name: str) -> str:
         return self._outline.places[name].node.outputs[0].name or ""
