@@ -80,7 +80,8 @@ def footnotes(verification: Verification) -> list[str]:
             else "and found step by step on both sides, which the draws check"
         )
         lines.append(
-            f"{_OTHERWISE} built otherwise than by convfc ('{shown.name}': {shown.structure}), {how}"
+            f"{_OTHERWISE} built otherwise than by convfc "
+            f"('{shown.name}': {shown.structure}), {how}"
         )
     sides = dict.fromkeys(side for layer in layers for side in layer.inexact)
     if sides:

@@ -19,6 +19,7 @@ from convfc.formats.keras.matching import Match, Matcher, graphs_in
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.outline import Outline, outlines, unpacked
 from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.rebuilt import KerasRebuilt
 from convfc.formats.keras.recovering import has_changed, numbers_of, recovered
 from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import rewrite
@@ -145,7 +146,10 @@ class KerasReverting:
     @property
     def rebuilt(self) -> Sequence[Rebuilt]:
         """See `Reverting.rebuilt`."""
-        return ()
+        names = {way.site.name for way in self.layers if way.refusal is None}
+        found = [match for name, match in self._matches.items() if name in names]
+        split = [one for one in found if isinstance(one, Match) and len(one.parts) > 1]
+        return [KerasRebuilt(one) for one in split]
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""
