@@ -13,7 +13,7 @@ from typing import Any
 
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.flat_outline import is_flat
-from convfc.formats.keras.flat_reverting import FlatReverting, open_flat
+from convfc.formats.keras.flat_reverting import FlatReverting, open_flat, open_flat_like
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.matching import Match, Matcher, graphs_in
 from convfc.formats.keras.memory import held_once
@@ -56,7 +56,10 @@ def open_reverting(
     else:
         raise missing(path)
     with refusing(path, NO_CONFIG):
-        return KerasReverting(path, load(path), record, found)
+        opened = KerasReverting(path, load(path), record, found)
+    if record is None and like is not None and all(w.lowering is None for w in opened.layers):
+        return open_flat_like(path, like) or opened
+    return opened
 
 
 def _outlines_like(like: Path, record: Provenance | None) -> list[Outline]:
