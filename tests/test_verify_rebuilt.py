@@ -63,7 +63,7 @@ def split(fc: Path) -> Path:
     return fc
 
 
-@pytest.mark.parametrize("tool", thinned([split, static, packed, dynamic]))
+@pytest.mark.parametrize("tool", thinned([dynamic, split, static, packed]))
 def test_a_file_in_another_form_and_what_comes_back(
     tmp_path: Path, tool: Callable[[Path], Path]
 ) -> None:
