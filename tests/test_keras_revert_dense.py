@@ -262,3 +262,26 @@ def test_the_program(tmp_path: Path, golden: Callable[[str, str], None], here: H
     document = json.loads(back.stdout)
     assert [layer["fate"] for layer in document["layers"]] == ["reverted", "reverted"]
     assert document["layers"][0]["lowering"]["form"] == "dense"
+
+
+@pytest.mark.parametrize("suffix", thinned(FORMATS))
+def test_a_file_that_keras_trained_and_saved_again(tmp_path: Path, suffix: str) -> None:
+    """The record is lost; the original tells what there was."""
+    model = net(conv(activation="relu"), layers.LayerNormalization(name="norm"), conv("last"))
+    path = save(model, tmp_path / f"m{suffix}")
+    fc = convfc.convert(path, form="dense").out
+    again = stock(fc)
+    matrix = next(x for x in again.layers if isinstance(x, layers.Dense))
+    bias = np.asarray(matrix.bias)
+    matrix.bias.assign(bias * 2)
+    fc.unlink()
+    saved = save(again, tmp_path / f"trained{suffix}")
+    back = convfc.revert(saved, like=path)
+    assert back.written, [layer.way.reason for layer in back.layers]
+    assert {layer.way.site.name: layer.way.change for layer in back.layers} == {
+        "conv": Change.NUMBERS,
+        "last": Change.NOTHING,
+    }
+    found, was = (stock(one).get_layer("conv") for one in (back.out, path))
+    assert np.array_equal(found.kernel, was.kernel)
+    assert np.array_equal(found.bias, np.asarray(was.bias) * 2)

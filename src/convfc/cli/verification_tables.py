@@ -74,9 +74,14 @@ def footnotes(verification: Verification) -> list[str]:
     proved = (one for one in layers if one.draws and one.reason is one.unchecked is None)
     shown = next((one for one in proved if one.structure and one.parameters_equal), None)
     if shown is not None:
+        how = (
+            "of linear operators alone: the draws prove it, for the sizes of the file"
+            if shown.chance is not None
+            else "and found step by step on both sides, which the draws check"
+        )
         lines.append(
-            f"{_OTHERWISE} built otherwise than by convfc ('{shown.name}': {shown.structure}), of "
-            "linear operators alone: the draws prove it, for the sizes of the file"
+            f"{_OTHERWISE} built otherwise than by convfc "
+            f"('{shown.name}': {shown.structure}), {how}"
         )
     sides = dict.fromkeys(side for layer in layers for side in layer.inexact)
     if sides:

@@ -220,12 +220,14 @@ class Alignment:
         differences: what is certainly different outside of them: a number, or who reads what.
         unknown: what is built otherwise outside of them, so that nobody can tell if it matters.
         remarks: what no runtime reads, such as descriptions, or what matters to training only.
+        stated: those of the unknown that a file states beside what it computes.
     """
 
     pairs: tuple[LayerPair, ...]
     differences: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
 
 
 class Model(Inner, Protocol):

@@ -8,6 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.formats.protocols import Site
 from convfc.refusals import Refusal
@@ -43,6 +46,33 @@ class WayBack:
         return None if self.refusal is None else self.refusal.reason
 
 
+class Rebuilt(Protocol):
+    """A layer that comes back with something around its convolution, on both sides."""
+
+    @property
+    def site(self) -> Site:
+        """The convolution."""
+
+    @property
+    def what(self) -> str:
+        """How it is built otherwise than convfc builds it, in words."""
+
+    @property
+    def unshown(self) -> str | None:
+        """Why draws cannot tell anything, or ``None``."""
+
+    @property
+    def chance(self) -> float | None:
+        """How likely two functions that differ agree on a draw; ``None`` where nobody knows."""
+
+    def draw(self, random: np.random.Generator, batch: int) -> tuple[Array, Array]:
+        """What comes back and what the file has on random integers, with such for weights.
+
+        Raises:
+            UnsupportedModelError: one of them cannot be run.
+        """
+
+
 class Reverting(Protocol):
     """A converted file on its way back. Opening it reads it; only `save` writes."""
 
@@ -53,6 +83,10 @@ class Reverting(Protocol):
     @property
     def layers(self) -> Sequence[WayBack]:
         """Every converted layer, in the order of the record."""
+
+    @property
+    def rebuilt(self) -> Sequence[Rebuilt]:
+        """Those of the layers that come back with something around their convolutions."""
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """Write a copy in which the named layers are convolutions.

@@ -19,6 +19,12 @@ for two products in a row), and if they differ, they agree on a draw from n numb
 probability at most 2 / n (Schwartz, 1980; Zippel, 1979); several draws multiply. It does not hold
 for quantized layers that round the sums to 8 bits, which hides some.
 
+*By the way back.* A file that others have given another form is written with its layers reverted
+whose form has changed, and that is proved as above (`rebuilding.by_way_back`). Each of these layers
+was found step by step (`formats.onnx.matching`); what comes back and what the file has agree on
+integers, bit for bit. That proves polynomials; where rows are rounded to grids, as quantizers do,
+it checks what was written, and the steps that were found are the proof.
+
 *Only rounding.* On real activations the two may differ by the rounding of a sum in another order
 (`_measure`). Whatever the order, a sum of n products is off by at most gamma_n times the sum of
 their magnitudes (`core.rounding.gamma`), on each side; what is denormal may be flushed to zero.

@@ -22,6 +22,7 @@ from convfc.system.workfolders import work_folder
 from convfc.verification.layer_proofs import prove_layers
 from convfc.verification.pairing import are_siblings
 from convfc.verification.proof import LayerProof
+from convfc.verification.rebuilding import by_way_back, differs, is_shown
 
 
 def prove_pair(
@@ -38,7 +39,11 @@ def prove_pair(
     The names of layers of siblings begin with that of their file.
     """
     if not are_siblings(a, b.provenance):
-        return prove_layers(a, b, feeds, random, quick, progress)
+        direct = prove_layers(a, b, feeds, random, quick, progress)
+        if is_shown(*direct[:2]) or differs(*direct[:2]) or direct[0].stated:
+            return direct
+        again = by_way_back(a, b, feeds, random, quick, progress, imports)
+        return direct if again is None else again
     progress("comparing what was not converted")
     alike = a.align(b)
     if not (alike.pairs or alike.differences or alike.unknown):  # they are one, node by node

@@ -141,7 +141,9 @@ def conclude(
 ) -> tuple[Verdict, str | None]:
     """The verdict on two models, and why it is not "equivalent".
 
-    What was seen to differ decides; then what nobody can tell; what is proved comes last.
+    What was seen to differ decides; then what nobody can tell; what is proved comes last. A value
+    that is another one than that of its name is evidence where all around is built alike: in a
+    graph that is built otherwise, tools may have given its name to something else.
 
     Args:
         alignment: what is different outside of the converted layers.
@@ -153,7 +155,7 @@ def conclude(
     for layer in layers:
         if layer.reason is not None:
             return Verdict.NOT_EQUIVALENT, f"layer '{layer.name}': {layer.reason}"
-    if alignment.differences:
+    if alignment.differences and not alignment.unknown:
         return (
             Verdict.NOT_EQUIVALENT,
             f"outside the converted layers: {_all(alignment.differences)}",
@@ -169,7 +171,8 @@ def conclude(
             "one of the two runtimes computes something else"
         )
     if alignment.unknown:
-        why = f"its structure is not known: {_all(alignment.unknown)}; {agreement}"
+        otherwise = (*alignment.unknown, *alignment.differences)
+        why = f"its structure is not known: {_all(otherwise)}; {agreement}"
         return Verdict.COULD_NOT_CHECK, why
     if unchecked is not None:
         return Verdict.COULD_NOT_CHECK, f"layer '{unchecked.name}': {unchecked.unchecked}"

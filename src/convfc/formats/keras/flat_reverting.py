@@ -19,7 +19,8 @@ from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array, array_difference
 from convfc.core.dense import lower_dense
 from convfc.core.lowering import Lowering
-from convfc.errors import UnsupportedModelError
+from convfc.core.whole import Form, MaxPool
+from convfc.errors import UnsupportedModelError, UsageError
 from convfc.formats.keras.affine import Affine, Product
 from convfc.formats.keras.alignment import cut
 from convfc.formats.keras.dense_form import compile_like, flat_form, strands_in
@@ -35,9 +36,9 @@ from convfc.formats.keras.runs import Run, runs_of
 from convfc.formats.keras.writer import write
 from convfc.formats.outline import digest_of, missing
 from convfc.formats.protocols import Site
-from convfc.formats.provenance import Provenance
+from convfc.formats.provenance import LayerRecord, Provenance
 from convfc.formats.reading import Reading
-from convfc.formats.reverted import Change, WayBack
+from convfc.formats.reverted import Change, Rebuilt, WayBack
 from convfc.refusals import Code, Refusal
 
 Layer = Any
@@ -68,6 +69,33 @@ def open_flat(path: Path, record: Provenance, like: Path | None) -> FlatRevertin
         raise missing(path)
     original, digests = built(path, record.outline)
     return FlatReverting(path, loaded, record, reading, original, digests)
+
+
+def open_flat_like(path: Path, like: Path) -> FlatReverting | None:
+    """Open a file in the dense form whose record is lost, as when Keras saved it after training.
+
+    Args:
+        path: the file.
+        like: the original.
+
+    Returns:
+        ``None`` unless the file is built as one dense form of the original is, with all its runs.
+    """
+    for max_pool in MaxPool:  # of rows for maps of features, nothing tells any more
+        told = Provenance(like.name, "", "", (), affine=True, max_pool=max_pool)
+        with refusing(like, NO_CONFIG):
+            original = load(like, told.reading(like)).model
+        try:
+            strands = strands_in(original, told.reading(like), like)
+            names = [run.name for run in runs_of(strands)]
+            layers = tuple(LayerRecord(name, "", {}, form=Form.DENSE.value) for name in names)
+            with refusing(path, NO_CONFIG):
+                loaded = load(path)
+            record = replace(told, layers=layers)
+            return FlatReverting(path, loaded, record, told.reading(like), original)
+        except (UnsupportedModelError, UsageError):  # it is not that one
+            continue
+    return None
 
 
 class FlatReverting:
@@ -197,6 +225,11 @@ class FlatReverting:
         }
         shared = ((name, x) for name in names for x in self._runs[name].layers if id(x) in left)
         return next(((name, x.name, left[id(x)]) for name, x in shared), None)
+
+    @property
+    def rebuilt(self) -> Sequence[Rebuilt]:
+        """See `Reverting.rebuilt`: a matrix is always in one piece."""
+        return ()
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""

@@ -13,12 +13,13 @@ from typing import Any
 
 from convfc.formats.keras.bounds import limit
 from convfc.formats.keras.flat_outline import is_flat
-from convfc.formats.keras.flat_reverting import FlatReverting, open_flat
+from convfc.formats.keras.flat_reverting import FlatReverting, open_flat, open_flat_like
 from convfc.formats.keras.loader import Loaded, load
 from convfc.formats.keras.matching import Match, Matcher, graphs_in
 from convfc.formats.keras.memory import held_once
 from convfc.formats.keras.outline import Outline, outlines, unpacked
 from convfc.formats.keras.quiet import overheard
+from convfc.formats.keras.rebuilt import KerasRebuilt
 from convfc.formats.keras.recovering import has_changed, numbers_of, recovered
 from convfc.formats.keras.refusals import NO_CONFIG, refusing
 from convfc.formats.keras.rewriting import rewrite
@@ -28,7 +29,7 @@ from convfc.formats.outline import missing
 from convfc.formats.protocols import Site
 from convfc.formats.provenance import Provenance
 from convfc.formats.reading import AS_IT_IS
-from convfc.formats.reverted import Change, WayBack
+from convfc.formats.reverted import Change, Rebuilt, WayBack
 from convfc.refusals import Code, Refusal
 
 
@@ -55,7 +56,10 @@ def open_reverting(
     else:
         raise missing(path)
     with refusing(path, NO_CONFIG):
-        return KerasReverting(path, load(path), record, found)
+        opened = KerasReverting(path, load(path), record, found)
+    if record is None and like is not None and all(w.lowering is None for w in opened.layers):
+        return open_flat_like(path, like) or opened
+    return opened
 
 
 def _outlines_like(like: Path, record: Provenance | None) -> list[Outline]:
@@ -141,6 +145,14 @@ class KerasReverting:
         if layer is None:
             return Site(name, kind, None)
         return Site(name, kind, layer.convolution(), tuple(layer.geometry["sizes"]))
+
+    @property
+    def rebuilt(self) -> Sequence[Rebuilt]:
+        """See `Reverting.rebuilt`."""
+        names = {way.site.name for way in self.layers if way.refusal is None}
+        found = [match for name, match in self._matches.items() if name in names]
+        split = [one for one in found if isinstance(one, Match) and len(one.parts) > 1]
+        return [KerasRebuilt(one) for one in split]
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from convfc.formats.onnx.ancestry import initializers_of, leading_to, names_in, read_only_by
 from convfc.formats.onnx.emitter import constant_of
 from convfc.formats.onnx.frozen import FROZEN
 from convfc.formats.onnx.operators import is_convolution, known_shape
@@ -45,6 +46,7 @@ class Replacements:
         layers: the converted convolutions, by the identity of the original's node.
         differences: numbers, settings and wires outside that are not as they were; a sentence each.
         unknown: what is built otherwise outside, so that it cannot be told whether it matters.
+        stated: those of the unknown that are stated beside the nodes.
         remarks: what is told otherwise, but read by no runtime.
         compared: initializers of graphs that belong together, by which each was compared with.
     """
@@ -52,6 +54,7 @@ class Replacements:
     layers: dict[ir.Node, Replacement] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    stated: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     compared: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
@@ -63,7 +66,12 @@ class Replacements:
     def built(self, what: str, a: object, b: object) -> None:
         """Note something that a runtime may heed, if it is not as it was."""
         if (a or None) != (b or None):
-            self.unknown.append(f"{what} changed")
+            self.states(f"{what} changed")
+
+    def states(self, *what: str) -> None:
+        """Note what a file states otherwise beside its nodes."""
+        self.unknown += what
+        self.stated += what
 
 
 _READ_BY_RUNTIMES = ("ort_config", "onnxruntime", "ep_compatibility_info.")
@@ -79,12 +87,12 @@ def replacements(original: ir.Model, converted: ir.Model) -> Replacements:
     versions = [max(model.ir_version, 4) for model in (original, converted)]
     found.told("the IR version", original.ir_version, converted.ir_version)
     if versions[0] != versions[1] and min(original.ir_version, converted.ir_version) < 4:
-        found.unknown.append("what weights are changed with the IR version")
+        found.states("what weights are changed with the IR version")
     _compare_opsets(original.graph, converted.graph, "the model", found)
     a, b = original.metadata_props, converted.metadata_props
     changed = [k for k in sorted({*a, *b} - {KEY, FROZEN}) if (a.get(k) or "") != (b.get(k) or "")]
     told = [key for key in changed if not key.startswith(_READ_BY_RUNTIMES)]
-    found.unknown += [f"the metadata '{key}' changed" for key in changed if key not in told]
+    found.states(*(f"the metadata '{key}' changed" for key in changed if key not in told))
     found.remarks += [f"the metadata {', '.join(map(repr, told))} changed"] if told else []
     by_body: dict[Body, list[Place]] = {}
     for place in places(original):
@@ -157,10 +165,13 @@ def _compare_bodies(
     _compare_interfaces(a, b, where, found)
     matched: set[ir.Node] = set()
     bodies = (a, b, opset)
+    unread = read_only_by(a, replaced)
     for node in (node for node in a if node not in replaced and not _is_constant(node)):
         name = next((value.name for value in node.outputs if value.name), "")
         other = producers.get(name)
         if other is None or other in new or _is_constant(other):
+            if node in unread:
+                continue
             found.unknown.append(f"{where}: node '{label(node)}' is in the original only")
             continue
         matched.add(other)
@@ -172,34 +183,6 @@ def _compare_bodies(
 def _is_constant(node: ir.Node) -> bool:
     """Whether its output is a constant, which is compared where it is read."""
     return len(node.outputs) == 1 and constant_of(node.outputs[0]) is not None
-
-
-def leading_to(end: ir.Node, known: set[str | None]) -> list[ir.Node]:
-    """A node and all before it, back to values that the original has too; it comes last."""
-    ordered: dict[ir.Node, None] = {}
-    todo = [end]
-    while todo:
-        node = todo[-1]
-        values = (v for v in node.inputs if v is not None and v.name not in known)
-        makers = (value.producer() for value in values)
-        waiting = [maker for maker in makers if maker is not None and maker not in ordered]
-        if waiting and node not in ordered:
-            todo += waiting
-        else:
-            ordered[todo.pop()] = None
-    return list(ordered)
-
-
-def names_in(body: Body) -> set[str | None]:
-    """Names of what a graph or function is fed, makes and stores, without what is in its nodes."""
-    names: set[str | None] = {value.name for value in body.inputs}
-    names.update(value.name for node in body for value in node.outputs)
-    names.update(_initializers(body))
-    return names
-
-
-def _initializers(body: Body) -> Mapping[str, ir.Value]:
-    return body.initializers if isinstance(body, ir.Graph) else {}
 
 
 def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> None:
@@ -216,8 +199,8 @@ def _compare_interfaces(a: Body, b: Body, where: str, found: Replacements) -> No
         for value, other in zip(a.outputs, b.outputs, strict=True):
             _compare_described(value, other, where, found, narrower=True)
             _compare_operand(value, other, f"{where}: its output", (a, b), found)
-    after = _initializers(b)
-    for name, value in _initializers(a).items():
+    after = initializers_of(b)
+    for name, value in initializers_of(a).items():
         if name in after:
             found.compared[value] = after[name]
             difference = _tensor_difference(value, after[name])
@@ -304,9 +287,9 @@ def _compare_nodes(
     for value, other in zip(a.outputs, b.outputs, strict=False):
         types = value.dtype, other.dtype
         if None not in types and types[0] != types[1]:
-            found.unknown.append(f"{where}: the stated type of '{value.name}' changed")
+            found.states(f"{where}: the stated type of '{value.name}' changed")
         elif not _fits(known_shape(value), known_shape(other)):
-            found.unknown.append(f"{where}: the stated shape of '{value.name}' changed")
+            found.states(f"{where}: the stated shape of '{value.name}' changed")
         found.built(
             f"the quantization annotation of '{value.name}'", _annotation(value), _annotation(other)
         )

@@ -64,7 +64,9 @@ class Steps:
         fixed = [value is not None and constant_of(value) is not None for value in node.inputs]
         stored, scales = (known_shape(value) or () for value in node.inputs[:2])
         axis = node.attributes.get_int("axis", 1) % max(len(stored), 1)
-        by_filter = (len(stored), len(scales), axis) == (2, 1, self.filters)
+        grouped = len(self.split) > len(self.shape)
+        of_filters = axis == (len(stored) - 1 if self.filters else 0)
+        by_filter = len(scales) == 1 and of_filters and not grouped
         plain = not node.attributes.get_int("block_size", 0)
         return all(fixed) and plain and (not scales or by_filter)
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from convfc.core.arrays import Array
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of
-from convfc.formats.onnx.operators import DOMAINS, identifier
+from convfc.formats.onnx.operators import DOMAINS, PACKED, identifier
 from convfc.formats.onnx.opset_steps import StepError
 from convfc.formats.onnx.raising import step_of
 from convfc.formats.onnx.sites import opset_of, places
@@ -23,9 +23,13 @@ from convfc.formats.onnx.sites import opset_of, places
 OPSET = 21
 """From here on, there are numbers of 4 bits, and scales of blocks."""
 _IR_VERSION = 10
-_PACKED = "com.microsoft", "MatMulNBits"
 _SIGNED = {4: ir.DataType.INT4, 8: ir.DataType.INT8}
 _UNSIGNED = {4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
+
+
+def is_packed(node: ir.Node) -> bool:
+    """Whether it is a MatMulNBits."""
+    return identifier(node) == PACKED
 
 
 def unpack_products(model: ir.Model, kept: Set[str | None]) -> None:
@@ -35,7 +39,7 @@ def unpack_products(model: ir.Model, kept: Set[str | None]) -> None:
         model: changed in place.
         kept: names of values of which the makers stay as they are.
     """
-    packed = [place for place in places(model) if identifier(place.node) == _PACKED]
+    packed = [place for place in places(model) if is_packed(place.node)]
     if not packed or not _can_be_raised(model):
         return
     names, constants = Names(model), dict[Any, ir.Value]()

@@ -42,6 +42,11 @@ def separated(known: Known, node: ir.Node) -> bool:
     return known.become(node, "Add", [known.before(node, "MatMul", [x, right]), bias[0]])
 
 
+def is_gemm(node: ir.Node) -> bool:
+    """Whether it is a Gemm."""
+    return identifier(node) == ("", "Gemm")
+
+
 def gemms_apart(model: ir.Model, kept: Set[str | None]) -> None:
     """Make a MatMul and an Add of each Gemm that is no more than these.
 
@@ -53,7 +58,7 @@ def gemms_apart(model: ir.Model, kept: Set[str | None]) -> None:
     constants: dict[Any, ir.Value] = {}
     for place in list(places(model)):
         node = place.node
-        if identifier(node) != ("", "Gemm") or node.outputs[0].name in kept:
+        if not is_gemm(node) or node.outputs[0].name in kept:
             continue
         settings = {name: attribute.value for name, attribute in node.attributes.items()}
         a, b, *more = node.inputs

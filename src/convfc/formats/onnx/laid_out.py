@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -66,6 +67,9 @@ def weights_of(
 def _joined(hole: ir.Value, parts: Sequence[tuple[ir.Value, ir.Value]]) -> Weight:
     """Constants in the place of what is computed of a hole, as one that is laid out of it."""
     stored = [tensor for _, value in parts if (tensor := constant_of(value)) is not None]
+    if not stored:  # dequantized, of a kernel that is laid out
+        ((made, value),) = parts
+        return Weight(value, [Arrangement(hole, partial(_laid_out, made, hole))])
 
     def lay_out(numbers: Array) -> Array:
         made = (moved(a, {hole: numbers}) for a, _ in parts)
@@ -79,6 +83,12 @@ def _joined(hole: ir.Value, parts: Sequence[tuple[ir.Value, ir.Value]]) -> Weigh
     tensor = ir.LazyTensor(numbers, dtype=stored[0].dtype, shape=shape)
     value = constant_value(parts[0][1].name or "", tensor)
     return Weight(value, [Arrangement(hole, lay_out)])
+
+
+def _laid_out(made: ir.Value, hole: ir.Value, numbers: Array) -> Array:
+    found = moved(made, {hole: numbers})
+    assert found is not None  # noqa: S101 - moves alone make it
+    return found
 
 
 def laid_out(weight: Weight) -> LayOut:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from convfc.formats.onnx import folded
-from convfc.formats.onnx.emitter import constant_of
+from convfc.formats.onnx.emitter import constant_of, constant_value
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.row_steps import (
     Added,
@@ -40,6 +40,8 @@ from convfc.formats.onnx.structure import Difference, operator, step
 
 _MOVES = {"Reshape", "Transpose", "Slice", "Gather", "Pad", "Split", "AveragePool"}
 """What the emitter moves numbers with; the first operand is what is moved."""
+_LAID_OUT = {("", "Reshape"), ("", "Transpose")}
+"""What it lays a kernel out with that is computed."""
 _PRODUCT, _SUM = "product", "sum"
 """What stands in a path between the steps: the product, and what adds up products."""
 _TURN, _FOLD = "turn", "fold"
@@ -147,6 +149,10 @@ class _Matching:
             if hole is not None:  # an optimizer computed it
                 self.parts.setdefault(hole, []).append((a, b))
                 return []
+            if folded.is_dequantized(b) and constant_of(a) is None:
+                kernel = self._computed(a)
+                if kernel is not None:
+                    return self._dequantized(kernel, a, b) or []
             beside = None if path is None else self._beside(a, b, path)
             if beside is not None:
                 return beside
@@ -193,6 +199,22 @@ class _Matching:
         given = [v for v in node.inputs if v is not None] if node is not None and moves else []
         found = {self._hole_of(v) for v in given} - {None} if is_fixed(value) else set()
         return found.pop() if len(found) == 1 else None
+
+    def _computed(self, value: ir.Value) -> ir.Value | None:
+        """The kernel out of constants that a value is laid out from, if it is laid out at all."""
+        start = value
+        while value.name not in self.given:
+            node = value.producer()
+            if node is None or identifier(node) not in _LAID_OUT or node.inputs[0] is None:
+                return None
+            value = node.inputs[0]
+        return None if value is start or not is_fixed(value) else value
+
+    def _dequantized(self, kernel: ir.Value, a: ir.Value, b: ir.Value) -> str | None:
+        """An optimizer laid a kernel out before it is dequantized; why not, if in several ways."""
+        ((first, value),) = self.parts.setdefault(kernel, [(a, b)])
+        same = first is a and (value is b or same_value(*map(_folded, (value, b))))
+        return None if same else f"it has its kernel in '{b.name}' and in '{value.name}'"
 
     def _ways(self, node: ir.Node | None, path: _Path | None) -> dict[ir.Value, _Path]:
         """The paths of the operands of one of the first chain's nodes."""
@@ -308,6 +330,11 @@ class _Matching:
         turns = (_TURN, _FOLD) if self.left else (_TURN,)
         last = max((place for place, one in enumerate(path) if one in turns), default=0)
         return any(isinstance(one, Added) and not is_scalar(one.vector) for one in path[:last])
+
+
+def _folded(value: ir.Value) -> ir.Value | None:
+    tensor = folded.folded(value)
+    return None if tensor is None else constant_value("", tensor)
 
 
 def _turns(node: ir.Node) -> tuple[str, ...]:

@@ -286,6 +286,7 @@ class OnnxModel:
             tuple(found.differences),
             (*unclear, *lost, *found.unknown),
             tuple(found.remarks),
+            (*unclear, *found.stated),
         )
 
     def _emitted(self, lowerings: Mapping[str, Lowering], forms: Forms) -> dict[str, ir.Value]:

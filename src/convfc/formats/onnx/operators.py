@@ -13,6 +13,8 @@ from convfc.errors import GeometryError
 from convfc.refusals import Code, Refusal
 
 DOMAINS = ("", "ai.onnx")
+PACKED = "com.microsoft", "MatMulNBits"
+"""onnxruntime's product with packed weights."""
 
 _BEFORE = "convert the model as it was before onnxruntime optimized it"
 _UNKNOWN = f"it is fused in a way that convfc does not know; {_BEFORE}"

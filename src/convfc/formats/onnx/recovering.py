@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.alignment import names_in
+from convfc.formats.onnx.ancestry import names_in
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
 from convfc.formats.onnx.moving import tell
 from convfc.formats.onnx.outline import Outline

@@ -19,13 +19,12 @@ from convfc.core.lowering import Lowering
 from convfc.core.whole import Form
 from convfc.errors import GeometryError
 from convfc.formats.alignment import lowered_again
-from convfc.formats.onnx.alignment import leading_to, names_in
+from convfc.formats.onnx.ancestry import leading_to, names_in
 from convfc.formats.onnx.computed_weights import Steps, is_computed, shape_of, steps_back
 from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import files_of
-from convfc.formats.onnx.few_bits import raised_for_few_bits, unpack_products
+from convfc.formats.onnx.few_bits import raised_for_few_bits
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
-from convfc.formats.onnx.gemm import gemms_apart
 from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_operand, weights_of
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
@@ -34,6 +33,7 @@ from convfc.formats.onnx.outline import Outline, digest, outline_of, read_outlin
 from convfc.formats.onnx.own_form import forms_of, in_own_form
 from convfc.formats.onnx.preparing import prepare
 from convfc.formats.onnx.reader import read
+from convfc.formats.onnx.rebuilt import Chain, OnnxRebuilt, Operand
 from convfc.formats.onnx.recovering import Recovery, bodies_of
 from convfc.formats.onnx.resized import resize, resized
 from convfc.formats.onnx.rewriting import rewrite
@@ -163,11 +163,9 @@ class OnnxReverting:
             for site in sites
             if site.name in self._outline.places and site.made is not None
         }
-        own = (place.node for place in places(self._outline.model))
-        kept = {value.name for node in own for value in node.outputs}
-        gemms_apart(model, kept)
-        unpack_products(model, kept)
-        return in_own_form(model, self._outline.model, made, self._record, optimized=optimized)
+        return in_own_form(
+            model, self._outline.model, made, self._record, optimized=optimized, fused=True
+        )
 
     def _end(self, name: str) -> str:
         return self._outline.places[name].node.outputs[0].name or ""
@@ -211,7 +209,8 @@ class OnnxReverting:
             found = match(ends[name], layer.end, holes, names, nodes, opset, resized=resized)
             if isinstance(found, Match):
                 layer.given = found.given
-                layer.weights = weights_of(found, constant, arranged)
+                fixed = {role: v for role, v in given[name].items() if is_fixed(v)}
+                layer.weights = weights_of(found, fixed, arranged)
                 layer.program = found.program
             else:
                 self._problems[name] = found
@@ -290,6 +289,22 @@ class OnnxReverting:
         return {
             role: tensor_of_operand(given[role], weight) for role, weight in layer.weights.items()
         }
+
+    @property
+    def rebuilt(self) -> Sequence[OnnxRebuilt]:
+        """See `Reverting.rebuilt`."""
+        sites = [way.site for way in self.layers if way.refusal is None]
+        return [one for site in sites if (one := self._rebuilt(site)) is not None]
+
+    def _rebuilt(self, site: Site) -> OnnxRebuilt | None:
+        layer, conv = self._layers[site.name], site.convolution
+        if layer.program is None:
+            return None
+        assert isinstance(conv, Convolution)  # noqa: S101 - it has a program
+        weight, steps, own = layer.weights["kernel"], self._steps(site), layer.place.node
+        operand = Operand(weight, steps, operands(own)["kernel"])
+        chain = Chain(layer.nodes, layer.end, layer.program)
+        return OnnxRebuilt(site, own, operand, chain, self._model)
 
     def save(self, path: Path, names: Collection[str], record: str) -> Sequence[str]:
         """See `Reverting.save`."""

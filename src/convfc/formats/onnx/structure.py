@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from convfc.core.arrays import Array, array_difference
 from convfc.formats.onnx.emitter import constant_of
-from convfc.formats.onnx.folded import folded
+from convfc.formats.onnx.folded import folded, is_dequantized
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import label
 
@@ -93,6 +93,9 @@ def step(
     left, right = constant_of(a), constant_of(b)
     if left is None and right is not None:
         left = folded(a)
+    if left is None and right is None and is_dequantized(b):
+        left, right = folded(a), folded(b)
+        left, right = (left, right) if left is not None and right is not None else (None, None)
     if left is not None and right is not None:
         difference = tensor_difference(left, right)
         if difference is None:

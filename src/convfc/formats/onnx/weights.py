@@ -13,7 +13,7 @@ from convfc.core.arrangement import put_back
 from convfc.core.arrays import Array
 from convfc.core.geometry import AnyConvolution
 from convfc.errors import GeometryError, UnsupportedModelError
-from convfc.formats.onnx.alignment import leading_to
+from convfc.formats.onnx.ancestry import leading_to
 from convfc.formats.onnx.chain import chain_of
 from convfc.formats.onnx.computed_weights import is_computed
 from convfc.formats.onnx.emitter import constant_of, constant_value
