@@ -299,6 +299,16 @@ def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
     return Convolution(windows, channels, filters), sizes, False
 
 
+def fed_to(steps: Sequence[Affine]) -> Shape:
+    """Sizes of a sample of what a run is fed, as its geometry has them.
+
+    The model may have them otherwise: what only gives other axes is passed over there.
+    """
+    conv, sizes, first = geometry_of(steps)
+    spatial = [size or 0 for size in sizes]
+    return (conv.channels, *spatial) if first else (*spatial, conv.channels)
+
+
 def _looks_at_one_position(step: Product, first: Product) -> bool:
     """Whether it is a convolution of all channels with a single tap, on the same axes."""
     conv, alike = step.convolution, step.channels_first == first.channels_first

@@ -24,9 +24,11 @@ from convfc.formats.demand import Demand
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
 from convfc.formats.inner import Tensor
+from convfc.formats.keras.affine import fed_to
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import format_named
+from convfc.formats.keras.beside import forgotten
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.dense_form import (
     excess_of,
@@ -201,7 +203,11 @@ class KerasModel:
             and len(calls := calls_in(self._graph, first)) == 1
         }
         found = self._probed(called, feed)
-        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found.items()}
+        runs = {name: one for name, one in self._places.items() if isinstance(one, Run)}
+        return {
+            name: x.reshape(len(x), *fed_to(runs[name].steps)) if name in runs else x
+            for name, x in found.items()
+        }
 
     def tensors(self, feed: Feed) -> Sequence[Tensor]:
         """See `Inner.tensors`."""
@@ -274,6 +280,8 @@ class KerasModel:
             if flattened := flat_form(self._model, self.reading, self._strands, runs, like=True):
                 expected, apart = flattened.model, frozenset(map(id, flattened.made.values()))
         cuts = cut(expected, converted._model, set(map(id, layers.values())), apart)
+        if flattened:
+            cuts.unknown += forgotten(self._model, converted._model, self.reading.max_pool)
 
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]

@@ -12,7 +12,7 @@ from keras import layers
 
 from convfc.core.arrays import Array, array_difference
 from convfc.core.whole import Form
-from convfc.formats.keras.affine import Affine, Numbers, geometry_of, one_matrix
+from convfc.formats.keras.affine import Affine, Numbers, fed_to, geometry_of, one_matrix
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
@@ -52,16 +52,12 @@ class RunPair:
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """See `LayerPair.input_shape`."""
-        conv = self.site.convolution
-        channels = 1 if conv is None else conv.channels
-        if self.channels_last:
-            return (None, *self.site.sizes, channels)
-        return (None, channels, *self.site.sizes)
+        return (None, *fed_to(self._run.steps))
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
         """See `LayerPair.smallest_shape`."""
-        return (1, *(size for size in self.input_shape[1:] if size is not None))
+        return (1, *fed_to(self._run.steps))
 
     @property
     def channels_last(self) -> bool:
