@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.core.arrays import Array, array_difference
+from convfc.core.arrays import Array, array_difference, numpy_type
 from convfc.core.whole import Form
-from convfc.formats.keras.affine import Affine, Numbers, fed_to, geometry_of, one_matrix
+from convfc.formats.keras.affine import Affine, Numbers, fed_to, geometry_of
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
 from convfc.formats.keras.quiet import overheard
@@ -142,14 +143,16 @@ class RunPair:
         Without any, these are the file's own.
         """
         row = x.reshape(len(x), -1)
-        matrix, added = (*self._made.weights, None)[:2]
-        if parameters:
-            matrix, added = one_matrix(self._run.steps, self._numbers(parameters))
-        given = {"use_bias": added is not None, "kernel_initializer": "zeros", "dtype": policy}
-        dense = layers.Dense(matrix.shape[1], **given)
+        weights = self._made.weights
+        adds = self._run.adds if parameters else len(weights) > 1
+        given = {"use_bias": adds, "kernel_initializer": "zeros", "dtype": policy}
+        dense = layers.Dense(self._made.units, **given)
         with running(), overheard():
             dense.build(row.shape)
-            for weight, value in zip(dense.weights, (matrix, added), strict=False):
+            if parameters:
+                numbers, dtype = self._numbers(parameters), numpy_type(dense.kernel.dtype)
+                weights = one_matrix(self._run.steps, numbers, dtype)
+            for weight, value in zip(dense.weights, weights, strict=False):
                 weight.assign(value)
             return np.asarray(keras.ops.convert_to_numpy(Calls(dense)(row)))
 
