@@ -19,11 +19,14 @@ class Forms:
             multiplied and the taps are summed, which is faster.
         filters_right: the filter matrix is the right operand of each product; else layers that stay
             channels first have it on the left.
+        biased: in the dense form, a sum behind each product, with zeros where nothing is added; and
+            all nodes have names.
     """
 
     keep_batch: bool = False
     depthwise_products: bool = False
     filters_right: bool = False
+    biased: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
