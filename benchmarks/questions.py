@@ -1,11 +1,12 @@
 """Put questions to programs that know Dense and ReLU only, and write their answers as pages.
 
-    python -m benchmarks.questions [--python PAGE=PYTHON ..] [--only PAGE ..] [--write | --net FILE]
+    python -m benchmarks.questions [--python PAGE=PYTHON ..] [--only PAGE ..] [--write]
+    python -m benchmarks.questions --net FILE [--python PAGE=PYTHON ..] [--only PAGE ..]
 
 Each is given `sample_models/mnist_small`, `.onnx` or `.keras`, as it is, then what `convfc convert`
-makes of it; or another net of digits, an `.onnx` with the `.keras` beside it. The images that it finds and the numbers that it gives them are held against the
-original, in onnxruntime. PYTHON is an interpreter that has the program; by default the one that
-runs this.
+makes of it; or another net of digits, an `.onnx` that has the `.keras` beside it. The images that
+it finds and the numbers that it gives them are held against the original, in onnxruntime. PYTHON is
+an interpreter that has the program; by default the one that runs this.
 """
 
 from __future__ import annotations
