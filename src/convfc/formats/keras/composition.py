@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convfc.core.arrays import Array
 from convfc.formats.keras.affine import Affine, Move, Numbers, Product
+from convfc.formats.keras.memory import zeros
 
 _AT_ONCE = 2**20
 """Numbers that are computed in float64 at once: rows that are close have most zeros together."""
@@ -40,17 +41,18 @@ def one_matrix(
     with np.errstate(all="ignore"):
         index, scale, shift = _moved(steps[:at], numbers[:at], size)
         if at == len(steps):
-            found = np.zeros((size, len(index)), dtype)
+            found = zeros((size, len(index)), dtype)
             kept = np.flatnonzero(index >= 0)
             found[index[kept], kept] = scale[kept]
             return found, shift
         first, behind = steps[at], list(zip(steps, numbers, strict=True))[at + 1 :]
         assert isinstance(first, Product)  # noqa: S101 - for the type checker
         plain = np.array_equal(index, np.arange(size)) and (scale == 1).all() and shift is None
+        found = zeros((size, math.prod(steps[-1].after)), dtype)
         if plain and all(step.stays for step, _ in behind):
-            matrix = first.matrix(numbers[at]).astype(dtype, copy=False)
-            return matrix, first.shift(numbers[at])
-        found = np.empty((size, math.prod(steps[-1].after)), dtype)
+            for rows in _parts(size, found.shape[1]):
+                found[rows] = first.rows(np.arange(size)[rows], numbers[at])
+            return found, first.shift(numbers[at])
         for rows, made in _begun(first, numbers[at], index, scale, size, _widest(steps[at:])):
             for step, own in behind:
                 made = step.applied(made, own)
@@ -96,23 +98,28 @@ def _begun(
     """
     order = np.argsort(index, kind="stable")
     repeats = -(-len(order) // size)
-    count = max(_AT_ONCE // (widest * repeats), 1)
-    for start in range(0, size, count):
-        end = min(start + count, size)
-        rows = order[slice(*np.searchsorted(index, [start, end], sorter=order))]
-        made = np.zeros((end - start, math.prod(first.after)))
+    for part in _parts(size, widest * repeats):
+        rows = order[slice(*np.searchsorted(index, [part.start, part.stop], sorter=order))]
+        made = np.zeros((part.stop - part.start, math.prod(first.after)))
         # A number may be read several times.
-        np.add.at(made, index[rows] - start, first.rows(rows, own) * scale[rows, None])
-        yield slice(start, end), made
+        np.add.at(made, index[rows] - part.start, first.rows(rows, own) * scale[rows, None])
+        yield part, made
+
+
+def _parts(size: int, columns: int) -> Iterator[slice]:
+    """Rows that are computed together, of so many, each of so many numbers."""
+    count = max(_AT_ONCE // columns, 1) if columns else size
+    for start in range(0, size, count):
+        yield slice(start, min(start + count, size))
 
 
 def _weighed(first: Product, own: Numbers, shift: Array) -> Array:
     """What a product makes of what is added before it: along its rows, one after another."""
     columns = math.prod(first.after)
-    count = max(_AT_ONCE // columns, 1) if columns > 1 else len(shift)
     total: Array | None = None
-    for start in range(0, len(shift), count):
-        rows = np.arange(start, min(start + count, len(shift)))
+    # numpy adds up what lies side by side in another order: a single column is one part.
+    for part in _parts(len(shift), columns if columns > 1 else 0):
+        rows = np.arange(len(shift))[part]
         terms = shift[rows, None] * first.rows(rows, own)
         total = np.add.reduce(terms if total is None else np.vstack([total, terms]), axis=0)
     assert total is not None, "a row has numbers"  # noqa: S101 - for the type checker

@@ -25,6 +25,7 @@ from convfc.formats.keras.affine import Shape
 from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.internals import calls_of, run_through, source
 from convfc.formats.keras.max_pooling import MAXIMUM
+from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.keras.steps import by_number
@@ -197,7 +198,7 @@ class Flattened:
         self.made[run.name] = dense
         if self._numbers:
             for weight, value in zip(dense.weights, matrix_of(run, dense), strict=True):
-                weight.assign(value)
+                hand_over(value, weight)
         return self._image(y, sizes, image)
 
     def _own(self, layer: Layer, x: Tensor, end: Layer | None) -> Tensor:

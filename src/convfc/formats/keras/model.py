@@ -44,7 +44,7 @@ from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.flat_outline import outline_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.inner import made_in, tensors_of
-from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.internals import calls_forgotten, flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
@@ -203,11 +203,10 @@ class KerasModel:
             and len(calls := calls_in(self._graph, first)) == 1
         }
         found = self._probed(called, feed)
-        runs = {name: one for name, one in self._places.items() if isinstance(one, Run)}
-        return {
-            name: x.reshape(len(x), *fed_to(runs[name].steps)) if name in runs else x
-            for name, x in found.items()
-        }
+        for name, x in found.items():
+            if isinstance(run := self._places[name], Run):
+                found[name] = x.reshape(len(x), *fed_to(run.steps))
+        return found
 
     def tensors(self, feed: Feed) -> Sequence[Tensor]:
         """See `Inner.tensors`."""
@@ -320,7 +319,7 @@ class KerasModel:
         alone = [one for one in places.values() if not isinstance(one, Run)]
         outline = outline_of(model, self.reading, places)
         provenance = replace(provenance, outline=outline)
-        with overheard(), held_once():
+        with overheard(), held_once(), calls_forgotten(self._graph):
             for place in alone:
                 replaced[id(place.layer)], left = replacement(
                     place.layer, lowerings[place.name], kind, ends_masks=self._masks

@@ -17,6 +17,7 @@ from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
+from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import running
 from convfc.formats.keras.runs import Run
@@ -153,7 +154,10 @@ class RunPair:
                 numbers, dtype = self._numbers(parameters), numpy_type(dense.kernel.dtype)
                 weights = one_matrix(self._run.steps, numbers, dtype)
             for weight, value in zip(dense.weights, weights, strict=False):
-                weight.assign(value)
+                if parameters:
+                    hand_over(value, weight)
+                else:
+                    weight.assign(value)
             return np.asarray(keras.ops.convert_to_numpy(Calls(dense)(row)))
 
     def _numbers(self, parameters: Mapping[str, Array]) -> list[Numbers]:
