@@ -24,6 +24,8 @@ from tests.campaign.judging import Judgement
 from tests.onnx_layers import random_layer
 
 Array = NDArray[Any]
+_LIMIT = 2**21
+"""Bytes of a file's matrices, for the sake of time."""
 Change = Callable[[Array, Random], Array | None]
 """Another matrix; ``None`` where there is nothing of the kind to change."""
 
@@ -73,7 +75,13 @@ def _pair(kind: str, geometry: int, seed: int, folder: Path) -> tuple[Path, Path
         rows = random.random() < 0.5
         try:
             done = convfc.convert(
-                original, converted, form="dense", flat_io=rows, check=False, force=True
+                original,
+                converted,
+                form="dense",
+                dense_limit=_LIMIT,
+                flat_io=rows,
+                check=False,
+                force=True,
             )
         except convfc.ConvfcError:
             continue
