@@ -106,7 +106,7 @@ TRIALS = (
         "small",
         "knows Gemm, MatMul, Add and Relu, and only rows",
     ),
-    Trial("OMLT", "omlt", ("", "--for gurobi"), "small", "takes a product with a bias only"),
+    Trial("OMLT", "omlt", ("", "--for omlt"), "small", "takes a product with a bias only"),
     Trial(
         "auto_LiRPA, CROWN",
         "auto-lirpa",

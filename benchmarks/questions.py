@@ -1,11 +1,12 @@
 """Put questions to programs that know Dense and ReLU only, and write their answers as pages.
 
     python -m benchmarks.questions [--python PAGE=PYTHON ..] [--only PAGE ..] [--write]
+    python -m benchmarks.questions --net FILE [--python PAGE=PYTHON ..] [--only PAGE ..]
 
 Each is given `sample_models/mnist_small`, `.onnx` or `.keras`, as it is, then what `convfc convert`
-makes of it. The images that it finds and the numbers that it gives them are held against the
-original, in onnxruntime. PYTHON is an interpreter that has the program; by default the one that
-runs this.
+makes of it; or another net of digits, an `.onnx` that has the `.keras` beside it. The images that
+it finds and the numbers that it gives them are held against the original, in onnxruntime. PYTHON is
+an interpreter that has the program; by default the one that runs this.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ WAYS: Mapping[str, Page] = {
     "gurobi": Page(("gurobipy", "gurobi-machinelearning"), "--for gurobi"),
     "gurobi-keras": Page(("gurobipy", "gurobi-machinelearning", "keras"), "--for gurobi", ".keras"),
     "emlearn": Page(("emlearn", "keras"), "--for emlearn", ".keras"),
-    "omlt": Page(("omlt", "pyomo", "highspy"), "--for gurobi"),
+    "omlt": Page(("omlt", "pyomo", "highspy"), "--for omlt"),
     "auto-lirpa": Page(("auto-LiRPA", "onnx2torch", "torch"), "--form dense --flat-io"),
     "concrete-ml": Page(("concrete-ml", "concrete-python"), "--for concrete-ml"),
     "hls4ml": Page(("hls4ml", "qonnx"), "--for hls4ml"),
@@ -112,8 +113,8 @@ def held_against(original: Path, folder: Path, digit: np.ndarray) -> list[str]:
     return said
 
 
-def answers(python: str, page: str) -> list[str]:
-    """What came of a client, as Markdown."""
+def answers(python: str, page: str, net: Path = SAMPLE) -> list[str]:
+    """What came of a client that was asked about a net, as Markdown."""
     has = versions(python, WAYS[page].packages)
     named = ", ".join(f"{name} {has.get(name, '(not installed)')}" for name in WAYS[page].packages)
     with (
@@ -123,7 +124,7 @@ def answers(python: str, page: str) -> list[str]:
         folder = Path(name)
         images = mnist["x_test"].reshape(1000, -1).astype(np.float32) / 255
         np.savez(folder / "digits.npz", images=images, labels=mnist["y_test"])
-        sample = SAMPLE.with_suffix(WAYS[page].suffix)
+        sample = net.with_suffix(WAYS[page].suffix)
         fine, said, _ = asked(python, page, sample, folder)
         lines = ["The original:", "", *_quoted(said), ""]
         if fine:
@@ -131,7 +132,7 @@ def answers(python: str, page: str) -> list[str]:
         path = converted(sample, WAYS[page].way, folder)
         fine, said, took = asked(python, page, path, folder)
         lines += [f"Converted, with `{WAYS[page].way}`:", "", *_quoted(said), ""]
-        if held := held_against(SAMPLE, folder, images[0]):
+        if held := held_against(net, folder, images[0]):
             lines += ["The original, in onnxruntime, on what it found:", "", *_quoted(held), ""]
     machine = facts()
     where = f"{machine['date']}, {machine['processor']}, {machine['cores']} cores"
@@ -147,14 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.questions")
     parser.add_argument("--python", nargs="+", default=[], metavar="PAGE=PYTHON")
     parser.add_argument("--only", nargs="+", default=list(WAYS), choices=WAYS, metavar="PAGE")
+    parser.add_argument("--net", type=Path, default=SAMPLE, metavar="FILE", help="another .onnx")
     parser.add_argument("--write", action="store_true", help="put the answers in docs/clients")
     options = parser.parse_args(arguments)
     pythons = dict(given.split("=", 1) for given in options.python)
     for page in options.only:
-        lines = answers(pythons.get(page, sys.executable), page)
+        lines = answers(pythons.get(page, sys.executable), page, options.net)
         sys.stdout.write("\n".join([f"# {page}", *lines, ""]))
         sys.stdout.flush()
-        if options.write:
+        if options.write and options.net == SAMPLE:
             document = PAGES / f"{page}.md"
             start, end = "<!-- answers -->\n", "<!-- /answers -->"
             before, _, rest = document.read_text().partition(start)

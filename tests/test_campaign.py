@@ -62,6 +62,24 @@ def test_one_that_always_says_no_too(folder: Path, monkeypatch: pytest.MonkeyPat
     assert {outcome.failure for outcome in report.failures} == {"wrong no"}
 
 
+DENSE = [f"onnx dense {number}" for number in (0, 1, 2, 3, 4, 6, 7)]
+"""One layer alone, rows in and rows out, as it is and with six changes."""
+
+
+def test_a_sample_of_dense_mutants_finds_nothing(folder: Path) -> None:
+    true, *mutants = outcomes(DENSE, folder)
+    assert (true.verdict, true.judgement) == ("equivalent", Judgement.SAME)
+    assert {outcome.judgement for outcome in mutants} == {Judgement.DIFFERENT}
+    assert {outcome.verdict for outcome in mutants} == {"not equivalent"}
+
+
+def test_a_yes_to_a_dense_mutant_is_found_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "answer", lambda *_: ("equivalent", ""))
+    assert {outcome.failure for outcome in outcomes(DENSE[1:], folder)} == {"wrong yes"}
+
+
 def test_the_judge() -> None:
     a = np.array([1.0, 2.0, np.nan], np.float32)
     near, far = a + np.float32(1e-7), a + np.float32(1e-3)

@@ -296,6 +296,32 @@ def pooled(path: Path) -> Path:
     return save(path, nodes, {"x": ["N", 2, 6, 5]}, ["y"], weights)
 
 
+def test_omlt_gets_a_bias_behind_each_product_and_a_name_for_each_node(tmp_path: Path) -> None:
+    weights = {"V": signs([3, 2, 2, 3], 1), "W": signs([12, 4], 2), "U": signs([4, 5], 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "V"], ["a"], name="one", strides=[2, 1]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Gemm", ["f", "W"], ["g"]),
+        helper.make_node("MatMul", ["g", "U"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["N", 2, 4, 4]}, ["y"], weights)
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.ClearField("shape")  # it has the input's rank there
+    onnx.save(model, path)
+    done = convfc.convert(path, client="omlt")
+    made = onnx.load(done.out).graph.node
+    assert [node.op_type for node in made] == ["MatMul", "Add", "Relu", *["MatMul", "Add"] * 2]
+    assert len({node.name for node in made} - {""}) == len(made)
+    same_numbers(path, done.out, (1, 2, 4, 4), flat=True)
+    assert convfc.verify(path, done.out, samples=2).verdict is Verdict.EQUIVALENT
+    lied = onnx.load(done.out)
+    (entry,) = lied.metadata_props
+    entry.value = json.dumps({**json.loads(entry.value), "forms": []})
+    onnx.save(lied, done.out)
+    assert convfc.verify(path, done.out, samples=2).verdict is Verdict.COULD_NOT_CHECK
+
+
 DENSE = [name for name, client in CLIENTS.items() if client.form is not None]
 
 

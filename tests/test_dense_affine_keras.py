@@ -17,6 +17,7 @@ from convfc import Verdict
 from convfc.formats.keras.affine import Move
 from convfc.formats.keras.quiet import importing
 from convfc.formats.keras.runs import Run
+from convfc.formats.reading import Reading
 from convfc.formats.registry import open_model, provenance_of
 from tests.keras_edits import (
     columns,
@@ -119,6 +120,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "rescaled": lambda: chain(layers.Rescaling(1 / 8, offset=-0.5), conv(4, 3, padding="same")),
     "flat": lambda: chain(conv(4, 3), layers.Flatten(), layers.Dense(3, use_bias=False)),
     "by pixel": lambda: chain(conv(4, 3), layers.Dense(5, activation="relu"), layers.Flatten()),
+    "shaped before": lambda: chain(
+        layers.Reshape((7, 6, 3)), conv(4, (3, 2), activation="relu"), shape=(14, 9)
+    ),
     "apart": lambda: chain(
         layers.SeparableConv2D(4, 3, strides=2, name="conv"), layers.BatchNormalization(),
         layers.ReLU(6.0),
@@ -284,7 +288,10 @@ def test_an_activation_behind_a_shape_is_no_shape(rows: bool, tmp_path: Path) ->
 def test_random_numbers_meet_the_bound_of_an_activation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Were it lost in the dense form, and so in what proves it, images would not tell."""
+    """Were it lost in the dense form, and so in what proves it, images would not tell.
+
+    Nor would random numbers of every bound, so a second look at both files does.
+    """
     forgets = property(lambda run: all(isinstance(s, Move) and s.stays for s in run.steps))
     monkeypatch.setattr(Run, "only_shapes", forgets)
     model = chain(conv(4, 3, activation="relu"), layers.Flatten(), layers.Activation("relu6"))
@@ -293,6 +300,8 @@ def test_random_numbers_meet_the_bound_of_an_activation(
     found = convfc.verify(path, out, samples=3)
     assert found.verdict is Verdict.NOT_EQUIVALENT
     assert "on random numbers" in str(found.reason)
+    alignment = open_model(path, reading=Reading(affine=True)).align(open_model(out))
+    assert any("is relu, not relu6" in words for words in alignment.unknown)
 
 
 def named_outputs() -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Client:
             _RELU: self.max_pool is MaxPool.RELU,
             _FIXED: self.fixed,
         }
-        return (*said, *(phrase for phrase, is_set in others.items() if is_set))
+        return (*(phrase for phrase, is_set in others.items() if is_set), *said)
 
     def form_of(self, given: Form | None) -> Form:
         """The form of its files, where somebody asked for one, or for none.
@@ -108,6 +108,7 @@ def _example(shape: Sequence[int | None]) -> str:
 _FORMS = {
     "keep_batch": "products of (batch, positions, K), the batch an axis of its own",
     "depthwise_products": "depthwise layers as a batch of products",
+    "biased": "a sum behind each product, of zeros where there is no bias; a name for each node",
     "filters_right": "the filter matrix as the right operand of each product",
 }
 _DENSE = "one matrix per layer, as --form dense"
@@ -150,11 +151,20 @@ _ALL = (
     ),
     Client(
         "gurobi",
-        "optimization over networks: Gurobi Machine Learning, and OMLT",
+        "optimization over networks: Gurobi Machine Learning",
         form=Form.DENSE,
         flat_io=True,
         max_pool=MaxPool.RELU,
         why="'Unsupported ONNX op Conv', and Reshape as well; of Keras it takes Dense and ReLU",
+    ),
+    Client(
+        "omlt",
+        "optimization over networks: OMLT, for Pyomo and its solvers",
+        Forms(biased=True),
+        form=Form.DENSE,
+        flat_io=True,
+        max_pool=MaxPool.RELU,
+        why="'Unhandled node type Transpose', and a product without a bias is a KeyError",
     ),
     Client(
         "emlearn",

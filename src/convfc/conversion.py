@@ -247,7 +247,13 @@ def converting(
         fixed: Shapes = arguments.shapes("shapes", shapes)
         beside = None if architecture is None else arguments.path("architecture", architecture)
         reading = Reading(
-            fixed, keep_keras2_numbers, form is Form.DENSE, pools, flat_io, architecture=beside
+            fixed,
+            keep_keras2_numbers,
+            form is Form.DENSE,
+            pools,
+            flat_io,
+            wanted.forms.biased,
+            beside,
         )
         tell("reading")
         opened = open_model(source, imports, reading)

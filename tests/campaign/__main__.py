@@ -1,6 +1,6 @@
 """The campaign: thousands of spoiled conversions and of true ones, and what convfc says of them.
 
-    python -m tests.campaign [--mutants N] [--true N] [--seed S] [--minutes M]
+    python -m tests.campaign [--mutants N] [--dense N] [--true N] [--seed S] [--minutes M]
                              [--format onnx|keras] [--only FAMILY] [--jobs J]
                              [--models FOLDER] [--simplify COMMAND].. [--save FOLDER] [CASE..]
 
@@ -11,6 +11,8 @@ that the hostile ones wait for; that tells whether the mutant computes something
 and convfc says EQUIVALENT, that is a failure; so is every exception that is not a ConvfcError.
 Cases that hang or crash are listed (a mutant may hold a loop that never ends, and onnxruntime may
 abort), and go on in another process.
+
+A **dense** mutant (`dense`) is the dense form of a random layer with another matrix.
 
 A **true** conversion is one of a random layer, of a model of onnx's own suites, or of a file in
 the folder of `--models`, also after a simplifier (a command that takes two file names, such as
@@ -64,6 +66,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     made = parser("python -m tests.campaign", __doc__)
     made.add_argument("--mutants", type=int, default=5400)
+    made.add_argument("--dense", type=int, default=8000)
     made.add_argument("--true", type=int, default=2000)
     made.add_argument("--format", choices=["onnx", "keras"])
     made.add_argument("--only", help="the one family that mutants are made of")
@@ -81,6 +84,9 @@ def _cases(options: argparse.Namespace) -> list[str]:
         for number in range(max(count, 0)):
             kind = options.format or ("keras" if number % KERAS_SHARE == 0 else "onnx")
             cases.append(f"{kind} {sort} {number}")
+    for kind in (options.format,) if options.format else ("onnx", "keras"):
+        share = options.dense // (1 if options.format else 2)
+        cases += [f"{kind} dense {number}" for number in range(share)]
     return cases
 
 

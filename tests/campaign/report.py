@@ -41,7 +41,8 @@ class Report:
         source, sort, _ = outcome.case.split(" ", 2)
         computes = "true" if outcome.judgement is None else outcome.judgement.value
         verdict = outcome.verdict if outcome.verdict in VERDICTS else "other"
-        label = f"{source} {sort}: {outcome.kind}" if sort == "mutant" else f"true: {outcome.kind}"
+        spoiled = sort in ("mutant", "dense")
+        label = f"{source} {sort}: {outcome.kind}" if spoiled else f"true: {outcome.kind}"
         self._counts[label, computes][verdict] += 1
         same = outcome.judgement is Judgement.SAME
         if same and outcome.verdict in ("not equivalent", "refused"):

@@ -53,7 +53,7 @@ def work(case: str, seed: int, only: str | None, folder: Path, save: Path) -> Ou
     """Make the files of a case, let convfc compare them, and judge.
 
     Args:
-        case: "onnx mutant 17", "keras true 3" or "file PATH METHOD".
+        case: "onnx mutant 17", "keras dense 5", "keras true 3" or "file PATH METHOD".
         seed: of the campaign.
         only: see `serve`.
         folder: for files that are gone afterwards.
@@ -64,6 +64,13 @@ def work(case: str, seed: int, only: str | None, folder: Path, save: Path) -> Ou
     random = Random(f"{seed} {case}")  # noqa: S311 - nothing is secret here
     if subject == "mutant":
         outcome, files = _mutant(case, _mutants(kind, folder).make(random, only))
+    elif subject == "dense":
+        from tests.campaign.dense import dense_mutant
+
+        mutant = dense_mutant(kind, int(rest), seed, folder)
+        if mutant is None:
+            return Outcome(case, "nothing to change", "", "refused")
+        outcome, files = _mutant(case, mutant)
     else:
         from tests.campaign.truths import true_conversion
 

@@ -156,6 +156,46 @@ class Whole:
                 whole[pixel, group, :, position, group, :] = weights
         return whole.reshape(self.shape)
 
+    def rows(
+        self, chosen: NDArray[np.int64], kernel: NDArray[Any], *, channels_first: bool
+    ) -> NDArray[Any]:
+        """Some rows of `matrix`, without the others.
+
+        Args:
+            chosen: which.
+            kernel: as for `matrix`.
+            channels_first: likewise.
+
+        >>> import numpy as np
+        >>> from convfc.core.builders import convolution
+        >>> whole = Whole(convolution([2], channels=1, filters=1, padding=[(1, 0)]), (3,))
+        >>> kernel = np.array([5, 7]).reshape(2, 1, 1)
+        >>> whole.rows(np.array([2, 0]), kernel, channels_first=True)
+        array([[0, 0, 7],
+               [7, 5, 0]])
+        """
+        import numpy as np
+
+        conv, pixels = self.convolution, math.prod(known_sizes(self.sizes))
+        inner, outer = conv.channels // conv.groups, conv.filters // conv.groups
+        if channels_first:
+            channel, pixel = np.divmod(chosen, pixels)
+        else:
+            pixel, channel = np.divmod(chosen, conv.channels)
+        group, own = np.divmod(channel, inner)
+        made = math.prod(known_sizes(self.output))
+        found = np.zeros((len(chosen), made, conv.groups, outer), kernel.dtype)
+        for taps in np.ndindex(*conv.kernel):
+            seen, position = self._met(taps)
+            there = np.full(pixels, -1)
+            there[seen] = position  # through one tap a pixel meets one position at most
+            at = there[pixel]
+            kept = np.flatnonzero(at >= 0)
+            weights = kernel[taps].reshape(inner, conv.groups, outer)
+            found[kept, at[kept], group[kept]] = weights[own[kept], group[kept]]
+        found = found.reshape(len(chosen), made, conv.filters)
+        return (found.swapaxes(1, 2) if channels_first else found).reshape(len(chosen), -1)
+
     def applied(
         self, rows: NDArray[Any], kernel: NDArray[Any], *, channels_first: bool
     ) -> NDArray[Any]:
@@ -188,8 +228,13 @@ class Whole:
             rows = rows.reshape(count, conv.channels, sizes).swapaxes(1, 2)
         seen = rows.reshape(count, sizes, conv.groups, inner)
         found = np.zeros((count, made, conv.groups, outer), rows.dtype)
+        # Zeros add nothing, unless what they are multiplied with is infinite, or no number.
+        every = not np.isfinite(kernel).all()
+        counts = np.asarray(seen.any(axis=(0, 2, 3))) | every
         for taps in np.ndindex(*conv.kernel):
             pixel, position = self._met(taps)
+            kept = counts[pixel]
+            pixel, position = pixel[kept], position[kept]
             weights = kernel[taps].reshape(inner, conv.groups, outer)
             for channel, each in enumerate(weights):
                 found[:, position] += seen[..., channel, None][:, pixel] * each

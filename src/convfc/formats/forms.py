@@ -21,12 +21,15 @@ class Forms:
             channels first have it on the left.
         zeros: where several sizes are open, those that stay are 0 in a Reshape, beside its -1. So
             it was before; nothing is written so any more, but read.
+        biased: in the dense form, a sum behind each product, with zeros where nothing is added; and
+            all nodes have names.
     """
 
     keep_batch: bool = False
     depthwise_products: bool = False
     filters_right: bool = False
     zeros: bool = False
+    biased: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -152,6 +152,7 @@ class Provenance:
             affine=self.affine,
             max_pool=self.max_pool,
             flat_io=self.flat_io,
+            biased=self.forms.biased,
             architecture=beside,
         )
 

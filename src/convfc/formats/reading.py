@@ -21,6 +21,7 @@ class Reading:
             `convfc.formats.onnx.affine`.
         max_pool: what becomes of MaxPool then.
         flat_io: whether inputs and outputs are rows: (N, n) instead of (N, C, H, W).
+        biased: whether what has no bias gets one of zeros; see `Forms`.
         architecture: the JSON file of the network that the file's weights belong to.
     """
 
@@ -29,6 +30,7 @@ class Reading:
     affine: bool = False
     max_pool: MaxPool = MaxPool.KEEP
     flat_io: bool = False
+    biased: bool = False
     architecture: Path | None = None
 
 

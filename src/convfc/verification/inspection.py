@@ -6,6 +6,7 @@ runtime or of a processor shows on almost any numbers.
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,6 +44,8 @@ One cannot tell whether a batch is baked in.
 """
 _NUMBERS = 2**26
 """How many numbers may be fed at most."""
+_LARGE = 2**26
+"""Bytes of a file: it is not in memory twice."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def _whole(original: Model, path: Path, feed: Feed, rows: int) -> Look:
         expected = original.run_once(feed)
     except UnsupportedModelError as error:
         return Look(reason=_on_one_line(error, original.path))
+    if path.stat().st_size > _LARGE:
+        gc.collect()  # what wrote the file may hold all of it, in circles
     try:
         got = original.run_once(feed, path)
     except UnsupportedModelError as error:

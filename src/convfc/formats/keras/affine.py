@@ -1,13 +1,6 @@
-"""What maps an image affinely, and several of them in a row as one matrix.
+"""What maps an image affinely: a convolution, a Dense, pooling, normalization, what moves numbers.
 
-A convolution, a Dense, pooling and normalization, and what only moves numbers: of each it is known
-what it makes of a row, so a run of them is the matrix of the first with the others applied to its
-rows. Numbers are computed in float64, in an order that no machine changes, and rounded once.
-
-    y = x M1 + b1, z = y M2 + b2   =   x (M1 M2) + (b1 M2 + b2)
-
-What comes before the first matrix moves or scales its rows; where nothing does, and nothing follows
-it, the matrix is that of the convolution alone, its numbers bit for bit.
+Of each it is known what it makes of a row in float64, and what Keras makes of an image.
 """
 
 from __future__ import annotations
@@ -81,6 +74,11 @@ class Product:
         """The matrix alone."""
         kernel = own_kernel(numbers["kernel"], self.convolution)
         return self.whole.matrix(kernel, channels_first=self.channels_first)
+
+    def rows(self, chosen: NDArray[np.int64], numbers: Numbers) -> Array:
+        """Some rows of the matrix."""
+        kernel = own_kernel(numbers["kernel"], self.convolution)
+        return self.whole.rows(chosen, kernel, channels_first=self.channels_first)
 
     def applied(self, rows: Array, numbers: Numbers) -> Array:
         """What it makes of rows in float64, without the bias."""
@@ -208,66 +206,6 @@ def moved(layer: Layer, before: Shape) -> Move:
     return Move(layer.name, before, y.shape[1:], y.reshape(-1).astype(np.int64) - 1)
 
 
-def one_matrix(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Array, Array | None]:
-    """Several steps in a row as one matrix, and what it adds; ``None`` of nothing.
-
-    Args:
-        steps: one after another.
-        numbers: for each of them.
-    """
-    at = next((n for n, step in enumerate(steps) if isinstance(step, Product)), len(steps))
-    found, added = _begun(steps[: at + 1], numbers[: at + 1])
-    behind = list(zip(steps, numbers, strict=True))[at + 1 :]
-    if all(step.stays for step, _ in behind):
-        return found, added
-    found = found.astype(np.float64)
-    with np.errstate(all="ignore"):
-        for step, own in behind:
-            found = step.applied(found, own)
-            added = None if added is None else step.applied(added[None].astype(np.float64), own)[0]
-            added = _sum(added, step.shift(own))
-    return found + 0.0, added  # no zero is a negative one
-
-
-def _begun(steps: Sequence[Affine], numbers: Sequence[Numbers]) -> tuple[Array, Array | None]:
-    """Steps of which only the last may be a product: its rows go where they are read."""
-    head = [step for step in steps if not isinstance(step, Product)]
-    size = math.prod(steps[0].before)
-    index, scale = np.arange(size), np.ones(size)
-    shift: Array | None = None
-    with np.errstate(all="ignore"):
-        for step, own in zip(head, numbers, strict=False):
-            index = step.applied(index[None] + 1, {})[0] - 1 if isinstance(step, Move) else index
-            scale = step.applied(scale[None], own)[0]
-            shift = None if shift is None else step.applied(shift[None], own)[0]
-            shift = _sum(shift, step.shift(own))
-    plain = np.array_equal(index, np.arange(size)) and (scale == 1).all()
-    if len(head) == len(steps):
-        found = np.zeros((size, len(index)))
-        kept = np.flatnonzero(index >= 0)
-        found[index[kept], kept] = scale[kept]
-        return found, shift
-    last, own = steps[-1], numbers[-1]
-    assert isinstance(last, Product)  # noqa: S101 - for the type checker
-    matrix, added = last.matrix(own), last.shift(own)
-    if plain and shift is None:
-        return matrix, added
-    with np.errstate(all="ignore"):
-        matrix = matrix.astype(np.float64)
-        if shift is not None:
-            # Along the first axis, one row after another.
-            added = _sum(np.add.reduce(shift[:, None] * matrix, axis=0), added)
-        matrix *= scale[:, None]
-        kept = np.flatnonzero(index >= 0)
-        found = np.zeros((size, matrix.shape[1]))
-        np.add.at(found, index[kept], matrix[kept])
-    return found + 0.0, added
-
-
-def _sum(one: Array | None, other: Array | None) -> Array | None:
-    return (one if other is None else other) if one is None or other is None else one + other
-
-
 def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
     """What convolution a run of steps is, on which spatial sizes, and whether channels first.
 
@@ -297,6 +235,16 @@ def geometry_of(steps: Sequence[Affine]) -> tuple[AnyConvolution, Sizes, bool]:
     sizes, channels = (before[:-1], before[-1]) if len(before) > 1 else (before, 1)
     windows = tuple(Window(size, stride=size) for size in sizes)
     return Convolution(windows, channels, filters), sizes, False
+
+
+def fed_to(steps: Sequence[Affine]) -> Shape:
+    """Sizes of a sample of what a run is fed, as its geometry has them.
+
+    The model may have them otherwise: what only gives other axes is passed over there.
+    """
+    conv, sizes, first = geometry_of(steps)
+    spatial = [size or 0 for size in sizes]
+    return (conv.channels, *spatial) if first else (*spatial, conv.channels)
 
 
 def _looks_at_one_position(step: Product, first: Product) -> bool:

@@ -21,9 +21,11 @@ from keras import layers
 
 from convfc.core.arrays import Array, numpy_type
 from convfc.errors import UnsupportedModelError
-from convfc.formats.keras.affine import Shape, one_matrix
+from convfc.formats.keras.affine import Shape
+from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.internals import calls_of, run_through, source
 from convfc.formats.keras.max_pooling import MAXIMUM
+from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.keras.steps import by_number
@@ -196,7 +198,7 @@ class Flattened:
         self.made[run.name] = dense
         if self._numbers:
             for weight, value in zip(dense.weights, matrix_of(run, dense), strict=True):
-                weight.assign(value)
+                hand_over(value, weight)
         return self._image(y, sizes, image)
 
     def _own(self, layer: Layer, x: Tensor, end: Layer | None) -> Tensor:
@@ -313,12 +315,13 @@ def matrix_of(run: Run, dense: Layer) -> list[Array]:
         run: the layers.
         dense: tells of which types its weights are, and whether it has a bias.
     """
-    matrix, added = one_matrix(run.steps, [step.numbers for step in run.steps])
+    dtype = numpy_type(dense.kernel.dtype)
+    numbers = [step.numbers for step in run.steps]
+    matrix, added = one_matrix(run.steps, numbers, dtype)
     if added is None:
         added = np.zeros(matrix.shape[1])
     with np.errstate(all="ignore"):
-        pairs = zip((matrix, added), dense.weights, strict=False)
-        return [one.astype(numpy_type(weight.dtype), copy=False) for one, weight in pairs]
+        return [matrix, added.astype(dtype, copy=False)][: len(dense.weights)]
 
 
 def _keeps_order(operation: Layer, dtype: str) -> bool:

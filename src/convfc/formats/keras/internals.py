@@ -7,6 +7,8 @@ the sources of 3.0, 3.6, 3.12 to 3.15 show. `tests/test_keras_internals.py` hold
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -120,6 +122,21 @@ def calls_to(operation: Layer) -> list[Call]:
     """All calls of an operation, in any graph; `Operation._inbound_nodes`, since 3.0."""
     found: list[Call] = operation._inbound_nodes
     return found
+
+
+@contextmanager
+def calls_forgotten(graph: Graph) -> Iterator[None]:
+    """Operations of a graph forget the calls that others make of them meanwhile.
+
+    Else they hold all that is in those other graphs; `Operation._outbound_nodes`, since 3.0.
+    """
+    every = [x for one in graph.operations for x in (one._inbound_nodes, one._outbound_nodes)]
+    counts = list(map(len, every))
+    try:
+        yield
+    finally:
+        for calls, count in zip(every, counts, strict=True):
+            del calls[count:]
 
 
 def source(tensor: Tensor) -> tuple[Layer, int, int]:

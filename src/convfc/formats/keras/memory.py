@@ -106,6 +106,22 @@ def held_once(limit: int | None = None) -> Iterator[Taken]:
         yield built
 
 
+def zeros(shape: Sequence[int], kind: np.dtype[Any]) -> NDArray[Any]:
+    """An array of zeros that a weight can take over without a copy."""
+    return _room(shape, kind) if _is_large(shape, kind) else np.zeros(shape, kind)
+
+
+def hand_over(array: NDArray[Any], weight: Any) -> None:
+    """Let a weight have the numbers of an array that nobody else has, in its memory if large.
+
+    Args:
+        array: as `zeros` made it, or any other.
+        weight: of Keras, of the same type.
+    """
+    placed = array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0
+    weight.assign(_lent(array) if placed and _is_large(array.shape, array.dtype) else array)
+
+
 def _here(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
     """`ours`, which gets `theirs` first, in this thread; any other sees no difference."""
     thread = threading.get_ident()

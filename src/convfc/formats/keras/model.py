@@ -24,9 +24,11 @@ from convfc.formats.demand import Demand
 from convfc.formats.draft import Draft
 from convfc.formats.float64 import in_float64
 from convfc.formats.inner import LayerOutput, Tensor
+from convfc.formats.keras.affine import fed_to
 from convfc.formats.keras.alignment import calls_in, cut
 from convfc.formats.keras.any_processor import compute_anywhere
 from convfc.formats.keras.archive import format_named
+from convfc.formats.keras.beside import forgotten
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.dense_form import (
     excess_of,
@@ -42,7 +44,7 @@ from convfc.formats.keras.drafting import operators_in, operators_of
 from convfc.formats.keras.flat_outline import outline_of
 from convfc.formats.keras.float64 import wide_copy
 from convfc.formats.keras.inner import made_in, tensors_of
-from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.internals import calls_forgotten, flat_layers
 from convfc.formats.keras.layer_pair import KerasLayerPair
 from convfc.formats.keras.layouts import Layouts
 from convfc.formats.keras.loader import load
@@ -202,7 +204,10 @@ class KerasModel:
             and len(calls := calls_in(self._graph, first)) == 1
         }
         found = self._probed(called, feed)
-        return {name: x if x.ndim > 2 else x[..., np.newaxis] for name, x in found.items()}
+        for name, x in found.items():
+            if isinstance(run := self._places[name], Run):
+                found[name] = x.reshape(len(x), *fed_to(run.steps))
+        return found
 
     def tensors(self, feed: Feed) -> Sequence[Tensor]:
         """See `Inner.tensors`."""
@@ -275,6 +280,8 @@ class KerasModel:
             if flattened := flat_form(self._model, self.reading, self._strands, runs, like=True):
                 expected, apart = flattened.model, frozenset(map(id, flattened.made.values()))
         cuts = cut(expected, converted._model, set(map(id, layers.values())), apart)
+        if flattened:
+            cuts.unknown += forgotten(self._model, converted._model, self.reading.max_pool)
 
         def paired(site: Site, made: Any, lowering: Lowering) -> LayerPair:
             layer = layers[site.name]
@@ -313,7 +320,7 @@ class KerasModel:
         alone = [one for one in places.values() if not isinstance(one, Run)]
         outline = outline_of(model, self.reading, places)
         provenance = replace(provenance, outline=outline)
-        with overheard(), held_once():
+        with overheard(), held_once(), calls_forgotten(self._graph):
             for place in alone:
                 replaced[id(place.layer)], left = replacement(
                     place.layer, lowerings[place.name], kind, ends_masks=self._masks

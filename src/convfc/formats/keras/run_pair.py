@@ -10,12 +10,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.core.arrays import Array, array_difference
+from convfc.core.arrays import Array, array_difference, numpy_type
 from convfc.core.whole import Form
-from convfc.formats.keras.affine import Affine, Numbers, geometry_of, one_matrix
+from convfc.formats.keras.affine import Affine, Numbers, fed_to, geometry_of
 from convfc.formats.keras.calls import Calls
+from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
+from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.refusals import running
 from convfc.formats.keras.runs import Run
@@ -52,16 +54,12 @@ class RunPair:
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """See `LayerPair.input_shape`."""
-        conv = self.site.convolution
-        channels = 1 if conv is None else conv.channels
-        if self.channels_last:
-            return (None, *self.site.sizes, channels)
-        return (None, channels, *self.site.sizes)
+        return (None, *fed_to(self._run.steps))
 
     @property
     def smallest_shape(self) -> tuple[int, ...]:
         """See `LayerPair.smallest_shape`."""
-        return (1, *(size for size in self.input_shape[1:] if size is not None))
+        return (1, *fed_to(self._run.steps))
 
     @property
     def channels_last(self) -> bool:
@@ -146,15 +144,20 @@ class RunPair:
         Without any, these are the file's own.
         """
         row = x.reshape(len(x), -1)
-        matrix, added = (*self._made.weights, None)[:2]
-        if parameters:
-            matrix, added = one_matrix(self._run.steps, self._numbers(parameters))
-        given = {"use_bias": added is not None, "kernel_initializer": "zeros", "dtype": policy}
-        dense = layers.Dense(matrix.shape[1], **given)
+        weights = self._made.weights
+        adds = self._run.adds if parameters else len(weights) > 1
+        given = {"use_bias": adds, "kernel_initializer": "zeros", "dtype": policy}
+        dense = layers.Dense(self._made.units, **given)
         with running(), overheard():
             dense.build(row.shape)
-            for weight, value in zip(dense.weights, (matrix, added), strict=False):
-                weight.assign(value)
+            if parameters:
+                numbers, dtype = self._numbers(parameters), numpy_type(dense.kernel.dtype)
+                weights = one_matrix(self._run.steps, numbers, dtype)
+            for weight, value in zip(dense.weights, weights, strict=False):
+                if parameters:
+                    hand_over(value, weight)
+                else:
+                    weight.assign(value)
             return np.asarray(keras.ops.convert_to_numpy(Calls(dense)(row)))
 
     def _numbers(self, parameters: Mapping[str, Array]) -> list[Numbers]:

@@ -50,6 +50,8 @@ _NOT_NEGATIVE = (
     *(activations.softplus, activations.exponential),
 )
 """Activations of which nothing negative comes."""
+_MOST_NUMBERS = 2**38
+"""Of a matrix: a terabyte. Nobody looks into layers beyond it, whose rows alone take gigabytes."""
 _POOLING = (*AVERAGE, *GLOBAL_AVERAGE, *MAXIMUM)
 
 
@@ -272,6 +274,8 @@ class _Builder:
         if is_elementwise(layer, before):
             return self._elementwise(layer, after)
         if not is_wide(layer) or x.dtype != layer.compute_dtype:
+            return False
+        if math.prod((*before, *after)) > _MOST_NUMBERS:
             return False
         if type(layer) in MAXIMUM:
             lists = maximum(layer, before, negative=self._negative) if self._relu else None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Set
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of
@@ -15,6 +16,7 @@ from convfc.formats.onnx.sites import places
 
 _MOST_TRANSPOSED = 2**24
 """Weights that are laid out anew; larger matrices stay as they are, in the file they are in."""
+_CONVOLUTIONS = (("", "Conv"), ("", "ConvTranspose"))
 _PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 
 
@@ -45,6 +47,39 @@ def separated(known: Known, node: ir.Node) -> bool:
 def is_gemm(node: ir.Node) -> bool:
     """Whether it is a Gemm."""
     return identifier(node) == ("", "Gemm")
+
+
+def biased(shell: ir.Model, model: ir.Model, inferred: ir.Model) -> int:
+    """Add zeros to each convolution and each product of rows that has no bias; how many there were.
+
+    Nodes get names, by which OMLT tells them apart.
+
+    Args:
+        shell: the model, changed in place; it need not have its weights.
+        model: the same, with all its weights.
+        inferred: the same, with every shape that can be inferred.
+    """
+    known, names, count = Known(shell, model, inferred), Names(shell), 0
+    for node in list(known.graph):
+        node.name = node.name or names.fresh(f"{node.outputs[0].name}/{node.op_type}")
+        made, name = node.outputs[0], f"{node.outputs[0].name}/bias"
+        operands = [value for value in node.inputs if value is not None]
+        row = known.row(made)
+        if identifier(node) in _CONVOLUTIONS and len(operands) == 2:
+            filters = known.filters(node)
+            zeros = filters and known.constants({name: np.zeros(filters)}, operands[1])
+            if zeros:
+                node.resize_inputs(3)
+                node.replace_input_with(2, zeros[0])
+                count += 1
+        elif identifier(node) == ("", "MatMul") and row is not None and len(row) == 1:
+            reader = known.only_reader(made)
+            added = reader is not None and reader.op_type == "Add"
+            zeros = None if added else known.constants({name: np.zeros(row)}, made)
+            if zeros and known.row(operands[0]) is not None:
+                product = known.before(node, "MatMul", operands)
+                count += known.become(node, "Add", [product, zeros[0]])
+    return count
 
 
 def gemms_apart(model: ir.Model, kept: Set[str | None]) -> None:

@@ -64,6 +64,15 @@ class Known:
         row = self.row(value)
         return row if row is not None and len(row) > 1 else None
 
+    def filters(self, node: ir.Node) -> int | None:
+        """Of a Conv or a ConvTranspose, if that is known."""
+        kernel = node.inputs[1]
+        shape = known_shape(None if kernel is None else self._shaped.get(kernel.name, kernel))
+        groups = node.attributes.get_int("group", 1)
+        place, times = (0, 1) if node.op_type == "Conv" else (1, groups)
+        size = shape[place] if shape else None
+        return None if size is None else size * times
+
     def samples(self, value: ir.Value | None) -> int | None:
         """The size of a tensor's first axis, if that is known."""
         shape = known_shape(None if value is None else self._shaped.get(value.name))
@@ -71,7 +80,7 @@ class Known:
 
     def constants(self, arrays: dict[str, NDArray[Any]], like: ir.Value) -> list[ir.Value] | None:
         """New ones of the type of a value, by names; ``None`` if a number is none in that type."""
-        dtype = self._shaped[like.name].dtype or ir.DataType.FLOAT
+        dtype = self._shaped.get(like.name, like).dtype or ir.DataType.FLOAT
         with np.errstate(over="ignore"):
             made = [array.astype(dtype.numpy()) for array in arrays.values()]
         if not all(np.isfinite(array).all() for array in made):

@@ -16,6 +16,7 @@ from convfc.formats.onnx.affine import as_convolutions
 from convfc.formats.onnx.carried_types import carried, unpack
 from convfc.formats.onnx.fixed_sizes import fixed, restate
 from convfc.formats.onnx.flat_ports import flatten_ports
+from convfc.formats.onnx.gemm import biased
 from convfc.formats.onnx.inlining import inlined, readiness, undetermined
 from convfc.formats.onnx.protos import first_line, read_proto
 from convfc.formats.onnx.raising import raised
@@ -118,8 +119,9 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
             if reading.affine
             else Counter[str]()
         )
+        zeros = biased(shell, model, inferred) if reading.biased else 0
         flat = flatten_ports(shell, inferred) if reading.flat_io else {}
-        if affine or flat:
+        if affine or zeros or flat:
             altered = ir.serde.serialize_model(shell)
             unpack(altered)
             model, inferred = copies_of(path, altered, shapes)
@@ -128,6 +130,8 @@ def prepare(path: Path, reading: Reading = AS_IT_IS) -> Prepared:
             remarks.append(
                 f"Now part of a neighbour, or a matrix (MaxPool: matrices and ReLU): {kinds}."
             )
+        if zeros:
+            remarks.append(f"Zeros are added now where {zeros} products had no bias.")
         for name, (_, *sizes) in flat.items():
             remarks.append(
                 f"'{name}' is flat now: a row has its {sizes_text(sizes)} in that order."

@@ -104,11 +104,12 @@ class _AxesRestoration(Restoration[tuple[int, ...]]):
         for node in list(self.moves.graph):
             if self._reads_own(node):
                 continue
-            self._read_by_layer(node)
             columns = self._matrices.see(node)
+            if columns is not None:
+                self._return(node, columns)
+            self._read_by_layer(node)
             if columns is None:
                 continue
-            self._return(node, columns)
             hint = self.hint(node.outputs[0])
             if hint is None:
                 continue
