@@ -26,13 +26,15 @@ from convfc.formats.onnx.emitter import Names, constant_of
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import places
 
-_Key: TypeAlias = "tuple[str, float, int]"
+Grid: TypeAlias = "tuple[str, float, int]"
 """Type, scale and zero point of a grid."""
-_MOVES = {
-    *("Expand", "Flatten", "Gather", "Identity", "Relu", "Reshape", "Slice", "Split", "Squeeze"),
-    *("Tile", "Transpose", "Unsqueeze"),
+MOVES = {
+    *("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
+    *("Transpose", "Unsqueeze"),
 }
-"""Operators whose first operand is moved, or made 0; the others say where to."""
+"""Operators whose first operand is moved; the others say where to."""
+_MOVES = MOVES | {"Relu"}
+"""And what makes it 0."""
 _MOST_OFF = 0.25
 """How far a number may be from a whole one that is to be rounded to that, however one divides."""
 _BEFORE = "_pre_q"
@@ -50,10 +52,10 @@ def rounded_once(model: ir.Model, known: Mapping[str | None, ir.Node]) -> None:
         known: what makes values in the original, by their names: what is rounded there stays so.
     """
     names = Names(model)
-    grids: dict[ir.Value, _Key] = {}
+    grids: dict[ir.Value, Grid] = {}
     for node in [place.node for place in places(model)]:
-        there = _pair(node)
-        if there is not None and grids.get(there) == _key(node):
+        there = unrounded(node)
+        if there is not None and grids.get(there) == grid_of(node):
             own = known.get(node.outputs[0].name)
             as_it_was = own is not None and own.op_type == node.op_type and there.name in known
             if not as_it_was and _leave_out(node, there, names, known):
@@ -61,7 +63,7 @@ def rounded_once(model: ir.Model, known: Mapping[str | None, ir.Node]) -> None:
         made = zip(node.outputs, _made(node, grids), strict=False)
         grids |= {value: key for value, key in made if key is not None}
     for node in reversed([place.node for place in places(model)]):
-        there = _pair(node)
+        there = unrounded(node)
         if there is not None and node.outputs[0].name not in known and _is_rounded(node):
             _leave_out(node, there, names, known)
 
@@ -86,14 +88,14 @@ def _leave_out(
             there.name = names.fresh(wanted)
     for unread in (node, None if rounding is None else rounding.producer()):
         graph = None if unread is None else unread.graph
-        if unread is not None and graph is not None and not _is_read(unread):
+        if unread is not None and graph is not None and not is_read(unread):
             graph.remove(unread, safe=True)
     return True
 
 
 def _is_rounded(node: ir.Node) -> bool:
     """Whether all that becomes of what is on a grid is moved, and then rounded to the same."""
-    key = _key(node)
+    key = grid_of(node)
     todo = [*node.outputs]
     for value in todo:
         if value.is_graph_output() or not value.uses():
@@ -101,31 +103,33 @@ def _is_rounded(node: ir.Node) -> bool:
         for reader, where in value.uses():
             if where == 0 and reader.domain == "" and reader.op_type in _MOVES:
                 todo += reader.outputs
-            elif identifier(reader) != ("", "QuantizeLinear") or _key(reader) != key or where:
+            elif identifier(reader) != ("", "QuantizeLinear") or grid_of(reader) != key or where:
                 return False
     return True
 
 
-def _is_read(node: ir.Node) -> bool:
+def is_read(node: ir.Node) -> bool:
+    """Whether anybody needs what a node makes."""
     return any(value.uses() or value.is_graph_output() for value in node.outputs)
 
 
-def _made(node: ir.Node, grids: dict[ir.Value, _Key]) -> list[_Key | None]:
+def _made(node: ir.Node, grids: dict[ir.Value, Grid]) -> list[Grid | None]:
     """On which grids a node's outputs are."""
     if node.domain not in ("", "ai.onnx") or not node.inputs or node.inputs[0] is None:
         return []
     first = grids.get(node.inputs[0])
     if node.op_type == "DequantizeLinear":
-        return [_key(node)]
+        return [grid_of(node)]
     if node.op_type in _MOVES:
         return [first] * len(node.outputs)
     if node.op_type == "Concat":
         keys = {None if value is None else grids.get(value) for value in node.inputs}
         return [keys.pop() if len(keys) == 1 else None]
-    return [first] if node.op_type == "Pad" and _pads_with_zero(node) else []
+    return [first] if node.op_type == "Pad" and pads_with_zero(node) else []
 
 
-def _pads_with_zero(node: ir.Node) -> bool:
+def pads_with_zero(node: ir.Node) -> bool:
+    """Whether a Pad puts nothing but 0, or what it pads, beside that."""
     mode = node.attributes.get_string("mode", "constant")
     filler = node.inputs[2] if len(node.inputs) > 2 else None
     if mode != "constant" or filler is None:
@@ -134,16 +138,18 @@ def _pads_with_zero(node: ir.Node) -> bool:
     return stored is not None and not stored.numpy().any()
 
 
-def _pair(back: ir.Node) -> ir.Value | None:
+def unrounded(back: ir.Node) -> ir.Value | None:
     """What a QuantizeLinear reads that a DequantizeLinear on the same grid reads."""
     there = back.inputs[0].producer() if back.inputs and back.inputs[0] is not None else None
     names = [None if node is None else identifier(node) for node in (there, back)]
     if there is None or names != [("", "QuantizeLinear"), ("", "DequantizeLinear")]:
         return None
-    return there.inputs[0] if _key(there) is not None and _key(there) == _key(back) else None
+    return (
+        there.inputs[0] if grid_of(there) is not None and grid_of(there) == grid_of(back) else None
+    )
 
 
-def _key(node: ir.Node) -> _Key | None:
+def grid_of(node: ir.Node) -> Grid | None:
     """The grid of a QuantizeLinear or a DequantizeLinear, if it is one of which the rule holds."""
     _, scale, zero, *_ = list[ir.Value | None]([*node.inputs, None, None])
     step = None if scale is None else constant_of(scale)

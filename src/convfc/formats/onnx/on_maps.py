@@ -117,7 +117,7 @@ def _width(matrix: ir.Value, on_the_left: bool) -> int:
 
 def _fits(vector: ir.Value, conv: Convolution, columns: int, on_the_left: bool) -> bool:
     """Whether a vector has a number for each column, or one for all."""
-    shape = known_shape(vector)
+    shape = shape_of(vector)
     if shape is None or None in shape:
         return False
     if math.prod(filter(None, shape)) == 1:
@@ -225,7 +225,7 @@ class OnMaps:
         return {"pads": [*pads[:rank], *ends]}
 
     def _is_whole(self, step: Added, columns: int) -> bool:
-        shape = known_shape(step.vector) or ()
+        shape = shape_of(step.vector) or ()
         return math.prod(size or 0 for size in shape) == columns * self._conv.groups
 
     def _value(self, last: Last) -> ir.Value:

@@ -19,6 +19,7 @@ from convfc.formats.onnx.emitter import LOOKED_UP
 from convfc.formats.onnx.few_bits import is_packed, unpack_products
 from convfc.formats.onnx.gemm import gemms_apart, is_gemm
 from convfc.formats.onnx.grids import rounded_once
+from convfc.formats.onnx.late_rounding import rounded_late, with_pairs
 from convfc.formats.onnx.moving import reshaped_to
 from convfc.formats.onnx.optimized import unmerged
 from convfc.formats.onnx.own_layout import in_own_layout
@@ -48,7 +49,7 @@ def in_own_form(
         fused: whether what others fused is taken apart, and what is rounded twice is rounded once.
     """
     dense = record is not None and any(layer.form == Form.DENSE for layer in record.layers)
-    apart = _plain(converted, original) if fused else converted
+    apart, original = _plain(converted, original) if fused else (converted, original)
     apart = unmerged(apart, original, outputs) if optimized else apart
     unflattened = in_own_axes(apart, original, outputs, moved=dense)
     ranks = {name: len(sizes) + 1 for name, sizes in outputs.items()}
@@ -69,17 +70,21 @@ def forms_of(record: Provenance | None, layers: Iterable[tuple[Place, Sequence[i
     return replace(forms, zeros=zeros)
 
 
-def _plain(converted: ir.Model, original: ir.Model) -> ir.Model:
-    """A model without what others fused, or rounded twice, but for what the original has, too."""
+def _plain(converted: ir.Model, original: ir.Model) -> tuple[ir.Model, ir.Model]:
+    """A model without what others fused, or rounded twice, but for what the original has, too.
+
+    And the original, with what else is rounded there.
+    """
     nodes = [place.node for place in places(converted)]
     if not any(is_gemm(node) or is_packed(node) or _rounds(node) for node in nodes):
-        return converted
+        return converted, original
     made = {v.name: place.node for place in places(original) for v in place.node.outputs}
     copy = converted.clone()
     gemms_apart(copy, made.keys())
     unpack_products(copy, made.keys())
     rounded_once(copy, made)
-    return copy
+    rounded = rounded_late(copy, made)
+    return copy, with_pairs(original, rounded) if rounded else original
 
 
 def _rounds(node: ir.Node) -> bool:
