@@ -35,7 +35,7 @@ MOVES = {
 """Operators whose first operand is moved; the others say where to."""
 _MOVES = MOVES | {"Relu"}
 """And what makes it 0."""
-_MOST_OFF = 0.25
+MOST_OFF = 0.25
 """How far a number may be from a whole one that is to be rounded to that, however one divides."""
 _BEFORE = "_pre_q"
 """What onnxruntime puts behind the name of a value that it rounds once more."""
@@ -174,4 +174,4 @@ def _keeps_all(dtype: str, scale: float, zero: int) -> bool:
     with np.errstate(all="ignore"):
         numbers = (whole - zero).astype(np.float32) * step
         off = float(abs(numbers / step - (whole - zero)).max())
-        return scale >= float(np.finfo(np.float32).tiny) and off < _MOST_OFF  # or it is flushed
+        return scale >= float(np.finfo(np.float32).tiny) and off < MOST_OFF  # or it is flushed

@@ -5,7 +5,8 @@ rules, D being what a pair does to each number:
 
 1. If m only moves, repeats or chooses numbers, or pads with 0, then m(D(v)) = D(m(v)): 0 is on
    every grid. So pairs go behind the moves, up to what computes.
-2. If no number of the grid is below 0, then D(v) = D(Relu(v)): less than 0 is rounded to 0.
+2. If what is rounded to the least number of the grid is not below 0, then D(v) = D(Relu(v)). So it
+   is with Clip: what is beyond its bounds is rounded to the same as these, the ends of the grid.
 
 By 2, an activation is there again that quantizers leave out, as the rounding does the same. Names
 say where; but the rules hold whatever they say.
@@ -17,15 +18,17 @@ rounded, and so are what a product reads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-from convfc.formats.onnx.emitter import Names
-from convfc.formats.onnx.grids import MOVES, grid_of, is_read, pads_with_zero, unrounded
+from convfc.formats.onnx.emitter import Names, constant_of, constant_value
+from convfc.formats.onnx.grids import MOST_OFF, MOVES, grid_of, is_read, pads_with_zero, unrounded
 from convfc.formats.onnx.moving import MOVED
 from convfc.formats.onnx.sites import places
+from convfc.formats.onnx.structure import operator
 
 
 def rounded_late(model: ir.Model, known: Mapping[str | None, ir.Node]) -> set[str]:
@@ -102,26 +105,40 @@ class _Late:
         return own is not None and own.op_type == "DequantizeLinear"
 
     def _put_back(self, node: ir.Node, there: ir.Value) -> None:
-        """By rule 2: the Relu whose result the name of a rounded value says that it is."""
+        """By rule 2: the activation whose result the name of a rounded value says that it is."""
         found = self._own(there)
         name, form = found if found[0] else self._own(node.outputs[0])
         own, maker = self._known.get(name), there.producer()
-        if own is None or own.op_type != "Relu" or maker is None or maker.op_type == "Relu":
-            return
-        if there.is_graph_output():
+        if own is None or maker is None or maker.op_type == own.op_type or there.is_graph_output():
             return
         before = None if own.inputs[0] is None else own.inputs[0].name
         wanted, (reader, *more) = f"{before}{form}", [use.node for use in there.uses()]
         missing = before in self._known and before not in self._there
-        if not missing or more or wanted in self._names.taken or not _is_positive(node):
+        if not missing or more or wanted in self._names.taken or not _is_absorbed(own, node):
             return
-        made = ir.node("Relu", [there], name=own.name)
+        bounds = [self._stored(reader, value) for value in own.inputs[1:]]
+        made = ir.Node("", own.op_type, [there, *bounds], own.attributes.values(), name=own.name)
         made.outputs[0].name, there.name = there.name, wanted
         made.outputs[0].type = there.type
         self._names.taken.add(wanted)
         self._there.add(before or "")
         _graph(reader).insert_before(reader, made)
         reader.replace_input_with(0, made.outputs[0])
+
+    def _stored(self, reader: ir.Node, value: ir.Value | None) -> ir.Value | None:
+        """A constant of the original, where a node can read it."""
+        tensor = None if value is None else constant_of(value)
+        if value is None or tensor is None:
+            return None
+        made = constant_value(self._names.fresh(value.name or "bound"), tensor)
+        graph = _graph(reader)
+        if isinstance(graph, ir.Graph):
+            graph.register_initializer(made)
+            return made
+        node = ir.node("Constant", [], attributes={"value": tensor})
+        node.outputs[0].name = made.name
+        graph.insert_before(reader, node)
+        return node.outputs[0]
 
     def _put_off(self, back: ir.Node) -> None:
         """By rule 1: each move of what was rounded moves it before, as far as it is new."""
@@ -185,10 +202,28 @@ def _moves(node: ir.Node) -> bool:
     return node.op_type in MOVES or (node.op_type == "Pad" and pads_with_zero(node))
 
 
-def _is_positive(back: ir.Node) -> bool:
-    """Whether no number on the grid is below 0: 0 is the smallest of its type."""
-    grid = grid_of(back)
-    if grid is None:
+def _is_absorbed(own: ir.Node, back: ir.Node) -> bool:
+    """Whether a grid ends where an activation does, or before: rounding does the same."""
+    grid, bounds = grid_of(back), _bounds(own)
+    if grid is None or bounds is None:
         return False
-    dtype, _, zero = grid
-    return zero == int(np.iinfo(ir.DataType[dtype].numpy()).min)
+    (dtype, scale, zero), (low, high) = grid, bounds
+    ends = np.iinfo(ir.DataType[dtype].numpy())
+    return low / scale + zero < ends.min + MOST_OFF and high / scale + zero > ends.max - MOST_OFF
+
+
+def _bounds(own: ir.Node) -> tuple[float, float] | None:
+    """Between which numbers an activation leaves all as they are; beyond, it gives these."""
+    if operator(own) == ("", "Relu", ""):
+        return 0.0, math.inf
+    if operator(own) != ("", "Clip", ""):
+        return None
+    given = [own.attributes.get_float("min", -math.inf), own.attributes.get_float("max", math.inf)]
+    for place, value in enumerate(own.inputs[1:3]):
+        if value is not None:
+            tensor = constant_of(value)
+            if tensor is None or tensor.size != 1:
+                return None
+            given[place] = float(tensor.numpy().item())
+    low, high = given
+    return (low, high) if low <= high else None

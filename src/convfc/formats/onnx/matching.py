@@ -158,6 +158,8 @@ class _Matching:
                 return beside
         pairs = step(a, b, self.given, self.made, self.opset)
         if isinstance(pairs, Difference):
+            if b is not None and path is not None and path[-1:] == (_SUM,) and grid(b, self.made):
+                return "its products are rounded before they are added up, as in no convolution"
             both = a is not None and b is not None and is_fixed(a) and is_fixed(b)
             return [] if self.resized and both else pairs.text
         if a is None or b is None:
