@@ -54,3 +54,26 @@ def put_back(
         return None
     again[zeros] = arranged[zeros]  # the sign of a zero is nobody's
     return found if array_difference(again, arranged) is None else None
+
+
+def torn(role: str, arranged: Array, shape: Sequence[int], lay_out: LayOut) -> str:
+    """Why `put_back` finds no numbers of a transposed convolution, in words.
+
+    Args:
+        role: what the numbers are there.
+        arranged: see `put_back`.
+        shape: likewise.
+        lay_out: likewise.
+
+    >>> torn("bias", np.array([3, 3, 4, 5]), (2,), lambda x: x.repeat(2))
+    'entries of its bias that stand for one weight differ'
+    >>> torn("kernel", np.array([[3, 5], [0, 3]]), (1,), lambda x: x * np.eye(2, dtype=int))
+    'its kernel has numbers where a convolution of its size has zeros'
+    """
+    places = lay_out(np.arange(1, math.prod(shape) + 1).reshape(shape))
+    if places.size != arranged.size:
+        return f"its {role} has another size"
+    flat, where = arranged.reshape(-1), places.reshape(-1)
+    if flat[where == 0].any():
+        return f"its {role} has numbers where a convolution of its size has zeros"
+    return f"entries of its {role} that stand for one weight differ"

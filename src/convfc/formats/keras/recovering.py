@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from convfc.core.arrangement import LayOut, put_back
+from convfc.core.arrangement import LayOut, put_back, torn
 from convfc.core.arrays import Array
 from convfc.core.whole import Form
 from convfc.formats.keras.convolutions import TRANSPOSED, lowered
@@ -51,6 +51,8 @@ def _numbers(part: Part) -> Numbers | str:
         for role, (weight, lay_out) in roles.items():
             stored = next(left)
             numbers = _back(np.asarray(stored), tuple(weight.shape), lay_out)
+            if numbers is None and lay_out is not None and isinstance(part.layer, TRANSPOSED):
+                return torn(role, np.asarray(stored), tuple(weight.shape), lay_out)
             if numbers is None:
                 return f"its {role} is not laid out as that of a convolution any more"
             found.append((stored, weight, numbers))

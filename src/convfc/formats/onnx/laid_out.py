@@ -10,11 +10,14 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrangement import LayOut, put_back
+from convfc.core.arrangement import LayOut, put_back, torn
 from convfc.core.arrays import Array
+from convfc.core.geometry import AnyConvolution
+from convfc.core.transposed import TransposedConvolution
 from convfc.formats.onnx.emitter import Arrangement, constant_of, constant_value
 from convfc.formats.onnx.folded import moved
 from convfc.formats.onnx.matching import Match
+from convfc.formats.onnx.operators import operands
 from convfc.system.capacity import excess
 
 _PLACE = 8
@@ -132,3 +135,22 @@ def tensor_of_operand(own: ir.Value, weight: Weight) -> ir.TensorProtocol | None
         return ir.Tensor(np.ascontiguousarray(numbers()), dtype=dtype)
 
     return ir.LazyTensor(back, dtype=dtype, shape=ir.Shape(shape))
+
+
+def why_lost(
+    role: str, node: ir.Node, weights: Mapping[str, Weight], convolution: AnyConvolution | None
+) -> str:
+    """Why an operand of a layer has no numbers any more.
+
+    Args:
+        role: of the operand.
+        node: the layer in the original.
+        weights: what fills its operands.
+        convolution: what it computes.
+    """
+    weight, own = weights[role], constant_of(operands(node)[role])
+    stored = constant_of(weight.value)
+    transposed = isinstance(convolution, TransposedConvolution)
+    if transposed and stored is not None and own is not None and weight.arranged:
+        return torn(role, stored.numpy(), tuple(own.shape.numpy()), laid_out(weight))
+    return f"its {role} is not laid out as that of a convolution any more"

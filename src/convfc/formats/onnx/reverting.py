@@ -25,7 +25,14 @@ from convfc.formats.onnx.emitter import Arrangement, Names, constant_of
 from convfc.formats.onnx.external import files_of
 from convfc.formats.onnx.few_bits import raised_for_few_bits
 from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
-from convfc.formats.onnx.laid_out import Weight, laid_out, roles_of, tensor_of_operand, weights_of
+from convfc.formats.onnx.laid_out import (
+    Weight,
+    laid_out,
+    roles_of,
+    tensor_of_operand,
+    weights_of,
+    why_lost,
+)
 from convfc.formats.onnx.matching import Match, match
 from convfc.formats.onnx.on_maps import OnMaps, is_rebuilt, misfit, own_kernel
 from convfc.formats.onnx.operators import geometry, is_integer, known_shape, operands
@@ -230,7 +237,7 @@ class OnnxReverting:
             stuck = [role for role in lost if not self._is_found(site, role)]
             why = self._no_program(site, lowering)
             if why is None and stuck:
-                why = f"its {stuck[0]} is not laid out as that of a convolution any more"
+                why = why_lost(stuck[0], layer.place.node, layer.weights, site.convolution)
             elif lost or layer.program is not None or self._is_resized(layer):
                 change = Change.FORM
             elif self._has_changed(site.name, tensors):
