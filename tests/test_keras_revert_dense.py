@@ -85,6 +85,14 @@ def test_convolutions_come_back_without_the_original(
     there_and_back(path.rename(tmp_path / f"gone{suffix}"), fc)
 
 
+def test_a_file_that_takes_rows_is_looked_at_in_rows(tmp_path: Path) -> None:
+    """Without `verify` as well, which reads the reverted file as the original was read."""
+    path = save(net(conv(activation="relu"), conv("last")), tmp_path / "m.keras")
+    back = convfc.revert(convfc.convert(path, form="dense", flat_io=True).out)
+    assert back.written
+    assert unlike(path, back.out) == []
+
+
 def test_several_layers_in_one_matrix_take_the_original(tmp_path: Path) -> None:
     """It is beside the file, or is named."""
     path = save(mixed(), tmp_path / "m.keras")

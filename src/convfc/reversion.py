@@ -11,6 +11,7 @@ from convfc import arguments
 from convfc._version import __version__
 from convfc.errors import ConversionError, UsageError
 from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.formats.reading import AS_IT_IS
 from convfc.formats.registry import (
     data_names,
     default_reverted,
@@ -172,7 +173,9 @@ def reverting(
                 else:
                     # Layers of what is half converted have no pair in what is converted whole.
                     whole = len(names) == len(layers)
-                    reverted = open_model(stage.path, imports)
+                    in_rows = record is not None and record.flat_io
+                    reading = record.reading() if record and in_rows else AS_IT_IS
+                    reverted = open_model(stage.path, imports, reading)
                     seen = look(reverted, source, imports, by_layers=whole)
             unchanged.check("reverted")
             if seen is not None and seen.problem is not None:
