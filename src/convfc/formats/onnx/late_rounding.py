@@ -111,10 +111,12 @@ class _Late:
         own, maker = self._known.get(name), there.producer()
         if own is None or maker is None or maker.op_type == own.op_type or there.is_graph_output():
             return
+        if not _is_absorbed(own, node):
+            return
         before = None if own.inputs[0] is None else own.inputs[0].name
         wanted, (reader, *more) = f"{before}{form}", [use.node for use in there.uses()]
         missing = before in self._known and before not in self._there
-        if not missing or more or wanted in self._names.taken or not _is_absorbed(own, node):
+        if not missing or more or wanted in self._names.taken:
             return
         bounds = [self._stored(reader, value) for value in own.inputs[1:]]
         made = ir.Node("", own.op_type, [there, *bounds], own.attributes.values(), name=own.name)
