@@ -1,0 +1,60 @@
+"""Files that are forged so that what comes back is nearly what they are: no proof of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from keras import layers
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+
+import convfc
+from convfc.formats.keras.factored import merged
+from convfc.formats.onnx.few_bits import unpack_products
+from tests.onnx_models import save
+from tests.test_revert import changed
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1)])
+def test_scales_of_positions_are_none_of_filters(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """There are as many filters as positions, and the scales are nearly one."""
+    weights = {"W": np.random.default_rng(0).normal(size=(9, 2, 3, 2)).astype(np.float32)}
+    node = helper.make_node("Conv", ["x", "W"], ["y"], name="conv")
+    path = save(tmp_path / "m.onnx", [node], {"x": [1, 2, 5, 4]}, ["y"], weights, opset=17)
+    fc = tmp_path / "dynamic.onnx"
+    quantize_dynamic(convfc.convert(path).out, fc, per_channel=True)
+
+    def forge(model: onnx.ModelProto) -> None:
+        (scales,) = [t for t in model.graph.initializer if t.name.endswith("matrix_scale")]
+        numbers = np.linspace(0.01, 0.010001, 9, dtype=np.float32).reshape(shape)
+        scales.CopyFrom(numpy_helper.from_array(numbers, scales.name))
+
+    changed(fc, forge)
+    (layer,) = convfc.revert(fc).layers
+    assert ("no scale of its filters" in str(layer.way.reason)) is (len(shape) > 1)
+
+
+@pytest.mark.parametrize(("level", "op"), [(0, "MatMul"), (1, "MatMul"), (4, "MatMulNBits")])
+def test_a_product_that_may_round_its_rows_stays(level: int, op: str) -> None:
+    stored = {"F": np.zeros((3, 1, 8), np.uint8), "s": np.ones(3, np.float32)}
+    sizes = {"K": 5, "N": 3, "bits": 4, "block_size": 16, "accuracy_level": level}
+    node = helper.make_node("MatMulNBits", ["x", *stored], ["y"], domain="com.microsoft", **sizes)
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
+    constants = [numpy_helper.from_array(v, name) for name, v in stored.items()]
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "g", [x], [y], constants)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=opsets))
+    unpack_products(model, set())
+    assert list(model.graph)[-1].op_type == op
+
+
+@pytest.mark.parametrize(("dtype", "is_one"), [("float32", True), ("float16", False)])
+def test_factors_of_other_types_are_no_product(dtype: str, is_one: bool) -> None:
+    first = layers.Dense(2, use_bias=False, dtype=dtype)
+    model = keras.Sequential([keras.Input((5,)), first, layers.Dense(3)])
+    assert (merged(model) is not None) is is_one
