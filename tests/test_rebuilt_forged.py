@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,10 +43,10 @@ def test_scales_of_positions_are_none_of_filters(tmp_path: Path, shape: tuple[in
 @pytest.mark.parametrize(("level", "op"), [(0, "MatMul"), (1, "MatMul"), (4, "MatMulNBits")])
 def test_a_product_that_may_round_its_rows_stays(level: int, op: str) -> None:
     stored = {"F": np.zeros((3, 1, 8), np.uint8), "s": np.ones(3, np.float32)}
-    sizes = {"K": 5, "N": 3, "bits": 4, "block_size": 16, "accuracy_level": level}
+    sizes: dict[str, Any] = {"K": 5, "N": 3, "bits": 4, "block_size": 16, "accuracy_level": level}
     node = helper.make_node("MatMulNBits", ["x", *stored], ["y"], domain="com.microsoft", **sizes)
     x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
-    constants = [numpy_helper.from_array(v, name) for name, v in stored.items()]
+    constants = [numpy_helper.from_array(np.asarray(v), name) for name, v in stored.items()]
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph([node], "g", [x], [y], constants)
     model = ir.from_proto(helper.make_model(graph, opset_imports=opsets))
