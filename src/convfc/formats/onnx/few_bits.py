@@ -91,7 +91,8 @@ def _unpack(node: ir.Node, emit: Emitter) -> None:
     bits, block = node.attributes.get_int("bits", 4), node.attributes.get_int("block_size", 0)
     depth, width = node.attributes.get_int("K", 0), node.attributes.get_int("N", 0)
     weights = [None if v is None else constant_of(v) for v in (stored, scales, zeros)]
-    if rows is None or None in weights[:2] or bits not in _SIGNED or order is not None or not block:
+    computed = [weight is None for weight in weights] != [False, False, zeros is None]
+    if rows is None or computed or bits not in _SIGNED or order is not None or not block:
         return
     count = -(-depth // block)
     packed, scale, zero = (None if each is None else each.numpy() for each in weights)

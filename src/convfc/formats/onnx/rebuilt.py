@@ -131,6 +131,8 @@ class OnnxRebuilt:
             return "it is no plain convolution"
         if self._most_fed < 1:
             return "its sums are too long to be exact in its type"
+        if (self.chance or 0) >= 1:
+            return "its product is split too often"
         return None if self._has_its_kernel() else "its kernel is computed"
 
     def _has_its_kernel(self) -> bool:
