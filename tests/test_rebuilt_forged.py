@@ -17,6 +17,7 @@ from onnxruntime.quantization import quantize_dynamic
 import convfc
 from convfc.formats.keras.factored import merged
 from convfc.formats.onnx.few_bits import unpack_products
+from convfc.formats.onnx.runtimes import Session
 from tests.onnx_models import save
 from tests.test_revert import changed
 
@@ -97,3 +98,17 @@ def test_a_product_in_so_many_that_no_draw_could_tell(tmp_path: Path, count: int
     changed(fc, split)
     found = convfc.verify(fc, convfc.revert(fc).out, samples=1)
     assert found.verdict is convfc.Verdict.COULD_NOT_CHECK
+
+
+def test_rows_are_not_rounded_where_a_matrix_is_dequantized(tmp_path: Path) -> None:
+    """Which onnxruntime would do of itself, by 1e-3 of them."""
+    random = np.random.default_rng(0)
+    x, whole = random.normal(size=(3, 40)), random.integers(-100, 101, (40, 5))
+    stored = {"F": whole.astype(np.int8), "s": np.array(0.02, np.float32)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["F", "s"], ["f"]),
+        helper.make_node("MatMul", ["x", "f"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [3, 40]}, ["y"], stored, opset=21)
+    (y,) = Session(path, "m").run(["y"], {"x": x.astype(np.float32)})
+    np.testing.assert_allclose(y, x @ whole * 0.02, rtol=1e-4, atol=1e-4)
