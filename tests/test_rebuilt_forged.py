@@ -104,7 +104,7 @@ def test_rows_are_not_rounded_where_a_matrix_is_dequantized(tmp_path: Path) -> N
     """Which onnxruntime would do of itself, by 1e-3 of them."""
     random = np.random.default_rng(0)
     x, whole = random.normal(size=(3, 40)), random.integers(-100, 101, (40, 5))
-    stored = {"F": whole.astype(np.int8), "s": np.array(0.02, np.float32)}
+    stored: dict[str, Any] = {"F": whole.astype(np.int8), "s": np.array(0.02, np.float32)}
     nodes = [
         helper.make_node("DequantizeLinear", ["F", "s"], ["f"]),
         helper.make_node("MatMul", ["x", "f"], ["y"]),
