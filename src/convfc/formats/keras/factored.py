@@ -61,7 +61,7 @@ def _pairs(graph: Layer) -> Iterator[tuple[Layer, Layer, Layer]]:
     for operation in graph.operations:
         if isinstance(operation, keras.Sequential):
             inner = operation.layers
-            if len(inner) == 2 and _is_linear(inner[0]) and type(inner[1]) is layers.Dense:
+            if len(inner) == 2 and _is_linear(inner[0]) and _is_alike(inner[1], inner[0]):
                 yield operation, *inner
         elif _is_linear(operation):
             made = {id(x) for call in calls if call.operation is operation for x in call.outputs}
@@ -70,9 +70,14 @@ def _pairs(graph: Layer) -> Iterator[tuple[Layer, Layer, Layer]]:
             second = next(iter(kinds.values()), None)
             of_both = [sum(c.operation is x for c in calls) for x in (operation, second)]
             only = len(kinds) == 1 and len(readers) == of_both[0] == of_both[1]
-            if only and type(second) is layers.Dense:
+            if only and _is_alike(second, operation):
                 yield second, operation, second
 
 
 def _is_linear(layer: Layer) -> bool:
     return type(layer) is layers.Dense and layer.activation is activations.linear
+
+
+def _is_alike(layer: Layer, first: Layer) -> bool:
+    """Whether it is a Dense that computes in the types of the first one, so rounds alike."""
+    return type(layer) is layers.Dense and layer.dtype_policy.name == first.dtype_policy.name

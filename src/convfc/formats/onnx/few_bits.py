@@ -24,6 +24,8 @@ OPSET = 21
 """From here on, there are numbers of 4 bits, and scales of blocks."""
 _IR_VERSION = 10
 _SIGNED = {4: ir.DataType.INT4, 8: ir.DataType.INT8}
+_EXACT = (0, 1)
+"""What `accuracy_level` may be: others let runtimes round the rows, to 8 bits for instance."""
 _UNSIGNED = {4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 
 
@@ -89,12 +91,15 @@ def _unpack(node: ir.Node, emit: Emitter) -> None:
     bits, block = node.attributes.get_int("bits", 4), node.attributes.get_int("block_size", 0)
     depth, width = node.attributes.get_int("K", 0), node.attributes.get_int("N", 0)
     weights = [None if v is None else constant_of(v) for v in (stored, scales, zeros)]
-    if rows is None or None in weights[:2] or bits not in _SIGNED or order is not None or not block:
+    computed = [weight is None for weight in weights] != [False, False, zeros is None]
+    if rows is None or computed or bits not in _SIGNED or order is not None or not block:
         return
     count = -(-depth // block)
     packed, scale, zero = (None if each is None else each.numpy() for each in weights)
     assert packed is not None and scale is not None  # noqa: S101, PT018 - asked above
     if zero is not None and zero.dtype != np.uint8:
+        return
+    if node.attributes.get_int("accuracy_level", 0) not in _EXACT:
         return
     numbers = _unpacked(packed, bits).reshape(width, count * block)[:, :depth].T
     middle = 1 << (bits - 1)

@@ -74,6 +74,9 @@ def misfit(
         return f"it has {columns * conv.groups} filters, and what follows reads {conv.filters}"
     if program.dynamic is None:
         return None
+    scale = program.dynamic.scale
+    if not _is_of_columns(scale, conv, _columns(conv, program, matrix)):
+        return f"'{scale.name}' is no scale of its filters"
     seen = _seen(conv, sizes)
     if seen is None:
         return "its patches leave out pixels, which a convolution's scale would be made of"
@@ -126,6 +129,19 @@ def _fits(vector: ir.Value, conv: Convolution, columns: int, on_the_left: bool) 
         groups = [conv.groups] if conv.groups > 1 else []
         return [*shape] == [*groups, columns, 1]
     return len(shape) > 0 and shape[-1] == math.prod(filter(None, shape)) == columns * conv.groups
+
+
+def _is_of_columns(scale: ir.Value, conv: Convolution, columns: int) -> bool:
+    """Whether what a product is multiplied with is one number, or one for each of its columns."""
+    shape = shape_of(scale)
+    if shape is None or None in shape:
+        return False
+    groups = [conv.groups, 1] if conv.groups > 1 else []
+    sizes = [size or 0 for size in shape]
+    return math.prod(sizes) == 1 or (
+        sizes[-len(groups) - 1 :] == [*groups, columns]
+        and math.prod(sizes) == columns * conv.groups
+    )
 
 
 def _seen(conv: Convolution, sizes: Sequence[int | None]) -> list[int] | None:

@@ -2,10 +2,11 @@
 
 `matching` has found, step by step and without a name, that all rows of the layer go the same way: a
 grid, a product, another factor, a sum. `on_maps` writes the same for maps of features. Here, both
-are run with integers in the place of all their numbers, and with scales of 1, so that nothing is
-rounded but by the grids themselves: they must agree bit for bit. Of a program without grids both
-sides are polynomials in these integers, and the draws prove it alone; grids are no polynomials, and
-there the draws check that what was found was written down.
+are run with integers in the place of all their numbers, with grids of step 1, and with powers of 2
+for scales of filters, so that nothing is rounded but by the grids themselves: they must agree bit
+for bit. Of a program without grids both sides are polynomials in these integers, and the draws
+prove it alone; grids are no polynomials, and there the draws check that what was found was written
+down.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class OnnxRebuilt:
             return "it is no plain convolution"
         if self._most_fed < 1:
             return "its sums are too long to be exact in its type"
+        if (self.chance or 0) >= 1:
+            return "its product is split too often"
         return None if self._has_its_kernel() else "its kernel is computed"
 
     def _has_its_kernel(self) -> bool:
@@ -194,7 +197,7 @@ class OnnxRebuilt:
                 numbers[value] = whole(_shape(value), value)
         if self._program.dynamic is not None:
             scale = self._program.dynamic.scale
-            numbers[scale] = np.ones(_shape(scale), dtype)
+            numbers[scale] = 2.0 ** random.integers(-2, 3, _shape(scale)).astype(dtype)
         models = (
             self._written(numbers, kernel),
             self._model(self._chain.nodes, self._chain.end, numbers),

@@ -28,6 +28,9 @@ _WIDE_AND_UNFUSED = {**_WIDE, "session.disable_quant_qdq": "1"}
 _UNFUSED = {"session.disable_quant_qdq": "1"}
 """The same for models with a QLinearConv of int8 and int8, of which `_WIDE` makes invalid ones."""
 
+_ROWS_STAY = {"session.qdq_matmulnbits_accuracy_level": "1"}
+"""A product with a matrix behind DequantizeLinear does not round its rows to 8 bits, either."""
+
 
 class Session:
     """A model that onnxruntime has loaded, on the CPU.
@@ -155,7 +158,7 @@ def _load(
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         options.add_session_config_entry("session.disable_prepacking", "1")
-    for key, value in entries.items():
+    for key, value in {**_ROWS_STAY, **entries}.items():
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
