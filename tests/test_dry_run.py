@@ -123,7 +123,7 @@ def test_left_layers_are_told_and_the_rest_is_sized(tmp_path: Path, here: Here) 
 
 def test_a_dry_run_proves_nothing(tmp_path: Path) -> None:
     model = conv_file(tmp_path / "m.onnx", CONV, (6, 6))
-    with pytest.raises(UsageError, match="nothing that could be verified"):
+    with pytest.raises(UsageError, match="--dry-run does not go with --verify"):
         convfc.convert(model, dry_run=True, verify=True)
 
 

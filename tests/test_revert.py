@@ -499,6 +499,23 @@ def test_another_function_is_not_published(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "m_conv.onnx").exists()
 
 
+def test_the_verdict_names_the_file_that_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no record tells which of the two is the original, and they stand as they came."""
+    fc = convfc.convert(network(tmp_path / "m.onnx")).out
+    seen = convfc.verify(fc)
+    for first, second in (("original", "converted"), ("converted", "original")):
+        monkeypatch.setattr(
+            "convfc.reversion.verify_files",
+            lambda a, b, names=(first, second), **_: replace(
+                seen, **dict(zip(names, (a, b), strict=True))
+            ),
+        )
+        back = convfc.revert(fc, verify=True).verification
+        assert (getattr(back, first), getattr(back, second)) == (fc, tmp_path / "m_conv.onnx")
+
+
 def test_reverting_has_the_arguments_of_revert() -> None:
     of_both = [signature(function).parameters for function in (convfc.revert, reverting)]
     assert of_both[0] == of_both[1]

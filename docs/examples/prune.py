@@ -1,4 +1,4 @@
-"""A network with half of its filter matrices pruned, trained on, and turned back.
+"""A network with most of its filter weights set to zero, trained on, and turned back.
 
     python docs/examples/prune.py [MODEL.keras] [--data mnist.npz] [--share X].. [--epochs N]
 

@@ -168,7 +168,10 @@ def reverting(
                 notes = opened.save(stage.path, names, _recorded(source, record, given, rest))
                 if verify:
                     checked = verify_files(source, stage.path, imports=imports)
-                    verification = replace(checked, original=target)
+                    if checked.original == stage.path:
+                        verification = replace(checked, original=target)
+                    else:  # the other one has no record that tells which is which
+                        verification = replace(checked, converted=target)
                 else:
                     # Layers of what is half converted have no pair in what is converted whole.
                     whole = len(names) == len(layers)

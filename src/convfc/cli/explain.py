@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def explain(
-    model: Annotated[Path | None, typer.Argument(help=MODEL)] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Name of a convolution in MODEL; the first by default.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of a convolution in MODEL; the first by default."),
     ] = None,
     size: Annotated[
         str | None,
@@ -39,17 +40,21 @@ def explain(
     dilation: Dilation = "1",
     padding: Padding = "valid",
     filters: Annotated[
-        int | None, typer.Option(min=1, help="Number of filters; 4 by default.")
+        int | None, typer.Option(metavar="N", min=1, help="Number of filters; 4 by default.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="Which sample of the data; 0 by default.")
+        int | None, typer.Option(metavar="N", min=0, help="Which sample of the data; 0 by default.")
     ] = None,
     digit: Annotated[
-        int | None, typer.Option(min=0, help="Instead: the first sample with this label.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="Instead: the first sample with this label."),
     ] = None,
     data: Data = "mnist",
     batch: Annotated[
-        int, typer.Option(min=1, help="So many samples, from that one on: P has a block for each.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="So many samples, from that one on: P has a block for each."
+        ),
     ] = 1,
     values: Annotated[
         bool,
@@ -60,7 +65,10 @@ def explain(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Write a .png, .svg, an interactive .html or the arrays (.npz)."
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write a .png, .svg, an interactive .html or the arrays (.npz).",
         ),
     ] = None,
     imports: Imports = None,

@@ -107,7 +107,9 @@ def summary_of(
     if job.written:
         return f"{text}; wrote {job.out}"
     if job.verification is not None:
-        return f"{text}, but the result is not equivalent; nothing written"
+        unknown = job.verification.verdict.value == "could not check"
+        found = "could not be checked" if unknown else "is not equivalent"
+        return f"{text}, but the result {found}; nothing written"
     hint = f" (--partial {does} the others)" if count[done] and count["left"] else ""
     why = ", as this is a dry run" if dry else ""
     return f"{text}; nothing written{why}{hint}"

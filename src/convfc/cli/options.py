@@ -57,7 +57,7 @@ FlatIo = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT even if convfc did not make it.")]
 Verified = Annotated[
-    bool, typer.Option("--verify", help="Verify the result; write nothing if it differs.")
+    bool, typer.Option("--verify", help="Verify the result; write it only if it is equivalent.")
 ]
 Data = Annotated[
     str,

@@ -204,7 +204,8 @@ def verification_summary(verification: Verification) -> str:
     if not verification.equivalent:
         return f"{verdict}: {names}: {verification.reason}{_witness(verification)}"
     worst = max((out.max_abs for out in verification.outputs), default=0.0)
-    samples = f"largest difference {worst:.3g} on {verification.samples} samples"
+    count = verification.samples
+    samples = f"largest difference {worst:.3g} on {count} sample{'s' * (count != 1)}"
     if not verification.samples:
         samples = "but no sample could be run through both"
         if verification.remedies:
