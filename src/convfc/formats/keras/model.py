@@ -169,7 +169,7 @@ class KerasModel:
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`; not traced, which takes longer than to run once."""
-        model = self if path is None else KerasModel(path)
+        model = self if path is None else KerasModel(path, Reading(compiled=False))
 
         def call(flat: Sequence[Any]) -> Any:
             return model._calls(keras.tree.pack_sequence_as(model._graph.input, flat))
