@@ -85,6 +85,23 @@ def test_a_file_in_another_form_and_what_comes_back(
     assert convfc.verify(fc, back, samples=2).verdict is not Verdict.EQUIVALENT
 
 
+def test_packed_weights_of_any_batch_without_a_bias(tmp_path: Path) -> None:
+    """Standard shape inference does not know the product, so what is behind it had no sizes."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("Conv", ["x", "W1"], ["y"], strides=[2, 1], pads=[1, 0, 0, 2]),
+        helper.make_node("Relu", ["y"], ["r"]),
+        helper.make_node("Conv", ["r", "W2"], ["z"]),
+    ]
+    weights = {"W1": rng.normal(size=(6, 3, 3, 2)), "W2": rng.normal(size=(5, 6, 2, 3))}
+    given = {name: value.astype(np.float32) for name, value in weights.items()}
+    path = tmp_path / "m.onnx"
+    save(path, nodes, {"x": [None, 3, 9, 8]}, ["z"], given)
+    fc = packed(convfc.convert(path, client="matmul-quantizer").out)
+    found = convfc.verify(fc, convfc.revert(fc).out, samples=2)
+    assert found.verdict is Verdict.EQUIVALENT, found.reason
+
+
 def test_a_factor_is_said_to_be_one(tmp_path: Path) -> None:
     fc = split(convfc.convert(network(tmp_path / "m.onnx")).out)
     first, *rest = convfc.verify(fc, convfc.revert(fc).out, samples=2).layers

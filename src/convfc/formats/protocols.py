@@ -334,11 +334,7 @@ class Model(Inner, Protocol):
         """
 
     def align(self, converted: Model) -> Alignment:
-        """Cut a converted model along its converted convolutions.
-
-        Args:
-            converted: another model of the same format.
-        """
+        """Cut another model of the same format along its converted convolutions."""
 
     def save_converted(
         self, path: Path, lowerings: Mapping[str, Lowering], provenance: Provenance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,10 @@ class FromImages:
         used = min(rows, len(self.samples.images))
         first = f" from number {self.start} on" if self.start else ""
         how = " or ".join(_of_several_sizes(self.how))
-        line = f"{slot.port.name}: {used} {self.samples.source}{first}, {how}"
+        source = self.samples.source
+        if used == 1:
+            source = re.sub(r"\b(image|sample)s\b", r"\1", source, count=1)
+        line = f"{slot.port.name}: {used} {source}{first}, {how}"
         shape = slot.shape(rows)
         return (
             f"{line}, {sizes_text(shape)}, values {self.low:.3g}..{self.high:.3g}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from convfc.formats.onnx.operators import DOMAINS, PACKED, identifier, known_shape
+from convfc.formats.onnx.operators import DOMAINS, known_shape
 from convfc.formats.onnx.same_sizes import as_run
 
 Shape = tuple[int | None, ...]
@@ -99,19 +99,8 @@ def unfounded(model: ir.Model, inferred: ir.Model) -> list[ir.Value]:
     """
     pairs = zip(_inner_values(model), _inner_values(inferred), strict=True)
     return [
-        value
-        for value, shaped in pairs
-        if not _follows(known_shape(value), _packed_shape(shaped) or known_shape(shaped))
+        value for value, shaped in pairs if not _follows(known_shape(value), known_shape(shaped))
     ]
-
-
-def _packed_shape(value: ir.Value) -> Shape | None:
-    """The shape of a product with packed weights, which standard inference does not know."""
-    node = value.producer()
-    if node is None or identifier(node) != PACKED or node.inputs[0] is None:
-        return None
-    rows, columns = known_shape(node.inputs[0]), node.attributes.get_int("N", 0)
-    return None if rows is None or not columns else (*rows[:-1], columns)
 
 
 def new_claims(values: Iterable[ir.Value], original: ir.Model) -> Iterator[ir.Value]:

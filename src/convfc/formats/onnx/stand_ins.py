@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
-from convfc.formats.onnx.operators import identifier
+from convfc.formats.onnx.emitter import constant_value
+from convfc.formats.onnx.operators import PACKED, identifier
 
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _ONNXRUNTIME = "com.microsoft"
@@ -67,6 +69,16 @@ def _pool(kind: str) -> Callable[[ir.Node], None]:
     return put
 
 
+def _product(node: ir.Node) -> None:
+    """With packed weights: one with zeros in their place."""
+    sizes = [node.attributes.get_int(name, 0) for name in "KN"]
+    graph, name = node.graph, f"{node.outputs[0].name}/{node.op_type}"
+    if isinstance(graph, ir.Graph) and min(sizes) > 0 and name not in graph.initializers:
+        weight = constant_value(name, ir.Tensor(np.broadcast_to(np.float32(0), sizes)))
+        graph.register_initializer(weight)
+        _become(node, "MatMul", [node.inputs[0], weight])
+
+
 def _untyped(node: ir.Node) -> None:
     """It makes what onnx_ir has no words for."""
     node.domain = f"{node.domain}.carried"
@@ -92,5 +104,6 @@ _STAND_INS: dict[tuple[str, str], Callable[[ir.Node], None]] = {
     (_ONNXRUNTIME, "QLinearConcat"): _concat,
     (_ONNXRUNTIME, "QLinearAveragePool"): _pool("AveragePool"),
     (_ONNXRUNTIME, "QLinearGlobalAveragePool"): _pool("GlobalAveragePool"),
+    PACKED: _product,
     ("ai.onnx.ml", "ZipMap"): _untyped,
 }
