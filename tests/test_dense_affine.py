@@ -329,3 +329,18 @@ def wrong_crop(known: Known, pad: ir.Node) -> bool:
     conv.replace_input_with(0, pad.inputs[0])
     known.remove(pad)
     return True
+
+
+@pytest.mark.parametrize("kernel", ["T", "V"])
+def test_rows_of_the_size_that_runtimes_make(kernel: str, tmp_path: Path) -> None:
+    """Of SAME with output_padding, shape inference of onnx tells another size."""
+    padded = {"auto_pad": "SAME_UPPER", "output_padding": [1, 2]}
+    nodes = [
+        node("Abs", "T", "V"),  # known only after some inference
+        node("ConvTranspose", f"x {kernel}", "c", group=2, strides=[2, 4], **padded),
+        node("Relu", "c"),
+    ]
+    path = file(tmp_path / "m.onnx", nodes)
+    assert "MatMul" in proved(path, image(), flat_io=True)
+    made = onnx.load(tmp_path / "m_fc.onnx").graph.output[0].type.tensor_type.shape.dim
+    assert made[1].dim_value == 6 * 14 * 32

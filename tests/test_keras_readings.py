@@ -233,3 +233,23 @@ def test_a_lambda_in_a_network_is_not_run(folder: Path) -> None:
     text.write_text(json.dumps(net))
     with pytest.raises(convfc.UnsupportedModelError, match=r"alone_2\.21\.0\.h5: Lambda layer"):
         convfc.convert(path, architecture=text)
+
+
+def test_a_look_needs_no_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which has two numbers more for each weight; what is written is compiled all the same."""
+    model = keras.Sequential([keras.Input((4, 5, 1)), layers.Conv2D(2, 3)])
+    model.compile("adam", "mse")
+    path = save(model, tmp_path / "m.keras")
+    seen, load = list[bool](), keras.saving.load_model
+
+    def recorded(*given: object, compile: bool = True, **more: object) -> object:  # noqa: A002
+        made = load(*given, compile=compile, **more)
+        seen.append(made.compiled)
+        return made
+
+    monkeypatch.setattr(keras.saving, "load_model", recorded)
+    done = convfc.convert(path, form="dense")
+    assert done.look is not None
+    assert done.look.reason is None
+    assert seen == [True, False]
+    assert stock(done.out).compiled

@@ -23,6 +23,8 @@ class Reading:
         flat_io: whether inputs and outputs are rows: (N, n) instead of (N, C, H, W).
         biased: whether what has no bias gets one of zeros; see `Forms`.
         architecture: the JSON file of the network that the file's weights belong to.
+        compiled: whether a Keras model is compiled if its file says how; optimizers take twice
+            the memory of its weights, and inference needs none.
     """
 
     shapes: Shapes = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Reading:
     flat_io: bool = False
     biased: bool = False
     architecture: Path | None = None
+    compiled: bool = True
 
 
 AS_IT_IS = Reading()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras import layers
 from numpy.typing import NDArray
 
 from convfc.core.dense import lower_chain
@@ -19,6 +20,7 @@ from convfc.formats.keras.alignment import Cuts
 from convfc.formats.keras.convolutions import CONVOLUTIONS
 from convfc.formats.keras.flat import Flattened
 from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.opening import opened
 from convfc.formats.keras.rewriting import FRESH, TRAINS_AS_A_WHOLE
 from convfc.formats.keras.run_pair import RunPair
 from convfc.formats.keras.runs import Run, Strand, runs_of, strands_of
@@ -33,13 +35,16 @@ Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
 
 
-def strands_in(model: Layer, reading: Reading, path: Path) -> list[Strand]:
+def strands_in(model: Layer, reading: Reading, path: Path) -> tuple[Layer, list[Strand]]:
     """The strands of a model that is read for the dense form; none of any other.
 
     Args:
         model: of any class.
         reading: how it is read.
         path: its file, for the message.
+
+    Returns:
+        The model that has them: with rows, the models in it are opened.
 
     Raises:
         UsageError: it is to take rows, and its class does not say what it takes.
@@ -48,7 +53,12 @@ def strands_in(model: Layer, reading: Reading, path: Path) -> list[Strand]:
     if reading.flat_io and not stock:
         kind = type(model).__name__
         raise UsageError(f"{path}: --flat-io is for Sequential and Functional, not for {kind}")
-    return strands_of(model, reading) if stock and (reading.affine or reading.flat_io) else []
+    if not (stock and (reading.affine or reading.flat_io)):
+        return model, []
+    made, stems = opened(model) if reading.flat_io else (model, {})
+    if made is not model:
+        _finish(made, model)
+    return made, strands_of(made, reading, stems)
 
 
 def places_with(
@@ -67,7 +77,7 @@ def places_with(
     taken = {id(layer) for run in runs for layer in run.layers}
     order = {one.name: number for number, one in enumerate(graph_of(model).operations)}
     found: list[tuple[int, str, Place | Run]] = [
-        (order.get(place.name.split("/")[0], 0), place.name, place)
+        (order.get(place.name.split("/")[0], order.get(place.layer.name, 0)), place.name, place)
         for place in places
         if id(place.layer) not in taken
     ]
@@ -107,8 +117,9 @@ def flat_form(
     """
     if not (strands or reading.flat_io):
         return None
-    rows = reading.flat_io
-    made = Flattened(model, strands_of(model, reading), names, rows=rows, numbers=not like)
+    stems = {id(run.head): run.stem for run in runs_of(strands)}
+    own, rows = strands_of(model, reading, stems), reading.flat_io
+    made = Flattened(model, own, names, rows=rows, numbers=not like)
     _finish(made.model, model)
     return made
 
@@ -187,7 +198,11 @@ def _remarks_on(
         yield FRESH
     kept = {(one.name, type(one)) for one in graph_of(made.model).operations}
     all_dropped = [layer for strand in strands for layer in strand.dropped]
-    dropped = [one.name for one in all_dropped if (one.name, type(one)) not in kept]
+    dropped = [
+        one.name
+        for one in all_dropped
+        if (one.name, type(one)) not in kept and type(one) is not layers.Identity
+    ]
     if dropped:
         yield f"Left out, as at inference they do nothing: {', '.join(dropped)}."
     for old, new in zip(graph_of(model).inputs, graph_of(made.model).inputs, strict=True):

@@ -182,9 +182,10 @@ class Flattened:
     def _run(self, run: Run, x: Tensor, end: Layer | None, sizes: Shape) -> Tensor:
         """One matrix."""
         own = {layer.name for layer in run.layers}
-        free = run.name in own or run.name not in self._taken
-        free = free and not (end is None and run.name in self._end_names)
-        name, image = self._names(end, sizes, run.name if free else self._fresh(run.name))
+        stem = run.name.rpartition("/")[2]  # which no name of a layer has in it
+        free = stem in own or stem not in self._taken
+        free = free and not (end is None and stem in self._end_names)
+        name, image = self._names(end, sizes, stem if free else self._fresh(stem))
         dense = layers.Dense(
             math.prod(run.after),
             activation=run.activation,
@@ -193,7 +194,7 @@ class Flattened:
             name=name,
             dtype=run.head.dtype_policy,
         )
-        y = dense(self._row(x, run.name))
+        y = dense(self._row(x, stem))
         dense.trainable = any(layer.trainable for layer in run.layers)
         self.made[run.name] = dense
         if self._numbers:

@@ -86,7 +86,7 @@ def open_flat_like(path: Path, like: Path) -> FlatReverting | None:
         with refusing(like, NO_CONFIG):
             original = load(like, told.reading(like)).model
         try:
-            strands = strands_in(original, told.reading(like), like)
+            _, strands = strands_in(original, told.reading(like), like)
             names = [run.name for run in runs_of(strands)]
             layers = tuple(LayerRecord(name, "", {}, form=Form.DENSE.value) for name in names)
             with refusing(path, NO_CONFIG):
@@ -126,7 +126,7 @@ class FlatReverting:
         self._path, self._loaded, self._reading = path, loaded, reading
         self._model, self._digests = original, digests
         self._names = [layer.name for layer in record.layers]
-        self._strands = strands_in(original, reading, path)
+        self._flat_model, self._strands = strands_in(original, reading, path)
         self._runs = {run.name: run for run in runs_of(self._strands) if run.name in self._names}
         odd = next((name for name in self._names if name not in self._runs), None)
         if odd is not None:
@@ -156,7 +156,7 @@ class FlatReverting:
             UnsupportedModelError: anything else is in the file.
         """
         expected = self._flat(self._runs)
-        model = self._model if expected is None else expected.model
+        model = self._flat_model if expected is None else expected.model
         made = {} if expected is None else expected.made
         apart = frozenset(map(id, made.values()))
         taken = {
@@ -186,7 +186,7 @@ class FlatReverting:
         return found
 
     def _flat(self, names: Collection[str]) -> Flattened | None:
-        return flat_form(self._model, self._reading, self._strands, names, like=True)
+        return flat_form(self._flat_model, self._reading, self._strands, names, like=True)
 
     def _way_back(self, name: str) -> tuple[WayBack, Numbers]:
         """What there is to say of a run, and the numbers that its convolution is to have."""

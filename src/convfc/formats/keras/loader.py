@@ -98,7 +98,7 @@ def _load(path: Path, reading: Reading) -> Loaded:
     with overheard() as said, upgraded_copy(path, envelope.file_format, upgraded) as copy:
         notes += _upgrade_notes(envelope, copy.done, upgraded.cautions)
         try:
-            model, left_out = _compiled_if_possible(path, envelope, copy.path)
+            model, left_out = _compiled_if_possible(path, envelope, copy.path, reading)
         except UnsupportedModelError as error:
             if not shapes:
                 raise
@@ -143,20 +143,25 @@ def _upgrade_notes(envelope: Envelope, done: Sequence[str], cautions: Sequence[s
     return [f"Brought a file of {by} up to date: {'; '.join(done)}.", *cautions]
 
 
-def _compiled_if_possible(path: Path, envelope: Envelope, copy: Path) -> tuple[Any, list[str]]:
+def _compiled_if_possible(
+    path: Path, envelope: Envelope, copy: Path, reading: Reading
+) -> tuple[Any, list[str]]:
     """The model, and what of it had to be given up.
 
     Args:
         path: the file.
         envelope: what it says.
         copy: what Keras is to load in its place.
+        reading: whether it is to be compiled at all.
 
     Raises:
         FileError: see `_keras_load`.
         UnsupportedModelError: Keras cannot load it.
     """
+    why = ""
     try:
-        return _keras_load(path, copy, compile=True), []
+        if reading.compiled:
+            return _keras_load(path, copy, compile=True), []
     except ConvfcError:
         raise
     except Exception as uncompilable:
@@ -167,6 +172,8 @@ def _compiled_if_possible(path: Path, envelope: Envelope, copy: Path) -> tuple[A
         raise
     except Exception as error:
         raise _refusal(path, error, envelope) from error
+    if not reading.compiled:
+        return model, []
     names = unknown_in(envelope.training)
     why = f"Keras does not know {', '.join(map(repr, names[:3]))}" if names else why
     note = f"Its training setup could not be read ({why}); the converted file will not be compiled."

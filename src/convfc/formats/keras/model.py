@@ -105,8 +105,8 @@ class KerasModel:
                 )
             self._masks = makes_masks(loaded.model)
             places = find_places(loaded.model)
-        self._strands = strands_in(loaded.model, reading, path)
-        self._places = places_with(loaded.model, places, self._strands)
+        self._flat, self._strands = strands_in(loaded.model, reading, path)
+        self._places = places_with(self._flat, places, self._strands)
         self.notes: Sequence[str] = loaded.notes
         self.layer_outputs: Mapping[str, LayerOutput] = {}
         record = loaded.envelope.provenance
@@ -169,7 +169,7 @@ class KerasModel:
 
     def run_once(self, feed: Feed, path: Path | None = None) -> dict[str, NDArray[Any]]:
         """See `Model.run_once`; not traced, which takes longer than to run once."""
-        model = self if path is None else KerasModel(path)
+        model = self if path is None else KerasModel(path, Reading(compiled=False))
 
         def call(flat: Sequence[Any]) -> Any:
             return model._calls(keras.tree.pack_sequence_as(model._graph.input, flat))
@@ -201,7 +201,7 @@ class KerasModel:
             name: calls[0].input_tensors[0]
             for name in sites
             if (first := self._places[name].fed) is not None
-            and len(calls := calls_in(self._graph, first)) == 1
+            and len(calls := calls_in(graph_of(self._flat), first)) == 1
         }
         found = self._probed(called, feed)
         for name, x in found.items():
@@ -275,9 +275,9 @@ class KerasModel:
         told = set() if record is None else {one.name for one in record.layers}
         runs = {n: one for n, one in self._places.items() if isinstance(one, Run) and n in told}
         layers = {n: one.layer for n, one in self._places.items() if not isinstance(one, Run)}
-        expected, apart = self._model, frozenset[int]()
+        expected, apart = self._flat, frozenset[int]()
         with overheard(), held_once():
-            if flattened := flat_form(self._model, self.reading, self._strands, runs, like=True):
+            if flattened := flat_form(self._flat, self.reading, self._strands, runs, like=True):
                 expected, apart = flattened.model, frozenset(map(id, flattened.made.values()))
         cuts = cut(expected, converted._model, set(map(id, layers.values())), apart)
         if flattened:
@@ -315,12 +315,12 @@ class KerasModel:
     ) -> Sequence[str]:
         """See `Model.save_converted`."""
         remarks: list[str] = []
-        replaced, model, kind = {}, self._model, self._converted_format
+        replaced, model, kind = {}, self._flat, self._converted_format
         places = {n: one for n, one in self._places.items() if n in lowerings}
         alone = [one for one in places.values() if not isinstance(one, Run)]
-        outline = outline_of(model, self.reading, places)
+        outline = outline_of(self._model, self.reading, places)
         provenance = replace(provenance, outline=outline)
-        with overheard(), held_once(), calls_forgotten(self._graph):
+        with overheard(), held_once(), calls_forgotten(graph_of(model)):
             for place in alone:
                 replaced[id(place.layer)], left = replacement(
                     place.layer, lowerings[place.name], kind, ends_masks=self._masks

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -86,6 +86,7 @@ class Run:
         inner: whether it begins within a layer, so that nobody sees what it is fed.
         activation: what its matrix carries.
         name: of the site.
+        stem: of that name: what its head is called.
     """
 
     steps: list[Affine]
@@ -94,6 +95,7 @@ class Run:
     inner: bool
     activation: Any = activations.linear
     name: str = ""
+    stem: str = ""
 
     @classmethod
     def of(cls, pieces: Sequence[_Piece], *, rows: bool) -> Run:
@@ -182,12 +184,13 @@ class Strand:
     dropped: list[Layer] = field(default_factory=list)
 
 
-def strands_of(model: Any, reading: Reading) -> list[Strand]:
+def strands_of(model: Any, reading: Reading, stems: Mapping[int, str]) -> list[Strand]:
     """The strands of a stock model with a run that is a site in them, in the order of execution.
 
     Args:
         model: Sequential or Functional.
         reading: whether MaxPool is written in products and ReLU, and whether the ports are rows.
+        stems: what layers are called, by `id`, if not by their names.
     """
     graph = graph_of(model)
     calls = [call for call in calls_of(graph) if not call.is_input]
@@ -202,8 +205,7 @@ def strands_of(model: Any, reading: Reading) -> list[Strand]:
     )
     often.update(map(id, inner))
     by_input = {id(call.input_tensors[0]): call for call in calls if len(call.input_tensors) == 1}
-    found: list[Strand] = []
-    done: set[int] = set()
+    found, done = list[Strand](), set[int]()
     for first in calls:
         builder, call = _Builder(reading), first
         while id(call) not in done and often[id(call.operation)] == 1 and builder.takes(call):
@@ -216,7 +218,7 @@ def strands_of(model: Any, reading: Reading) -> list[Strand]:
         strand = builder.end()
         if any(isinstance(item, Run) and item.is_site for item in strand.items):
             found.append(strand)
-    _name(found)
+    _name(found, stems)
     return found
 
 
@@ -226,14 +228,14 @@ def runs_of(strands: Sequence[Strand]) -> Iterator[Run]:
         yield from (one for one in strand.items if isinstance(one, Run) and one.is_site)
 
 
-def _name(strands: Sequence[Strand]) -> None:
+def _name(strands: Sequence[Strand], stems: Mapping[int, str]) -> None:
     taken: set[str] = set()
     for run in runs_of(strands):
-        stem, count = run.head.name, 1
-        run.name = stem
+        run.stem = stems.get(id(run.head), run.head.name)
+        run.name, count = run.stem, 1
         while run.name in taken:
             count += 1
-            run.name = f"{stem}_{count}"
+            run.name = f"{run.stem}_{count}"
         taken.add(run.name)
 
 

@@ -1,0 +1,87 @@
+"""With rows for its ports, the models within a Keras model are opened, if they are called once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convfc
+from convfc import Fate, Verdict
+from convfc.formats.keras.quiet import importing
+from tests.keras_models import integer_weights, save, stock
+from tests.thinned import thinned
+
+with importing():
+    import keras
+    from keras import layers
+
+
+def conv(name: str, filters: int, size: int = 2) -> Any:
+    return layers.Conv2D(filters, size, name=name)
+
+
+def net() -> Any:
+    """A Functional in a Sequential in a Functional, which ends in another Sequential."""
+    image = keras.Input((4, 5, 2), name="seen")
+    deep = keras.Model(image, layers.ReLU(name="relu")(conv("inner", 3)(image)), name="deep")
+    block = keras.Sequential([keras.Input((4, 5, 2)), deep, conv("outer", 2)], name="block")
+    ends = [layers.Flatten(name="flatten"), layers.Dense(3, name="dense")]
+    head = keras.Sequential([keras.Input((2, 3, 2)), *ends], name="head")
+    x = given = keras.Input((5, 5, 2), name="image")
+    x = layers.Conv2D(2, (2, 1), activation="relu", name="first")(x)
+    model = keras.Model(given, head(block(x)))
+    integer_weights(model)
+    return model
+
+
+def twice() -> Any:
+    given = keras.Input((4, 5, 2), name="image")
+    block = keras.Sequential(
+        [keras.Input((4, 5, 2)), layers.Conv2D(2, 3, padding="same", name="conv")], name="block"
+    )
+    return keras.Model(given, conv("last", 2)(block(block(given))))
+
+
+@pytest.mark.parametrize("suffix", thinned([".keras", ".h5"]))
+def test_models_in_models_are_one_chain_there_and_back(suffix: str, tmp_path: Path) -> None:
+    model = net()
+    source = save(model, tmp_path / f"m{suffix}")
+    done = convfc.convert(source, form="dense", flat_io=True)
+    names = ["first", "block/deep/inner", "block/outer"]
+    assert [layer.site.name for layer in done.layers] == names
+    made = stock(done.out)
+    assert type(made) is keras.Sequential
+    assert [(type(x), x.name) for x in made.layers] == [
+        *((layers.Dense, name) for name in ("first", "inner", "head"))
+    ]
+    assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
+    back = convfc.revert(done.out, tmp_path / f"back{suffix}", like=source)
+    assert {layer.fate for layer in back.layers} == {Fate.REVERTED}
+    found = stock(back.out)
+    assert [x.name for x in found.layers] == [x.name for x in model.layers]
+    for ours, theirs in zip(model.get_weights(), found.get_weights(), strict=True):
+        assert (ours == theirs).all()
+
+
+def test_a_wrong_number_in_what_was_nested_is_found(tmp_path: Path) -> None:
+    source = save(net(), tmp_path / "m.keras")
+    done = convfc.convert(source, form="dense", flat_io=True, check=False)
+    from tests.campaign.keras_files import Parts
+
+    parts = Parts.read(done.out)
+    with parts.weights() as weights:
+        name = next(n for n, data in weights.items() if data.shape == (40, 36))
+        weights[name][0, 0] += 1
+    done.out.unlink()
+    parts.write(done.out)
+    assert convfc.verify(source, done.out, samples=2).verdict is Verdict.NOT_EQUIVALENT
+
+
+def test_what_is_called_twice_stays(tmp_path: Path) -> None:
+    source = save(twice(), tmp_path / "m.keras")
+    done = convfc.convert(source, form="dense", flat_io=True)
+    assert "It is no Sequential of Dense: 'block' is of class Sequential." in done.notes
+    assert [layer.site.name for layer in done.layers] == ["block/conv", "last"]
+    assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
