@@ -236,6 +236,17 @@ def test_each_kind_is_converted_and_proved(tmp_path: Path, kind: str) -> None:
     assert other.verdict is (convfc.Verdict.NOT_EQUIVALENT if real else convfc.Verdict.EQUIVALENT)
 
 
+def test_output_padding_makes_nothing_longer_by_a_rule(tmp_path: Path) -> None:
+    up = helper.make_node(
+        "ConvTranspose", ["x", "T"], ["a"],
+        strides=[2, 3], output_padding=[1, 2], auto_pad="SAME_UPPER",
+    )  # fmt: skip
+    turned = integers((SHAPE[1], W.shape[1], 3, 2), 4)
+    path = _written(tmp_path / "m.onnx", [up, _conv("a", "W", "y")], {"T": turned, "W": W})
+    out = same(path, {"x": integers(SHAPE, 5)})
+    assert convfc.verify(path, out, samples=2).verdict is convfc.Verdict.EQUIVALENT
+
+
 def _sparse() -> onnx.SparseTensorProto:
     flat = W.ravel()
     places = np.flatnonzero(flat > 20)
