@@ -13,13 +13,37 @@ import pytest
 from tests.program import SAMPLES
 
 FOLDER = Path(__file__).parents[1] / "docs" / "examples"
-Main = Callable[[list[str]], None]
 
 
-def main_of(name: str) -> Main:
+def main_of(name: str, function: str = "main") -> Callable[..., None]:
     found: dict[str, Any] = runpy.run_path(str(FOLDER / f"{name}.py"))
-    main: Main = found["main"]
+    main: Callable[..., None] = found[function]
     return main
+
+
+@pytest.fixture(autouse=True)
+def _beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a script finds that Python is called with."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("wider", ["no.onnx"], "no.onnx: no such file"),
+        ("few_bits", ["--bits", "3"], "argument --bits: invalid choice: 3"),
+        ("low_rank", ["--share", "2"], "argument --share: 2 is not between 0 and 1"),
+        ("lipschitz", ["--samples", "0"], "argument --samples: 0 is below 1"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    capsys: pytest.CaptureFixture[str], name: str, given: list[str], said: str
+) -> None:
+    main, run = main_of(name), main_of("command_line", "run")
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: main(given))
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["mnist_small", "mnist_cnn"])

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from command_line import model_file, positive, run
 from numpy.typing import NDArray
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -43,10 +44,11 @@ def scores_of(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
 def main(arguments: list[str] | None = None) -> None:
     """Print file sizes and accuracies of the original, quantized and reverted files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_cnn.onnx")
-    parser.add_argument("--bits", type=int, action="append", help="of a weight: 4 or 8")
-    parser.add_argument("--block", type=int, action="append", help="weights that share a scale")
-    parser.add_argument("--samples", type=int, default=1000, help="images of MNIST, at most 1000")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_cnn.onnx")
+    parser.add_argument("--bits", type=int, choices=(4, 8), action="append", help="of a weight")
+    blocks = [2**power for power in range(4, 9)]
+    parser.add_argument("--block", type=int, choices=blocks, action="append", help="of one scale")
+    parser.add_argument("--samples", type=positive, default=1000, help="of MNIST, at most 1000")
     options = parser.parse_args(arguments)
 
     logging.disable(logging.INFO)  # the quantizer reports every node
@@ -81,4 +83,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from command_line import model_file, positive, run
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -98,8 +99,8 @@ def certain(scores: NDArray[np.float32], labels: NDArray[np.int64], constant: fl
 def main(arguments: list[str] | None = None) -> None:
     """Print the constants of a model's layers, their product, and what is seen on MNIST."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_small.onnx")
-    parser.add_argument("--samples", type=int, default=1000, help="images of MNIST, at most 1000")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_small.onnx")
+    parser.add_argument("--samples", type=positive, default=1000, help="of MNIST, at most 1000")
     options = parser.parse_args(arguments)
 
     found = constants(options.model)
@@ -123,4 +124,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from command_line import fraction, model_file, positive, run
 from onnx import helper, numpy_helper
 
 import convfc
@@ -72,10 +73,10 @@ def multiply_adds(path: Path) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Print accuracy and multiply-adds over the ranks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_cnn.onnx")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_cnn.onnx")
     parser.add_argument("--layer", action="append", help="to be split; repeatable")
-    parser.add_argument("--share", type=float, action="append", help="of the rank to be kept")
-    parser.add_argument("--samples", type=int, default=1000, help="images of MNIST, at most 1000")
+    parser.add_argument("--share", type=fraction, action="append", help="of the rank to be kept")
+    parser.add_argument("--samples", type=positive, default=1000, help="of MNIST, at most 1000")
     options = parser.parse_args(arguments)
 
     layers = options.layer or LAYERS
@@ -103,4 +104,4 @@ def _told(ranks: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

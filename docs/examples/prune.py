@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from command_line import fraction, model_file, positive, run
 from numpy.typing import NDArray
 
 import convfc
@@ -51,11 +52,11 @@ def right(path: Path, x: Array, y: Array) -> float:
 def main(arguments: list[str] | None = None) -> None:
     """Print the accuracy after each step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_cnn.keras")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_cnn.keras")
     parser.add_argument("--data", type=Path, help="mnist.npz; else 1,000 images to train on")
-    parser.add_argument("--share", type=float, action="append", help="of weights to be pruned")
-    parser.add_argument("--epochs", type=int, default=2, help="passes over the training images")
-    parser.add_argument("--samples", type=int, help="train and test on so many images at most")
+    parser.add_argument("--share", type=fraction, action="append", help="of weights to be pruned")
+    parser.add_argument("--epochs", type=positive, default=2, help="passes over the training data")
+    parser.add_argument("--samples", type=positive, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 
     arrays = packed_mnist() if options.data is None else read_arrays(options.data)
@@ -85,4 +86,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from command_line import fraction, model_file, positive, run
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
@@ -153,10 +154,10 @@ def draw_picture(three: Array, of_three: Array, curves: Mapping[str, Array], pat
 def main(arguments: list[str] | None = None) -> None:
     """Print accuracy, entropy and mutual information over the angle."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_cnn.keras")
-    parser.add_argument("--passes", type=int, default=50, help="with weights of their own")
-    parser.add_argument("--samples", type=int, default=200, help="images of MNIST, at most 1000")
-    parser.add_argument("--rate", type=float, default=0.1, help="of rows that are dropped")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_cnn.keras")
+    parser.add_argument("--passes", type=positive, default=50, help="with weights of their own")
+    parser.add_argument("--samples", type=positive, default=200, help="of MNIST, at most 1000")
+    parser.add_argument("--rate", type=fraction, default=0.1, help="of rows that are dropped")
     parser.add_argument(
         "--scale", type=float, default=0.2, help="of the noise; 1: the column's own"
     )
@@ -194,4 +195,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

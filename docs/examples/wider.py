@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from command_line import model_file, positive, run
 from numpy.typing import NDArray
 
 import convfc
@@ -108,12 +109,12 @@ def train(model: keras.Model, loss: object, x: Array, y: Array, epochs: int) -> 
 def main(arguments: list[str] | None = None) -> None:
     """Print parameters and accuracy after each step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", default=SAMPLES / "mnist_small.keras")
+    parser.add_argument("model", type=model_file, nargs="?", default=SAMPLES / "mnist_small.keras")
     parser.add_argument("--layer", action="append", help="to be widened; all convolutions if none")
     parser.add_argument("--times", type=float, default=2, help="as many filters")
     parser.add_argument("--data", type=Path, help="mnist.npz; else 1,000 images to train on")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
-    parser.add_argument("--samples", type=int, help="train and test on so many images at most")
+    parser.add_argument("--epochs", type=positive, default=10, help="passes over the training data")
+    parser.add_argument("--samples", type=positive, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 
     arrays = packed_mnist() if options.data is None else read_arrays(options.data)
@@ -158,4 +159,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
