@@ -48,9 +48,9 @@ class LayerOutput:
     Attributes:
         name: of the value.
         layout: ``own``, that of the original, under whose name it then is; ``channels_last``;
-            ``rows``, what its product makes, before it is reshaped: a row for each position,
-            or of pointwise layers that stay channels first, a column; ``flat``, a row for each
-            sample.
+            ``rows``, what its product makes, before it is reshaped: a row for each position (of
+            grouped layers, for each position and group), or of pointwise layers that stay
+            channels first, a column; ``flat``, a row for each sample.
     """
 
     name: str
