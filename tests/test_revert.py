@@ -374,7 +374,7 @@ def test_zeros_that_no_kernel_has_must_be_zeros(tmp_path: Path) -> None:
     (layer,) = convfc.revert(fc).layers
     assert layer.way.refusal is not None
     assert layer.way.refusal.code is Code.NO_CONVOLUTION
-    assert "not laid out as that of a convolution" in layer.way.refusal.reason
+    assert "numbers where a convolution of its size has zeros" in layer.way.refusal.reason
 
 
 def with_dropout(made: onnx.ModelProto) -> None:
