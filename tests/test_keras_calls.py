@@ -41,6 +41,7 @@ def peak(way: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_a_large_model_is_not_held_in_memory_as_a_whole() -> None:
     assert peak("calls") < 20 * 64
 

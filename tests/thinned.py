@@ -11,7 +11,7 @@ _SET = type(pytest.param())
 """Several parameters at once, or one with marks of its own."""
 
 
-def thinned(values: Iterable[Any], every: int = 2) -> list[Any]:
+def thinned(values: Iterable[Any], every: int = 3) -> list[Any]:
     """All values, or sets of values; but for one of `every`, from the first on, they are slow."""
     return [_slow(value) if number % every else value for number, value in enumerate(values)]
 
