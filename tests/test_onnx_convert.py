@@ -32,7 +32,7 @@ def converted(path: Path, patches: str = "auto", patch_memory: int | None = None
 
 
 @given(layers(), st.sampled_from(METHODS), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_random_convolutions(layer: tuple[Convolution, Sizes], patches: str, bias: bool) -> None:
     conv, sizes = layer
     with tempfile.TemporaryDirectory() as folder:
