@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,35 +18,47 @@ from convfc.samples.batches import BATCH_BYTES, Feeds
 from convfc.verification.end_to_end import FEW
 from convfc.verification.proof import LayerProof, prove
 
+Found: TypeAlias = "tuple[Alignment, tuple[LayerProof, ...], list[str]]"
+"""What is outside the converted layers, what is known about each of these, and remarks."""
 
-def prove_layers(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    random: np.random.Generator,
-    quick: bool,
-    progress: Callable[[str], None],
-) -> tuple[Alignment, tuple[LayerProof, ...], list[str]]:
-    """What is outside the converted layers, what is known about each of these, and remarks.
 
-    Args:
-        a: the original.
-        b: the converted model.
+@dataclass(frozen=True)
+class Means:
+    """What a pair of models is proved with.
+
+    Attributes:
         feeds: the samples; what the original feeds its layers on a few of them is what these are
             measured on.
         random: where the draws come from.
         quick: see `prove`.
         progress: called with a few words for every layer.
+        imports: modules that register custom Keras classes.
+    """
+
+    feeds: Feeds
+    random: np.random.Generator
+    quick: bool
+    progress: Callable[[str], None]
+    imports: Sequence[str] = ()
+
+
+def prove_layers(a: Model, b: Model, by: Means) -> Found:
+    """Prove what is outside the converted layers, and each of these.
+
+    Args:
+        a: the original.
+        b: the converted model.
+        by: what it is proved with.
 
     Raises:
         DataError: the samples cannot be read or do not fit.
     """
-    progress("comparing what was not converted")
+    by.progress("comparing what was not converted")
     alignment = a.align(b)
     pairs = list(alignment.pairs)
     alignment = replace(alignment, pairs=())  # those that are proved may go, weights and all
     notes = list(alignment.remarks)
-    few, rows = feeds.few(FEW)
+    few, rows = by.feeds.few(FEW)
     count = len(pairs)
     layers: list[LayerProof] = []
     runs = True
@@ -62,10 +74,10 @@ def prove_layers(
         while group:
             pair = group.pop(0)
             name = pair.site.name
-            progress(f"layer {len(layers) + 1} of {count}: {name}")
+            by.progress(f"layer {len(layers) + 1} of {count}: {name}")
             began = perf_counter()
             with gate(b.path, name):
-                proof = prove(pair, activations.get(name), random, quick=quick)
+                proof = prove(pair, activations.get(name), by.random, quick=by.quick)
             layers.append(replace(proof, seconds=perf_counter() - began))
     return alignment, tuple(layers), notes
 

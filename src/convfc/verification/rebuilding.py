@@ -10,7 +10,7 @@ on integers, bit for bit (`Rebuilt`). What is not shown so stays what it was, CO
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +19,8 @@ from convfc.errors import ConvfcError
 from convfc.formats.protocols import Alignment, Model
 from convfc.formats.registry import open_model, open_reverting
 from convfc.formats.reverted import Rebuilt
-from convfc.samples.batches import Feeds
 from convfc.system.workfolders import work_folder
-from convfc.verification.layer_proofs import prove_layers
+from convfc.verification.layer_proofs import Found, Means, prove_layers
 from convfc.verification.proof import LayerProof
 
 _CHANCE = 1e-6
@@ -29,9 +28,6 @@ _CHANCE = 1e-6
 _DRAWS = 8
 """Draws where it cannot."""
 _BATCHES = (1, 3)
-
-Found = tuple[Alignment, tuple[LayerProof, ...], list[str]]
-"""See `prove_layers`."""
 
 
 def is_shown(alignment: Alignment, layers: Sequence[LayerProof]) -> bool:
@@ -46,25 +42,14 @@ def differs(alignment: Alignment, layers: Sequence[LayerProof]) -> bool:
     return bool(certain) or any(layer.reason for layer in layers)
 
 
-def by_way_back(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    random: np.random.Generator,
-    quick: bool,
-    progress: Callable[[str], None],
-    imports: Sequence[str],
-) -> Found | None:
+def by_way_back(a: Model, b: Model, by: Means) -> Found | None:
     """The proof of a pair, with all layers of the second one back whose form has changed.
 
     Args:
         a: the original, or the reverted file.
         b: the converted one.
-        feeds: see `prove_layers`.
-        random: likewise.
-        quick: likewise; the draws of layers that come back are all the proof that they have.
-        progress: likewise.
-        imports: modules that register custom Keras classes.
+        by: what it is proved with; the draws of layers that come back are no fewer where it is
+            quick, as they are all the proof that there is.
 
     Returns:
         ``None`` unless all of it is shown.
@@ -74,7 +59,7 @@ def by_way_back(
         return None
     try:
         opened = open_reverting(b.path, record)
-        proofs = [_drawn(one, random) for one in opened.rebuilt]
+        proofs = [_drawn(one, by.random) for one in opened.rebuilt]
         if any(proof.unchecked for proof in proofs):
             return None
         names = {proof.name for proof in proofs}
@@ -83,8 +68,8 @@ def by_way_back(
         with work_folder() as folder:
             path = folder.files / b.path.name
             opened.save(path, names, said)
-            half = open_model(path, imports, b.reading)
-            alignment, layers, notes = prove_layers(a, half, feeds, random, quick, progress)
+            half = open_model(path, by.imports, b.reading)
+            alignment, layers, notes = prove_layers(a, half, by)
     except ConvfcError:  # which the direct proof tells, or the way back has no way
         return None
     found = alignment, (*proofs, *layers), notes

@@ -8,43 +8,31 @@ said of the pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from convfc.errors import ConvfcError
 from convfc.formats.protocols import Alignment, Model
 from convfc.formats.registry import open_model, open_reverting
-from convfc.samples.batches import Feeds
 from convfc.system.workfolders import work_folder
-from convfc.verification.layer_proofs import prove_layers
+from convfc.verification.layer_proofs import Found, Means, prove_layers
 from convfc.verification.pairing import are_siblings
 from convfc.verification.proof import LayerProof
 from convfc.verification.rebuilding import by_way_back, differs, is_shown
 
 
-def prove_pair(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    random: np.random.Generator,
-    quick: bool,
-    progress: Callable[[str], None],
-    imports: Sequence[str] = (),
-) -> tuple[Alignment, tuple[LayerProof, ...], list[str]]:
+def prove_pair(a: Model, b: Model, by: Means) -> Found:
     """What `prove_layers` says of an original and what was made from it, and of two siblings.
 
     The names of layers of siblings begin with that of their file.
     """
     if not are_siblings(a, b.provenance):
-        direct = prove_layers(a, b, feeds, random, quick, progress)
+        direct = prove_layers(a, b, by)
         if is_shown(*direct[:2]) or differs(*direct[:2]) or direct[0].stated:
             return direct
-        again = by_way_back(a, b, feeds, random, quick, progress, imports)
+        again = by_way_back(a, b, by)
         return direct if again is None else again
-    progress("comparing what was not converted")
+    by.progress("comparing what was not converted")
     alike = a.align(b)
     if not (alike.pairs or alike.differences or alike.unknown):  # they are one, node by node
         return alike, (), list(alike.remarks)
@@ -62,15 +50,13 @@ def prove_pair(
             path = folder.files / f"{number}_{model.path.name}"
             try:
                 missing = _write_original(model, path)
-                originals += [] if missing else [open_model(path, imports)]
+                originals += [] if missing else [open_model(path, by.imports)]
             except ConvfcError as error:
                 missing = str(error)
             if missing:
                 said = f"what '{model.path.name}' was converted from cannot be told: {missing}"
                 return Alignment((), unknown=(said,)), (), []
-            found, proofs, said_too = prove_layers(
-                originals[-1], model, feeds, random, quick, progress
-            )
+            found, proofs, said_too = prove_layers(originals[-1], model, by)
             where = f"'{model.path.name}' and what it was converted from: "
             unknown += [f"{where}{said}" for said in (*found.differences, *found.unknown)]
             layers += [_of_file(model, proof) for proof in proofs]

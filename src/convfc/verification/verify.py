@@ -34,6 +34,7 @@ from convfc.verification.end_to_end import (
     random_feeds,
 )
 from convfc.verification.feeding import feeds_of
+from convfc.verification.layer_proofs import Means
 from convfc.verification.pairing import as_recorded, changed_port, opened_pair, staleness
 from convfc.verification.parting import Compared, Parting, part
 from convfc.verification.proof import LayerProof
@@ -199,7 +200,7 @@ def verify(
     elif b.provenance is None or rtol is not None or atol is not None:
         found = _compared(a, b, feeds, rtol, atol, progress)
     else:
-        found = _proved(a, b, feeds, np.random.default_rng(seed), quick, progress, imports)
+        found = _proved(a, b, Means(feeds, np.random.default_rng(seed), quick, progress, imports))
     if layers and feeds is not None:
         found = _parted(a, b, feeds, found, rtol, atol, progress)
     unchanged.check("verified")  # or its parts may be of one file and of another
@@ -264,22 +265,15 @@ def _parted(
     return replace(found, verdict=Verdict.COULD_NOT_CHECK, reason=reason)
 
 
-def _proved(
-    a: Model,
-    b: Model,
-    feeds: Feeds,
-    random: np.random.Generator,
-    quick: bool,
-    progress: Callable[[str], None],
-    imports: Sequence[str],
-) -> Verification:
+def _proved(a: Model, b: Model, by: Means) -> Verification:
     """The verdict of the proof, unless the samples contradict it."""
-    alignment, layers, of_layers = prove_pair(a, b, feeds, random, quick, progress, imports)
+    feeds, quick, progress = by.feeds, by.quick, by.progress
+    alignment, layers, of_layers = prove_pair(a, b, by)
     seen, refused, of_samples = _on_samples(a, b, feeds, progress)
     closer = looked_closer(a, b, feeds, seen, progress)
     against = contradictions(a, closer)
     seen_too: list[Contradiction] = []
-    for others in random_feeds(a, feeds, random) if a.rewritten and refused is None else ():
+    for others in random_feeds(a, feeds, by.random) if a.rewritten and refused is None else ():
         with suppress(RefusedError):
             on_random = _seen(a, b, others, progress)
             found = contradictions(a, looked_closer(a, b, others, on_random, progress)).values()
