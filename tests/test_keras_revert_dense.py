@@ -272,13 +272,19 @@ def test_the_program(tmp_path: Path, golden: Callable[[str, str], None], here: H
     assert document["layers"][0]["lowering"]["form"] == "dense"
 
 
-@pytest.mark.parametrize("suffix", thinned(FORMATS))
-def test_a_file_that_keras_trained_and_saved_again(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "flat_io"),
+    thinned(pytest.param(suffix, rows) for rows in (True, False) for suffix in FORMATS),
+)
+def test_a_file_that_keras_trained_and_saved_again(
+    tmp_path: Path, suffix: str, flat_io: bool
+) -> None:
     """The record is lost; the original tells what there was."""
     model = net(conv(activation="relu"), layers.LayerNormalization(name="norm"), conv("last"))
     path = save(model, tmp_path / f"m{suffix}")
-    fc = convfc.convert(path, form="dense").out
+    fc = convfc.convert(path, form="dense", flat_io=flat_io).out
     again = stock(fc)
+    assert len(again.input_shape) == (2 if flat_io else 4)
     matrix = next(x for x in again.layers if isinstance(x, layers.Dense))
     bias = np.asarray(matrix.bias)
     matrix.bias.assign(bias * 2)

@@ -11,7 +11,6 @@ from convfc import arguments
 from convfc._version import __version__
 from convfc.errors import ConversionError, UsageError
 from convfc.formats.provenance import LayerRecord, Provenance
-from convfc.formats.reading import AS_IT_IS
 from convfc.formats.registry import (
     data_names,
     default_reverted,
@@ -176,9 +175,7 @@ def reverting(
                 else:
                     # Layers of what is half converted have no pair in what is converted whole.
                     whole = len(names) == len(layers)
-                    in_rows = record is not None and record.flat_io
-                    reading = record.reading() if record and in_rows else AS_IT_IS
-                    reverted = open_model(stage.path, imports, reading)
+                    reverted = open_model(stage.path, imports, opened.reading)
                     seen = look(reverted, source, imports, by_layers=whole)
             unchanged.check("reverted")
             if seen is not None and seen.problem is not None:

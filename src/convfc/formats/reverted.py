@@ -13,6 +13,7 @@ import numpy as np
 from convfc.core.arrays import Array
 from convfc.core.lowering import Lowering
 from convfc.formats.protocols import Site
+from convfc.formats.reading import Reading
 from convfc.refusals import Refusal
 
 
@@ -79,6 +80,10 @@ class Reverting(Protocol):
     @property
     def files(self) -> Sequence[Path]:
         """The file, and those beside it that hold weights of it."""
+
+    @property
+    def reading(self) -> Reading:
+        """How what comes back is read, so that it takes rows where the file does."""
 
     @property
     def layers(self) -> Sequence[WayBack]:

@@ -81,21 +81,32 @@ def open_flat_like(path: Path, like: Path) -> FlatReverting | None:
     Returns:
         ``None`` unless the file is built as one dense form of the original is, with all its runs.
     """
-    for max_pool in MaxPool:  # of rows for maps of features, nothing tells any more
+    with refusing(path, NO_CONFIG):
+        found = load(path)
+    for max_pool in MaxPool:
         told = Provenance(like.name, "", "", (), affine=True, max_pool=max_pool)
         with refusing(like, NO_CONFIG):
             original = load(like, told.reading(like)).model
+        told = replace(told, flat_io=_takes_rows(found.model, original))
         try:
             _, strands = strands_in(original, told.reading(like), like)
             names = [run.name for run in runs_of(strands)]
             layers = tuple(LayerRecord(name, "", {}, form=Form.DENSE.value) for name in names)
-            with refusing(path, NO_CONFIG):
-                loaded = load(path)
             record = replace(told, layers=layers)
-            return FlatReverting(path, loaded, record, told.reading(like), original)
+            return FlatReverting(path, found, record, told.reading(like), original)
         except (UnsupportedModelError, UsageError):  # it is not that one
             continue
     return None
+
+
+def _takes_rows(model: Any, original: Any) -> bool:
+    """Whether it is fed, or makes, rows of numbers where the original has maps of features."""
+    ours, theirs = (
+        [*(getattr(one, "inputs", None) or ()), *(getattr(one, "outputs", None) or ())]
+        for one in (model, original)
+    )
+    pairs = zip(ours, theirs, strict=False)
+    return any(len(a.shape) == 2 < len(b.shape) for a, b in pairs)
 
 
 class FlatReverting:
@@ -123,6 +134,7 @@ class FlatReverting:
         digests: Mapping[str, Any] | None = None,
     ) -> None:
         self.files: Sequence[Path] = (path,)
+        self.reading = record.way_back
         self._path, self._loaded, self._reading = path, loaded, reading
         self._model, self._digests = original, digests
         self._names = [layer.name for layer in record.layers]

@@ -246,8 +246,7 @@ class KerasModel:
         Its numbers take as many `times` the bytes of the file's.
         """
         self._demand.check(feed, str(self.path), times)
-        if self.provenance is not None:
-            feed = in_rows(feed, {port.name: len(port.shape or ()) for port in self.inputs})
+        feed = in_rows(feed, {port.name: len(port.shape or ()) for port in self.inputs})
 
         def outputs() -> list[NDArray[Any]]:
             flat = [

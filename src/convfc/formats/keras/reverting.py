@@ -79,6 +79,7 @@ class KerasReverting:
         self, path: Path, loaded: Loaded, record: Provenance | None, found: Sequence[Outline]
     ) -> None:
         self.files: Sequence[Path] = (path,)
+        self.reading = AS_IT_IS
         self._path = path
         self._loaded = loaded
         self._model = loaded.model

@@ -92,13 +92,11 @@ def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> 
         FileError: a file or the record cannot be read.
         UnsupportedModelError: one holds something that would be lost.
     """
-    model = read(path)[0]
+    model, text = read(path)[0], record.outline
     if like is not None:
         prepared = prepare(like, record.reading())
         freeze(prepared.model, recorded(model))
         text = outline_of(prepared.model, prepared.form)
-    else:
-        text = record.outline
     if not text:
         raise missing(path)
     return OnnxReverting(path, model, record, read_outline(text, like or path))
@@ -109,6 +107,7 @@ class OnnxReverting:
 
     def __init__(self, path: Path, model: ir.Model, record: Provenance, outline: Outline) -> None:
         self.files: Sequence[Path] = files_of(path, model)
+        self.reading = record.way_back
         self._outline = outline
         self._record = record
         self._resized: set[ir.Value] = set()
