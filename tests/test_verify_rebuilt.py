@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,6 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
-from onnxruntime.quantization.matmul_nbits_quantizer import (
-    DefaultWeightOnlyQuantConfig,
-    MatMulNBitsQuantizer,
-)
 
 import convfc
 from convfc import Verdict
@@ -26,24 +21,10 @@ from convfc.formats.protocols import Alignment
 from convfc.verification.verdict import conclude
 from tests.onnx_models import save
 from tests.test_revert import changed
-from tests.test_revert_forms import SHAPE, Samples, network, split_in_two
+from tests.test_revert_forms import SHAPE, Samples, network, packed, split_in_two
 from tests.thinned import thinned
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """The quantizers tell each node to the root logger."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def packed(fc: Path) -> Path:
-    how = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=False, bits=4)
-    quantizer = MatMulNBitsQuantizer(onnx.load(fc), algo_config=how)
-    quantizer.process()
-    quantizer.model.save_model_to_file(str(fc))
-    return fc
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def dynamic(fc: Path) -> Path:
