@@ -27,7 +27,7 @@ def prove_layers(
     quick: bool,
     progress: Callable[[str], None],
 ) -> tuple[Alignment, tuple[LayerProof, ...], list[str]]:
-    """What is outside the converted layers, what is known about each of these, and remarks.
+    """What is outside the converted layers, what is known about each of these, and notes.
 
     Args:
         a: the original.
@@ -45,7 +45,7 @@ def prove_layers(
     alignment = a.align(b)
     pairs = list(alignment.pairs)
     alignment = replace(alignment, pairs=())  # those that are proved may go, weights and all
-    notes = list(alignment.remarks)
+    notes: list[str] = []
     few, rows = feeds.few(FEW)
     count = len(pairs)
     layers: list[LayerProof] = []
