@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,3 +94,11 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Quantizers tell each node to the root logger."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)

@@ -71,7 +71,7 @@ def prove(
         case.prove(apply(ops, case.image(facts), lowering), facts)
 
 
-@pytest.mark.parametrize("window", thinned(cases(FEW, MANY), 3), ids=repr)
+@pytest.mark.parametrize("window", thinned(cases(FEW, MANY)), ids=repr)
 def test_every_tap_meets_its_pixel(window: Window | TransposedWindow) -> None:
     prove(one_axis(window), OPEN)
 

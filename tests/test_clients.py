@@ -103,7 +103,7 @@ def edited(path: Path, **fields: object) -> Path:
     return out
 
 
-@pytest.mark.parametrize("client", thinned(CLIENTS, 3))
+@pytest.mark.parametrize("client", thinned(CLIENTS))
 def test_whatever_is_set_the_file_is_the_same_function(tmp_path: Path, client: str) -> None:
     path = net(tmp_path / "m.onnx", open_sizes=False)
     done = convfc.convert(path, client=client, check=False)

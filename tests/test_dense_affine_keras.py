@@ -258,7 +258,7 @@ def test_a_flatten_that_moves_channels_does_so(tmp_path: Path) -> None:
         lambda: layers.Flatten(dtype="float16"), lambda: layers.Reshape((20, -1), dtype="float16"),
         lambda: layers.Dropout(0.1, dtype="float16"), lambda: layers.Identity(dtype="float16"),
         lambda: layers.GaussianNoise(0.1, dtype="float16"),
-    ], 3),
+    ]),
 )  # fmt: skip
 def test_what_rounds_to_half_precision_stays(step: Callable[[], Any], tmp_path: Path) -> None:
     """Though it only hands on what it reads: what is beyond half precision becomes infinite."""

@@ -175,7 +175,7 @@ BETWEEN: dict[str, tuple[list[Node], int]] = {
 """What stands between two layers, and how many Reshapes are left in the file."""
 
 
-@pytest.mark.parametrize("case", thinned(BETWEEN, 3))
+@pytest.mark.parametrize("case", thinned(BETWEEN))
 def test_what_is_elementwise_works_on_rows(case: str, tmp_path: Path) -> None:
     between, reshapes = BETWEEN[case]
     assert checked(net(tmp_path / "m.onnx", between), x=X).count("Reshape") == reshapes

@@ -21,6 +21,7 @@ import convfc
 from convfc.explanation import page, picture
 from convfc.explanation.drawing import draw
 from convfc.explanation.lines import explanation_lines
+from convfc.explanation.pieces import image_text
 from convfc.samples.files import packed_mnist
 from tests.browser import BROWSER, in_the_browser, shown
 from tests.onnx_models import conv_file, integers, save
@@ -142,6 +143,16 @@ def test_a_transposed_layer_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "up.onnx", [node], {"x": [1, 1, 4, 5]}, ["y"], weights)
     with pytest.raises(convfc.UnsupportedModelError, match="is a transposed convolution"):
         convfc.explain_model(path)
+
+
+def test_an_image_of_one_value_is_seen_on_any_terminal() -> None:
+    """Alone, and as the darkest or the brightest of several."""
+    pair = np.stack([np.zeros((2, 2)), np.ones((2, 2))])
+    found = [image_text(image, True, limits) for image in pair for limits in (None, (0, 1))]
+    styles = {str(span.style) for text in found for span in text.spans}
+    greys = {int(level) for style in styles for level in re.findall(r"\d+", style)}
+    assert len(greys) == 2
+    assert 32 < min(greys) < max(greys) < 223
 
 
 def test_the_terminal_shows_every_step(tmp_path: Path, golden: Callable[[str, str], None]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import convfc
 from convfc.explanation import batch_picture
@@ -20,6 +18,7 @@ from tests import schemas
 from tests.onnx_models import conv_file
 from tests.program import exit_code
 from tests.reference import convolve
+from tests.test_explain_truth import printed
 
 DOCS = Path(__file__).parents[1] / "docs"
 IMAGE, FILTER = "1 2 0 1; 0 1 3 1; 4 0 1 2", "1 0; 2 -1"
@@ -35,10 +34,7 @@ UNEQUAL = convfc.convolution(
 
 
 def told(explained: convfc.Explanation, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
-    for line in [*explanation_lines(explained, colour=False), *value_lines(explained)]:
-        console.print(line)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+    return printed([*explanation_lines(explained, colour=False), *value_lines(explained)], width)
 
 
 def test_layers_correlate_and_mathematics_convolves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 import convfc
 from convfc.core.quantization import Scaling
@@ -150,11 +153,12 @@ def evaluated(text: str) -> float:
     return float(eval(text.replace(",", "").replace("·", "*")))  # noqa: S307 - digits and signs
 
 
-def told(explained: convfc.Explanation, width: int = 1000) -> str:
+def printed(lines: Iterable[Text | Table], width: int = 1000) -> list[str]:
+    """What a terminal without colours shows."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    for line in explanation_lines(explained, colour=False):
+    for line in lines:
         console.print(line)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.mark.parametrize("integer", [True, False])
@@ -168,7 +172,7 @@ def test_every_sum_on_the_terminal_is_what_it_says(tmp_path: Path, integer: bool
         sample = Path(__file__).parents[1] / "sample_models" / "mnist_cnn.onnx"
         explained = convfc.explain_model(sample, "conv_unequal", digit=3)
         tolerance = 0.01
-    lines = [line.strip() for line in told(explained).splitlines()]
+    lines = [line.strip() for line in printed(explanation_lines(explained, colour=False))]
     start = next(i for i, line in enumerate(lines) if line.startswith("window at ")) + 1
     written, rest = lines[start].split(" = ")
     total = float(lines[start + 1].split("add up to ")[1].replace(",", ""))
@@ -190,8 +194,9 @@ def test_tables_and_images_fit_into_80_columns() -> None:
     x = random.normal(size=(1, 6, 44, 2)).astype(np.float32) * 1e-9
     kernel = random.normal(size=conv.kernel_shape).astype(np.float32)
     explained = explanation("", conv, x, kernel, np.ones(9), "random")
+    told = explanation_lines(explained, colour=False)
     narrow, wide = (
-        [line for line in told(explained, width).splitlines() if re.match(r"[┏┃┡│└]|\W*$", line)]
+        [line for line in printed(told, width) if re.match(r"[┏┃┡│└]|\W*$", line)]
         for width in (80, 1000)
     )
     assert narrow == wide

@@ -189,7 +189,7 @@ WEIGHT_BOMBS = {
 
 
 @pytest.mark.parametrize("suffix", thinned(FORMATS))
-@pytest.mark.parametrize("name", thinned(WEIGHT_BOMBS, 3))
+@pytest.mark.parametrize("name", thinned(WEIGHT_BOMBS))
 def test_weights_that_are_not_what_they_say(
     whole: dict[str, Path], tmp_path: Path, name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,7 +371,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("suffix", thinned(FORMATS))
-@pytest.mark.parametrize("name", thinned(CONFIGS, 3))
+@pytest.mark.parametrize("name", thinned(CONFIGS))
 def test_a_configuration_that_is_none(
     whole: dict[str, Path], tmp_path: Path, name: str, suffix: str
 ) -> None:
@@ -804,7 +804,7 @@ def halves(layer: Any) -> Any:
     return keras.Sequential([layers.Reshape((2, -1, 1)), layers.TimeDistributed(layer)])
 
 
-@pytest.mark.parametrize("wrap", thinned([lambda layer: layer, layers.Bidirectional, halves], 3))
+@pytest.mark.parametrize("wrap", thinned([lambda layer: layer, layers.Bidirectional, halves]))
 @pytest.mark.parametrize(("steps", "unroll"), [(10**6, False), (10**4, True)])
 def test_a_sequence_that_takes_hours_is_not_begun(
     tmp_path: Path, wrap: Callable[[Any], Any], steps: int, unroll: bool

@@ -285,7 +285,7 @@ def test_without_its_loss_or_optimizer_it_is_not_compiled(
 
 
 @pytest.mark.parametrize(
-    "name", thinned(["masked_2.4.0.h5", "masked_2.15.0.h5", "masked_2.15.0.keras"], 3)
+    "name", thinned(["masked_2.4.0.h5", "masked_2.15.0.h5", "masked_2.15.0.keras"])
 )
 def test_a_mask_that_is_said_or_left_to_keras(tmp_path: Path, name: str) -> None:
     """What Keras 2 wrote says no mask; Keras 3 says one, unless a call says whether it trains."""

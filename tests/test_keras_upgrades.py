@@ -638,7 +638,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", thinned((name for name in _files() if name != OTHER_SIGMOID), 3))
+@pytest.mark.parametrize("name", thinned(name for name in _files() if name != OTHER_SIGMOID))
 def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) -> None:
     path = folder / name
     before = path.read_bytes()
@@ -676,7 +676,6 @@ def test_a_file_computes_what_the_old_keras_computed(folder: Path, name: str) ->
             "siamese_2.21.0.h5",
             "siamese_2.21.0.keras",
         ],
-        3,
     ),
 )
 def test_an_old_file_becomes_one_of_today(folder: Path, tmp_path: Path, name: str) -> None:

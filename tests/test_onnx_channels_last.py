@@ -143,7 +143,7 @@ def agrees(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("size", thinned([9, "open"]))
-@pytest.mark.parametrize("between", thinned(BETWEEN, 3))
+@pytest.mark.parametrize("between", thinned(BETWEEN))
 def test_nothing_is_transposed_between_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, size: int | str
 ) -> None:

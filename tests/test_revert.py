@@ -212,6 +212,7 @@ def optimized(path: Path) -> Path:
     options.graph_optimization_level = basic
     made = path.with_name(f"optimized_{path.name}")
     options.optimized_model_filepath = str(made)
+    options.log_severity_level = 4
     onnxruntime.InferenceSession(str(path), options)
     return made
 

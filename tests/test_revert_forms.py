@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,10 @@ from tests.onnx_models import Array, operators, save
 from tests.test_revert import as_written, changed, stored
 from tests.thinned import thinned
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 SHAPE = ("n", 4, 7, 6)
 """What the network is fed."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """The quantizers tell each node to the root logger."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def network(path: Path, opset: int = 21, groups: int = 1) -> Path:
@@ -73,6 +66,15 @@ class Samples(CalibrationDataReader):  # type: ignore[misc] # it has no types
         return next(self._left, None)
 
 
+def packed(fc: Path, bits: int = 4, *, symmetric: bool = False) -> Path:
+    """A file with the weights of its products in few bits, in its own place."""
+    how = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=symmetric, bits=bits)
+    quantizer = MatMulNBitsQuantizer(onnx.load(fc), algo_config=how)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(fc))
+    return fc
+
+
 def reverted(fc: Path, *left: str) -> Path:
     """A file whose layers come back in another form, but for those named; it computes the same."""
     back = convfc.revert(fc, partial=bool(left), force=True)
@@ -94,10 +96,7 @@ def reverted(fc: Path, *left: str) -> Path:
 def test_packed_weights(tmp_path: Path, bits: int, symmetric: bool) -> None:
     fc = convfc.convert(network(tmp_path / "m.onnx", opset=17)).out
     large = fc.stat().st_size
-    how = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=symmetric, bits=bits)
-    quantizer = MatMulNBitsQuantizer(onnx.load(fc), algo_config=how)
-    quantizer.process()
-    quantizer.model.save_model_to_file(str(fc))
+    packed(fc, bits, symmetric=symmetric)
     assert "MatMulNBits" in operators(fc)
     back = reverted(fc)
     assert operators(back) == {

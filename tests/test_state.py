@@ -268,7 +268,7 @@ class Host:
             time.sleep(0.0005)
 
 
-@pytest.mark.parametrize("suffix", thinned([".onnx", ".keras", ".h5"], 3))
+@pytest.mark.parametrize("suffix", thinned([".onnx", ".keras", ".h5"]))
 def test_no_line_of_another_thread_is_lost(models: Path, tmp_path: Path, suffix: str) -> None:
     host = Host()
     with host.at_work():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +10,14 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 import convfc
 from convfc import Verdict
 from convfc.formats.onnx.late_rounding import rounded_late
 from tests.onnx_models import Array, operators, save
-from tests.test_revert_forms import reverted
+from tests.test_revert_forms import SHAPE, Samples, reverted
 
-SHAPE = ("n", 4, 7, 6)
-"""What the network is fed."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """The quantizer tells each node to the root logger."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-class Samples(CalibrationDataReader):  # type: ignore[misc] # it has no types
-    """What the quantizer looks at."""
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(1)
-        fed = [random.normal(size=(2, *SHAPE[1:])).astype(np.float32) for _ in range(3)]
-        self._left = iter([{"x": each} for each in fed])
-
-    def get_next(self) -> Any:
-        return next(self._left, None)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def network(path: Path, depthwise: int = 1) -> Path:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
-from onnxruntime.quantization.matmul_nbits_quantizer import (
-    DefaultWeightOnlyQuantConfig,
-    MatMulNBitsQuantizer,
-)
 
 import convfc
 from convfc import Verdict
@@ -25,25 +19,11 @@ from convfc.formats.onnx.grids import rounded_once
 from convfc.formats.protocols import Alignment
 from convfc.verification.verdict import conclude
 from tests.onnx_models import save
-from tests.test_revert import changed
-from tests.test_revert_forms import SHAPE, Samples, network, split_in_two
+from tests.test_revert import changed, optimized
+from tests.test_revert_forms import SHAPE, Samples, network, packed, split_in_two
 from tests.thinned import thinned
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """The quantizers tell each node to the root logger."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def packed(fc: Path) -> Path:
-    how = DefaultWeightOnlyQuantConfig(block_size=16, is_symmetric=False, bits=4)
-    quantizer = MatMulNBitsQuantizer(onnx.load(fc), algo_config=how)
-    quantizer.process()
-    quantizer.model.save_model_to_file(str(fc))
-    return fc
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def dynamic(fc: Path) -> Path:
@@ -110,15 +90,6 @@ def test_a_factor_is_said_to_be_one(tmp_path: Path) -> None:
     assert first.chance is not None
     assert first.chance <= 1e-6
     assert all(layer.structure is None for layer in rest)
-
-
-def optimized(fc: Path) -> Path:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(fc.with_name("basic.onnx"))
-    onnxruntime.InferenceSession(str(fc), options)
-    return fc.with_name("basic.onnx")
 
 
 def quantized(path: Path) -> Path:

@@ -17,11 +17,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from command_line import fraction, model_file, positive, run
+from command_line import digits, fraction, model_file, positive, run
 from numpy.typing import NDArray
 
 import convfc
-from convfc.samples.files import packed_mnist, read_arrays
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 Array = NDArray[Any]
@@ -59,11 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=positive, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 
-    arrays = packed_mnist() if options.data is None else read_arrays(options.data)
-    names = ("x_train", "y_train", "x_test", "y_test")
-    x, y, *test = (arrays[name][: options.samples] for name in names)
-    x, test[0] = (images[..., None].astype(np.float32) / 255 for images in (x, test[0]))
-
+    x, y, *test = digits(options.data, options.samples)
     matrices = convfc.matrices(options.model)
     print(f"{'share':>5}  {'original':>8}  {'pruned':>7}  {'trained':>7}  {'reverted':>8}   zeros")
     before = right(options.model, *test)

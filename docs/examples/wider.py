@@ -16,11 +16,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from command_line import model_file, positive, run
+from command_line import digits, model_file, positive, run
 from numpy.typing import NDArray
 
 import convfc
-from convfc.samples.files import packed_mnist, read_arrays
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 BATCH = 128
@@ -117,10 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=positive, help="train and test on so many images at most")
     options = parser.parse_args(arguments)
 
-    arrays = packed_mnist() if options.data is None else read_arrays(options.data)
-    names = ("x_train", "y_train", "x_test", "y_test")
-    x, y, x_test, y_test = (arrays[name][: options.samples] for name in names)
-    x, x_test = (images[..., None].astype(np.float32) / 255 for images in (x, x_test))
+    x, y, x_test, y_test = digits(options.data, options.samples)
 
     print(f"{'':19} {'parameters':>10}  {'right':>6}  apart")
 

@@ -104,8 +104,11 @@ def _model(random: Random, seeds: Seeds, folder: Path, kind: str) -> Made:
     content, mutators, what = _spoiled(content, suffix, folder, random)
     (folder / first).write_bytes(content)
     line = {
-        **{"convert": commands.convert, "revert": commands.revert, "matrix": commands.matrix},
-        **{"shapes": commands.shapes, "explain": commands.explain},
+        "convert": commands.convert,
+        "revert": commands.revert,
+        "matrix": commands.matrix,
+        "shapes": commands.shapes,
+        "explain": commands.explain,
     }
     return line[command](random, first), mutators, f"{original.name}: {what}"
 

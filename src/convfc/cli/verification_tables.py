@@ -143,8 +143,8 @@ def differences_table(verification: Verification) -> Words:
 
 
 def notes(verification: Verification) -> list[str]:
-    """The remarks; of those on what no runtime reads, which may be one per node, the first few."""
-    left = [one for one in verification.notes if one.endswith(" changed")][_SHOWN:]
+    """The notes; of those on what no runtime reads, which may be one per node, the first few."""
+    left = verification.remarks[_SHOWN:]
     hidden = {*left}
     more = [f"and {len(left)} more of what no runtime reads: --json lists them"] if left else []
     return [one for one in verification.notes if one not in hidden] + more

@@ -10,11 +10,13 @@ from convfc import plotting
 from convfc.explanation.numbers import Explanation
 from convfc.explanation.picture import (
     COLUMNS,
+    DASHED,
     GREY,
     ROWS,
     frame,
     largest_of,
     new_axes,
+    outline,
     part,
     range_around,
     show_signed,
@@ -72,8 +74,7 @@ def picture(explained: Explanation) -> Figure:
         image.set_xlabel(
             f"image {number}: rows {first:,} to {first + positions - 1:,}", fontsize=11
         )
-        for spine in image.spines.values():
-            spine.set(visible=True, color=colour, linewidth=2.5)
+        outline(image, colour)
         top = number * len(rows) - 0.5
         for axes, across in ((p, columns), (y, width)):
             frame(axes, -0.5, top, across, len(rows), colour)
@@ -86,8 +87,7 @@ def picture(explained: Explanation) -> Figure:
                 axesA=image,
                 axesB=p,
                 color=colour,
-                linewidth=1.4,
-                linestyle=(0, (4, 3)),
+                **DASHED,
             )
         )
     channels = explained.image.shape[2]

@@ -44,6 +44,7 @@ _OUTPUT = (0.8325, _LOW, 0.15, _SMALL)
 
 _WINDOW_COLOUR, _FILTER_COLOUR, _CELL_COLOUR = plotting.RED, plotting.BLUE, plotting.GREEN
 GREY: dict[str, Any] = {"cmap": "gray", "interpolation": "nearest"}
+DASHED: dict[str, Any] = {"linewidth": 1.4, "linestyle": (0, (4, 3))}
 
 
 def picture(explained: Explanation) -> Figure:
@@ -112,8 +113,7 @@ def picture(explained: Explanation) -> Figure:
     place = divmod(position, explained.outputs[1])
     frame(output, place[1] - 0.5, place[0] - 0.5, 1, 1, _CELL_COLOUR)
     for axes, colour in ((window, _WINDOW_COLOUR), (kernel, _FILTER_COLOUR)):
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=colour, linewidth=2.5)
+        outline(axes, colour)
 
     top, left = explained.corner(position)
     extents = [window_.extent for window_ in explained.convolution.windows]
@@ -135,8 +135,7 @@ def picture(explained: Explanation) -> Figure:
                 axesA=from_,
                 axesB=to,
                 color=colour,
-                linewidth=1.4,
-                linestyle=(0, (4, 3)),
+                **DASHED,
             )
         )
     return figure
@@ -215,6 +214,12 @@ def new_axes(
         spine.set(visible=True, color=plotting.PALE)
     axes.set_title(f"{title}\n{remark}" if remark else title, fontsize=11)
     return axes
+
+
+def outline(axes: Axes, colour: str) -> None:
+    """Draw a border around all that is drawn in a place."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=2.5)
 
 
 def frame(

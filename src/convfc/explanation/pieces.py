@@ -26,6 +26,9 @@ LABEL = 36
 """Columns of what is said below an image of which not every pixel is printed."""
 
 _SHADES = " ░▒▓█"
+_EVEN = (0.15, 0.85)
+"""The shades of an image without any contrast: in black or white, a terminal of that colour would
+hide it."""
 _GAP = 3
 
 
@@ -40,6 +43,8 @@ def image_text(pixels: Array, colour: bool, limits: tuple[float, float] | None =
     height, width = pixels.shape
     step = _step(pixels)
     shown = _scaled(pixels[::step, ::step], limits or _limits(pixels))
+    if colour and np.ptp(shown) == 0:
+        shown = shown.clip(*_EVEN)
     if len(shown) % 2:
         shown = np.concatenate([shown, shown[-1:]])
     text = Text()

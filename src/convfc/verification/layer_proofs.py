@@ -19,7 +19,7 @@ from convfc.verification.end_to_end import FEW
 from convfc.verification.proof import LayerProof, prove
 
 Found: TypeAlias = "tuple[Alignment, tuple[LayerProof, ...], list[str]]"
-"""What is outside the converted layers, what is known about each of these, and remarks."""
+"""What is outside the converted layers, what is known about each of these, and notes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prove_layers(a: Model, b: Model, by: Means) -> Found:
     alignment = a.align(b)
     pairs = list(alignment.pairs)
     alignment = replace(alignment, pairs=())  # those that are proved may go, weights and all
-    notes = list(alignment.remarks)
+    notes: list[str] = []
     few, rows = by.feeds.few(FEW)
     count = len(pairs)
     layers: list[LayerProof] = []

@@ -35,7 +35,7 @@ def prove_pair(a: Model, b: Model, by: Means) -> Found:
     by.progress("comparing what was not converted")
     alike = a.align(b)
     if not (alike.pairs or alike.differences or alike.unknown):  # they are one, node by node
-        return alike, (), list(alike.remarks)
+        return alike, (), []
     records = [model.provenance for model in (a, b)]
     readings = [record.reading() for record in records if record is not None]
     if readings[0] != readings[1]:
@@ -60,13 +60,13 @@ def prove_pair(a: Model, b: Model, by: Means) -> Found:
             where = f"'{model.path.name}' and what it was converted from: "
             unknown += [f"{where}{said}" for said in (*found.differences, *found.unknown)]
             layers += [_of_file(model, proof) for proof in proofs]
-            notes += [note for note in said_too if note not in found.remarks]
+            notes += said_too
         compared = originals[0].align(originals[1])
     sure = not unknown and not any(layer.unchecked for layer in layers)
     differences = compared.differences if sure else ()
     unknown += [*compared.unknown, *(() if sure else compared.differences)]
     unknown += [f"layer '{pair.site.name}' is no convolution in one" for pair in compared.pairs]
-    return Alignment((), differences, tuple(unknown)), tuple(layers), [*notes, *compared.remarks]
+    return Alignment((), differences, tuple(unknown), compared.remarks), tuple(layers), notes
 
 
 def _write_original(model: Model, path: Path) -> str | None:

@@ -65,7 +65,8 @@ class Verification(Shown):
         float64_samples: how many of them went through the original in float64 as well.
         float64_missing: why none did, or ``None``.
         fed: what the samples were, a line per input.
-        notes: remarks, a sentence each.
+        notes: what else is to be said, a sentence each.
+        remarks: those of the notes that are on what no runtime reads, or on training only.
         quick: whether the proof was left out.
         shapes: by the name of an input, the sizes that it was fixed to by the conversion: the
             verdict is about these.
@@ -88,6 +89,7 @@ class Verification(Shown):
     float64_missing: str | None = None
     fed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     quick: bool = False
     shapes: Shapes = field(default_factory=dict)
     differences: tuple[str, ...] = ()
@@ -288,7 +290,7 @@ def _proved(a: Model, b: Model, by: Means) -> Verification:
         for out in seen.outputs
         if out.name not in names
     ]
-    notes = (*of_layers, *of_samples, *not_judged, *telling_nothing(seen.outputs))
+    told = (*of_layers, *of_samples, *not_judged, *telling_nothing(seen.outputs))
     seen = replace(seen, outputs=tuple(_marked(out, against) for out in seen.outputs))
     return Verification(
         a.path,
@@ -298,7 +300,8 @@ def _proved(a: Model, b: Model, by: Means) -> Verification:
         proved=not quick and verdict is not Verdict.COULD_NOT_CHECK,
         quick=quick,
         layers=layers,
-        notes=notes,
+        notes=(*alignment.remarks, *told),
+        remarks=alignment.remarks,
         differences=(*alignment.differences, *alignment.unknown),
         remedies="" if seen.samples else feeds.remedies,
         **vars(seen),
