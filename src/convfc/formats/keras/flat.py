@@ -24,11 +24,11 @@ from convfc.errors import UnsupportedModelError
 from convfc.formats.keras.affine import Shape
 from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.internals import calls_of, run_through, source
-from convfc.formats.keras.max_pooling import MAXIMUM
 from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.keras.steps import by_number
+from convfc.formats.keras.stock import MAXIMUM
 from convfc.refusals import Code
 
 Layer = Any
