@@ -15,7 +15,7 @@ from convfc.core.transposed import TransposedConvolution, TransposedWindow
 from convfc.core.whole import Form, MaxPool
 from convfc.errors import FileError
 from convfc.formats.forms import DEFAULT, FORMS, Forms
-from convfc.formats.reading import AS_IT_IS, Reading
+from convfc.formats.reading import Reading
 from convfc.formats.shapes import Shapes
 from convfc.refusals import Code
 from convfc.text.visible import visible
@@ -155,11 +155,6 @@ class Provenance:
             biased=self.forms.biased,
             architecture=beside,
         )
-
-    @property
-    def way_back(self) -> Reading:
-        """How what comes back is read, so that it takes rows where the converted file does."""
-        return self.reading() if self.flat_io else AS_IT_IS
 
     def to_json(self) -> str:
         """Compact JSON text; what nobody asked for is left out."""

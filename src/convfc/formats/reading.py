@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convfc.core.whole import MaxPool
@@ -35,6 +35,11 @@ class Reading:
     biased: bool = False
     architecture: Path | None = None
     compiled: bool = True
+
+    @property
+    def way_back(self) -> Reading:
+        """How what comes back is read, so that it takes rows where the converted file does."""
+        return replace(self, architecture=None) if self.flat_io else AS_IT_IS
 
 
 AS_IT_IS = Reading()

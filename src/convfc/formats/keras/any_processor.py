@@ -12,20 +12,16 @@ from functools import partial
 from typing import Any
 
 import keras
-from keras import layers
 
 from convfc.core.arrays import to_first, to_last
 from convfc.formats.keras.convolutions import CONVOLUTIONS, TRANSPOSED
 from convfc.formats.keras.internals import flat_layers
+from convfc.formats.keras.stock import POOLING
 
 Layer = Any
 """A `keras.Layer` or a `keras.Model`; keras has no types."""
 Tensor = Any
 
-_POOLING = (
-    *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
-    *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
-)
 _LAST: dict[str, Any] = {"data_format": "channels_last", "use_bias": False, "activation": None}
 """Attributes of a layer that only convolves or pools, and that channels last."""
 
@@ -51,7 +47,7 @@ def compute_anywhere(model: Layer) -> bool:
 
 
 def _is_rare(layer: Layer) -> bool:
-    if "call" in vars(layer) or type(layer) not in (*CONVOLUTIONS, *_POOLING):
+    if "call" in vars(layer) or type(layer) not in (*CONVOLUTIONS, *POOLING):
         return False
     return layer.data_format == "channels_first" or _dilates_outputs(layer)
 

@@ -12,9 +12,14 @@ from typing import Any
 from keras import activations, layers
 
 from convfc.formats.keras.internals import calls_of
-from convfc.formats.keras.max_pooling import MAXIMUM
-from convfc.formats.keras.pooling import AVERAGE, GLOBAL_AVERAGE
 from convfc.formats.keras.sites import graph_of
+from convfc.formats.keras.stock import (
+    CROPPING,
+    GLOBAL_AVERAGE,
+    GLOBAL_MAXIMUM,
+    PADDING,
+    POOLING,
+)
 from convfc.formats.weights import Chain
 
 Layer = Any
@@ -30,13 +35,9 @@ _MOVING = (
     *(layers.Flatten, layers.Reshape, layers.Permute, layers.Softmax, layers.InputLayer),
     *(layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout),
-    *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
-    *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
-    *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
-    *GLOBAL_AVERAGE,
+    *(*PADDING, *CROPPING, *GLOBAL_MAXIMUM, *GLOBAL_AVERAGE),
 )
 """Layers that, when they do not train, move numbers, leave them out or average them."""
-_POOLING = (*MAXIMUM, *AVERAGE)
 
 
 def chain_of(model: Any, named: Mapping[int, str]) -> Chain:
@@ -91,7 +92,7 @@ def chain_of(model: Any, named: Mapping[int, str]) -> Chain:
 def _contracts(layer: Layer) -> bool:
     """Whether it moves no two inputs further apart."""
     kind = type(layer)
-    if kind in _POOLING:
+    if kind in POOLING:
         pairs = zip(layer.pool_size, layer.strides, strict=True)
         return all(stride >= taps for taps, stride in pairs)
     if kind is layers.ReLU:

@@ -21,14 +21,14 @@ from keras import layers
 
 from convfc.core.arrays import Array, numpy_type
 from convfc.errors import UnsupportedModelError
-from convfc.formats.keras.affine import Shape
+from convfc.formats.keras.affine import Numbers, Shape
 from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.internals import calls_of, run_through, source
-from convfc.formats.keras.max_pooling import MAXIMUM
 from convfc.formats.keras.memory import hand_over
 from convfc.formats.keras.runs import Own, Run, Strand
 from convfc.formats.keras.sites import graph_of
 from convfc.formats.keras.steps import by_number
+from convfc.formats.keras.stock import MAXIMUM
 from convfc.refusals import Code
 
 Layer = Any
@@ -309,15 +309,16 @@ class Flattened:
         return keras.Sequential([door, *(call.operation for call in calls)], name=made.name)
 
 
-def matrix_of(run: Run, dense: Layer) -> list[Array]:
+def matrix_of(run: Run, dense: Layer, numbers: Sequence[Numbers] | None = None) -> list[Array]:
     """Matrix and bias of a run, as a Dense holds them.
 
     Args:
         run: the layers.
         dense: tells of which types its weights are, and whether it has a bias.
+        numbers: for each step of the run; ``None``: its own.
     """
     dtype = numpy_type(dense.kernel.dtype)
-    numbers = [step.numbers for step in run.steps]
+    numbers = [step.numbers for step in run.steps] if numbers is None else numbers
     matrix, added = one_matrix(run.steps, numbers, dtype)
     if added is None:
         added = np.zeros(matrix.shape[1])

@@ -19,7 +19,7 @@ from convfc.core.arrangement import LayOut, put_back
 from convfc.core.arrays import Array, array_difference
 from convfc.core.dense import lower_dense
 from convfc.core.lowering import Lowering
-from convfc.core.whole import Form, MaxPool
+from convfc.core.whole import MaxPool
 from convfc.errors import UnsupportedModelError, UsageError
 from convfc.formats.keras.affine import Affine, Product
 from convfc.formats.keras.alignment import cut
@@ -36,7 +36,7 @@ from convfc.formats.keras.runs import Run, runs_of
 from convfc.formats.keras.writer import write
 from convfc.formats.outline import digest_of, missing
 from convfc.formats.protocols import Site
-from convfc.formats.provenance import LayerRecord, Provenance
+from convfc.formats.provenance import Provenance
 from convfc.formats.reading import Reading
 from convfc.formats.reverted import Change, Rebuilt, WayBack
 from convfc.refusals import Code, Refusal
@@ -59,41 +59,34 @@ def open_flat(path: Path, record: Provenance, like: Path | None) -> FlatRevertin
         FileError: a file or the record cannot be read, or nothing tells what the original was.
         UnsupportedModelError: Keras cannot load one of them, or the file is not made of that.
     """
-    reading = record.reading(like)
-    with refusing(path, NO_CONFIG):
-        loaded = load(path)
+    reading, names = record.reading(like), [layer.name for layer in record.layers]
+    loaded = load(path)
     if like is not None:
         with refusing(like, NO_CONFIG):
-            return FlatReverting(path, loaded, record, reading, load(like, reading).model)
+            return FlatReverting(path, loaded, reading, load(like, reading).model, names)
     if not record.outline:
         raise missing(path)
     original, digests = built(path, record.outline)
-    return FlatReverting(path, loaded, record, reading, original, digests)
+    return FlatReverting(path, loaded, reading, original, names, digests)
 
 
-def open_flat_like(path: Path, like: Path) -> FlatReverting | None:
+def open_flat_like(path: Path, loaded: Loaded, like: Path) -> FlatReverting | None:
     """Open a file in the dense form whose record is lost, as when Keras saved it after training.
 
     Args:
         path: the file.
+        loaded: what it holds.
         like: the original.
 
     Returns:
         ``None`` unless the file is built as one dense form of the original is, with all its runs.
     """
-    with refusing(path, NO_CONFIG):
-        found = load(path)
     for max_pool in MaxPool:
-        told = Provenance(like.name, "", "", (), affine=True, max_pool=max_pool)
-        with refusing(like, NO_CONFIG):
-            original = load(like, told.reading(like)).model
-        told = replace(told, flat_io=_takes_rows(found.model, original))
+        reading = Reading(affine=True, max_pool=max_pool)
+        original = load(like, reading).model  # anew: the last attempt may have given it numbers
+        reading = replace(reading, flat_io=_takes_rows(loaded.model, original))
         try:
-            _, strands = strands_in(original, told.reading(like), like)
-            names = [run.name for run in runs_of(strands)]
-            layers = tuple(LayerRecord(name, "", {}, form=Form.DENSE.value) for name in names)
-            record = replace(told, layers=layers)
-            return FlatReverting(path, found, record, told.reading(like), original)
+            return FlatReverting(path, loaded, reading, original)
         except (UnsupportedModelError, UsageError):  # it is not that one
             continue
     return None
@@ -115,9 +108,9 @@ class FlatReverting:
     Args:
         path: the file.
         loaded: what it holds.
-        record: its record.
         reading: how the original was read.
         original: a model that is built as that was; it gets the numbers of the file.
+        names: of the runs that were converted; ``None``: all were.
         digests: of the original's numbers, by the name of the run; ``None``: it has them.
 
     Raises:
@@ -128,18 +121,19 @@ class FlatReverting:
         self,
         path: Path,
         loaded: Loaded,
-        record: Provenance,
         reading: Reading,
         original: Layer,
+        names: Sequence[str] | None = None,
         digests: Mapping[str, Any] | None = None,
     ) -> None:
         self.files: Sequence[Path] = (path,)
-        self.reading = record.way_back
+        self.reading = reading.way_back
         self._path, self._loaded, self._reading = path, loaded, reading
         self._model, self._digests = original, digests
-        self._names = [layer.name for layer in record.layers]
         self._flat_model, self._strands = strands_in(original, reading, path)
-        self._runs = {run.name: run for run in runs_of(self._strands) if run.name in self._names}
+        runs = {run.name: run for run in runs_of(self._strands)}
+        self._names = list(runs if names is None else names)
+        self._runs = {name: run for name, run in runs.items() if name in self._names}
         odd = next((name for name in self._names if name not in self._runs), None)
         if odd is not None:
             raise UnsupportedModelError(

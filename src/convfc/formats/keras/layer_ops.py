@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from convfc.core.geometry import AnyConvolution, Convolution, Pads, Sizes
 from convfc.core.im2col import Ops, one_open
+from convfc.formats.keras.stock import AVERAGE, CROPPING, GLOBAL_MAXIMUM, PADDING
 
 Tensor = Any
 """A `keras.KerasTensor`; keras has no types."""
 
-_PADDING = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 _UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
-_GLOBAL = (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D)
-_CROPPING = (layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
-_STRIDING = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
 
 CarriedSettings = Callable[[tuple[int, ...], tuple[int, ...]], dict[str, Any]]
 """Shapes of kernel and bias to arguments of the layer that holds them."""
@@ -105,7 +102,7 @@ class StockOps(Ops[Tensor]):
         return self.layer(layers.Add)(due) if len(due) > 1 else due[0]
 
     def _pad_always(self, x: Tensor, pads: Sequence[Pads]) -> Tensor:
-        return self._along_axes(_PADDING, x, pads) if any(map(any, pads)) else x
+        return self._along_axes(PADDING, x, pads) if any(map(any, pads)) else x
 
     def tap(self, x: Tensor, slices: Sequence[slice], axis: int, taps: range) -> Tensor:
         """See `Ops.tap`: what cuts them out is called by them, such as `conv1_axis_2_tap_0_4`."""
@@ -124,7 +121,7 @@ class StockOps(Ops[Tensor]):
             for kept, size in zip(slices, self._sizes(x), strict=True)
         ]
         if any(map(any, crops)):
-            x = self._along_axes(_CROPPING, x, crops)
+            x = self._along_axes(CROPPING, x, crops)
         steps = [kept.step for kept in slices]
         return self._strided(x, steps) if max(steps) > 1 else x
 
@@ -145,7 +142,7 @@ class StockOps(Ops[Tensor]):
         if self._rank == 3 and x.dtype == "float16":
             # Nor float16; to float32 and back is exact.
             given["dtype"] = "float32"
-        return self.layer(_STRIDING[self._rank - 1], strides=tuple(steps), **given)(x)
+        return self.layer(AVERAGE[self._rank - 1], strides=tuple(steps), **given)(x)
 
     def take(self, x: Tensor, index: NDArray[np.int64]) -> Tensor:
         """See `Ops.take`."""
@@ -285,12 +282,12 @@ class StockOps(Ops[Tensor]):
         rest = [(0, 0)] * last
         # One channel gives way to a pad.
         for kind, amount in (
-            (_CROPPING, (channels - 1, 0)),
-            (_PADDING, (0, 1)),
-            (_CROPPING, (1, 0)),
+            (CROPPING, (channels - 1, 0)),
+            (PADDING, (0, 1)),
+            (CROPPING, (1, 0)),
         ):
             x = self._along_axes(kind, x, [amount, *rest], exact=True)
-        x = self._exact(_GLOBAL[last], data_format="channels_last")(x)
+        x = self._exact(GLOBAL_MAXIMUM[last], data_format="channels_last")(x)
         x = self._exact(layers.Reshape, (-1, 1))(x)
         return self._exact(layers.Rescaling, 1.0, value)(x) if value else x
 
@@ -315,7 +312,7 @@ class StockOps(Ops[Tensor]):
             first = self.layer(layers.Permute, (2, 1))(x)
             return self.layer(layers.Permute, (2, 1))(self.layer(layers.Cropping1D, crop)(first))
         crops = [(0, 0)] * (self._rank - 1) + [(start, x.shape[-1] - start - count)]
-        kind = _CROPPING[self._rank - 1]
+        kind = CROPPING[self._rank - 1]
         return self.layer(kind, tuple(crops), data_format="channels_first")(x)
 
     def _repeat(self, x: Tensor, axis: int, times: int) -> Tensor:
@@ -333,7 +330,7 @@ class StockOps(Ops[Tensor]):
         make = self._exact if exact else self.layer
         if self._rank == 1:
             # Channels last whatever the user's keras.json says; Cropping1D knows nothing else.
-            extra = {} if kinds is _CROPPING else {"data_format": "channels_last"}
+            extra = {} if kinds is CROPPING else {"data_format": "channels_last"}
             return make(kinds[0], amounts[0], **extra)(x)
         return make(kinds[self._rank - 1], tuple(amounts), data_format="channels_last")(x)
 

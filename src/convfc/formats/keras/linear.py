@@ -19,6 +19,7 @@ from convfc.formats.keras.internals import calls_of
 from convfc.formats.keras.likeness import lacking, plain, told
 from convfc.formats.keras.lockstep import history
 from convfc.formats.keras.sites import graph_of
+from convfc.formats.keras.stock import CROPPING, PADDING, POOLING
 
 Call = Any
 """A node of Keras: one call of an operation; keras has no types."""
@@ -90,20 +91,12 @@ def _weighs(call: Call, degrees: Sequence[int]) -> int | None:
 
 
 _MOVING = (layers.Reshape, layers.Permute, layers.Flatten)
-_FRAMING = (
-    *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
-    *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
-)
-_POOLING = (
-    *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
-    *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
-)
 _LAYERS: Mapping[type, Rule] = {
     layers.Dense: _weighs,
     layers.EinsumDense: _weighs,
     layers.Activation: _moves,  # which is the layer's own and comes last: `_out_of_place`
-    **dict.fromkeys((*_MOVING, *_FRAMING), _moves),
-    **dict.fromkeys(_POOLING, _pools),
+    **dict.fromkeys((*_MOVING, *PADDING, *CROPPING), _moves),
+    **dict.fromkeys(POOLING, _pools),
     layers.Concatenate: _moves_along_axes,
     layers.Add: _adds,
     layers.Subtract: _adds,

@@ -15,14 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from keras import layers
 
 from convfc.core.arrays import Array
 from convfc.core.geometry import Convolution, Window
 from convfc.formats.keras.affine import Affine, Layer, Shape
 from convfc.formats.keras.pooling import counted, joined, known, parted, pool_of
-
-MAXIMUM = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 
 
 def maximum(layer: Layer, before: Shape, *, negative: bool) -> list[list[Affine]] | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from keras import layers
 
 from convfc.core.arrays import Array
 from convfc.core.builders import convolution
@@ -14,12 +13,6 @@ from convfc.core.geometry import Convolution
 from convfc.core.whole import Whole
 from convfc.formats.keras.affine import Affine, Layer, Product, Scale, Shape
 from convfc.formats.keras.convolutions import PLAIN
-
-AVERAGE = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
-GLOBAL_AVERAGE = (
-    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
-    layers.GlobalAveragePooling3D,
-)
 
 
 def parted(layer: Layer, sample: Shape) -> tuple[Shape, int]:

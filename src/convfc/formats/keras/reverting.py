@@ -56,9 +56,10 @@ def open_reverting(
     else:
         raise missing(path)
     with refusing(path, NO_CONFIG):
-        opened = KerasReverting(path, load(path), record, found)
+        loaded = load(path)
+        opened = KerasReverting(path, loaded, record, found)
     if record is None and like is not None and all(w.lowering is None for w in opened.layers):
-        return open_flat_like(path, like) or opened
+        return open_flat_like(path, loaded, like) or opened
     return opened
 
 

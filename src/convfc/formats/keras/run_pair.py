@@ -10,11 +10,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from convfc.core.arrays import Array, array_difference, numpy_type
+from convfc.core.arrays import Array, array_difference
 from convfc.core.whole import Form
 from convfc.formats.keras.affine import Affine, Numbers, fed_to, geometry_of
 from convfc.formats.keras.calls import Calls
-from convfc.formats.keras.composition import one_matrix
 from convfc.formats.keras.flat import matrix_of
 from convfc.formats.keras.likeness import emitted_unlike
 from convfc.formats.keras.memory import hand_over
@@ -144,19 +143,18 @@ class RunPair:
         Without any, these are the file's own.
         """
         row = x.reshape(len(x), -1)
-        weights = self._made.weights
-        adds = self._run.adds if parameters else len(weights) > 1
+        own = self._made.weights
+        adds = self._run.adds if parameters else len(own) > 1
         given = {"use_bias": adds, "kernel_initializer": "zeros", "dtype": policy}
         dense = layers.Dense(self._made.units, **given)
         with running(), overheard():
             dense.build(row.shape)
             if parameters:
-                numbers, dtype = self._numbers(parameters), numpy_type(dense.kernel.dtype)
-                weights = one_matrix(self._run.steps, numbers, dtype)
-            for weight, value in zip(dense.weights, weights, strict=False):
-                if parameters:
+                made = matrix_of(self._run, dense, self._numbers(parameters))
+                for weight, value in zip(dense.weights, made, strict=True):
                     hand_over(value, weight)
-                else:
+            else:
+                for weight, value in zip(dense.weights, own, strict=True):
                     weight.assign(value)
             return np.asarray(keras.ops.convert_to_numpy(Calls(dense)(row)))
 

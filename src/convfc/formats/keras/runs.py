@@ -25,8 +25,7 @@ from convfc.formats.keras.affine import Affine, Move, Product, Shape, geometry_o
 from convfc.formats.keras.archive import ZIP
 from convfc.formats.keras.convolutions import CONVOLUTIONS
 from convfc.formats.keras.internals import calls_of, flat_layers, mask_on
-from convfc.formats.keras.max_pooling import MAXIMUM, maximum
-from convfc.formats.keras.pooling import AVERAGE, GLOBAL_AVERAGE
+from convfc.formats.keras.max_pooling import maximum
 from convfc.formats.keras.sites import Place, graph_of
 from convfc.formats.keras.steps import (
     NOTHING,
@@ -40,6 +39,7 @@ from convfc.formats.keras.steps import (
     is_wide,
     steps_of,
 )
+from convfc.formats.keras.stock import GLOBAL_AVERAGE, MAXIMUM, POOLING
 from convfc.formats.protocols import Site
 from convfc.formats.reading import Reading
 
@@ -52,7 +52,7 @@ _NOT_NEGATIVE = (
 """Activations of which nothing negative comes."""
 _MOST_NUMBERS = 2**38
 """Of a matrix: a terabyte. Nobody looks into layers beyond it, whose rows alone take gigabytes."""
-_POOLING = (*AVERAGE, *GLOBAL_AVERAGE, *MAXIMUM)
+_POOLED = (*POOLING, *GLOBAL_AVERAGE)
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ class Run:
     @property
     def head(self) -> Layer:
         """The layer that it is named after: a convolution, if it has one."""
-        kinds = (CONVOLUTIONS, _POOLING, (layers.Dense,))
+        kinds = (CONVOLUTIONS, _POOLED, (layers.Dense,))
         found = (one for kind in kinds for one in self.layers if isinstance(one, kind))
         return next(found, self.layers[0])
 
     @property
     def is_site(self) -> bool:
         """Whether it is to be written as a matrix: not what is one, or only changes places."""
-        if any(isinstance(one, (*CONVOLUTIONS, *_POOLING)) for one in self.layers):
+        if any(isinstance(one, (*CONVOLUTIONS, *_POOLED)) for one in self.layers):
             return True
         left = [one for one in self.steps if not one.stays]
         dense = len(left) == 1 and isinstance(left[0], Product) and len(left[0].before) == 1

@@ -15,22 +15,20 @@ from convfc.formats.keras.convolutions import CONVOLUTIONS, WeightedConvolution,
 from convfc.formats.keras.linear import ELEMENTWISE
 from convfc.formats.keras.normalization import normalized, rescaled
 from convfc.formats.keras.pooling import (
-    AVERAGE,
-    GLOBAL_AVERAGE,
     average,
     global_average,
     joined,
     known,
     parted,
 )
+from convfc.formats.keras.stock import AVERAGE, CROPPING, GLOBAL_AVERAGE, PADDING
 
 Call = Any
 """A node of Keras: one call of an operation."""
 
 _MOVING = (
     *(layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector),
-    *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
-    *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
+    *(*PADDING, *CROPPING),
     *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
 )
 NOTHING = (

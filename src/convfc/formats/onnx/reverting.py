@@ -107,7 +107,7 @@ class OnnxReverting:
 
     def __init__(self, path: Path, model: ir.Model, record: Provenance, outline: Outline) -> None:
         self.files: Sequence[Path] = files_of(path, model)
-        self.reading = record.way_back
+        self.reading = record.reading().way_back
         self._outline = outline
         self._record = record
         self._resized: set[ir.Value] = set()
