@@ -27,6 +27,7 @@ import onnx_ir as ir
 from convfc.formats.onnx.emitter import Names, constant_of, constant_value
 from convfc.formats.onnx.grids import MOST_OFF, MOVES, grid_of, is_read, pads_with_zero, unrounded
 from convfc.formats.onnx.moving import MOVED
+from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import operator
 
@@ -199,9 +200,7 @@ def _graph(node: ir.Node) -> ir.Graph | ir.Function:
 
 def _moves(node: ir.Node) -> bool:
     """Whether a node only moves numbers, or puts 0 beside them."""
-    if node.domain not in ("", "ai.onnx"):
-        return False
-    return node.op_type in MOVES or (node.op_type == "Pad" and pads_with_zero(node))
+    return identifier(node) in MOVES or pads_with_zero(node)
 
 
 def _is_absorbed(own: ir.Node, back: ir.Node) -> bool:
