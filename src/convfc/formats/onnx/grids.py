@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.moving import is_read
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import places
 
@@ -88,7 +89,7 @@ def _leave_out(
             there.name = names.fresh(wanted)
     for unread in (node, None if rounding is None else rounding.producer()):
         graph = None if unread is None else unread.graph
-        if unread is not None and graph is not None and not is_read(unread):
+        if unread is not None and graph is not None and not any(map(is_read, unread.outputs)):
             graph.remove(unread, safe=True)
     return True
 
@@ -106,11 +107,6 @@ def _is_rounded(node: ir.Node) -> bool:
             elif identifier(reader) != ("", "QuantizeLinear") or grid_of(reader) != key or where:
                 return False
     return True
-
-
-def is_read(node: ir.Node) -> bool:
-    """Whether anybody needs what a node makes."""
-    return any(value.uses() or value.is_graph_output() for value in node.outputs)
 
 
 def _made(node: ir.Node, grids: dict[ir.Value, Grid]) -> list[Grid | None]:
