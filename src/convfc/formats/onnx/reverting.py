@@ -179,18 +179,19 @@ class OnnxReverting:
 
     def _found(self, sites: Mapping[str, Site]) -> dict[str, _Layer]:
         """What is in the place of each layer: what leads to its output, by its name."""
-        bodies = bodies_of(self._outline.model, self._model)
+        known = {
+            own: (names_in(own), set(body), {v.name: v for node in body for v in node.outputs})
+            for own, body in bodies_of(self._outline.model, self._model).items()
+        }
         found = {}
         for name in (name for name, site in sites.items() if site.refusal is None):
             place = self._outline.places[name]
-            body = bodies.get(place.body)
-            makers = {} if body is None else {v.name: v for node in body for v in node.outputs}
+            names, inside, makers = known.get(place.body, (set(), set(), {}))
             end = makers.get(self._end(name))
             node = None if end is None else end.producer()
-            if body is None or end is None or node is None:
+            if end is None or node is None:
                 continue
-            inside, known = set(body), names_in(place.body)
-            nodes = [other for other in leading_to(node, known) if other in inside]
+            nodes = [other for other in leading_to(node, names) if other in inside]
             found[name] = _Layer(place, nodes, end)
         return found
 
