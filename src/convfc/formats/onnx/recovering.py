@@ -119,7 +119,7 @@ class Recovery:
     def _body(self, own: ir.Value) -> Body:
         maker = own.producer()
         if maker is not None:
-            return next(b for a, b in self._bodies.items() if maker in set(a))
+            return next(b for a, b in self._bodies.items() if maker.graph is _graph_of(a))
         graph = own.graph
         return self._bodies[graph] if graph is not None else self._model.graph
 
@@ -159,6 +159,11 @@ class Recovery:
                 mine, other = constant_of(value), constant_of(wanted)
                 if mine is not None and other is not None and mine.shape == other.shape:
                     node.replace_input_with(place, self.constant(wanted, mine))
+
+
+def _graph_of(body: Body) -> ir.Graph:
+    """Where nodes are: those of a function are in a graph of its own."""
+    return body if isinstance(body, ir.Graph) else body.graph
 
 
 def _told_like(tensor: ir.TensorProtocol, like: ir.TensorProtocol) -> ir.TensorProtocol:
