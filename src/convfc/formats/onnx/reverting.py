@@ -70,6 +70,8 @@ class _Layer:
         weights: what fills its constant operands, by their roles.
         given: what it reads beside, by name.
         program: what becomes of its rows, where that is not as it was converted.
+        tensors: its constant operands with the file's numbers, by their roles; ``None`` where these
+            are no such numbers laid out.
     """
 
     place: Place
@@ -78,6 +80,7 @@ class _Layer:
     weights: dict[str, Weight] = field(default_factory=dict)
     given: Mapping[str, ir.Value] = field(default_factory=dict)
     program: Program | None = None
+    tensors: Mapping[str, ir.TensorProtocol | None] = field(default_factory=dict)
 
 
 def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> OnnxReverting:
@@ -233,15 +236,16 @@ class OnnxReverting:
             why = "nothing in the file can be told to be its own"
         elif why is None:
             layer = self._layers[site.name]
-            tensors = self._tensors(layer)
-            lost = [role for role, tensor in tensors.items() if tensor is None]
+            given = operands(layer.place.node)
+            layer.tensors = {r: tensor_of_operand(given[r], w) for r, w in layer.weights.items()}
+            lost = [role for role, tensor in layer.tensors.items() if tensor is None]
             stuck = [role for role in lost if not self._is_found(site, role)]
             why = self._no_program(site, lowering)
             if why is None and stuck:
                 why = why_lost(stuck[0], layer.place.node, layer.weights, site.convolution)
             elif lost or layer.program is not None or self._is_resized(layer):
                 change = Change.FORM
-            elif self._has_changed(site.name, tensors):
+            elif self._has_changed(layer):
                 change = Change.NUMBERS
         refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
         return WayBack(site, lowering, change, refusal)
@@ -280,23 +284,13 @@ class OnnxReverting:
             return blocks if is_computed(weight.value) else None
         return own_kernel(conv, program, weight.value)
 
-    def _has_changed(self, name: str, tensors: Mapping[str, ir.TensorProtocol | None]) -> bool:
-        given = operands(self._layers[name].place.node)
+    def _has_changed(self, layer: _Layer) -> bool:
+        given = operands(layer.place.node)
         digests = self._outline.digests
         return any(
             tensor is not None and digests.get(given[role]) not in (None, digest(tensor))
-            for role, tensor in tensors.items()
+            for role, tensor in layer.tensors.items()
         )
-
-    def _tensors(self, layer: _Layer) -> dict[str, ir.TensorProtocol | None]:
-        """The constant operands of a convolution with the file's numbers, by their roles.
-
-        ``None`` where these are no such numbers laid out.
-        """
-        given = operands(layer.place.node)
-        return {
-            role: tensor_of_operand(given[role], weight) for role, weight in layer.weights.items()
-        }
 
     @property
     def rebuilt(self) -> Sequence[OnnxRebuilt]:
@@ -354,7 +348,7 @@ class OnnxReverting:
         if own.name in layer.given:
             return layer.given[own.name or ""]
         weight = layer.weights.get(role)
-        tensor = None if weight is None else tensor_of_operand(own, weight)
+        tensor = layer.tensors.get(role)
         if weight is not None and tensor is None:
             steps = self._steps(site) if role == "kernel" else None
             return steps.emit(recovery.emitter(layer.end), weight.value) if steps else weight.value
