@@ -28,7 +28,7 @@ from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
 from convfc.formats.onnx.laid_out import (
     Weight,
     laid_out,
-    roles_of,
+    made_of,
     tensor_of_operand,
     weights_of,
     why_lost,
@@ -211,10 +211,11 @@ class OnnxReverting:
         there = ((layer.place, layer.nodes) for layer in self._layers.values())
         forms = forms_of(self._record, there)
         rewrite(copy, made, forms=forms, names=Names(copy), arranged=arranged)
+        laid = made_of(arranged)
         self._problems: dict[str, str] = {}
         for name, layer in ((name, self._layers[name]) for name in self._lowerings):
             constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}
-            holes = roles_of(constant, arranged)
+            holes = {v: r for r, one in constant.items() for v in (one, *laid.get(one, ()))}
             names = {value.name for value in given[name].values()}
             nodes, opset = set(layer.nodes), opset_of(self._model.graph)
             found = match(ends[name], layer.end, holes, names, nodes, opset, resized=resized)
