@@ -23,17 +23,18 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import Names, constant_of
+from convfc.formats.onnx.moving import is_read
 from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import places
 
 Grid: TypeAlias = "tuple[str, float, int]"
 """Type, scale and zero point of a grid."""
 MOVES = {
-    *("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
-    *("Transpose", "Unsqueeze"),
+    *(("", op) for op in ("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split")),
+    *(("", op) for op in ("Squeeze", "Tile", "Transpose", "Unsqueeze")),
 }
 """Operators whose first operand is moved; the others say where to."""
-_MOVES = MOVES | {"Relu"}
+_MOVES = MOVES | {("", "Relu")}
 """And what makes it 0."""
 MOST_OFF = 0.25
 """How far a number may be from a whole one that is to be rounded to that, however one divides."""
@@ -88,7 +89,7 @@ def _leave_out(
             there.name = names.fresh(wanted)
     for unread in (node, None if rounding is None else rounding.producer()):
         graph = None if unread is None else unread.graph
-        if unread is not None and graph is not None and not is_read(unread):
+        if unread is not None and graph is not None and not any(map(is_read, unread.outputs)):
             graph.remove(unread, safe=True)
     return True
 
@@ -101,35 +102,32 @@ def _is_rounded(node: ir.Node) -> bool:
         if value.is_graph_output() or not value.uses():
             return False
         for reader, where in value.uses():
-            if where == 0 and reader.domain == "" and reader.op_type in _MOVES:
+            if where == 0 and identifier(reader) in _MOVES:
                 todo += reader.outputs
             elif identifier(reader) != ("", "QuantizeLinear") or grid_of(reader) != key or where:
                 return False
     return True
 
 
-def is_read(node: ir.Node) -> bool:
-    """Whether anybody needs what a node makes."""
-    return any(value.uses() or value.is_graph_output() for value in node.outputs)
-
-
 def _made(node: ir.Node, grids: dict[ir.Value, Grid]) -> list[Grid | None]:
     """On which grids a node's outputs are."""
-    if node.domain not in ("", "ai.onnx") or not node.inputs or node.inputs[0] is None:
+    if not node.inputs or node.inputs[0] is None:
         return []
-    first = grids.get(node.inputs[0])
-    if node.op_type == "DequantizeLinear":
+    first, kind = grids.get(node.inputs[0]), identifier(node)
+    if kind == ("", "DequantizeLinear"):
         return [grid_of(node)]
-    if node.op_type in _MOVES:
+    if kind in _MOVES or pads_with_zero(node):
         return [first] * len(node.outputs)
-    if node.op_type == "Concat":
-        keys = {None if value is None else grids.get(value) for value in node.inputs}
-        return [keys.pop() if len(keys) == 1 else None]
-    return [first] if node.op_type == "Pad" and pads_with_zero(node) else []
+    if kind != ("", "Concat"):
+        return []
+    keys = {None if value is None else grids.get(value) for value in node.inputs}
+    return [keys.pop() if len(keys) == 1 else None]
 
 
 def pads_with_zero(node: ir.Node) -> bool:
-    """Whether a Pad puts nothing but 0, or what it pads, beside that."""
+    """Whether it is a Pad that puts nothing but 0, or what it pads, beside that."""
+    if identifier(node) != ("", "Pad"):
+        return False
     mode = node.attributes.get_string("mode", "constant")
     filler = node.inputs[2] if len(node.inputs) > 2 else None
     if mode != "constant" or filler is None:
@@ -144,9 +142,8 @@ def unrounded(back: ir.Node) -> ir.Value | None:
     names = [None if node is None else identifier(node) for node in (there, back)]
     if there is None or names != [("", "QuantizeLinear"), ("", "DequantizeLinear")]:
         return None
-    return (
-        there.inputs[0] if grid_of(there) is not None and grid_of(there) == grid_of(back) else None
-    )
+    key = grid_of(back)
+    return there.inputs[0] if key is not None and grid_of(there) == key else None
 
 
 def grid_of(node: ir.Node) -> Grid | None:

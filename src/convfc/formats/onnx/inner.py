@@ -54,11 +54,10 @@ def holders(graph: ir.Graph, own: Mapping[str, str], before: Set[str]) -> dict[s
     """
     values = [value.name or "" for node in graph for value in node.outputs]
     found = {name: LayerOutput(name, "own") for name in values}
-    for form in (LAST, FLAT, ROWS):
-        hints = {name: named(form).fullmatch(name) for name in values if name not in before}
-        for name, hint in hints.items():
-            if hint is not None:
-                found.setdefault(hint[1], LayerOutput(name, form[1:]))
+    hints = [hint for name in values if name not in before and (hint := _LAID_OUT.fullmatch(name))]
+    for form in (LAST, FLAT, ROWS):  # the first one that there is counts
+        for hint in (hint for hint in hints if hint[2] == form):
+            found.setdefault(hint[1], LayerOutput(hint[0], form[1:]))
     return {layer: found[name] for layer, name in own.items() if name in found}
 
 

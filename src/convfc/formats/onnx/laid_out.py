@@ -37,19 +37,15 @@ class Weight:
     arranged: Sequence[Arrangement]
 
 
-def roles_of(
-    constant: Mapping[str, ir.Value], arranged: Mapping[ir.Value, Arrangement]
-) -> dict[ir.Value, str]:
-    """Of which operand each constant is that the emitter reads or lays out."""
-    own = {value: role for role, value in constant.items()}
-    roles = dict(own)
+def made_of(arranged: Mapping[ir.Value, Arrangement]) -> dict[ir.Value, list[ir.Value]]:
+    """By what the emitter lays out, all that it makes of that, in one step or several."""
+    found: dict[ir.Value, list[ir.Value]] = {}
     for value in arranged:
         source = value
         while source in arranged:
             source = arranged[source].source
-        if source in own:
-            roles[value] = own[source]
-    return roles
+        found.setdefault(source, []).append(value)
+    return found
 
 
 def weights_of(

@@ -25,8 +25,9 @@ import numpy as np
 import onnx_ir as ir
 
 from convfc.formats.onnx.emitter import Names, constant_of, constant_value
-from convfc.formats.onnx.grids import MOST_OFF, MOVES, grid_of, is_read, pads_with_zero, unrounded
-from convfc.formats.onnx.moving import MOVED
+from convfc.formats.onnx.grids import MOST_OFF, MOVES, grid_of, pads_with_zero, unrounded
+from convfc.formats.onnx.moving import is_read, own_of
+from convfc.formats.onnx.operators import identifier
 from convfc.formats.onnx.sites import places
 from convfc.formats.onnx.structure import operator
 
@@ -89,16 +90,11 @@ class _Late:
                 continue
             self._put_back(node, there)
             self._put_off(node)
-            if is_read(node):
+            if is_read(node.outputs[0]):
                 self._name(node)
 
     def _own(self, value: ir.Value) -> tuple[str, str]:
-        """Which value of the original a name says that it is, and in which form."""
-        name = value.name or ""
-        hint = MOVED.fullmatch(name)
-        if name in self._known:
-            return name, ""
-        return (hint[1], hint[2]) if hint is not None and hint[1] in self._known else ("", "")
+        return own_of(value, self._known)
 
     def _is_of_the_original(self, rounded: ir.Value) -> bool:
         own = self._known.get(self._own(rounded)[0])
@@ -155,7 +151,7 @@ class _Late:
             for value in filter(ir.Value.uses, reader.outputs):
                 self._round(value, reader, (rounding, back))
         for node in (back, rounding):
-            if not is_read(node):
+            if not is_read(node.outputs[0]):
                 _graph(node).remove(node, safe=True)
 
     def _round(self, value: ir.Value, behind: ir.Node, pair: tuple[ir.Node, ir.Node]) -> None:
@@ -199,9 +195,7 @@ def _graph(node: ir.Node) -> ir.Graph | ir.Function:
 
 def _moves(node: ir.Node) -> bool:
     """Whether a node only moves numbers, or puts 0 beside them."""
-    if node.domain not in ("", "ai.onnx"):
-        return False
-    return node.op_type in MOVES or (node.op_type == "Pad" and pads_with_zero(node))
+    return identifier(node) in MOVES or pads_with_zero(node)
 
 
 def _is_absorbed(own: ir.Node, back: ir.Node) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -25,6 +25,15 @@ def named(*ends: str) -> re.Pattern[str]:
 
 MOVED = named(LAST, ROWS)
 """Names of values that are not in their own layout, and which they are in."""
+
+
+def own_of(value: ir.Value, originals: Container[str | None]) -> tuple[str, str]:
+    """Which value of the original a name says that it is, and in which form; nothing if in none."""
+    name = value.name or ""
+    if name in originals:
+        return name, ""
+    hint = MOVED.fullmatch(name)
+    return (hint[1], hint[2]) if hint is not None and hint[1] in originals else ("", "")
 
 
 class Moves:

@@ -24,7 +24,7 @@ import onnx_ir as ir
 from convfc.core.geometry import Sizes
 from convfc.formats.onnx.elementwise import data_of, out_of_rows
 from convfc.formats.onnx.emitter import Names, constant_of
-from convfc.formats.onnx.moving import LAST, MOVED, ROWS, Moves, columns_of, reshaped_to
+from convfc.formats.onnx.moving import LAST, MOVED, ROWS, Moves, columns_of, own_of, reshaped_to
 from convfc.formats.onnx.operators import is_convolution, operands
 from convfc.formats.onnx.restoring import copy_to_restore
 from convfc.formats.onnx.sites import label
@@ -83,12 +83,9 @@ class _Optimized:
         self._widths: dict[ir.Value, int | None] = {}
         self.renamed = False
         for value in (value for node in copy.graph for value in node.outputs):
-            name = value.name or ""
-            hint = MOVED.fullmatch(name)
-            if name in self._originals:
-                self._know(value, name, "")
-            elif hint is not None and hint[1] in self._originals:
-                self._know(value, hint[1], hint[2])
+            name, form = own_of(value, self._originals)
+            if name:
+                self._know(value, name, form)
 
     def _know(self, value: ir.Value, name: str, form: str) -> None:
         self._forms[value] = name, form

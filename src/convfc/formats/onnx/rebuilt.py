@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from convfc.core.arrays import DIGITS, Array, array_difference
 from convfc.core.geometry import Convolution
+from convfc.formats.onnx.ancestry import leading_to
 from convfc.formats.onnx.computed_weights import Steps, shape_of
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
 from convfc.formats.onnx.folded import folded
@@ -231,7 +232,6 @@ class OnnxRebuilt:
     ) -> ir.Model:
         """Nodes as a model of their own, some values being constants."""
         fed = ir.Value(name=self._fed, type=ir.TensorType(type_named(self.site.dtype)))
-        known: dict[str | None, ir.Value] = {self._fed: fed}
         stored: dict[str | None, ir.Value] = {}
         left = [node for node in nodes if not any(value in numbers for value in node.outputs)]
         made = {value.name for node in left for value in node.outputs}
@@ -241,8 +241,10 @@ class OnnxRebuilt:
                 stored[value.name] = constant_value(value.name or "", ir.Tensor(numbers[value]))
             elif tensor is not None and value.name not in made:
                 stored[value.name] = constant_value(value.name or "", in_memory(tensor))
-        wanted = list(copies_of(_leading_to(end, left), known | stored))
-        last = next(v for node in wanted for v in node.outputs if v.name == end.name)
+        maker, known = end.producer(), {fed.name: fed, **stored}
+        assert maker is not None  # noqa: S101 - a node makes it
+        wanted = copies_of(leading_to(maker, {*known}), known)
+        last = known[end.name]
         last.type = ir.TensorType(type_named(self.site.dtype))
         graph = ir.Graph(
             [fed],
@@ -276,15 +278,3 @@ def _with(program: Program, known: Mapping[ir.Value, ir.Value]) -> Program:
     if dynamic is not None:
         dynamic = replace(dynamic, scale=known[dynamic.scale])
     return replace(program, after=tuple(map(step, program.after)), dynamic=dynamic)
-
-
-def _leading_to(end: ir.Value, nodes: Sequence[ir.Node]) -> list[ir.Node]:
-    """Those nodes of some, in their order, that a value is made of."""
-    inside, wanted = set(nodes), set[ir.Node]()
-    todo = [end]
-    for value in todo:
-        node = value.producer()
-        if node is not None and node in inside and node not in wanted:
-            wanted.add(node)
-            todo += [each for each in node.inputs if each is not None]
-    return [node for node in nodes if node in wanted]

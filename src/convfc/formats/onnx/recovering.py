@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from convfc.formats.onnx.ancestry import names_in
+from convfc.formats.onnx.ancestry import initializers_of, names_in
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
 from convfc.formats.onnx.moving import tell
 from convfc.formats.onnx.outline import Outline
@@ -49,6 +49,7 @@ class Recovery:
         self._bodies = bodies_of(outline.model, model)
         self._names = Names(model)
         self._made: dict[ir.Value, list[ir.Value]] = {}
+        self._there: dict[Body, dict[str | None, ir.Value]] = {}
         self._same_inputs = _described(outline.model) == _described(model)
 
     def become(self, end: ir.Value, own: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
@@ -65,6 +66,7 @@ class Recovery:
 
     def emitter(self, end: ir.Value) -> Emitter:
         """Adds nodes in front of what makes a value."""
+        self._there.clear()  # it adds values
         node = end.producer()
         assert node is not None  # noqa: S101 - it is the end of a chain
         place = next(place for place in places(self._model) if place.node is node)
@@ -79,13 +81,14 @@ class Recovery:
         tensor = kept if tensor is None else tensor
         assert tensor is not None  # noqa: S101 - the outline has what is not laid out
         body = self._body(own)
-        there = _by_name(body, own.name)
+        values = self._values(body)
+        there = values.get(own.name)
         for value in (*([] if there is None else [there]), *self._made.get(own, [])):
             stored = constant_of(value)
             if stored is not None and tensor_difference(stored, tensor) is None:
                 return value
         name = own.name or ""
-        if name in names_in(body):
+        if name in values:
             name = self._names.fresh(name)
         tensor = tensor if kept is None else _told_like(tensor, kept)
         made = constant_value(name, tensor)
@@ -93,6 +96,7 @@ class Recovery:
         made.metadata_props.update(own.metadata_props)
         made.meta.update(own.meta)
         self._made.setdefault(own, []).append(made)
+        values[name] = made
         maker = own.producer()
         if maker is None and isinstance(body, ir.Graph):
             body.register_initializer(made)
@@ -104,10 +108,18 @@ class Recovery:
             body.insert_before(body[0], node)
         return made
 
+    def _values(self, body: Body) -> dict[str | None, ir.Value]:
+        """What a graph or function is fed, makes and stores, by name."""
+        if body not in self._there:
+            made = (value for node in body for value in node.outputs)
+            stored = initializers_of(body).values()
+            self._there[body] = {value.name: value for value in (*body.inputs, *made, *stored)}
+        return self._there[body]
+
     def _body(self, own: ir.Value) -> Body:
         maker = own.producer()
         if maker is not None:
-            return next(b for a, b in self._bodies.items() if maker in set(a))
+            return next(b for a, b in self._bodies.items() if maker.graph is _graph_of(a))
         graph = own.graph
         return self._bodies[graph] if graph is not None else self._model.graph
 
@@ -149,6 +161,11 @@ class Recovery:
                     node.replace_input_with(place, self.constant(wanted, mine))
 
 
+def _graph_of(body: Body) -> ir.Graph:
+    """Where nodes are: those of a function are in a graph of its own."""
+    return body if isinstance(body, ir.Graph) else body.graph
+
+
 def _told_like(tensor: ir.TensorProtocol, like: ir.TensorProtocol) -> ir.TensorProtocol:
     """A tensor with all that is told of another one."""
     return ir.LazyTensor(
@@ -165,12 +182,6 @@ def _described(model: ir.Model) -> list[tuple[object, ...]]:
     """Name, type and shape of all that a model is fed."""
     fed = [value for value in model.graph.inputs if not value.is_initializer()]
     return [(value.name, str(value.type), str(value.shape)) for value in fed]
-
-
-def _by_name(body: Body, name: str | None) -> ir.Value | None:
-    if isinstance(body, ir.Graph) and name is not None and name in body.initializers:
-        return body.initializers[name]
-    return next((v for node in body for v in node.outputs if v.name == name), None)
 
 
 def _drop_unread(own: Body, body: Body) -> None:

@@ -28,7 +28,7 @@ from convfc.formats.onnx.frozen import FROZEN, freeze, recorded
 from convfc.formats.onnx.laid_out import (
     Weight,
     laid_out,
-    roles_of,
+    made_of,
     tensor_of_operand,
     weights_of,
     why_lost,
@@ -70,6 +70,8 @@ class _Layer:
         weights: what fills its constant operands, by their roles.
         given: what it reads beside, by name.
         program: what becomes of its rows, where that is not as it was converted.
+        tensors: its constant operands with the file's numbers, by their roles; ``None`` where these
+            are no such numbers laid out.
     """
 
     place: Place
@@ -78,6 +80,7 @@ class _Layer:
     weights: dict[str, Weight] = field(default_factory=dict)
     given: Mapping[str, ir.Value] = field(default_factory=dict)
     program: Program | None = None
+    tensors: Mapping[str, ir.TensorProtocol | None] = field(default_factory=dict)
 
 
 def open_reverting(path: Path, record: Provenance, like: Path | None = None) -> OnnxReverting:
@@ -178,18 +181,19 @@ class OnnxReverting:
 
     def _found(self, sites: Mapping[str, Site]) -> dict[str, _Layer]:
         """What is in the place of each layer: what leads to its output, by its name."""
-        bodies = bodies_of(self._outline.model, self._model)
+        known = {
+            own: (names_in(own), set(body), {v.name: v for node in body for v in node.outputs})
+            for own, body in bodies_of(self._outline.model, self._model).items()
+        }
         found = {}
         for name in (name for name, site in sites.items() if site.refusal is None):
             place = self._outline.places[name]
-            body = bodies.get(place.body)
-            makers = {} if body is None else {v.name: v for node in body for v in node.outputs}
+            names, inside, makers = known.get(place.body, (set(), set(), {}))
             end = makers.get(self._end(name))
             node = None if end is None else end.producer()
-            if body is None or end is None or node is None:
+            if end is None or node is None:
                 continue
-            inside, known = set(body), names_in(place.body)
-            nodes = [other for other in leading_to(node, known) if other in inside]
+            nodes = [other for other in leading_to(node, names) if other in inside]
             found[name] = _Layer(place, nodes, end)
         return found
 
@@ -206,10 +210,11 @@ class OnnxReverting:
         there = ((layer.place, layer.nodes) for layer in self._layers.values())
         forms = forms_of(self._record, there)
         rewrite(copy, made, forms=forms, names=Names(copy), arranged=arranged)
+        laid = made_of(arranged)
         self._problems: dict[str, str] = {}
         for name, layer in ((name, self._layers[name]) for name in self._lowerings):
             constant = {r: v for r, v in given[name].items() if constant_of(v) is not None}
-            holes = roles_of(constant, arranged)
+            holes = {v: r for r, one in constant.items() for v in (one, *laid.get(one, ()))}
             names = {value.name for value in given[name].values()}
             nodes, opset = set(layer.nodes), opset_of(self._model.graph)
             found = match(ends[name], layer.end, holes, names, nodes, opset, resized=resized)
@@ -231,15 +236,16 @@ class OnnxReverting:
             why = "nothing in the file can be told to be its own"
         elif why is None:
             layer = self._layers[site.name]
-            tensors = self._tensors(layer)
-            lost = [role for role, tensor in tensors.items() if tensor is None]
+            given = operands(layer.place.node)
+            layer.tensors = {r: tensor_of_operand(given[r], w) for r, w in layer.weights.items()}
+            lost = [role for role, tensor in layer.tensors.items() if tensor is None]
             stuck = [role for role in lost if not self._is_found(site, role)]
             why = self._no_program(site, lowering)
             if why is None and stuck:
                 why = why_lost(stuck[0], layer.place.node, layer.weights, site.convolution)
             elif lost or layer.program is not None or self._is_resized(layer):
                 change = Change.FORM
-            elif self._has_changed(site.name, tensors):
+            elif self._has_changed(layer):
                 change = Change.NUMBERS
         refusal = None if why is None else Refusal(why, Code.NO_CONVOLUTION)
         return WayBack(site, lowering, change, refusal)
@@ -278,23 +284,13 @@ class OnnxReverting:
             return blocks if is_computed(weight.value) else None
         return own_kernel(conv, program, weight.value)
 
-    def _has_changed(self, name: str, tensors: Mapping[str, ir.TensorProtocol | None]) -> bool:
-        given = operands(self._layers[name].place.node)
+    def _has_changed(self, layer: _Layer) -> bool:
+        given = operands(layer.place.node)
         digests = self._outline.digests
         return any(
             tensor is not None and digests.get(given[role]) not in (None, digest(tensor))
-            for role, tensor in tensors.items()
+            for role, tensor in layer.tensors.items()
         )
-
-    def _tensors(self, layer: _Layer) -> dict[str, ir.TensorProtocol | None]:
-        """The constant operands of a convolution with the file's numbers, by their roles.
-
-        ``None`` where these are no such numbers laid out.
-        """
-        given = operands(layer.place.node)
-        return {
-            role: tensor_of_operand(given[role], weight) for role, weight in layer.weights.items()
-        }
 
     @property
     def rebuilt(self) -> Sequence[OnnxRebuilt]:
@@ -352,7 +348,7 @@ class OnnxReverting:
         if own.name in layer.given:
             return layer.given[own.name or ""]
         weight = layer.weights.get(role)
-        tensor = None if weight is None else tensor_of_operand(own, weight)
+        tensor = layer.tensors.get(role)
         if weight is not None and tensor is None:
             steps = self._steps(site) if role == "kernel" else None
             return steps.emit(recovery.emitter(layer.end), weight.value) if steps else weight.value

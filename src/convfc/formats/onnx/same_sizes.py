@@ -17,36 +17,38 @@ from convfc.formats.onnx.operators import geometry, identifier
 
 
 @contextmanager
-def as_run(nodes: Iterable[ir.Node]) -> Iterator[int]:
+def as_run(layers: Iterable[ir.Node]) -> Iterator[list[ir.Node]]:
     """Let such layers have their pads written out for a while.
 
     Of a kernel of unknown size they are unknown: then nothing is inferred of the layer.
 
     Args:
-        nodes: any.
+        layers: see `is_ambiguous`.
 
     Yields:
-        How many layers have unknown pads.
+        Those that have unknown pads.
     """
-    found = [node for node in nodes if _is_ambiguous(node)]
-    before = [dict(node.attributes) for node in found]
-    pads = [_pads(node) for node in found]
-    for node, written in zip(found, pads, strict=True):
+    before = [(node, dict(node.attributes)) for node in layers]
+    unknown = []
+    for node, _ in before:
+        written = pads_of(node)
         if written is None:
             node.op_type = "Unknown"
+            unknown.append(node)
         else:
             del node.attributes["auto_pad"]
             node.attributes["pads"] = ir.AttrInt64s("pads", written)
     try:
-        yield pads.count(None)
+        yield unknown
     finally:
-        for node, attributes in zip(found, before, strict=True):
+        for node, attributes in before:
             node.op_type = "ConvTranspose"
             node.attributes.clear()
             node.attributes.update(attributes)
 
 
-def _is_ambiguous(node: ir.Node) -> bool:
+def is_ambiguous(node: ir.Node) -> bool:
+    """Whether it is a transposed convolution that onnx and runtimes make of different sizes."""
     attributes = node.attributes
     return (
         identifier(node) == ("", "ConvTranspose")
@@ -57,7 +59,8 @@ def _is_ambiguous(node: ir.Node) -> bool:
     )
 
 
-def _pads(node: ir.Node) -> list[int] | None:
+def pads_of(node: ir.Node) -> list[int] | None:
+    """The pads of an ambiguous layer, written out; ``None`` while its kernel's size is unknown."""
     try:
         windows = geometry(node)[0].windows
     except GeometryError:

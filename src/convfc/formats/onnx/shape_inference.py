@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from convfc.formats.onnx.operators import DOMAINS, known_shape
-from convfc.formats.onnx.same_sizes import as_run
+from convfc.formats.onnx.same_sizes import as_run, is_ambiguous, pads_of
 
 Shape = tuple[int | None, ...]
 
@@ -28,17 +28,13 @@ _MOST_MADE = 2**22
 
 
 def _infer(model: ir.Model) -> None:
-    # What is unknown now may follow from what was found, such as the size of a kernel.
-    unknown = _unmeasured(model)
-    while unknown and (left := _unmeasured(model)) < unknown:
-        unknown = left
-
-
-def _unmeasured(model: ir.Model) -> int:
-    """Infer all but what follows from layers of unknown sizes; how many of these there are."""
-    with as_run(_nodes(model)) as unknown:
-        _infer_standard(model)
-    return unknown
+    layers = [node for node in _nodes(model) if is_ambiguous(node)]
+    while True:
+        with as_run(layers) as unknown:
+            _infer_standard(model)
+        # What was unknown may follow from what was found, such as the size of a kernel.
+        if all(pads_of(node) is None for node in unknown):
+            return
 
 
 def _infer_standard(model: ir.Model) -> None:
