@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrays import DIGITS, Array, array_difference
+from convfc.core.arrays import Array, array_difference, exact_up_to
 from convfc.core.geometry import Convolution
+from convfc.formats.drawn import MOST, TOO_LONG, chance_of
 from convfc.formats.onnx.computed_weights import Steps, shape_of
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
 from convfc.formats.onnx.folded import folded
@@ -32,8 +33,6 @@ from convfc.formats.onnx.sites import opset_of, places
 from convfc.formats.onnx.standalone import copies_of, in_memory, type_named
 from convfc.formats.protocols import Site
 
-_MOST = 3
-"""The largest integer in the place of a weight."""
 _MOST_FED = 300
 """The largest one that is fed, beyond the limits of 8 bits."""
 
@@ -118,7 +117,7 @@ class OnnxRebuilt:
         """See `Rebuilt.chance`."""
         if self._program.dynamic is not None or self._of(Grid):
             return None
-        return (2 + len(self._of(Factor))) / (2 * _MOST + 1)
+        return chance_of(2 + len(self._of(Factor)))
 
     def _of(self, kind: type) -> list[Grid | Added | Factor]:
         steps = (*self._program.before, *self._program.after)
@@ -130,7 +129,7 @@ class OnnxRebuilt:
         if not isinstance(self.site.convolution, Convolution):
             return "it is no plain convolution"
         if self._most_fed < 1:
-            return "its sums are too long to be exact in its type"
+            return TOO_LONG
         if (self.chance or 0) >= 1:
             return "its product is split too often"
         return None if self._has_its_kernel() else "its kernel is computed"
@@ -160,9 +159,8 @@ class OnnxRebuilt:
         conv = self.site.convolution
         assert isinstance(conv, Convolution)  # noqa: S101 - see `unshown`
         terms = [conv.patch_length, *(_sides(step.matrix) for step in self._factors)]
-        largest = math.prod(each * _MOST for each in terms) + _MOST * len(terms)
-        exact = 2 ** DIGITS[self.site.dtype] if self.site.dtype in DIGITS else 0
-        return int(min(_MOST_FED, exact // (2 * largest)))
+        largest = math.prod(each * MOST for each in terms) + MOST * len(terms)
+        return min(_MOST_FED, exact_up_to(self.site.dtype) // (2 * largest))
 
     @property
     def _factors(self) -> list[Factor]:
@@ -182,8 +180,8 @@ class OnnxRebuilt:
         def whole(shape: Sequence[int], like: ir.Value) -> Array:
             tensor = constant_of(like)
             kind = dtype if tensor is None else np.dtype(tensor.dtype.numpy())
-            lowest = 0 if kind.kind == "u" else -_MOST
-            return random.integers(lowest, _MOST + 1, tuple(shape)).astype(kind)
+            lowest = 0 if kind.kind == "u" else -MOST
+            return random.integers(lowest, MOST + 1, tuple(shape)).astype(kind)
 
         stored = self._operand.weight.value
         matrix, kernel = self._operand.drawn(lambda shape: whole(shape, stored))
