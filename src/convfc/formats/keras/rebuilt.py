@@ -40,7 +40,7 @@ class KerasRebuilt:
     @property
     def chance(self) -> float | None:
         """See `Rebuilt.chance`: of a product of what is fed with all kernels in a row."""
-        return chance_of(1 + len(self._kernels))
+        return chance_of([2 * MOST + 1] * (1 + len(self._kernels)))
 
     @property
     def unshown(self) -> str | None:

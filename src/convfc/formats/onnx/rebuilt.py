@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -117,7 +118,11 @@ class OnnxRebuilt:
         """See `Rebuilt.chance`."""
         if self._program.dynamic is not None or self._of(Grid):
             return None
-        return chance_of(2 + len(self._of(Factor)))
+        steps = (*self._program.before, *self._program.after)
+        factors = [step.matrix for step in steps if isinstance(step, Factor)]
+        drawn = [self._operand.weight.value, *factors]
+        counts = [MOST - self._drawn_as(value)[1] + 1 for value in drawn]
+        return chance_of([2 * min(self._most_fed, MOST) + 1, *counts])
 
     def _of(self, kind: type) -> list[Grid | Added | Factor]:
         steps = (*self._program.before, *self._program.after)
@@ -162,6 +167,12 @@ class OnnxRebuilt:
         largest = math.prod(each * MOST for each in terms) + MOST * len(terms)
         return min(_MOST_FED, exact_up_to(self.site.dtype) // (2 * largest))
 
+    def _drawn_as(self, like: ir.Value) -> tuple[np.dtype[Any], int]:
+        """The type of what is in the place of a value, and the least integer there."""
+        tensor = constant_of(like)
+        kind = np.dtype(self.site.dtype if tensor is None else tensor.dtype.numpy())
+        return kind, 0 if kind.kind == "u" else -MOST
+
     @property
     def _factors(self) -> list[Factor]:
         return [step for step in self._program.after if isinstance(step, Factor)]
@@ -178,9 +189,7 @@ class OnnxRebuilt:
         x = random.integers(-most, most + 1, shape).astype(dtype)
 
         def whole(shape: Sequence[int], like: ir.Value) -> Array:
-            tensor = constant_of(like)
-            kind = dtype if tensor is None else np.dtype(tensor.dtype.numpy())
-            lowest = 0 if kind.kind == "u" else -MOST
+            kind, lowest = self._drawn_as(like)
             return random.integers(lowest, MOST + 1, tuple(shape)).astype(kind)
 
         stored = self._operand.weight.value
