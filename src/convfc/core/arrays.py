@@ -14,6 +14,15 @@ DIGITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """Binary digits that the real types hold, by numpy's names for them; the first one counted."""
 
 
+def exact_up_to(dtype: str) -> int:
+    """Up to which integer a real type holds all; 0 of any other type.
+
+    >>> exact_up_to("float16"), exact_up_to("int8")
+    (2048, 0)
+    """
+    return 2 ** DIGITS[dtype] if dtype in DIGITS else 0
+
+
 def to_last(rank: int) -> list[int]:
     """The axes of a tensor with channels first in the order with channels last.
 

@@ -15,15 +15,13 @@ import keras
 import numpy as np
 from keras import activations
 
-from convfc.core.arrays import DIGITS, Array
+from convfc.core.arrays import Array, exact_up_to
+from convfc.formats.drawn import MOST, TOO_LONG, chance_of
 from convfc.formats.keras.calls import Calls
 from convfc.formats.keras.matching import Match
 from convfc.formats.keras.quiet import overheard
 from convfc.formats.keras.recovering import numbers_of
 from convfc.formats.protocols import Site
-
-_MOST = 3
-"""The largest integer that is drawn."""
 
 
 class KerasRebuilt:
@@ -42,15 +40,14 @@ class KerasRebuilt:
     @property
     def chance(self) -> float | None:
         """See `Rebuilt.chance`: of a product of what is fed with all kernels in a row."""
-        return (1 + len(self._kernels)) / (2 * _MOST + 1)
+        return chance_of([2 * MOST + 1] * (1 + len(self._kernels)))
 
     @property
     def unshown(self) -> str | None:
         """See `Rebuilt.unshown`."""
-        terms = [math.prod(kernel.shape[:-1]) * _MOST + 1 for kernel in self._kernels]
-        exact = 2 ** DIGITS[self.site.dtype] if self.site.dtype in DIGITS else 0
-        largest = math.prod(terms) * _MOST
-        return None if largest < exact else "its sums are too long to be exact in its type"
+        terms = [math.prod(kernel.shape[:-1]) * MOST + 1 for kernel in self._kernels]
+        largest = math.prod(terms) * MOST
+        return None if largest < exact_up_to(self.site.dtype) else TOO_LONG
 
     @property
     def _kernels(self) -> list[Any]:
@@ -63,7 +60,7 @@ class KerasRebuilt:
         stored = [np.asarray(weight) for weight in made.weights]
 
         def whole(shape: tuple[int, ...]) -> Array:
-            return random.integers(-_MOST, _MOST + 1, shape).astype(self.site.dtype)
+            return random.integers(-MOST, MOST + 1, shape).astype(self.site.dtype)
 
         shape = tuple(size or _OPEN for size in made.inputs[0].shape[1:])
         x = keras.ops.convert_to_tensor(whole((made.inputs[0].shape[0] or batch, *shape)))

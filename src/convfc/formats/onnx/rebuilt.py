@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from convfc.core.arrays import DIGITS, Array, array_difference
+from convfc.core.arrays import Array, array_difference, exact_up_to
 from convfc.core.geometry import Convolution
+from convfc.formats.drawn import MOST, TOO_LONG, chance_of
 from convfc.formats.onnx.ancestry import leading_to
 from convfc.formats.onnx.computed_weights import Steps, shape_of
 from convfc.formats.onnx.emitter import Emitter, Names, constant_of, constant_value
@@ -33,8 +35,6 @@ from convfc.formats.onnx.sites import opset_of, places
 from convfc.formats.onnx.standalone import copies_of, in_memory, type_named
 from convfc.formats.protocols import Site
 
-_MOST = 3
-"""The largest integer in the place of a weight."""
 _MOST_FED = 300
 """The largest one that is fed, beyond the limits of 8 bits."""
 
@@ -119,7 +119,11 @@ class OnnxRebuilt:
         """See `Rebuilt.chance`."""
         if self._program.dynamic is not None or self._of(Grid):
             return None
-        return (2 + len(self._of(Factor))) / (2 * _MOST + 1)
+        steps = (*self._program.before, *self._program.after)
+        factors = [step.matrix for step in steps if isinstance(step, Factor)]
+        drawn = [self._operand.weight.value, *factors]
+        counts = [len(self._drawn_from(value)) for value in drawn]
+        return chance_of([2 * min(self._most_fed, MOST) + 1, *counts])
 
     def _of(self, kind: type) -> list[Grid | Added | Factor]:
         steps = (*self._program.before, *self._program.after)
@@ -131,7 +135,7 @@ class OnnxRebuilt:
         if not isinstance(self.site.convolution, Convolution):
             return "it is no plain convolution"
         if self._most_fed < 1:
-            return "its sums are too long to be exact in its type"
+            return TOO_LONG
         if (self.chance or 0) >= 1:
             return "its product is split too often"
         return None if self._has_its_kernel() else "its kernel is computed"
@@ -161,9 +165,15 @@ class OnnxRebuilt:
         conv = self.site.convolution
         assert isinstance(conv, Convolution)  # noqa: S101 - see `unshown`
         terms = [conv.patch_length, *(_sides(step.matrix) for step in self._factors)]
-        largest = math.prod(each * _MOST for each in terms) + _MOST * len(terms)
-        exact = 2 ** DIGITS[self.site.dtype] if self.site.dtype in DIGITS else 0
-        return int(min(_MOST_FED, exact // (2 * largest)))
+        largest = math.prod(each * MOST for each in terms) + MOST * len(terms)
+        return min(_MOST_FED, exact_up_to(self.site.dtype) // (2 * largest))
+
+    def _drawn_from(self, like: ir.Value) -> range:
+        """The integers that may be in the place of a value: those that its type has."""
+        tensor = constant_of(like)
+        if tensor is None or not tensor.dtype.is_integer():
+            return range(-MOST, MOST + 1)
+        return range(max(-MOST, int(tensor.dtype.min)), min(MOST, int(tensor.dtype.max)) + 1)
 
     @property
     def _factors(self) -> list[Factor]:
@@ -181,10 +191,9 @@ class OnnxRebuilt:
         x = random.integers(-most, most + 1, shape).astype(dtype)
 
         def whole(shape: Sequence[int], like: ir.Value) -> Array:
-            tensor = constant_of(like)
-            kind = dtype if tensor is None else np.dtype(tensor.dtype.numpy())
-            lowest = 0 if kind.kind == "u" else -_MOST
-            return random.integers(lowest, _MOST + 1, tuple(shape)).astype(kind)
+            tensor, some = constant_of(like), self._drawn_from(like)
+            kind = dtype if tensor is None else tensor.dtype.numpy()
+            return random.integers(some.start, some.stop, tuple(shape)).astype(kind)
 
         stored = self._operand.weight.value
         matrix, kernel = self._operand.drawn(lambda shape: whole(shape, stored))
