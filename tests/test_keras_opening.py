@@ -111,3 +111,13 @@ def by_name() -> Any:
 def test_a_model_that_is_told_more_than_its_layers_stays(make: Any) -> None:
     model = make()
     assert opened(model) == (model, {})
+
+
+def test_a_layer_that_is_told_to_train_stays_as_it_is(tmp_path: Path) -> None:
+    given = keras.Input((4, 5, 2), name="image")
+    x = layers.Dropout(0.5, name="drop")(conv("first", 2)(given), training=True)
+    source = save(keras.Model(given, conv("last", 2)(x)), tmp_path / "m.keras")
+    done = convfc.convert(source, form="dense", flat_io=True)
+    (call,) = stock(done.out).get_layer("drop")._inbound_nodes
+    assert call.arguments.kwargs["training"] is True
+    assert convfc.verify(source, done.out, samples=1).verdict is Verdict.EQUIVALENT
