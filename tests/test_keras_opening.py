@@ -9,6 +9,7 @@ import pytest
 
 import convfc
 from convfc import Fate, Verdict
+from convfc.formats.keras.opening import opened
 from convfc.formats.keras.quiet import importing
 from tests.keras_models import integer_weights, save, stock
 from tests.thinned import thinned
@@ -85,3 +86,38 @@ def test_what_is_called_twice_stays(tmp_path: Path) -> None:
     assert "It is no Sequential of Dense: 'block' is of class Sequential." in done.notes
     assert [layer.site.name for layer in done.layers] == ["block/conv", "last"]
     assert convfc.verify(source, done.out, samples=2).verdict is Verdict.EQUIVALENT
+
+
+def block_of(*ports: Any, made: Any) -> Any:
+    return keras.Model([*ports] if len(ports) > 1 else ports[0], made, name="block")
+
+
+def told() -> Any:
+    """A model that drops numbers whatever the whole is called for."""
+    image, given = keras.Input((4, 5, 2)), keras.Input((4, 5, 2), name="image")
+    block = block_of(image, made=layers.Dropout(0.5, name="drop")(conv("inner", 3)(image)))
+    return keras.Model(given, conv("last", 2)(block(given, training=True)))
+
+
+def by_name() -> Any:
+    """z is the first, whatever the order of the letters."""
+    ports = z, a = [keras.Input((4, 5, 2), name=name) for name in "za"]
+    block = block_of(*ports, made=layers.Subtract(name="less")([conv("inner", 2, 1)(z), a]))
+    given = [keras.Input((4, 5, 2), name=name) for name in ("x", "y")]
+    return keras.Model(given, conv("last", 2)(block(dict(zip("za", given, strict=True)))))
+
+
+@pytest.mark.parametrize("make", [told, by_name])
+def test_a_model_that_is_told_more_than_its_layers_stays(make: Any) -> None:
+    model = make()
+    assert opened(model) == (model, {})
+
+
+def test_a_layer_that_is_told_to_train_stays_as_it_is(tmp_path: Path) -> None:
+    given = keras.Input((4, 5, 2), name="image")
+    x = layers.Dropout(0.5, name="drop")(conv("first", 2)(given), training=True)
+    source = save(keras.Model(given, conv("last", 2)(x)), tmp_path / "m.keras")
+    done = convfc.convert(source, form="dense", flat_io=True)
+    (call,) = stock(done.out).get_layer("drop")._inbound_nodes
+    assert call.arguments.kwargs["training"] is True
+    assert convfc.verify(source, done.out, samples=1).verdict is Verdict.EQUIVALENT

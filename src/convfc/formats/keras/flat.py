@@ -229,7 +229,8 @@ class Flattened:
         if _keeps_order(operation, tensors[0].dtype) and not is_end:
             made = tuple(operation.compute_output_spec(*args).shape[1:])
             return self._image(rows[0], made, self._fresh(f"{operation.name}_image"))
-        if by_number(operation) and len(tensors) == 1:
+        told = any(value not in (None, False) for value in (*args[1:], *kwargs.values()))
+        if by_number(operation) and len(tensors) == 1 and not told:
             return self._one(operation, tensors[0], operation if is_end else None, None)
         sizes = {tuple(x.shape[1:]) for x in tensors}
         if kind not in _MERGING or len(args) != 1 or kwargs or len(sizes) != 1:

@@ -24,8 +24,9 @@ Call = Any
 def opened(model: Layer) -> tuple[Layer, dict[int, str]]:
     """A model without those nested ones that are called once, which shares all layers with it.
 
-    A nested model stays if it casts what it is fed, has several outputs, or a layer with the name
-    of another one; all do where there are masks, which a model hands on in its own way.
+    A nested model stays if it casts what it is fed, is told whether it trains, gets by name what it
+    takes in order, has several outputs, or a layer with the name of another one; all do where
+    there are masks, which a model hands on in its own way.
 
     Args:
         model: a stock Sequential or Functional model.
@@ -104,7 +105,12 @@ def _at_once(operation: Layer) -> list[Layer]:
 
 def _is_handed_on(call: Call, inner: Layer) -> bool:
     """Whether the graph gets what the call is given, as it is, and makes one tensor of it."""
+    if any(value is not None for value in call.arguments.kwargs.values()):
+        return False  # its layers would not be told
     given, ports = call.input_tensors, inner.inputs
+    by_name = any(isinstance(value, dict) for value in call.arguments.args)
+    if by_name and not isinstance(inner.input, dict):
+        return False  # the order of the names may be another one
     alike = [(tuple(x.shape[1:]), x.dtype) for x in given] == [
         (tuple(x.shape[1:]), x.dtype) for x in ports
     ]
